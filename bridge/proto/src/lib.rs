@@ -1,0 +1,8 @@
+//! What a call means: provider protocols, the media path and the session, as values that are told things and the time.
+//!
+//! No socket, clock, task, file or environment variable exists here; the server crate owns those.
+
+pub mod provider;
+mod time;
+
+pub use time::Instant;

@@ -1,0 +1,178 @@
+//! Names of what is on the wire: encoding, rate, channels. Converts between octets, samples and time; decodes nothing itself.
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::{Decoder, Encoder, UnsupportedFormat, g711, l16};
+
+/// Byte order of 16-bit samples on the wire. RFC 3551 says big for `L16`; nearly every WebSocket provider sends little.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Endian {
+    /// Least significant octet first.
+    Little,
+    /// Most significant octet first (network order).
+    Big,
+}
+
+/// How samples are written as octets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Encoding {
+    /// ITU-T G.711 mu-law, one octet a sample.
+    Pcmu,
+    /// ITU-T G.711 A-law, one octet a sample.
+    Pcma,
+    /// 16-bit linear PCM.
+    L16(Endian),
+    /// ITU-T G.722 at 64 kbit/s: 16 kHz sound, one octet for two samples.
+    G722,
+    /// Opus (RFC 6716), one packet a payload.
+    Opus,
+}
+
+impl fmt::Display for Encoding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Pcmu => "PCMU",
+            Self::Pcma => "PCMA",
+            Self::L16(Endian::Little) => "L16 (little-endian)",
+            Self::L16(Endian::Big) => "L16 (big-endian)",
+            Self::G722 => "G.722",
+            Self::Opus => "Opus",
+        })
+    }
+}
+
+/// Samples per second and channel; always within [`SampleRate::MIN`]..=[`SampleRate::MAX`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SampleRate(u32);
+
+impl SampleRate {
+    /// Lowest rate accepted, in Hz.
+    pub const MIN: u32 = 4_000;
+    /// Highest rate accepted, in Hz.
+    pub const MAX: u32 = 192_000;
+    /// 8 kHz, the telephone.
+    pub const HZ_8000: Self = Self(8_000);
+    /// 16 kHz, wide-band speech.
+    pub const HZ_16000: Self = Self(16_000);
+    /// 24 kHz.
+    pub const HZ_24000: Self = Self(24_000);
+    /// 48 kHz.
+    pub const HZ_48000: Self = Self(48_000);
+
+    /// A rate in Hz, or `None` outside [`Self::MIN`]..=[`Self::MAX`].
+    #[must_use]
+    pub const fn new(hz: u32) -> Option<Self> {
+        if hz >= Self::MIN && hz <= Self::MAX { Some(Self(hz)) } else { None }
+    }
+
+    /// The rate in Hz.
+    #[must_use]
+    pub const fn hz(self) -> u32 {
+        self.0
+    }
+
+    /// Whole samples in `time`, rounded down.
+    #[must_use]
+    pub const fn samples_in(self, time: Duration) -> u64 {
+        (time.as_nanos() * self.0 as u128 / 1_000_000_000) as u64
+    }
+
+    /// How long `samples` samples last, rounded up to the nanosecond so that [`Self::samples_in`] gives `samples` back.
+    #[must_use]
+    pub const fn duration_of(self, samples: u64) -> Duration {
+        Duration::from_nanos((samples as u128 * 1_000_000_000).div_ceil(self.0 as u128) as u64)
+    }
+
+    /// `samples` at this rate in whole milliseconds, rounded down.
+    #[must_use]
+    pub const fn millis_of(self, samples: u64) -> u64 {
+        samples * 1_000 / self.0 as u64
+    }
+}
+
+impl fmt::Display for SampleRate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} Hz", self.0)
+    }
+}
+
+/// What a track carries on the wire.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct MediaFormat {
+    /// How samples are written.
+    pub encoding: Encoding,
+    /// Samples per second and channel, of the sound (16 kHz for G.722, whatever RTP's clock says).
+    pub rate: SampleRate,
+    /// Channels, interleaved.
+    pub channels: u8,
+}
+
+impl MediaFormat {
+    /// Mono mu-law at 8 kHz, what most telephony sends.
+    pub const PCMU_8000: Self =
+        Self { encoding: Encoding::Pcmu, rate: SampleRate::HZ_8000, channels: 1 };
+
+    /// One channel of `encoding` at `rate`.
+    #[must_use]
+    pub const fn mono(encoding: Encoding, rate: SampleRate) -> Self {
+        Self { encoding, rate, channels: 1 }
+    }
+
+    /// Samples per channel in a payload of `octets`, or `None` where the length does not tell (Opus).
+    #[must_use]
+    pub const fn samples_in(self, octets: usize) -> Option<usize> {
+        match self.encoding {
+            Encoding::Pcmu | Encoding::Pcma => Some(octets / self.channels as usize),
+            Encoding::L16(_) => Some(octets / 2 / self.channels as usize),
+            Encoding::G722 => Some(octets * 2 / self.channels as usize),
+            Encoding::Opus => None,
+        }
+    }
+
+    /// Octets that `samples` samples per channel take, or `None` where it varies (Opus).
+    #[must_use]
+    pub const fn octets_for(self, samples: usize) -> Option<usize> {
+        match self.encoding {
+            Encoding::Pcmu | Encoding::Pcma => Some(samples * self.channels as usize),
+            Encoding::L16(_) => Some(samples * 2 * self.channels as usize),
+            Encoding::G722 => Some(samples * self.channels as usize / 2),
+            Encoding::Opus => None,
+        }
+    }
+
+    /// A decoder of this format.
+    pub fn decoder(self) -> Result<Box<dyn Decoder>, UnsupportedFormat> {
+        match self.encoding {
+            Encoding::Pcmu => Ok(Box::new(g711::Codec::new(g711::Law::Mu, self))),
+            Encoding::Pcma => Ok(Box::new(g711::Codec::new(g711::Law::A, self))),
+            Encoding::L16(endian) => Ok(Box::new(l16::Codec::new(endian, self))),
+            Encoding::G722 | Encoding::Opus => {
+                Err(UnsupportedFormat { format: self, reason: "no codec in this build" })
+            }
+        }
+    }
+
+    /// An encoder of this format, in 20 ms frames where the codec is made of frames.
+    pub fn encoder(self) -> Result<Box<dyn Encoder>, UnsupportedFormat> {
+        match self.encoding {
+            Encoding::Pcmu => Ok(Box::new(g711::Codec::new(g711::Law::Mu, self))),
+            Encoding::Pcma => Ok(Box::new(g711::Codec::new(g711::Law::A, self))),
+            Encoding::L16(endian) => Ok(Box::new(l16::Codec::new(endian, self))),
+            Encoding::G722 | Encoding::Opus => {
+                Err(UnsupportedFormat { format: self, reason: "no codec in this build" })
+            }
+        }
+    }
+}
+
+impl fmt::Display for MediaFormat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.encoding, self.rate)?;
+        if self.channels != 1 {
+            write!(f, " x{}", self.channels)?;
+        }
+        Ok(())
+    }
+}

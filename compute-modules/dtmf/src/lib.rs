@@ -1,0 +1,1 @@
+//! The `dtmf` compute module.

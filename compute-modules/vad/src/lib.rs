@@ -1,0 +1,1 @@
+//! The `vad` compute module.
