@@ -1,0 +1,207 @@
+//! What is said between a protocol end and its owner: messages, events and commands; no wire form of any of them.
+
+use std::time::Duration;
+
+use ringback_codecs::MediaFormat;
+
+use super::{Capabilities, Span};
+
+/// A WebSocket message (or, for byte-stream providers, one frame of theirs).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Message<'a> {
+    /// A text message.
+    Text(&'a str),
+    /// A binary message.
+    Binary(&'a [u8]),
+}
+
+/// Whose voice a wire track carries, from the call's point of view.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Track {
+    /// The person on the phone, what we want to hear.
+    Inbound,
+    /// What the person on the phone hears.
+    Outbound,
+}
+
+/// A piece of sound as it came off the wire.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Media {
+    /// Whose voice.
+    pub track: Track,
+    /// The octets, in the outbox' arena.
+    pub payload: Span,
+    /// Counts the pieces of this track, where the provider counts them.
+    pub sequence: Option<u64>,
+    /// Presentation time since the stream's start, where the provider tells it.
+    pub timestamp: Option<Duration>,
+}
+
+/// A key on a telephone: `0`-`9`, `*`, `#`, `A`-`D`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Digit(char);
+
+impl Digit {
+    /// The digit, or `None` if no telephone has that key. Lower-case letters are taken for upper-case.
+    #[must_use]
+    pub const fn new(key: char) -> Option<Self> {
+        match key.to_ascii_uppercase() {
+            c @ ('0'..='9' | '*' | '#' | 'A'..='D') => Some(Self(c)),
+            _ => None,
+        }
+    }
+
+    /// The key as printed.
+    #[must_use]
+    pub const fn as_char(self) -> char {
+        self.0
+    }
+}
+
+/// All that is known when a stream has started.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Start {
+    /// The provider's name for the stream, where it tells one.
+    pub stream: Option<String>,
+    /// The provider's name for the call, where it tells one.
+    pub call: Option<String>,
+    /// Calling number or name.
+    pub from: Option<String>,
+    /// Called number or name.
+    pub to: Option<String>,
+    /// Custom parameters, in the provider's order.
+    pub parameters: Vec<(String, String)>,
+    /// Tracks that will be heard.
+    pub tracks: Vec<Track>,
+    /// What arrives on them.
+    pub inbound: MediaFormat,
+    /// What we may send, or `None` on a one-way stream.
+    pub outbound: Option<MediaFormat>,
+    /// What can be done on this stream.
+    pub capabilities: Capabilities,
+}
+
+/// Why a stream ended, as its protocol saw it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum StopCause {
+    /// The person at the other end, or the provider, ended the call.
+    Remote,
+    /// The stream was stopped, the call may go on elsewhere.
+    StreamStopped,
+}
+
+/// What a message meant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Event {
+    /// The stream has started. At most once.
+    Started(Box<Start>),
+    /// Sound.
+    Media(Media),
+    /// A key was pressed.
+    Dtmf {
+        /// Which.
+        digit: Digit,
+        /// How long, if told.
+        duration: Option<Duration>,
+    },
+    /// To the bridge: playback reached a mark (or a clear released it).
+    Played(String),
+    /// To the bridge: the provider confirms a clear.
+    Cleared,
+    /// To the bridge: the provider's queue is full; send nothing until [`Event::Writable`].
+    Full,
+    /// To the bridge: the provider takes sound again.
+    Writable,
+    /// To the provider: report when playback reaches this mark.
+    MarkRequested(String),
+    /// To the provider: drop what is queued.
+    ClearRequested,
+    /// To the provider: hold playback.
+    PauseRequested,
+    /// To the provider: go on.
+    ResumeRequested,
+    /// To the provider: hang up.
+    HangupRequested,
+    /// To the provider: what a module found, a JSON object.
+    Result(String),
+    /// The stream is over; nothing of meaning follows.
+    Stopped(StopCause),
+    /// Something worth a line in the log and a counter, and nothing else.
+    Notice(Notice),
+}
+
+/// Oddities that do not end a stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Notice {
+    /// A message of a kind this version does not know; `kind` is cut to a few characters.
+    UnknownMessage {
+        /// What it calls itself.
+        kind: String,
+    },
+    /// The provider reports an error of ours or its own.
+    ProviderError {
+        /// What it said, cut.
+        text: String,
+    },
+    /// Sound came before the stream started.
+    EarlyMedia {
+        /// Octets of it, dropped.
+        octets: usize,
+    },
+    /// A message came after the stream had stopped; it was dropped.
+    Late {
+        /// What it calls itself, cut.
+        kind: String,
+    },
+}
+
+impl Notice {
+    /// A message of a kind that is not known; `kind` is cut and masked.
+    #[must_use]
+    pub fn unknown(kind: &str) -> Self {
+        Self::UnknownMessage { kind: super::json::kind(kind) }
+    }
+
+    /// A message that came after the stream had stopped; `kind` is cut and masked.
+    #[must_use]
+    pub fn late(kind: &str) -> Self {
+        Self::Late { kind: super::json::kind(kind) }
+    }
+}
+
+/// What an end of a stream is told to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Command<'a> {
+    /// Send sound, encoded as the stream's format says.
+    Media {
+        /// Whose voice: [`Track::Outbound`] from the bridge, [`Track::Inbound`] (or both) from a provider.
+        track: Track,
+        /// The octets.
+        payload: &'a [u8],
+    },
+    /// Drop what the provider has queued.
+    Clear,
+    /// Ask to be told when playback gets here.
+    Mark(&'a str),
+    /// Hold playback at the provider.
+    Pause,
+    /// Go on.
+    Resume,
+    /// Press a key.
+    Dtmf(Digit),
+    /// End the call.
+    Hangup,
+    /// Tell what a module found, a JSON object in one line; for [`Capabilities::results`].
+    Result(&'a str),
+    /// From the provider: playback reached this mark.
+    Played(&'a str),
+    /// From the provider: the queue was dropped.
+    Cleared,
+    /// From the provider: its queue is full.
+    Full,
+    /// From the provider: it takes sound again.
+    Writable,
+}

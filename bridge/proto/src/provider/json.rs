@@ -1,0 +1,402 @@
+//! What JSON wires share: an ordered tree read by path, tolerant of quoted numbers, quoting, and errors that show where without
+//! showing secrets. For control messages; media messages have `scan`.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::io::Write as _;
+
+use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+
+use super::{Digit, Outbox, ProtocolError};
+
+/// A JSON value. Numbers and truth values are kept as written: providers, and even pages of one provider's documentation,
+/// disagree on which fields are quoted, so [`Node::text`] and [`Node::number`] read either.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Node<'a> {
+    /// `null`.
+    Null,
+    /// Text without its quotes.
+    Text(Cow<'a, str>),
+    /// A number or truth value.
+    Bare(String),
+    /// An array.
+    List(Vec<Node<'a>>),
+    /// An object, in the sender's order.
+    Object(Vec<(Cow<'a, str>, Node<'a>)>),
+}
+
+impl<'a> Node<'a> {
+    /// Parses `text`, or says that message `index` of the stream is not `expected`.
+    pub(super) fn parse(
+        index: u64,
+        expected: &'static str,
+        text: &'a str,
+    ) -> Result<Self, ProtocolError> {
+        serde_json::from_str(text).map_err(|error| ProtocolError::Malformed {
+            index,
+            expected,
+            reason: reason(&error),
+            excerpt: excerpt(text),
+        })
+    }
+
+    /// The value at a path of member names joined by dots; `null` counts as absent.
+    pub(super) fn get(&self, path: &str) -> Option<&Self> {
+        let found = path.split('.').try_fold(self, |node, name| match node {
+            Self::Object(members) => {
+                members.iter().rev().find(|(key, _)| key == name).map(|(_, value)| value)
+            }
+            _ => None,
+        })?;
+        (*found != Self::Null).then_some(found)
+    }
+
+    /// The scalar at a path.
+    pub(super) fn text(&self, path: &str) -> Option<&str> {
+        match self.get(path)? {
+            Self::Text(text) => Some(text),
+            Self::Bare(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// The whole number at a path, quoted or not; fractions are cut, signs refused.
+    pub(super) fn number(&self, path: &str) -> Option<u64> {
+        whole(self.text(path)?)
+    }
+
+    /// The scalars of the array at a path; what is no scalar is left out.
+    pub(super) fn list(&self, path: &str) -> impl Iterator<Item = &str> {
+        let items = match self.get(path) {
+            Some(Self::List(items)) => items.as_slice(),
+            _ => &[],
+        };
+        items.iter().filter_map(|item| match item {
+            Self::Text(text) => Some(text.as_ref()),
+            Self::Bare(text) => Some(text.as_str()),
+            _ => None,
+        })
+    }
+
+    /// The members of this object in their order but those named: text as it is, anything else as its JSON.
+    pub(super) fn pairs(&self, but: &[&str]) -> Vec<(String, String)> {
+        let Self::Object(members) = self else { return Vec::new() };
+        let kept = members.iter().filter(|(key, _)| !but.contains(&key.as_ref()));
+        kept.map(|(key, value)| match value {
+            Self::Text(text) => (key.to_string(), text.to_string()),
+            other => (key.to_string(), other.to_string()),
+        })
+        .collect()
+    }
+}
+
+/// Prints JSON.
+impl fmt::Display for Node<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let quoted = |text: &str| serde_json::to_string(text).map_err(|_| fmt::Error);
+        match self {
+            Self::Null => f.write_str("null"),
+            Self::Text(text) => f.write_str(&quoted(text)?),
+            Self::Bare(text) => f.write_str(text),
+            Self::List(items) => {
+                f.write_str("[")?;
+                for (i, item) in items.iter().enumerate() {
+                    write!(f, "{}{item}", if i == 0 { "" } else { "," })?;
+                }
+                f.write_str("]")
+            }
+            Self::Object(members) => {
+                f.write_str("{")?;
+                for (i, (key, value)) in members.iter().enumerate() {
+                    let comma = if i == 0 { "" } else { "," };
+                    write!(f, "{comma}{}:{value}", quoted(key)?)?;
+                }
+                f.write_str("}")
+            }
+        }
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Node<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(NodeVisitor)
+    }
+}
+
+struct NodeVisitor;
+
+impl<'de> Visitor<'de> for NodeVisitor {
+    type Value = Node<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON value")
+    }
+
+    fn visit_unit<E>(self) -> Result<Self::Value, E> {
+        Ok(Node::Null)
+    }
+
+    fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Self::Value, E> {
+        Ok(Node::Text(Cow::Borrowed(text)))
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
+        Ok(Node::Text(Cow::Owned(text.to_owned())))
+    }
+
+    fn visit_u64<E>(self, number: u64) -> Result<Self::Value, E> {
+        Ok(Node::Bare(number.to_string()))
+    }
+
+    fn visit_i64<E>(self, number: i64) -> Result<Self::Value, E> {
+        Ok(Node::Bare(number.to_string()))
+    }
+
+    fn visit_f64<E>(self, number: f64) -> Result<Self::Value, E> {
+        Ok(Node::Bare(number.to_string()))
+    }
+
+    fn visit_bool<E>(self, truth: bool) -> Result<Self::Value, E> {
+        Ok(Node::Bare(truth.to_string()))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
+        let mut items = Vec::new();
+        while let Some(item) = seq.next_element()? {
+            items.push(item);
+        }
+        Ok(Node::List(items))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut members = Vec::new();
+        while let Some((Key(key), value)) = map.next_entry()? {
+            members.push((key, value));
+        }
+        Ok(Node::Object(members))
+    }
+}
+
+/// A member's name; borrowed where it holds no escapes, which `Cow` does not do by itself.
+struct Key<'a>(Cow<'a, str>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Key<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match deserializer.deserialize_str(NodeVisitor)? {
+            Node::Text(text) => Ok(Self(text)),
+            other => Ok(Self(Cow::Owned(other.to_string()))),
+        }
+    }
+}
+
+/// A message being read: its tree, and what errors about it say.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Reader<'n> {
+    /// Counts messages of the stream from 0.
+    pub(super) index: u64,
+    /// What the message calls itself.
+    pub(super) kind: &'static str,
+    /// What it says.
+    pub(super) node: &'n Node<'n>,
+}
+
+impl<'n> Reader<'n> {
+    /// That field `path` is wrong.
+    pub(super) const fn error(&self, path: &'static str, problem: &'static str) -> ProtocolError {
+        ProtocolError::Field { index: self.index, kind: self.kind, field: path, problem }
+    }
+
+    /// The scalar at `path`, which must be there.
+    pub(super) fn text(&self, path: &'static str) -> Result<&'n str, ProtocolError> {
+        self.node.text(path).ok_or_else(|| self.error(path, "is missing or no text"))
+    }
+
+    /// The telephone key at `path`, which must be there.
+    pub(super) fn digit(&self, path: &'static str) -> Result<Digit, ProtocolError> {
+        digit(self.text(path)?).ok_or_else(|| self.error(path, "is no key of a telephone"))
+    }
+}
+
+/// The telephone key that `text` is.
+pub(super) fn digit(text: &str) -> Option<Digit> {
+    let mut keys = text.chars();
+    let digit = keys.next().and_then(Digit::new)?;
+    keys.next().is_none().then_some(digit)
+}
+
+/// A number or decimal string as a whole number; fractions are cut, signs refused.
+pub(super) fn whole(text: &str) -> Option<u64> {
+    text.parse().ok().or_else(|| {
+        let value: f64 = text.parse().ok()?;
+        (value >= 0.0 && value < u64::MAX as f64).then_some(value as u64)
+    })
+}
+
+/// The first parameter that has one of these names; calls are described by custom parameters where the wire does not do it.
+pub(super) fn parameter(parameters: &[(String, String)], names: &[&str]) -> Option<String> {
+    let of = |name| parameters.iter().find(|(key, value)| key == name && !value.is_empty());
+    names.iter().find_map(of).map(|(_, value)| value.clone())
+}
+
+/// What the parser said, without any of the text it said it about.
+fn reason(error: &serde_json::Error) -> String {
+    let what = match error.classify() {
+        serde_json::error::Category::Syntax => "syntax error",
+        serde_json::error::Category::Eof => "ends early",
+        serde_json::error::Category::Data => "value of the wrong kind",
+        serde_json::error::Category::Io => "unreadable",
+    };
+    format!("{what} at line {} column {}", error.line(), error.column())
+}
+
+/// Appends `text` as a JSON string, quotes included.
+pub(super) fn quote(text: &str, out: &mut Vec<u8>) {
+    serde_json::to_writer(out, text).expect("writing text to memory cannot fail");
+}
+
+/// Queues a text message.
+pub(super) fn send(out: &mut Outbox, message: fmt::Arguments<'_>) {
+    out.text(|text| text.write_fmt(message).expect("writing to memory cannot fail"));
+}
+
+/// Appends `number` in decimal.
+pub(super) fn digits(number: u64, out: &mut Vec<u8>) {
+    let mut buffer = [0; 20];
+    let mut at = buffer.len();
+    let mut rest = number;
+    loop {
+        at -= 1;
+        buffer[at] = b'0' + (rest % 10) as u8;
+        rest /= 10;
+        if rest == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(&buffer[at..]);
+}
+
+/// Parameters printed as an object in their order.
+pub(super) struct Members<'a>(pub(super) &'a [(String, String)]);
+
+impl fmt::Display for Members<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = |text: &'_ str| Node::Text(Cow::Owned(text.to_owned()));
+        let members = self.0.iter().map(|(key, value)| (Cow::Borrowed(key.as_str()), text(value)));
+        Node::Object(members.collect()).fmt(f)
+    }
+}
+
+/// Text printed as JSON, quotes included.
+pub(super) struct Quoted<'a>(pub(super) &'a str);
+
+impl fmt::Display for Quoted<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        Node::Text(Cow::Borrowed(self.0)).fmt(f)
+    }
+}
+
+/// The first characters of `text` for a log, with what could be a number to call, a token or a payload masked.
+pub(super) fn excerpt(text: &str) -> String {
+    const SHOWN: usize = 80;
+    const LONGEST_WORD: usize = 20;
+    const MOST_DIGITS: usize = 5;
+    let cut: String =
+        text.chars().take(SHOWN).map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let is_word = |c: char| c.is_alphanumeric() || "+-_=.".contains(c);
+    let mut shown = String::with_capacity(cut.len());
+    let mut rest = cut.as_str();
+    while let Some(first) = rest.chars().next() {
+        let len = rest.find(|c| is_word(c) != is_word(first)).unwrap_or(rest.len());
+        let (piece, after) = rest.split_at(len);
+        let digits = piece.chars().filter(char::is_ascii_digit).count();
+        let secret = is_word(first) && (piece.len() > LONGEST_WORD || digits > MOST_DIGITS);
+        shown.push_str(if secret { "***" } else { piece });
+        rest = after;
+    }
+    if text.chars().nth(SHOWN).is_some() {
+        shown.push('…');
+    }
+    shown
+}
+
+/// A name for a log: [`excerpt`], shorter.
+pub(super) fn kind(text: &str) -> String {
+    excerpt(&text.chars().take(32).collect::<String>())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Node<'_> {
+        Node::parse(0, "JSON", text).unwrap()
+    }
+
+    #[test]
+    fn scalars_are_read_quoted_or_not() {
+        let node = parse(r#"{"a":"12","b":12,"c":{"d":12.9,"e":"1e1"},"f":-1,"g":null,"h":true}"#);
+        let numbers = ["a", "b", "c.d", "c.e", "f", "g", "h", "c", "z", "a.b"];
+        assert_eq!(
+            numbers.map(|path| node.number(path)),
+            [Some(12), Some(12), Some(12), Some(10), None, None, None, None, None, None]
+        );
+        assert_eq!(node.text("h"), Some("true"));
+        assert_eq!(node.get("g"), None);
+        assert_eq!((whole("1e400"), whole("NaN"), whole("")), (None, None, None));
+    }
+
+    #[test]
+    fn text_is_borrowed_unless_escaped_and_the_last_member_counts() {
+        let node = parse(r#"{"a":"x","a":"y","b":"\u0041"}"#);
+        assert!(matches!(node.get("a"), Some(Node::Text(Cow::Borrowed("y")))));
+        assert_eq!(node.text("b"), Some("A"));
+    }
+
+    #[test]
+    fn pairs_keep_order_and_nested_values() {
+        let text = r#"{"z":"1","skip":0,"a":2,"o":{"k":[true,"\"",null]}}"#;
+        let node = parse(text);
+        let pairs = node.pairs(&["skip"]);
+        let pairs: Vec<_> = pairs.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
+        assert_eq!(pairs, [("z", "1"), ("a", "2"), ("o", r#"{"k":[true,"\"",null]}"#)]);
+        assert_eq!(node.to_string(), text);
+        assert_eq!(node.list("o.k").collect::<Vec<_>>(), ["true", "\""]);
+        assert_eq!(node.list("a").count(), 0);
+    }
+
+    #[test]
+    fn errors_do_not_quote_the_text() {
+        let error = Node::parse(3, "JSON", "{\"a\":my-secret}").unwrap_err();
+        let ProtocolError::Malformed { index: 3, reason, .. } = error else { panic!("{error}") };
+        assert_eq!(reason, "syntax error at line 1 column 6");
+        let deep = "[".repeat(10_000);
+        assert!(Node::parse(0, "JSON", &deep).is_err());
+    }
+
+    #[test]
+    fn excerpts_are_cut_and_masked() {
+        assert_eq!(excerpt(r#"{"from":"+15550100001"}"#), r#"{"from":"***"}"#);
+        assert_eq!(excerpt("t=abcdefghijklmnopqrstuvwxyz"), "***");
+        assert_eq!(excerpt("event: start\n"), "event: start ");
+        assert_eq!(excerpt(&"é ".repeat(100)).chars().count(), 81);
+    }
+
+    #[test]
+    fn quoting_escapes() {
+        let mut out = Vec::new();
+        quote("a\"b\\\n", &mut out);
+        assert_eq!(out, br#""a\"b\\\n""#);
+        let pairs = [("b\"".to_owned(), "1".to_owned()), ("a".to_owned(), String::new())];
+        assert_eq!(Members(&pairs).to_string(), r#"{"b\"":"1","a":""}"#);
+        assert_eq!(Quoted("\u{1}").to_string(), r#""\u0001""#);
+    }
+
+    #[test]
+    fn digits_are_those_of_the_number() {
+        for number in [0, 9, 10, 12_345, u64::MAX] {
+            let mut out = Vec::new();
+            digits(number, &mut out);
+            assert_eq!(out, number.to_string().into_bytes());
+        }
+    }
+}
