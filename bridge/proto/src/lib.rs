@@ -3,6 +3,7 @@
 //! No socket, clock, task, file or environment variable exists here; the server crate owns those.
 
 pub mod provider;
+pub mod simulator;
 mod time;
 
 pub use time::Instant;

@@ -1,0 +1,401 @@
+//! A phone behind a provider, as a value that is told the time: speaks, listens, presses keys and hangs up over the provider's end of
+//! a wire. No socket and no clock; calls, load and tests drive it alike.
+
+mod ear;
+mod mouth;
+
+use std::collections::VecDeque;
+
+use ringback_codecs::{DecodeError, Decoder, EncodeError, UnsupportedFormat};
+
+use crate::Instant;
+use crate::provider::{
+    Command, Dial, Digit, Event, Message, Notice, Outbox, OutgoingUpgrade, Protocol, ProtocolError,
+    Provider, Span, Start, Track,
+};
+use ear::{Ear, Heard};
+use mouth::Mouth;
+
+/// Why a simulated call cannot go on.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SimulatorError {
+    /// The bridge broke the protocol.
+    #[error("the bridge broke the protocol: {0}")]
+    Protocol(#[from] ProtocolError),
+    /// There is no codec for the stream's format.
+    #[error(transparent)]
+    Format(#[from] UnsupportedFormat),
+    /// The bridge sent sound that cannot be decoded.
+    #[error("sound from the bridge: {0}")]
+    Decode(#[from] DecodeError),
+    /// The caller's voice could not be encoded.
+    #[error("sound of the caller: {0}")]
+    Encode(#[from] EncodeError),
+}
+
+/// What happened at the phone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PhoneEvent {
+    /// The stream is open and this is what it is.
+    Started(Box<Start>),
+    /// Sound is heard after silence.
+    PlaybackBegan,
+    /// The queue ran dry; at the end of a sentence, or within it if the bridge was late.
+    PlaybackEnded,
+    /// The bridge wants to know when playback gets here.
+    MarkRequested(String),
+    /// Playback got there (or a clear released the mark), and the bridge was told.
+    MarkPlayed(String),
+    /// The bridge cleared the queue.
+    Cleared {
+        /// Samples dropped.
+        samples: usize,
+        /// Marks dropped; the bridge will not be told.
+        marks: usize,
+    },
+    /// The bridge holds playback.
+    Paused,
+    /// Playback goes on.
+    Resumed,
+    /// The bridge pressed a key.
+    Dtmf(Digit),
+    /// A module found something; a JSON object.
+    Result(String),
+    /// The bridge hung up.
+    HungUp,
+    /// Something odd.
+    Notice(Notice),
+}
+
+/// What a simulated call came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counters {
+    /// Frames of the caller's voice sent, all tracks.
+    pub frames_sent: u64,
+    /// Messages of sound received.
+    pub media_received: u64,
+    /// Samples received in them.
+    pub samples_received: u64,
+    /// Messages of sound discarded because the queue was over its limit.
+    pub discarded: u64,
+    /// Times the queue ran dry.
+    pub underruns: u64,
+    /// Marks reported to the bridge.
+    pub marks_played: u64,
+    /// Clears obeyed.
+    pub clears: u64,
+    /// Events that nobody polled and that were forgotten.
+    pub events_lost: u64,
+}
+
+/// A phone call at the provider's end of one stream.
+pub struct Simulator {
+    protocol: Box<dyn Protocol>,
+    record: bool,
+    start: Option<Box<Start>>,
+    over: bool,
+    mouths: Vec<Mouth>,
+    /// Said before the stream started.
+    early: Vec<(Track, Vec<i16>)>,
+    ear: Option<(Ear, Box<dyn Decoder>)>,
+    counters: Counters,
+    events: VecDeque<PhoneEvent>,
+    // Kept for their memory.
+    told: Vec<Event>,
+    heard: Vec<Heard>,
+    pcm: Vec<i16>,
+}
+
+impl Simulator {
+    /// Events kept for [`Simulator::poll_event`].
+    const MOST_EVENTS: usize = 1024;
+
+    /// A call over `provider`, and the request that opens its stream. `record` keeps all that is heard; a load generator does not.
+    #[must_use]
+    pub fn new(provider: &dyn Provider, call: &Dial, record: bool) -> (OutgoingUpgrade, Self) {
+        let (upgrade, protocol) = provider.dial(call);
+        let simulator = Self {
+            protocol,
+            record,
+            start: None,
+            over: false,
+            mouths: Vec::new(),
+            early: Vec::new(),
+            ear: None,
+            counters: Counters::default(),
+            events: VecDeque::new(),
+            told: Vec::new(),
+            heard: Vec::new(),
+            pcm: Vec::new(),
+        };
+        (upgrade, simulator)
+    }
+
+    /// The stream as announced, once it has started. The caller speaks at [`Start::inbound`]'s rate and hears at
+    /// [`Start::outbound`]'s.
+    #[must_use]
+    pub fn start(&self) -> Option<&Start> {
+        self.start.as_deref()
+    }
+
+    /// Whether either side has hung up.
+    #[must_use]
+    pub const fn is_over(&self) -> bool {
+        self.over
+    }
+
+    /// Figures so far.
+    #[must_use]
+    pub const fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    /// What happened next, in order.
+    pub fn poll_event(&mut self) -> Option<PhoneEvent> {
+        self.events.pop_front()
+    }
+
+    /// All that was heard since the stream started, sample by sample, silence included. Empty if it is not recorded.
+    #[must_use]
+    pub fn heard(&self) -> &[i16] {
+        self.ear.as_ref().map_or(&[], |(ear, _)| ear.recording())
+    }
+
+    /// Samples received and not played yet.
+    #[must_use]
+    pub fn queued(&self) -> usize {
+        self.ear.as_ref().map_or(0, |(ear, _)| ear.queued())
+    }
+
+    /// Says this on a track, after what is being said; one channel at the rate of [`Start::inbound`]. On a track that the stream
+    /// does not have, nobody hears it.
+    pub fn speak(&mut self, track: Track, samples: &[i16]) {
+        if self.start.is_none() {
+            self.early.push((track, samples.to_vec()));
+        } else if let Some(mouth) = self.mouths.iter_mut().find(|mouth| mouth.track == track) {
+            mouth.say(samples.iter().copied());
+        }
+    }
+
+    /// Samples of a track that are not said yet.
+    #[must_use]
+    pub fn unspoken(&self, track: Track) -> usize {
+        let early = self.early.iter().filter(|(of, _)| *of == track).map(|(_, pcm)| pcm.len());
+        let mouths = self.mouths.iter().filter(|mouth| mouth.track == track).map(Mouth::unsaid);
+        early.chain(mouths).sum()
+    }
+
+    /// Presses a key.
+    pub fn press(
+        &mut self,
+        now: Instant,
+        digit: Digit,
+        out: &mut Outbox,
+    ) -> Result<(), SimulatorError> {
+        Ok(self.protocol.handle_command(now, Command::Dtmf(digit), out)?)
+    }
+
+    /// Hangs up.
+    pub fn hang_up(&mut self, now: Instant, out: &mut Outbox) -> Result<(), SimulatorError> {
+        if !self.over {
+            self.over = true;
+            self.protocol.handle_command(now, Command::Hangup, out)?;
+        }
+        Ok(())
+    }
+
+    /// The socket is open.
+    pub fn handle_open(&mut self, now: Instant, out: &mut Outbox) -> Result<(), SimulatorError> {
+        self.protocol.handle_open(now, out)?;
+        self.react(now, out)
+    }
+
+    /// A message came from the bridge.
+    pub fn handle_message(
+        &mut self,
+        now: Instant,
+        message: Message<'_>,
+        out: &mut Outbox,
+    ) -> Result<(), SimulatorError> {
+        self.listen(now, out)?;
+        self.protocol.handle_message(now, message, out)?;
+        self.react(now, out)
+    }
+
+    /// Time passed: says and plays what is due.
+    pub fn handle_timeout(&mut self, now: Instant, out: &mut Outbox) -> Result<(), SimulatorError> {
+        self.protocol.handle_timeout(now, out)?;
+        self.react(now, out)?;
+        self.listen(now, out)?;
+        if self.over {
+            return Ok(());
+        }
+        for mouth in &mut self.mouths {
+            let track = mouth.track;
+            while let Some(payload) = mouth.frame(now)? {
+                self.protocol.handle_command(now, Command::Media { track, payload }, out)?;
+                self.counters.frames_sent += 1;
+            }
+        }
+        Ok(())
+    }
+
+    /// The socket is closed.
+    pub fn handle_close(&mut self, now: Instant, out: &mut Outbox) -> Result<(), SimulatorError> {
+        self.listen(now, out)?;
+        self.over = true;
+        Ok(())
+    }
+
+    /// When to call [`Simulator::handle_timeout`], if nothing else happens.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        if self.over {
+            return None;
+        }
+        let mouths = self.mouths.iter().map(Mouth::next);
+        let ear = self.ear.as_ref().and_then(|(ear, _)| ear.next());
+        mouths.chain(ear).chain(self.protocol.poll_timeout()).min()
+    }
+
+    fn note(&mut self, event: PhoneEvent) {
+        if self.events.len() == Self::MOST_EVENTS {
+            self.events.pop_front();
+            self.counters.events_lost += 1;
+        }
+        self.events.push_back(event);
+    }
+
+    /// Acts on what the protocol's end made of the last message; only messages to send stay in `out`.
+    fn react(&mut self, now: Instant, out: &mut Outbox) -> Result<(), SimulatorError> {
+        let mut told = std::mem::take(&mut self.told);
+        out.swap_events(&mut told);
+        let mut reacted = Ok(());
+        for event in told.drain(..) {
+            reacted = self.react_to(now, event, out);
+            if reacted.is_err() {
+                break;
+            }
+        }
+        told.clear();
+        self.told = told;
+        reacted
+    }
+
+    fn react_to(
+        &mut self,
+        now: Instant,
+        event: Event,
+        out: &mut Outbox,
+    ) -> Result<(), SimulatorError> {
+        let event = match event {
+            Event::Started(start) => return self.begin(now, start),
+            Event::Media(media) => return self.play(now, &media.payload, out),
+            Event::MarkRequested(name) => {
+                self.note(PhoneEvent::MarkRequested(name.clone()));
+                return self.with_ear(now, out, |ear, heard| ear.mark(name, heard));
+            }
+            Event::ClearRequested => {
+                let mut lost = (0, 0);
+                self.with_ear(now, out, |ear, heard| lost = ear.clear(heard))?;
+                self.counters.clears += 1;
+                self.protocol.handle_command(now, Command::Cleared, out)?;
+                PhoneEvent::Cleared { samples: lost.0, marks: lost.1 }
+            }
+            Event::PauseRequested => {
+                self.with_ear(now, out, |ear, _| ear.pause(true))?;
+                PhoneEvent::Paused
+            }
+            Event::ResumeRequested => {
+                self.with_ear(now, out, |ear, _| ear.pause(false))?;
+                PhoneEvent::Resumed
+            }
+            Event::HangupRequested | Event::Stopped(_) => {
+                self.hang_up(now, out)?;
+                PhoneEvent::HungUp
+            }
+            Event::Dtmf { digit, .. } => PhoneEvent::Dtmf(digit),
+            Event::Result(result) => PhoneEvent::Result(result),
+            Event::Notice(notice) => PhoneEvent::Notice(notice),
+            // The bridge's own affairs.
+            Event::Played(_) | Event::Cleared | Event::Full | Event::Writable => return Ok(()),
+        };
+        self.note(event);
+        Ok(())
+    }
+
+    fn begin(&mut self, now: Instant, start: Box<Start>) -> Result<(), SimulatorError> {
+        for track in &start.tracks {
+            let mut mouth = Mouth::new(*track, start.inbound, now)?;
+            for (_, samples) in self.early.iter().filter(|(of, _)| of == track) {
+                mouth.say(samples.iter().copied());
+            }
+            self.mouths.push(mouth);
+        }
+        self.early.clear();
+        if let Some(format) = start.outbound {
+            let ear = Ear::new(format.rate, now, start.capabilities, self.record);
+            self.ear = Some((ear, format.decoder()?));
+        }
+        self.note(PhoneEvent::Started(start.clone()));
+        self.start = Some(start);
+        Ok(())
+    }
+
+    fn play(&mut self, now: Instant, span: &Span, out: &mut Outbox) -> Result<(), SimulatorError> {
+        let Some((_, decoder)) = &mut self.ear else { return Ok(()) };
+        let mut pcm = std::mem::take(&mut self.pcm);
+        pcm.clear();
+        let decoded = decoder.decode(out.octets(span), &mut pcm);
+        self.counters.media_received += 1;
+        self.counters.samples_received += pcm.len() as u64;
+        let mut taken = true;
+        self.with_ear(now, out, |ear, heard| taken = ear.queue(&pcm, heard))?;
+        self.counters.discarded += u64::from(!taken);
+        self.pcm = pcm;
+        Ok(decoded?)
+    }
+
+    /// Plays up to `now`.
+    fn listen(&mut self, now: Instant, out: &mut Outbox) -> Result<(), SimulatorError> {
+        self.with_ear(now, out, |_, _| {})
+    }
+
+    /// Plays up to `now`, then does something to playback, and tells the bridge what came of both.
+    fn with_ear(
+        &mut self,
+        now: Instant,
+        out: &mut Outbox,
+        act: impl FnOnce(&mut Ear, &mut Vec<Heard>),
+    ) -> Result<(), SimulatorError> {
+        let Some((ear, _)) = &mut self.ear else { return Ok(()) };
+        let mut heard = std::mem::take(&mut self.heard);
+        ear.advance(now, &mut heard);
+        act(ear, &mut heard);
+        for heard in heard.drain(..) {
+            self.tell(now, heard, out)?;
+        }
+        self.heard = heard;
+        Ok(())
+    }
+
+    fn tell(&mut self, now: Instant, heard: Heard, out: &mut Outbox) -> Result<(), SimulatorError> {
+        match heard {
+            Heard::Began => self.note(PhoneEvent::PlaybackBegan),
+            Heard::Ended => {
+                self.counters.underruns += 1;
+                self.note(PhoneEvent::PlaybackEnded);
+            }
+            Heard::Mark(name) => {
+                self.protocol.handle_command(now, Command::Played(&name), out)?;
+                self.counters.marks_played += 1;
+                self.note(PhoneEvent::MarkPlayed(name));
+            }
+            Heard::Full => self.protocol.handle_command(now, Command::Full, out)?,
+            Heard::Writable => self.protocol.handle_command(now, Command::Writable, out)?,
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,107 @@
+//! What a person on the phone says: sound cut into 20 ms frames and encoded, one every 20 ms whatever happens. Speaks no wire.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use ringback_codecs::{EncodeError, Encoder, MediaFormat, UnsupportedFormat};
+
+use crate::Instant;
+use crate::provider::Track;
+
+const FRAME: Duration = Duration::from_millis(20);
+
+/// The voice on one track, silence when it has nothing to say.
+pub(super) struct Mouth {
+    /// Whose voice.
+    pub(super) track: Track,
+    format: MediaFormat,
+    encoder: Box<dyn Encoder>,
+    since: Instant,
+    /// Frames sent.
+    frames: u32,
+    waiting: VecDeque<i16>,
+    frame: Vec<i16>,
+    payload: Vec<u8>,
+}
+
+impl Mouth {
+    /// A voice that begins at `since`.
+    pub(super) fn new(
+        track: Track,
+        format: MediaFormat,
+        since: Instant,
+    ) -> Result<Self, UnsupportedFormat> {
+        Ok(Self {
+            track,
+            format,
+            encoder: format.encoder()?,
+            since,
+            frames: 0,
+            waiting: VecDeque::new(),
+            frame: Vec::new(),
+            payload: Vec::new(),
+        })
+    }
+
+    /// Says this after what is being said.
+    pub(super) fn say(&mut self, samples: impl IntoIterator<Item = i16>) {
+        self.waiting.extend(samples);
+    }
+
+    /// Samples not said yet.
+    pub(super) fn unsaid(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// When the next frame has been said.
+    pub(super) fn next(&self) -> Instant {
+        self.since + FRAME * (self.frames + 1)
+    }
+
+    /// The payload of the next frame if it has been said by `now`.
+    pub(super) fn frame(&mut self, now: Instant) -> Result<Option<&[u8]>, EncodeError> {
+        if self.next() > now {
+            return Ok(None);
+        }
+        // Rates that do not divide into frames (11,025 Hz) make frames of unequal length.
+        let samples = |frames| self.format.rate.samples_in(FRAME * frames);
+        let len = (samples(self.frames + 1) - samples(self.frames)) as usize;
+        self.frames += 1;
+        self.frame.clear();
+        self.frame.extend(self.waiting.drain(..len.min(self.waiting.len())));
+        self.frame.resize(len, 0);
+        self.payload.clear();
+        self.encoder.encode(&self.frame, &mut self.payload)?;
+        Ok(Some(&self.payload))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ringback_codecs::{Encoding, Endian, SampleRate};
+
+    use super::*;
+
+    #[test]
+    fn frames_come_on_time_and_hold_all_that_was_said() {
+        let rate = SampleRate::new(11_025).unwrap();
+        let format = MediaFormat::mono(Encoding::L16(Endian::Little), rate);
+        let start = Instant::from_millis(5);
+        let mut mouth = Mouth::new(Track::Inbound, format, start).unwrap();
+        mouth.say([1; 300]);
+        assert_eq!(mouth.next(), Instant::from_millis(25));
+        assert_eq!(mouth.frame(Instant::from_millis(24)), Ok(None));
+        let now = Instant::from_millis(1005);
+        let mut lengths = Vec::new();
+        let mut said = Vec::new();
+        while let Some(payload) = mouth.frame(now).unwrap() {
+            lengths.push(payload.len() / 2);
+            said.extend_from_slice(payload);
+        }
+        assert_eq!((lengths.len(), lengths.iter().sum::<usize>()), (50, 11_025));
+        assert!(lengths.iter().all(|len| [220, 221].contains(len)), "{lengths:?}");
+        let expected = [1i16.to_le_bytes().repeat(300), vec![0; 2 * (11_025 - 300)]].concat();
+        assert_eq!(said, expected);
+        assert_eq!(mouth.unsaid(), 0);
+    }
+}
