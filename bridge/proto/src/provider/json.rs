@@ -297,31 +297,34 @@ impl fmt::Display for Quoted<'_> {
 
 /// The first characters of `text` for a log, with what could be a number to call, a token or a payload masked.
 pub(super) fn excerpt(text: &str) -> String {
-    const SHOWN: usize = 80;
-    const LONGEST_WORD: usize = 20;
+    masked(text, 80, 20)
+}
+
+/// The first characters of a message's name for a log, masked like [`excerpt`] but for its length.
+pub(super) fn kind(text: &str) -> String {
+    masked(text, 32, 32)
+}
+
+/// The first `shown` characters of `text`, words masked that are longer than `longest` or have more than five digits.
+fn masked(text: &str, shown: usize, longest: usize) -> String {
     const MOST_DIGITS: usize = 5;
-    let cut: String =
-        text.chars().take(SHOWN).map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let visible = |c: char| if c.is_control() { ' ' } else { c };
+    let cut: String = text.chars().take(shown).map(visible).collect();
     let is_word = |c: char| c.is_alphanumeric() || "+-_=.".contains(c);
-    let mut shown = String::with_capacity(cut.len());
+    let mut masked = String::with_capacity(cut.len());
     let mut rest = cut.as_str();
     while let Some(first) = rest.chars().next() {
         let len = rest.find(|c| is_word(c) != is_word(first)).unwrap_or(rest.len());
         let (piece, after) = rest.split_at(len);
         let digits = piece.chars().filter(char::is_ascii_digit).count();
-        let secret = is_word(first) && (piece.len() > LONGEST_WORD || digits > MOST_DIGITS);
-        shown.push_str(if secret { "***" } else { piece });
+        let secret = is_word(first) && (piece.len() > longest || digits > MOST_DIGITS);
+        masked.push_str(if secret { "***" } else { piece });
         rest = after;
     }
-    if text.chars().nth(SHOWN).is_some() {
-        shown.push('…');
+    if text.chars().nth(shown).is_some() {
+        masked.push('…');
     }
-    shown
-}
-
-/// A name for a log: [`excerpt`], shorter.
-pub(super) fn kind(text: &str) -> String {
-    excerpt(&text.chars().take(32).collect::<String>())
+    masked
 }
 
 #[cfg(test)]

@@ -55,9 +55,9 @@ impl<'a> MediaMessage<'a> {
         })
     }
 
-    /// Octets of sound, about.
-    pub(super) const fn octets(&self) -> usize {
-        self.payload.len() / 4 * 3
+    /// Octets of sound, if the payload is base64.
+    pub(super) fn octets(&self) -> usize {
+        self.payload.trim_end_matches('=').len() * 3 / 4
     }
 
     /// Decodes the payload into the outbox; without a track it is `usual`'s.

@@ -196,7 +196,7 @@ enum State {
 impl Bridge {
     fn text(&mut self, text: &str) -> Result<Event, ProtocolError> {
         let index = self.index;
-        let node = Node::parse(index, "a message of ringback.raw.v1", text)?;
+        let node = Node::parse(index, "ringback.raw.v1 JSON", text)?;
         let reader = |kind| Reader { index, kind, node: &node };
         let kind = node.text("type").unwrap_or("(no type)");
         if matches!(self.state, State::Stopped) {
@@ -314,7 +314,7 @@ impl Phone {
 
     fn text(&self, text: &str) -> Result<Option<Event>, ProtocolError> {
         let index = self.index;
-        let node = Node::parse(index, "a message of ringback.raw.v1", text)?;
+        let node = Node::parse(index, "ringback.raw.v1 JSON", text)?;
         let reader = |kind| Reader { index, kind, node: &node };
         Ok(Some(match node.text("type") {
             Some("start") => {

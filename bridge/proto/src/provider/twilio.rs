@@ -110,7 +110,7 @@ impl Bridge {
 
     /// Everything else, and media that the scanner did not take.
     fn control(&mut self, text: &str, out: &mut Outbox) -> Result<Option<Event>, ProtocolError> {
-        let node = Node::parse(self.index, "a Twilio message", text)?;
+        let node = Node::parse(self.index, "Twilio JSON", text)?;
         let reader = |kind| Reader { index: self.index, kind, node: &node };
         let early = |kind| Err(ProtocolError::out_of_turn(self.index, kind, "before start"));
         let event = match (node.text("event").unwrap_or("(no event)"), &self.state) {
@@ -312,7 +312,7 @@ impl Phone {
         {
             return Ok(Event::Media(message.decode(index, Track::Outbound, out)?));
         }
-        let node = Node::parse(index, "a message to Twilio", text)?;
+        let node = Node::parse(index, "Twilio JSON", text)?;
         let reader = |kind| Reader { index, kind, node: &node };
         if node.text(SID) != Some(&self.sid) {
             return Err(reader("message").error(SID, "does not name this stream"));

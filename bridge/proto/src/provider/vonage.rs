@@ -134,7 +134,7 @@ enum State {
 impl Bridge {
     fn text(&mut self, text: &str, out: &mut Outbox) -> Result<(), ProtocolError> {
         let index = self.index;
-        let node = Node::parse(index, "a Vonage message", text)?;
+        let node = Node::parse(index, "Vonage JSON", text)?;
         let reader = |kind| Reader { index, kind, node: &node };
         let early =
             |kind| Err(ProtocolError::out_of_turn(index, kind, "before websocket:connected"));
@@ -295,7 +295,7 @@ struct Phone {
 impl Phone {
     fn text(&self, text: &str) -> Result<Event, ProtocolError> {
         let index = self.index;
-        let node = Node::parse(index, "a message to Vonage", text)?;
+        let node = Node::parse(index, "Vonage JSON", text)?;
         Ok(match node.text("action").unwrap_or("(no action)") {
             "notify" => {
                 let reader = Reader { index, kind: "notify", node: &node };
