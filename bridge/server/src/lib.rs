@@ -2,6 +2,7 @@
 
 pub mod clock;
 pub mod exit;
+pub mod listener;
 pub mod net;
 pub mod shutdown;
 pub mod socket;

@@ -79,9 +79,9 @@ impl fmt::Display for PeerText<'_> {
             let end = words.find(|c: char| c.is_ascii_digit()).unwrap_or(words.len());
             for c in words[..end].chars() {
                 if c.is_control() {
-                    write!(f, "{}", c.escape_default())?
+                    write!(f, "{}", c.escape_default())?;
                 } else {
-                    write!(f, "{c}")?
+                    write!(f, "{c}")?;
                 }
             }
             rest = &words[end..];

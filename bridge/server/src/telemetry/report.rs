@@ -278,7 +278,7 @@ fn report_to(metrics: &Metrics, report: &Report<'_>) {
                 _ => &metrics.refused_bad_request,
             }
             .increment();
-            warn!(listener, %peer, status, reason, "stream refused");
+            warn!(listener, %peer, status, reason = %PeerText(reason), "stream refused");
         }
         Report::StreamPanicked { listener, peer } => {
             metrics.stream_panics.increment();
