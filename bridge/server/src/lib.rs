@@ -1,6 +1,7 @@
 //! The bridge as a library.
 
 pub mod clock;
+pub mod config;
 pub mod exit;
 pub mod listener;
 pub mod net;

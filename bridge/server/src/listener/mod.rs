@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use axum::Router;
 use ringback_proto::provider::{Rejection, Upgrade};
+use serde::Deserialize;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -112,7 +113,8 @@ pub struct Endpoint {
 }
 
 /// Who may read the figures at `/metrics`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum MetricsAccess {
     /// Nobody.
     Off,

@@ -54,7 +54,7 @@ impl Streams for Echo {
                     "panic" => panic!("as the test asked for"),
                     "hang" => {
                         socket.send(Outgoing::Text("hanging")).await.unwrap();
-                        std::future::pending().await
+                        std::future::pending::<()>().await;
                     }
                     text => socket.send(Outgoing::Text(text)).await.unwrap(),
                 },

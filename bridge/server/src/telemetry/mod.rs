@@ -7,6 +7,7 @@ mod report;
 use std::fmt;
 use std::io::IsTerminal as _;
 
+use serde::Deserialize;
 use tracing::Subscriber;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
@@ -20,7 +21,8 @@ pub use redact::{PeerText, Phone, Redacted};
 pub use report::{CallReport, CallSummary, DropReason, EndKind, Report, report};
 
 /// How log lines look.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum LogFormat {
     /// For people; in colours if standard error is a terminal and `NO_COLOR` is not set.
     #[default]
