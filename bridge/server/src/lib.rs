@@ -1,1 +1,10 @@
 //! The bridge as a library.
+
+pub mod clock;
+pub mod config;
+pub mod exit;
+pub mod listener;
+pub mod net;
+pub mod shutdown;
+pub mod socket;
+pub mod telemetry;

@@ -1,0 +1,325 @@
+//! Listeners: who may call, where, and what the calls go to.
+
+use std::net::SocketAddr;
+use std::ops::Range;
+
+use ringback_codecs::{Encoding, Endian, MediaFormat, SampleRate};
+use ringback_proto::provider::Options;
+use toml::Spanned;
+
+use super::super::raw::{self, At, AuthKind};
+use super::super::{AuthConfig, ListenerConfig, Place, Problem, RouteConfig, Secret, secret};
+use super::{Checker, DEFAULT_ROUTE};
+use crate::listener::{Endpoint, RESERVED_PATHS};
+use crate::socket::SocketOptions;
+
+impl Checker<'_> {
+    /// All listeners. Without any there is one for each provider, at a path of its name and without authentication.
+    pub(super) fn listeners(
+        &mut self,
+        raw: &raw::File,
+        socket: SocketOptions,
+        routes: &[RouteConfig],
+        bind: SocketAddr,
+        bind_place: &Place,
+    ) -> Vec<ListenerConfig> {
+        if raw.listener.is_empty() {
+            return self.default_listeners(socket, routes, bind, bind_place);
+        }
+        let mut listeners = Vec::<ListenerConfig>::new();
+        for table in &raw.listener {
+            let listener = self.listener(table, socket, routes, &listeners);
+            let exposed = listener.auth == AuthConfig::None && !bind.ip().is_loopback();
+            if exposed && !table.get_ref().insecure {
+                let at = table.get_ref().auth.as_ref().map_or(table.span(), Spanned::span);
+                self.problem(at, format!(
+                    "anybody who reaches {bind} could call: set `auth`, or `insecure = true` if something in front checks"
+                ));
+            }
+            listeners.push(listener);
+        }
+        listeners
+    }
+
+    fn default_listeners(
+        &mut self,
+        socket: SocketOptions,
+        routes: &[RouteConfig],
+        bind: SocketAddr,
+        bind_place: &Place,
+    ) -> Vec<ListenerConfig> {
+        if !bind.ip().is_loopback() {
+            let message = format!(
+                "found {bind}: without a [[listener]] anybody who reaches it could call; write a configuration with `auth`, or bind to 127.0.0.1"
+            );
+            self.problems.push(Problem { place: bind_place.clone(), message });
+        }
+        let route = self.default_route(0..0, routes);
+        let listener = |provider: &&str| ListenerConfig {
+            endpoint: Endpoint {
+                name: (*provider).to_owned(),
+                path: format!("/{provider}"),
+                public_url: None,
+                max_streams: None,
+                origins: Vec::new(),
+                socket,
+            },
+            provider: (*provider).to_owned(),
+            auth: AuthConfig::None,
+            one_way: false,
+            options: Options::default(),
+            route: route.clone(),
+        };
+        self.context.providers.iter().map(listener).collect()
+    }
+
+    fn listener(
+        &mut self,
+        table: &Spanned<raw::Listener>,
+        socket: SocketOptions,
+        routes: &[RouteConfig],
+        others: &[ListenerConfig],
+    ) -> ListenerConfig {
+        let raw = table.get_ref();
+        let taken: Vec<_> = others.iter().map(|other| other.endpoint.name.as_str()).collect();
+        let name = self.name(table.span(), raw.name.as_ref(), &taken);
+        let path = self.path(table.span(), raw.path.as_ref(), others);
+        let provider = self.provider(table.span(), raw.provider.as_ref());
+        let public_url = self.public_url(raw.public_url.as_ref());
+        let auth = self.auth(raw.auth.as_ref(), public_url.is_some());
+        let inbound_format = raw.options.inbound_format.as_ref().and_then(|at| self.format(at));
+        let route = match &raw.route {
+            Some(at) => {
+                if !routes.iter().any(|route| route.name == *at.get_ref()) {
+                    self.unknown(at, "[[route]]", routes.iter().map(|route| route.name.as_str()));
+                }
+                at.get_ref().clone()
+            }
+            None => self.default_route(table.span(), routes),
+        };
+        let max_streams = raw.max_calls.as_ref().map(|at| self.number(Some(at), 1..=1_000_000, 1));
+        let keepalive = self.keepalive(raw.keepalive.as_ref(), socket.keepalive);
+        let endpoint = Endpoint {
+            name,
+            path,
+            public_url,
+            max_streams,
+            origins: self.origins(&raw.origins),
+            socket: SocketOptions { keepalive, ..socket },
+        };
+        let options = Options { inbound_format };
+        ListenerConfig { endpoint, provider, auth, one_way: raw.options.one_way, options, route }
+    }
+
+    /// The route of a listener that names none: the one called `default`, or the only one.
+    fn default_route(&mut self, table: Range<usize>, routes: &[RouteConfig]) -> String {
+        let named = routes.iter().find(|route| route.name == DEFAULT_ROUTE);
+        match (named, routes) {
+            (Some(route), _) | (None, [route]) => route.name.clone(),
+            (None, _) => {
+                let names: Vec<_> = routes.iter().map(|route| route.name.as_str()).collect();
+                let known = names.join(", ");
+                self.problem(
+                    table,
+                    format!(
+                        "`route` is missing and none is called {DEFAULT_ROUTE:?} (known: {known})"
+                    ),
+                );
+                DEFAULT_ROUTE.to_owned()
+            }
+        }
+    }
+
+    fn path(
+        &mut self,
+        table: Range<usize>,
+        path: Option<&At<String>>,
+        others: &[ListenerConfig],
+    ) -> String {
+        let Some(at) = path else {
+            self.problem(table, "`path` is missing, such as \"/twilio\"");
+            return String::new();
+        };
+        let path = at.get_ref();
+        let plain = |c: char| c.is_ascii_graphic() && !"?#\"<>\\^`{|}".contains(c);
+        if !path.starts_with('/') || !path.chars().all(plain) {
+            let rule = "a path begins with `/` and has no query, space or quote";
+            self.problem(at.span(), format!("found {path:?}: {rule}"));
+        } else if RESERVED_PATHS.contains(&path.as_str()) {
+            self.problem(at.span(), format!("{path:?} is taken by the bridge itself"));
+        } else if let Some(other) = others.iter().find(|other| other.endpoint.path == *path) {
+            let name = &other.endpoint.name;
+            self.problem(at.span(), format!("{path:?} is the path of listener {name:?} already"));
+        }
+        path.clone()
+    }
+
+    fn provider(&mut self, table: Range<usize>, provider: Option<&At<String>>) -> String {
+        let context = self.context;
+        let known = context.providers.iter().copied();
+        match provider {
+            Some(at) => {
+                if !context.providers.contains(&at.get_ref().as_str()) {
+                    self.unknown(at, "provider", known);
+                }
+                at.get_ref().clone()
+            }
+            None => {
+                let known = context.providers.join(", ");
+                self.problem(table, format!("`provider` is missing (known: {known})"));
+                String::new()
+            }
+        }
+    }
+
+    fn public_url(&mut self, url: Option<&At<String>>) -> Option<String> {
+        let at = url?;
+        let url = at.get_ref();
+        let rest = url.strip_prefix("wss://").or_else(|| url.strip_prefix("ws://"));
+        let host = rest.map(|rest| rest.split(['/', '?']).next().unwrap_or_default());
+        if host.is_none_or(str::is_empty) {
+            let example = "\"wss://bridge.example/twilio\"";
+            self.problem(
+                at.span(),
+                format!("found {url:?}, expected the URL the provider dials, such as {example}"),
+            );
+        }
+        Some(url.clone())
+    }
+
+    fn origins(&mut self, origins: &[At<String>]) -> Vec<String> {
+        for at in origins {
+            let origin = at.get_ref();
+            let host = origin.split_once("://").map(|(_, host)| host);
+            if host.is_none_or(|host| host.is_empty() || host.contains('/')) {
+                let example = "\"https://phone.example\"";
+                self.problem(at.span(), format!("found {origin:?}, expected scheme and host without a path, such as {example}"));
+            }
+        }
+        origins.iter().map(|at| at.get_ref().clone()).collect()
+    }
+
+    fn auth(&mut self, auth: Option<&At<raw::Auth>>, has_public_url: bool) -> AuthConfig {
+        let Some(at) = auth else { return AuthConfig::None };
+        let (span, raw) = (at.span(), at.get_ref());
+        self.superfluous(raw);
+        match raw.kind {
+            AuthKind::None => AuthConfig::None,
+            AuthKind::Bearer => {
+                AuthConfig::Bearer { token: self.secret(span, "token", raw.token.as_ref()) }
+            }
+            AuthKind::Basic => AuthConfig::Basic {
+                user: self.needed(span.clone(), "user", raw.user.as_ref()),
+                password: self.secret(span, "password", raw.password.as_ref()),
+            },
+            AuthKind::Query => AuthConfig::Query {
+                parameter: self.needed(span.clone(), "parameter", raw.parameter.as_ref()),
+                token: self.secret(span, "token", raw.token.as_ref()),
+            },
+            AuthKind::TwilioSignature => {
+                if !has_public_url {
+                    self.problem(
+                        span.clone(),
+                        "\"twilio-signature\" is computed over `public_url`, which is missing",
+                    );
+                }
+                AuthConfig::TwilioSignature {
+                    token: self.secret(span, "token", raw.token.as_ref()),
+                }
+            }
+        }
+    }
+
+    /// A key that the kind does not use is a misunderstanding about security: say so.
+    fn superfluous(&mut self, raw: &raw::Auth) {
+        let uses: &[&str] = match raw.kind {
+            AuthKind::None => &[],
+            AuthKind::Bearer | AuthKind::TwilioSignature => &["token"],
+            AuthKind::Basic => &["user", "password"],
+            AuthKind::Query => &["parameter", "token"],
+        };
+        let given = [
+            ("token", &raw.token),
+            ("user", &raw.user),
+            ("password", &raw.password),
+            ("parameter", &raw.parameter),
+        ];
+        for (key, value) in given {
+            if let Some(at) = value.as_ref().filter(|_| !uses.contains(&key)) {
+                let help = if uses.is_empty() { "nothing".into() } else { uses.join(" and ") };
+                self.problem(
+                    at.span(),
+                    format!("`{key}` is not used by this kind, which takes {help}"),
+                );
+            }
+        }
+    }
+
+    fn needed(&mut self, table: Range<usize>, key: &str, value: Option<&At<String>>) -> String {
+        match value {
+            Some(at) if !at.get_ref().is_empty() => at.get_ref().clone(),
+            Some(at) => {
+                self.problem(at.span(), format!("`{key}` is empty"));
+                String::new()
+            }
+            None => {
+                self.problem(table, format!("`{key}` is missing for this kind"));
+                String::new()
+            }
+        }
+    }
+
+    fn secret(&mut self, table: Range<usize>, key: &str, value: Option<&At<String>>) -> Secret {
+        let Some(at) = value else {
+            let help = format!("`{key}` is missing for this kind: \"env:NAME\" or \"file:/path\"");
+            self.problem(table, help);
+            return Secret::new("");
+        };
+        secret::resolve(at.get_ref(), self.context.variable).unwrap_or_else(|problem| {
+            self.problem(at.span(), problem);
+            Secret::new("")
+        })
+    }
+
+    fn format(&mut self, at: &At<String>) -> Option<MediaFormat> {
+        let format = parse_format(at.get_ref());
+        if format.is_none() {
+            let found = at.get_ref();
+            self.problem(at.span(), format!(
+                "found {found:?}, expected encoding and rate: pcmu/8000, pcma/8000, l16le/16000, l16be/16000, g722/16000 or opus/48000"
+            ));
+        }
+        format
+    }
+}
+
+/// `pcmu/8000`: one channel of an encoding at a rate.
+fn parse_format(text: &str) -> Option<MediaFormat> {
+    let (encoding, rate) = text.split_once('/')?;
+    let encoding = match encoding {
+        "pcmu" => Encoding::Pcmu,
+        "pcma" => Encoding::Pcma,
+        "l16le" => Encoding::L16(Endian::Little),
+        "l16be" => Encoding::L16(Endian::Big),
+        "g722" => Encoding::G722,
+        "opus" => Encoding::Opus,
+        _ => return None,
+    };
+    let rate = SampleRate::new(rate.parse().ok()?)?;
+    Some(MediaFormat::mono(encoding, rate))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn formats_are_encoding_and_rate() {
+        assert_eq!(parse_format("pcmu/8000"), Some(MediaFormat::PCMU_8000));
+        let l16 = MediaFormat::mono(Encoding::L16(Endian::Little), SampleRate::HZ_16000);
+        assert_eq!(parse_format("l16le/16000"), Some(l16));
+        for text in ["pcmu", "pcmu/", "pcmu/1", "PCMU/8000", "mp3/8000"] {
+            assert_eq!(parse_format(text), None, "{text}");
+        }
+    }
+}

@@ -1,0 +1,226 @@
+//! From what is written to what is meant: defaults, overrides and every rule that concerns more than one key. Collects all
+//! problems instead of stopping at the first.
+
+mod listeners;
+mod modules;
+
+use std::net::SocketAddr;
+use std::ops::Range;
+use std::time::Duration;
+
+use super::problem::{Source, did_you_mean};
+use super::raw::{self, At};
+use super::{Config, ConfigError, Context, DEFAULT_ROUTE, Overrides, Place, Problem};
+use crate::listener::Limits;
+use crate::socket::SocketOptions;
+use crate::telemetry::{LogFormat, LogOptions};
+
+const DEFAULT_BIND: &str = "127.0.0.1:8080";
+
+/// Turns a file (or none) into a configuration.
+pub(super) fn check(
+    raw: &raw::File,
+    source: Option<Source<'_>>,
+    overrides: &Overrides,
+    context: &Context<'_>,
+) -> Result<Config, ConfigError> {
+    let mut checker = Checker { source, context, problems: Vec::new() };
+    let (bind, bind_place) = checker.bind(raw, overrides);
+    let mut limits = checker.limits(raw);
+    limits.drain_timeout = overrides
+        .drain_timeout
+        .or(raw.server.drain_timeout.map(|raw::TimeSpan(time)| time))
+        .unwrap_or(limits.drain_timeout);
+    let socket = checker.socket(raw);
+    let log = checker.log(raw, overrides);
+    let (modules, routes) = checker.modules_and_routes(raw);
+    let listeners = checker.listeners(raw, socket, &routes, bind, &bind_place);
+    if checker.problems.is_empty() {
+        let metrics = raw.server.metrics.unwrap_or_default();
+        let file = source.map(|source| source.name.to_owned());
+        Ok(Config { file, bind, metrics, limits, log, listeners, modules, routes })
+    } else {
+        Err(ConfigError { problems: checker.problems })
+    }
+}
+
+/// Collects what is wrong.
+struct Checker<'a> {
+    source: Option<Source<'a>>,
+    context: &'a Context<'a>,
+    problems: Vec<Problem>,
+}
+
+impl Checker<'_> {
+    fn place(&self, span: Range<usize>) -> Place {
+        self.source.map_or(Place::Default, |source| source.place(Some(span)))
+    }
+
+    fn problem(&mut self, span: Range<usize>, message: impl Into<String>) {
+        let place = self.place(span);
+        self.problems.push(Problem { place, message: message.into() });
+    }
+
+    /// A name that must be one of `known`.
+    fn unknown<'k>(
+        &mut self,
+        found: &At<String>,
+        what: &str,
+        known: impl Iterator<Item = &'k str>,
+    ) {
+        let known: Vec<_> = known.collect();
+        let name = found.get_ref();
+        let hint = did_you_mean(name, known.iter().copied()).unwrap_or_default();
+        let list = if known.is_empty() { "there is none".into() } else { known.join(", ") };
+        self.problem(found.span(), format!("there is no {what} {name:?} (known: {list}){hint}"));
+    }
+
+    /// The name of a table, which must be there, simple and not taken.
+    fn name(&mut self, table: Range<usize>, name: Option<&At<String>>, taken: &[&str]) -> String {
+        let Some(at) = name else {
+            self.problem(table, "`name` is missing");
+            return String::new();
+        };
+        let name = at.get_ref();
+        let simple = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "-_".contains(c);
+        if name.is_empty() || !name.chars().all(simple) {
+            let rule = "a name is made of a-z, 0-9, `-` and `_`";
+            self.problem(at.span(), format!("found {name:?}: {rule}"));
+        } else if taken.contains(&name.as_str()) {
+            self.problem(at.span(), format!("{name:?} is the name of another one"));
+        }
+        name.clone()
+    }
+
+    /// A time that must lie in a range.
+    fn time(
+        &mut self,
+        at: Option<&At<raw::TimeSpan>>,
+        range: std::ops::RangeInclusive<Duration>,
+        default: Duration,
+    ) -> Duration {
+        let Some(at) = at else { return default };
+        let raw::TimeSpan(time) = *at.get_ref();
+        if !range.contains(&time) {
+            let (low, high) = (range.start(), range.end());
+            self.problem(at.span(), format!("found {time:?}, expected {low:?} to {high:?}"));
+        }
+        time
+    }
+
+    /// A number that must lie in a range.
+    fn number(
+        &mut self,
+        at: Option<&At<usize>>,
+        range: std::ops::RangeInclusive<usize>,
+        default: usize,
+    ) -> usize {
+        let Some(at) = at else { return default };
+        let number = *at.get_ref();
+        if !range.contains(&number) {
+            let (low, high) = (range.start(), range.end());
+            self.problem(at.span(), format!("found {number}, expected {low} to {high}"));
+        }
+        number
+    }
+
+    /// The address to listen on and where it was set.
+    fn bind(&mut self, raw: &raw::File, overrides: &Overrides) -> (SocketAddr, Place) {
+        if let Some(bind) = overrides.bind {
+            return (bind, Place::Flag("--bind"));
+        }
+        const VARIABLE: &str = "RINGBACK_BIND";
+        let (text, place) = if let Some(text) = (self.context.variable)(VARIABLE) {
+            (text, Place::Environment(VARIABLE))
+        } else if let Some(at) = &raw.server.bind {
+            (at.get_ref().clone(), self.place(at.span()))
+        } else {
+            (DEFAULT_BIND.to_owned(), Place::Default)
+        };
+        let bind = text.parse().unwrap_or_else(|_| {
+            let message = format!(
+                "found {text:?}, expected an address and a port such as {DEFAULT_BIND:?}, \"0.0.0.0:8080\" or \"[::1]:8080\""
+            );
+            self.problems.push(Problem { place: place.clone(), message });
+            SocketAddr::from(([127, 0, 0, 1], 0))
+        });
+        (bind, place)
+    }
+
+    fn limits(&mut self, raw: &raw::File) -> Limits {
+        let raw = &raw.limits;
+        let default = Limits::default();
+        let header = Duration::from_millis(100)..=Duration::from_secs(60);
+        Limits {
+            max_connections: self.number(
+                raw.max_connections.as_ref(),
+                1..=1_000_000,
+                default.max_connections,
+            ),
+            max_streams: self.number(raw.max_calls.as_ref(), 1..=1_000_000, default.max_streams),
+            header_timeout: self.time(raw.header_timeout.as_ref(), header, default.header_timeout),
+            ..default
+        }
+    }
+
+    fn socket(&mut self, raw: &raw::File) -> SocketOptions {
+        let raw = &raw.limits;
+        let default = SocketOptions::default();
+        let write = Duration::from_millis(100)..=Duration::from_secs(60);
+        SocketOptions {
+            max_message: self.number(
+                raw.max_message.as_ref(),
+                1024..=16 * 1024 * 1024,
+                default.max_message,
+            ),
+            write_deadline: self.time(raw.write_timeout.as_ref(), write, default.write_deadline),
+            keepalive: self.keepalive(raw.keepalive.as_ref(), default.keepalive),
+        }
+    }
+
+    fn keepalive(
+        &mut self,
+        at: Option<&At<raw::Keepalive>>,
+        default: Option<Duration>,
+    ) -> Option<Duration> {
+        let Some(at) = at else { return default };
+        let raw::Keepalive(keepalive) = *at.get_ref();
+        if keepalive.is_some_and(|time| time < Duration::from_secs(1)) {
+            self.problem(
+                at.span(),
+                "a keepalive below 1s would be a flood; use \"20s\" or \"off\"",
+            );
+        }
+        keepalive
+    }
+
+    fn log(&mut self, raw: &raw::File, overrides: &Overrides) -> LogOptions {
+        const FILTER: &str = "RINGBACK_LOG";
+        const FORMAT: &str = "RINGBACK_LOG_FORMAT";
+        let default = LogOptions::default();
+        let (filter, place) = if let Some(filter) = &overrides.log {
+            (filter.clone(), Place::Flag("--log"))
+        } else if let Some(filter) = (self.context.variable)(FILTER) {
+            (filter, Place::Environment(FILTER))
+        } else if let Some(at) = &raw.log.level {
+            (at.get_ref().clone(), self.place(at.span()))
+        } else {
+            (default.filter, Place::Default)
+        };
+        if let Err(error) = LogOptions::parse_filter(&filter) {
+            self.problems.push(Problem { place, message: error.to_string() });
+        }
+        let from_environment = match (self.context.variable)(FORMAT).as_deref() {
+            None => None,
+            Some("human") => Some(LogFormat::Human),
+            Some("json") => Some(LogFormat::Json),
+            Some(other) => {
+                let message = format!("found {other:?}, expected human or json");
+                self.problems.push(Problem { place: Place::Environment(FORMAT), message });
+                None
+            }
+        };
+        let format = overrides.log_format.or(from_environment).or(raw.log.format);
+        LogOptions { format: format.unwrap_or(default.format), filter }
+    }
+}

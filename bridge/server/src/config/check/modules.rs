@@ -1,0 +1,181 @@
+//! Modules and the routes made of them.
+
+use std::ops::Range;
+use std::time::Duration;
+
+use serde_json::Value;
+use toml::Spanned;
+
+use super::super::raw::{self, At};
+use super::super::{BargeInConfig, Builtin, ModuleConfig, ModuleRun, OnFail, RouteConfig};
+use super::{Checker, DEFAULT_ROUTE};
+
+const DEFAULT_READY: Duration = Duration::from_secs(5);
+const DEFAULT_RING: Duration = Duration::from_secs(10);
+const DEFAULT_MIN_SPEECH: Duration = Duration::from_millis(200);
+
+impl Checker<'_> {
+    /// All modules and routes. Without a route, one is made: of the only module, or of an echo where there is none.
+    pub(super) fn modules_and_routes(
+        &mut self,
+        raw: &raw::File,
+    ) -> (Vec<ModuleConfig>, Vec<RouteConfig>) {
+        let mut modules = Vec::<ModuleConfig>::new();
+        for table in &raw.module {
+            let taken: Vec<_> = modules.iter().map(|module| module.name.as_str()).collect();
+            let module = self.module(table, &taken);
+            modules.push(module);
+        }
+        if modules.is_empty() && raw.route.is_empty() {
+            modules.push(echo());
+        }
+        let mut routes = Vec::<RouteConfig>::new();
+        for table in &raw.route {
+            let taken: Vec<_> = routes.iter().map(|route| route.name.as_str()).collect();
+            let route = self.route(table, &taken, &modules);
+            routes.push(route);
+        }
+        if routes.is_empty() {
+            if let [_, second, ..] = raw.module.as_slice() {
+                let help = "several modules and no [[route]]: add one that says which of them a call goes to";
+                self.problem(second.span(), help);
+            }
+            let name = modules[0].name.clone();
+            routes.push(RouteConfig {
+                name: DEFAULT_ROUTE.into(),
+                modules: vec![name.clone()],
+                speaker: Some(name),
+                barge_in: None,
+            });
+        }
+        (modules, routes)
+    }
+
+    fn module(&mut self, table: &Spanned<raw::Module>, taken: &[&str]) -> ModuleConfig {
+        let raw = table.get_ref();
+        let ready = Duration::from_millis(100)..=Duration::from_secs(120);
+        let ring = Duration::from_millis(200)..=Duration::from_secs(120);
+        ModuleConfig {
+            name: self.name(table.span(), raw.name.as_ref(), taken),
+            run: self.run(table.span(), raw),
+            config: json(&toml::Value::Table(raw.config.clone())),
+            on_fail: raw.on_fail,
+            ready_timeout: self.time(raw.ready_timeout.as_ref(), ready, DEFAULT_READY),
+            ring: self.time(raw.ring.as_ref(), ring, DEFAULT_RING),
+        }
+    }
+
+    /// `kind` may be left out where `builtin` or `command` tells it.
+    fn run(&mut self, table: Range<usize>, raw: &raw::Module) -> ModuleRun {
+        use raw::ModuleKind::{Builtin as InProcess, Child};
+        let kind = raw.kind.as_ref().map(|kind| *kind.get_ref());
+        let echo = ModuleRun::Builtin(Builtin::Echo);
+        match (kind, &raw.builtin, &raw.command) {
+            (None | Some(InProcess), Some(builtin), None) => ModuleRun::Builtin(*builtin.get_ref()),
+            (None | Some(Child), None, Some(command)) => {
+                if command.get_ref().first().is_none_or(String::is_empty) {
+                    let help =
+                        "found no program, expected a list such as [\"python3\", \"module.py\"]";
+                    self.problem(command.span(), help);
+                }
+                ModuleRun::Child { command: command.get_ref().clone() }
+            }
+            (_, Some(_), Some(command)) => {
+                let help = "a module has either `builtin` or `command`, found both";
+                self.problem(command.span(), help);
+                echo
+            }
+            (Some(InProcess), None, _) => {
+                self.problem(
+                    table,
+                    "kind \"builtin\" needs `builtin`: echo, recorder, player, vad or dtmf",
+                );
+                echo
+            }
+            (Some(Child), _, None) => {
+                self.problem(
+                    table,
+                    "kind \"child\" needs `command`, such as [\"python3\", \"module.py\"]",
+                );
+                echo
+            }
+            (None, None, None) => {
+                self.problem(
+                    table,
+                    "a module needs `builtin` (echo, recorder, player, vad, dtmf) or `command`",
+                );
+                echo
+            }
+        }
+    }
+
+    fn route(
+        &mut self,
+        table: &Spanned<raw::Route>,
+        taken: &[&str],
+        modules: &[ModuleConfig],
+    ) -> RouteConfig {
+        let raw = table.get_ref();
+        let name = self.name(table.span(), raw.name.as_ref(), taken);
+        if raw.modules.is_empty() {
+            self.problem(table.span(), "a route needs `modules`, a list of at least one name");
+        }
+        let mut members = Vec::<String>::new();
+        for at in &raw.modules {
+            if !modules.iter().any(|module| module.name == *at.get_ref()) {
+                self.unknown(at, "[[module]]", modules.iter().map(|module| module.name.as_str()));
+            } else if members.contains(at.get_ref()) {
+                self.problem(at.span(), format!("{:?} is in the list twice", at.get_ref()));
+            }
+            members.push(at.get_ref().clone());
+        }
+        let speaker = self.speaker(raw.speaker.as_ref(), &members);
+        let barge_in = raw.barge_in.as_ref().map(|barge_in| {
+            let range = Duration::from_millis(20)..=Duration::from_secs(5);
+            let min_speech = self.time(barge_in.min_speech.as_ref(), range, DEFAULT_MIN_SPEECH);
+            BargeInConfig { on_speech: barge_in.on_speech, min_speech }
+        });
+        RouteConfig { name, modules: members, speaker, barge_in }
+    }
+
+    /// One module speaks, because two would talk over each other; the only one of a route does so unasked.
+    fn speaker(&mut self, raw: Option<&At<String>>, members: &[String]) -> Option<String> {
+        match (raw, members) {
+            (Some(at), _) => {
+                if !members.contains(at.get_ref()) {
+                    let what = "module of this route called";
+                    self.unknown(at, what, members.iter().map(String::as_str));
+                }
+                Some(at.get_ref().clone())
+            }
+            (None, [only]) => Some(only.clone()),
+            (None, _) => None,
+        }
+    }
+}
+
+fn echo() -> ModuleConfig {
+    ModuleConfig {
+        name: Builtin::Echo.name().into(),
+        run: ModuleRun::Builtin(Builtin::Echo),
+        config: Value::Object(serde_json::Map::new()),
+        on_fail: OnFail::default(),
+        ready_timeout: DEFAULT_READY,
+        ring: DEFAULT_RING,
+    }
+}
+
+/// A module's own settings go to it as JSON; dates become text.
+fn json(value: &toml::Value) -> Value {
+    match value {
+        toml::Value::String(text) => text.as_str().into(),
+        toml::Value::Integer(number) => (*number).into(),
+        toml::Value::Float(number) => (*number).into(),
+        toml::Value::Boolean(yes) => (*yes).into(),
+        toml::Value::Datetime(date) => date.to_string().into(),
+        toml::Value::Array(items) => items.iter().map(json).collect(),
+        toml::Value::Table(table) => {
+            table.iter().map(|(key, value)| (key.clone(), json(value))).collect()
+        }
+    }
+}

@@ -1,0 +1,332 @@
+//! What the operator wants: `ringback.toml`, overridden by the environment, overridden by flags, checked as a whole before
+//! anything starts. Starts nothing; reads no file but the configuration and the secrets it names.
+
+mod check;
+mod problem;
+mod raw;
+mod secret;
+
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use ringback_proto::provider::{Options, PROVIDERS};
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::listener::{Endpoint, Limits, MetricsAccess};
+use crate::telemetry::{LogFormat, LogOptions};
+use problem::Source;
+
+pub use problem::{ConfigError, Place, Problem};
+pub use secret::Secret;
+
+/// Name of the file that is read if none is named.
+pub const FILE_NAME: &str = "ringback.toml";
+/// Name of the route that listeners without one use.
+pub const DEFAULT_ROUTE: &str = "default";
+
+/// A configuration that was checked: every name in it exists.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Name of the file it was read from, or `None` for the defaults.
+    pub file: Option<String>,
+    /// Where connections are taken.
+    pub bind: SocketAddr,
+    /// Who may read the figures.
+    pub metrics: MetricsAccess,
+    /// Bounds of the server.
+    pub limits: Limits,
+    /// What is logged and how.
+    pub log: LogOptions,
+    /// Where streams are taken; never empty.
+    pub listeners: Vec<ListenerConfig>,
+    /// The modules there are.
+    pub modules: Vec<ModuleConfig>,
+    /// The routes there are; never empty.
+    pub routes: Vec<RouteConfig>,
+}
+
+/// A named path at which one provider's streams are taken.
+#[derive(Debug, Clone)]
+pub struct ListenerConfig {
+    /// Name, path, public URL and bounds.
+    pub endpoint: Endpoint,
+    /// Name of the provider, one of the table of providers.
+    pub provider: String,
+    /// How a stream proves that it may.
+    pub auth: AuthConfig,
+    /// Whether nothing is played into its calls, whatever the provider can.
+    pub one_way: bool,
+    /// What the wire does not tell.
+    pub options: Options,
+    /// Name of the route, one of [`Config::routes`].
+    pub route: String,
+}
+
+/// How a stream proves that it may.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AuthConfig {
+    /// Not at all.
+    None,
+    /// `Authorization: Bearer <token>`.
+    Bearer {
+        /// The token.
+        token: Secret,
+    },
+    /// `Authorization: Basic ...` (RFC 7617).
+    Basic {
+        /// User name.
+        user: String,
+        /// Password.
+        password: Secret,
+    },
+    /// A parameter of the query, for providers that can be given nothing but a URL.
+    Query {
+        /// Name of the parameter.
+        parameter: String,
+        /// Its value.
+        token: Secret,
+    },
+    /// `X-Twilio-Signature` over the public URL.
+    TwilioSignature {
+        /// The account's auth token.
+        token: Secret,
+    },
+}
+
+impl AuthConfig {
+    /// Its name in the file.
+    #[must_use]
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Bearer { .. } => "bearer",
+            Self::Basic { .. } => "basic",
+            Self::Query { .. } => "query",
+            Self::TwilioSignature { .. } => "twilio-signature",
+        }
+    }
+}
+
+/// A compute module.
+#[derive(Debug, Clone)]
+pub struct ModuleConfig {
+    /// Name, as routes know it.
+    pub name: String,
+    /// What runs.
+    pub run: ModuleRun,
+    /// Handed to the module as `config` of its start message.
+    pub config: Value,
+    /// What its failure means to the call.
+    pub on_fail: OnFail,
+    /// It has so long to answer the start.
+    pub ready_timeout: Duration,
+    /// So much sound is kept for it while it is slow or starting again.
+    pub ring: Duration,
+}
+
+/// What runs as a module.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ModuleRun {
+    /// A module of this binary, in its process.
+    Builtin(Builtin),
+    /// A process of its own, started for it.
+    Child {
+        /// Program and arguments; never empty.
+        command: Vec<String>,
+    },
+}
+
+/// Modules that are part of the binary.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Builtin {
+    /// Says back what it hears.
+    Echo,
+    /// Writes the call to a file.
+    Recorder,
+    /// Plays a file.
+    Player,
+    /// Tells speech from silence.
+    Vad,
+    /// Hears keys in the sound.
+    Dtmf,
+}
+
+impl Builtin {
+    /// Its name in the file.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Echo => "echo",
+            Self::Recorder => "recorder",
+            Self::Player => "player",
+            Self::Vad => "vad",
+            Self::Dtmf => "dtmf",
+        }
+    }
+}
+
+/// What the failure of a module means to the call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnFail {
+    /// The call goes on without it.
+    #[default]
+    Continue,
+    /// The call ends.
+    Hangup,
+}
+
+/// The modules a listener's calls go to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RouteConfig {
+    /// Name, as listeners know it.
+    pub name: String,
+    /// Names of modules, each one of [`Config::modules`].
+    pub modules: Vec<String>,
+    /// The one of them that is heard by the caller.
+    pub speaker: Option<String>,
+    /// Whether and when the caller's speech drops what is being played.
+    pub barge_in: Option<BargeInConfig>,
+}
+
+/// When the caller's speech drops what is being played.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BargeInConfig {
+    /// Whether speech does it at all; otherwise only a module can.
+    pub on_speech: bool,
+    /// Speech must last so long: a cough is no interruption.
+    pub min_speech: Duration,
+}
+
+/// What the command line sets; `None` leaves what file and environment say.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Overrides {
+    /// `--bind`.
+    pub bind: Option<SocketAddr>,
+    /// `--log`: a level or filter.
+    pub log: Option<String>,
+    /// `--log-format`.
+    pub log_format: Option<LogFormat>,
+    /// `--drain-timeout`.
+    pub drain_timeout: Option<Duration>,
+}
+
+/// What a configuration is checked against.
+pub struct Context<'a> {
+    /// Variables of the environment.
+    pub variable: &'a dyn Fn(&str) -> Option<String>,
+    /// Names of providers.
+    pub providers: Vec<&'a str>,
+}
+
+impl Context<'static> {
+    /// The environment of this process and the table of providers.
+    #[must_use]
+    pub fn of_process() -> Self {
+        Self {
+            variable: &|name| std::env::var(name).ok(),
+            providers: PROVIDERS.iter().map(|provider| provider.name()).collect(),
+        }
+    }
+}
+
+impl Config {
+    /// Reads and checks the file at `path`. Without one, [`FILE_NAME`] in the working directory is read if it is there, and the
+    /// defaults hold if not.
+    ///
+    /// # Errors
+    /// All that is wrong, with places.
+    pub fn load(
+        path: Option<&Path>,
+        overrides: &Overrides,
+        context: &Context<'_>,
+    ) -> Result<Self, ConfigError> {
+        let implied = Path::new(FILE_NAME);
+        let path = match path {
+            Some(path) => path,
+            None if implied.exists() => implied,
+            None => return Self::defaults(overrides, context),
+        };
+        let name = path.display().to_string();
+        let text = std::fs::read_to_string(path).map_err(|error| {
+            let place = Source { name: &name, text: "" }.place(None);
+            ConfigError {
+                problems: vec![Problem { place, message: format!("cannot be read: {error}") }],
+            }
+        })?;
+        Self::parse(&name, &text, overrides, context)
+    }
+
+    /// Checks the text of a file called `name`.
+    ///
+    /// # Errors
+    /// All that is wrong, with places.
+    pub fn parse(
+        name: &str,
+        text: &str,
+        overrides: &Overrides,
+        context: &Context<'_>,
+    ) -> Result<Self, ConfigError> {
+        let source = Source { name, text };
+        let raw = toml::from_str(text)
+            .map_err(|error| ConfigError { problems: vec![source.problem(&error)] })?;
+        check::check(&raw, Some(source), overrides, context)
+    }
+
+    /// What holds without a file: every provider at a path of its name, on this machine only, echoed.
+    ///
+    /// # Errors
+    /// If environment or flags ask for what cannot be, such as serving the world without authentication.
+    pub fn defaults(overrides: &Overrides, context: &Context<'_>) -> Result<Self, ConfigError> {
+        check::check(&raw::File::default(), None, overrides, context)
+    }
+
+    /// The route of that name.
+    #[must_use]
+    pub fn route(&self, name: &str) -> Option<&RouteConfig> {
+        self.routes.iter().find(|route| route.name == name)
+    }
+
+    /// The module of that name.
+    #[must_use]
+    pub fn module(&self, name: &str) -> Option<&ModuleConfig> {
+        self.modules.iter().find(|module| module.name == name)
+    }
+
+    /// The listener of that name.
+    #[must_use]
+    pub fn listener(&self, name: &str) -> Option<&ListenerConfig> {
+        self.listeners.iter().find(|listener| listener.endpoint.name == name)
+    }
+
+    /// What this configuration does, a line for each listener, to be shown at the start.
+    #[must_use]
+    pub fn summary(&self) -> String {
+        let mut text = match &self.file {
+            Some(file) => format!("configuration: {file}\n"),
+            None => format!("no {FILE_NAME} here: defaults, for this machine only\n"),
+        };
+        let width = self.listeners.iter().map(|l| l.endpoint.path.len()).max().unwrap_or(0);
+        for ListenerConfig { endpoint, provider, auth, route, .. } in &self.listeners {
+            let modules = self.route(route).map(|route| route.modules.join(", "));
+            // Writing to a string cannot fail.
+            let _ = writeln!(
+                text,
+                "  ws://{}{:width$}  {provider}, auth {}, route {route}: {}",
+                self.bind,
+                endpoint.path,
+                auth.kind(),
+                modules.unwrap_or_default(),
+            );
+        }
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests;

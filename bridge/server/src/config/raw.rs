@@ -1,0 +1,226 @@
+//! The configuration file as it is written: one struct per table, every key optional. Checks spelling and types, nothing else.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+use toml::Spanned;
+
+use crate::listener::MetricsAccess;
+use crate::telemetry::LogFormat;
+
+/// A value that remembers where it stands, so that a complaint about it can say so.
+pub(super) type At<T> = Spanned<T>;
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct File {
+    #[serde(default)]
+    pub server: Server,
+    #[serde(default)]
+    pub limits: Limits,
+    #[serde(default)]
+    pub log: Log,
+    #[serde(default)]
+    pub listener: Vec<At<Listener>>,
+    #[serde(default)]
+    pub module: Vec<At<Module>>,
+    #[serde(default)]
+    pub route: Vec<At<Route>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Server {
+    pub bind: Option<At<String>>,
+    pub drain_timeout: Option<TimeSpan>,
+    pub metrics: Option<MetricsAccess>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Limits {
+    pub max_connections: Option<At<usize>>,
+    pub max_calls: Option<At<usize>>,
+    pub max_message: Option<At<usize>>,
+    pub header_timeout: Option<At<TimeSpan>>,
+    pub write_timeout: Option<At<TimeSpan>>,
+    pub keepalive: Option<At<Keepalive>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Log {
+    pub format: Option<LogFormat>,
+    pub level: Option<At<String>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Listener {
+    pub name: Option<At<String>>,
+    pub path: Option<At<String>>,
+    pub provider: Option<At<String>>,
+    pub public_url: Option<At<String>>,
+    pub auth: Option<At<Auth>>,
+    #[serde(default)]
+    pub insecure: bool,
+    pub route: Option<At<String>>,
+    pub max_calls: Option<At<usize>>,
+    pub keepalive: Option<At<Keepalive>>,
+    #[serde(default)]
+    pub origins: Vec<At<String>>,
+    #[serde(default)]
+    pub options: Options,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Options {
+    #[serde(default)]
+    pub one_way: bool,
+    pub inbound_format: Option<At<String>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Auth {
+    pub kind: AuthKind,
+    pub token: Option<At<String>>,
+    pub user: Option<At<String>>,
+    pub password: Option<At<String>>,
+    pub parameter: Option<At<String>>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum AuthKind {
+    None,
+    Bearer,
+    Basic,
+    Query,
+    TwilioSignature,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Module {
+    pub name: Option<At<String>>,
+    pub kind: Option<At<ModuleKind>>,
+    pub builtin: Option<At<super::Builtin>>,
+    pub command: Option<At<Vec<String>>>,
+    #[serde(default)]
+    pub config: toml::Table,
+    #[serde(default)]
+    pub on_fail: super::OnFail,
+    pub ready_timeout: Option<At<TimeSpan>>,
+    pub ring: Option<At<TimeSpan>>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum ModuleKind {
+    Builtin,
+    Child,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Route {
+    pub name: Option<At<String>>,
+    #[serde(default)]
+    pub modules: Vec<At<String>>,
+    pub speaker: Option<At<String>>,
+    pub barge_in: Option<BargeIn>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct BargeIn {
+    #[serde(default = "yes")]
+    pub on_speech: bool,
+    pub min_speech: Option<At<TimeSpan>>,
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// A length of time with its unit: `"20ms"`, `"10s"`, `"5m"`, `"1h"`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub(super) struct TimeSpan(pub Duration);
+
+impl TryFrom<String> for TimeSpan {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        parse_time(&text).map(Self).ok_or_else(|| {
+            format!("found {text:?}, expected a whole number and a unit such as \"20ms\", \"10s\", \"5m\" or \"1h\"")
+        })
+    }
+}
+
+fn parse_time(text: &str) -> Option<Duration> {
+    let digits = text.find(|c: char| !c.is_ascii_digit())?;
+    let number: u64 = text[..digits].parse().ok()?;
+    let millis = match text[digits..].trim_start() {
+        "ms" => 1,
+        "s" => 1_000,
+        "m" | "min" => 60_000,
+        "h" => 3_600_000,
+        _ => return None,
+    };
+    number.checked_mul(millis).map(Duration::from_millis)
+}
+
+/// How often a peer is asked for life: a time or `"off"`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub(super) struct Keepalive(pub Option<Duration>);
+
+impl TryFrom<String> for Keepalive {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        if text == "off" {
+            return Ok(Self(None));
+        }
+        TimeSpan::try_from(text)
+            .map(|TimeSpan(time)| Self(Some(time)))
+            .map_err(|problem| format!("{problem}, or \"off\""))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_have_units() {
+        let cases =
+            [("20ms", 20), ("10s", 10_000), ("10 s", 10_000), ("5m", 300_000), ("1h", 3_600_000)];
+        for (text, millis) in cases {
+            assert_eq!(parse_time(text), Some(Duration::from_millis(millis)), "{text}");
+        }
+        for text in [
+            "",
+            "20",
+            "s",
+            "-1s",
+            "1.5s",
+            "1d",
+            "10s ",
+            "99999999999999999999s",
+            "9999999999999999h",
+        ] {
+            assert_eq!(parse_time(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn keepalive_may_be_off() {
+        assert_eq!(Keepalive::try_from("off".to_owned()), Ok(Keepalive(None)));
+        let never = Keepalive::try_from("never".to_owned()).unwrap_err();
+        assert!(never.contains("\"off\""), "{never}");
+    }
+}

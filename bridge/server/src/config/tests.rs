@@ -1,0 +1,497 @@
+//! Configurations good and bad: what they mean, and what is said about them.
+
+use super::*;
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+use toml::de::{DeTable, DeValue};
+
+const PROVIDER_NAMES: [&str; 4] = ["twilio", "telnyx", "plivo", "asterisk"];
+
+fn context(variable: &dyn Fn(&str) -> Option<String>) -> Context<'_> {
+    Context { variable, providers: PROVIDER_NAMES.to_vec() }
+}
+
+fn parse(text: &str) -> Result<Config, ConfigError> {
+    let variable = |name: &str| (name == "TOKEN").then(|| "s3cret-canary".to_owned());
+    Config::parse("f.toml", text, &Overrides::default(), &context(&variable))
+}
+
+/// A listener, with more keys behind it.
+fn listener(keys: &str) -> String {
+    format!("[[listener]]\nname = \"a\"\npath = \"/a\"\nprovider = \"twilio\"\n{keys}\n")
+}
+
+#[test]
+fn without_a_file_every_provider_is_echoed_on_this_machine() {
+    let config = Config::defaults(&Overrides::default(), &context(&|_| None)).unwrap();
+    assert_eq!(config.bind.to_string(), "127.0.0.1:8080");
+    assert_eq!(config.listeners.len(), PROVIDER_NAMES.len());
+    let twilio = config.listener("twilio").unwrap();
+    assert_eq!((twilio.endpoint.path.as_str(), twilio.auth.kind()), ("/twilio", "none"));
+    let route = config.route(&twilio.route).unwrap();
+    assert_eq!(
+        (route.modules.as_slice(), route.speaker.as_deref()),
+        (&["echo".to_owned()][..], Some("echo"))
+    );
+    assert_eq!(config.module("echo").unwrap().run, ModuleRun::Builtin(Builtin::Echo));
+    let summary = config.summary();
+    assert!(
+        summary.contains("ws://127.0.0.1:8080/twilio    twilio, auth none, route default: echo"),
+        "{summary}"
+    );
+    assert_eq!(summary.lines().count(), 1 + PROVIDER_NAMES.len());
+}
+
+#[test]
+fn an_empty_file_means_the_defaults() {
+    let config = parse("").unwrap();
+    assert_eq!(config.listeners.len(), PROVIDER_NAMES.len());
+    assert_eq!(config.limits, Limits::default());
+    assert_eq!(config.log, LogOptions::default());
+}
+
+#[test]
+fn a_whole_file_means_what_it_says() {
+    let config = parse(
+        r#"
+        server = { bind = "[::1]:9000", drain_timeout = "2m", metrics = "off" }
+        limits = { max_calls = 7, max_message = 4096, write_timeout = "1s", keepalive = "10s" }
+        log = { format = "json", level = "debug" }
+        [[listener]]
+        name = "main"
+        path = "/x/y"
+        provider = "telnyx"
+        public_url = "wss://bridge.example/x/y"
+        auth = { kind = "basic", user = "u", password = "env:TOKEN" }
+        keepalive = "off"
+        origins = ["https://phone.example"]
+        options = { one_way = true, inbound_format = "g722/16000" }
+        [[module]]
+        name = "rec"
+        builtin = "recorder"
+        config = { folder = "recordings", since = 2026-11-21, gain = [1, 0.5, true] }
+        [[module]]
+        name = "bot"
+        command = ["python3", "bot.py"]
+        on_fail = "hangup"
+        ready_timeout = "1s"
+        ring = "30s"
+        [[route]]
+        name = "only"
+        modules = ["rec", "bot"]
+        speaker = "bot"
+        barge_in = { min_speech = "300ms" }
+        "#,
+    )
+    .unwrap();
+    assert_eq!(config.bind.to_string(), "[::1]:9000");
+    assert_eq!(config.metrics, MetricsAccess::Off);
+    assert_eq!((config.limits.max_streams, config.limits.drain_timeout.as_secs()), (7, 120));
+    assert_eq!(config.log, LogOptions { format: LogFormat::Json, filter: "debug".into() });
+    let main = config.listener("main").unwrap();
+    assert_eq!(
+        (main.provider.as_str(), main.route.as_str(), main.one_way),
+        ("telnyx", "only", true)
+    );
+    assert_eq!(
+        main.auth,
+        AuthConfig::Basic { user: "u".into(), password: Secret::new("s3cret-canary") }
+    );
+    assert_eq!(main.endpoint.socket.keepalive, None);
+    assert_eq!(main.endpoint.socket.max_message, 4096);
+    assert_eq!(main.endpoint.socket.write_deadline, Duration::from_secs(1));
+    assert_eq!(main.options.inbound_format.unwrap().to_string(), "G.722 16000 Hz");
+    let wanted =
+        serde_json::json!({"folder": "recordings", "since": "2026-11-21", "gain": [1, 0.5, true]});
+    assert_eq!(config.module("rec").unwrap().config, wanted);
+    let bot = config.module("bot").unwrap();
+    assert_eq!(bot.run, ModuleRun::Child { command: vec!["python3".into(), "bot.py".into()] });
+    assert_eq!((bot.on_fail, bot.ring.as_secs()), (OnFail::Hangup, 30));
+    let barge_in = BargeInConfig { on_speech: true, min_speech: Duration::from_millis(300) };
+    assert_eq!(config.route("only").unwrap().barge_in, Some(barge_in));
+}
+
+#[test]
+fn flags_win_over_the_environment_and_the_environment_over_the_file() {
+    let text = "server.bind = \"127.0.0.1:1\"\nserver.drain_timeout = \"1s\"\nlog.level = \"warn\"\nlog.format = \"human\"";
+    let variable = |name: &str| match name {
+        "RINGBACK_BIND" => Some("127.0.0.1:2".to_owned()),
+        "RINGBACK_LOG" => Some("debug".to_owned()),
+        "RINGBACK_LOG_FORMAT" => Some("json".to_owned()),
+        _ => None,
+    };
+    let by_environment =
+        Config::parse("f.toml", text, &Overrides::default(), &context(&variable)).unwrap();
+    assert_eq!(by_environment.bind.port(), 2);
+    assert_eq!(by_environment.log, LogOptions { format: LogFormat::Json, filter: "debug".into() });
+    let flags = Overrides {
+        bind: Some("127.0.0.1:3".parse().unwrap()),
+        log: Some("trace".into()),
+        log_format: Some(LogFormat::Human),
+        drain_timeout: Some(Duration::from_secs(9)),
+    };
+    let by_flags = Config::parse("f.toml", text, &flags, &context(&variable)).unwrap();
+    assert_eq!((by_flags.bind.port(), by_flags.limits.drain_timeout.as_secs()), (3, 9));
+    assert_eq!(by_flags.log, LogOptions { format: LogFormat::Human, filter: "trace".into() });
+}
+
+/// What is wrong, and the whole line that is said about it.
+#[test]
+fn every_complaint_names_place_key_finding_and_remedy() {
+    let cases = [
+        ("[server", "f.toml:1:8: "),
+        (
+            "[sever]\n",
+            "f.toml:1:2: sever: unknown field `sever`, expected one of `server`, `limits`, `log`, `listener`, `module`, `route`; did you mean \"server\"?",
+        ),
+        (
+            "[server]\nbnid = \"x\"",
+            "f.toml:2:1: server.bnid: unknown field `bnid`, expected one of `bind`, `drain_timeout`, `metrics`; did you mean \"bind\"?",
+        ),
+        (
+            "[server]\nbind = 8080",
+            "f.toml:2:8: server.bind: invalid type: integer `8080`, expected a string",
+        ),
+        (
+            "[server]\nbind = \"localhost\"",
+            "f.toml:2:8: server.bind: found \"localhost\", expected an address and a port such as \"127.0.0.1:8080\"",
+        ),
+        (
+            "[server]\ndrain_timeout = \"30\"",
+            "f.toml:2:17: server.drain_timeout: found \"30\", expected a whole number and a unit such as \"20ms\"",
+        ),
+        (
+            "[server]\nmetrics = \"on\"",
+            "f.toml:2:11: server.metrics: unknown variant `on`, expected one of `off`, `loopback`, `any`",
+        ),
+        (
+            "[server]\nbind = \"0.0.0.0:80\"",
+            "f.toml:2:8: server.bind: found 0.0.0.0:80: without a [[listener]] anybody",
+        ),
+        (
+            "[limits]\nmax_calls = 0",
+            "f.toml:2:13: limits.max_calls: found 0, expected 1 to 1000000",
+        ),
+        (
+            "[limits]\nheader_timeout = \"2h\"",
+            "f.toml:2:18: limits.header_timeout: found 7200s, expected 100ms to 60s",
+        ),
+        ("[limits]\nkeepalive = \"10ms\"", "f.toml:2:13: limits.keepalive: a keepalive below 1s"),
+        (
+            "[log]\nlevel = \"ringback=loud\"",
+            "f.toml:2:9: log.level: \"ringback=loud\" is not a log filter",
+        ),
+        (
+            "[[listener]]\nname = \"a\"",
+            "f.toml:1:1: listener[0]: `path` is missing, such as \"/twilio\"",
+        ),
+        (
+            "[[listener]]\nname = \"A b\"",
+            "f.toml:2:8: listener[0].name: found \"A b\": a name is made of",
+        ),
+        (
+            "[[listener]]\nname = \"a\"\npath = \"twilio\"",
+            "f.toml:3:8: listener[0].path: found \"twilio\": a path begins with `/`",
+        ),
+        (
+            "[[listener]]\nname = \"a\"\npath = \"/metrics\"",
+            "f.toml:3:8: listener[0].path: \"/metrics\" is taken by the bridge itself",
+        ),
+        (
+            "[[listener]]\nname = \"a\"\npath = \"/a\"\nprovider = \"twillio\"",
+            "f.toml:4:12: listener[0].provider: there is no provider \"twillio\" (known: twilio, telnyx, plivo, asterisk); did you mean \"twilio\"?",
+        ),
+        (
+            "[[module]]\nname = \"m\"",
+            "f.toml:1:1: module[0]: a module needs `builtin` (echo, recorder, player, vad, dtmf) or `command`",
+        ),
+        (
+            "[[module]]\nname = \"m\"\nbuiltin = \"ehco\"",
+            "f.toml:3:11: module[0].builtin: unknown variant `ehco`, expected one of `echo`, `recorder`, `player`, `vad`, `dtmf`; did you mean \"echo\"?",
+        ),
+        (
+            "[[module]]\nname = \"m\"\nbuiltin = \"echo\"\ncommand = [\"x\"]",
+            "f.toml:4:11: module[0].command: a module has either `builtin` or `command`, found both",
+        ),
+        (
+            "[[module]]\nname = \"m\"\nkind = \"child\"",
+            "f.toml:1:1: module[0]: kind \"child\" needs `command`",
+        ),
+        (
+            "[[module]]\nname = \"m\"\nkind = \"builtin\"",
+            "f.toml:1:1: module[0]: kind \"builtin\" needs `builtin`",
+        ),
+        (
+            "[[module]]\nname = \"m\"\ncommand = []",
+            "f.toml:3:11: module[0].command: found no program",
+        ),
+        (
+            "[[module]]\nname = \"m\"\nbuiltin = \"echo\"\non_fail = \"hang\"",
+            "f.toml:4:11: module[0].on_fail: unknown variant `hang`, expected `continue` or `hangup`",
+        ),
+        (
+            "[[module]]\nname = \"m\"\nbuiltin = \"vad\"\n[[module]]\nname = \"m\"\nbuiltin = \"echo\"",
+            "f.toml:5:8: module[1].name: \"m\" is the name of another one",
+        ),
+        (
+            "[[module]]\nname = \"m\"\nbuiltin = \"vad\"\n[[module]]\nname = \"n\"\nbuiltin = \"echo\"",
+            "f.toml:4:1: module[1]: several modules and no [[route]]",
+        ),
+        ("[[route]]\nname = \"r\"\nmodules = []", "f.toml:1:1: route[0]: a route needs `modules`"),
+        (
+            "[[route]]\nname = \"r\"\nmodules = [\"x\"]",
+            "f.toml:3:12: route[0].modules[0]: there is no [[module]] \"x\" (known: there is none)",
+        ),
+    ];
+    for (text, said) in cases {
+        let errors = parse(text).unwrap_err().to_string();
+        assert!(
+            errors.lines().any(|line| line.starts_with(said)),
+            "{text}\nwanted {said}\ngot    {errors}"
+        );
+    }
+}
+
+#[test]
+fn listeners_are_checked_against_each_other_and_their_surroundings() {
+    let open = "[server]\nbind = \"0.0.0.0:8080\"\n";
+    let secret = "auth = { kind = \"bearer\", token = \"env:TOKEN\" }";
+    let cases = [
+        (
+            listener("") + &listener(""),
+            "f.toml:8:8: listener[1].path: \"/a\" is the path of listener \"a\" already",
+        ),
+        (
+            listener("route = \"x\""),
+            "f.toml:5:9: listener[0].route: there is no [[route]] \"x\" (known: default)",
+        ),
+        (
+            open.to_owned() + &listener(""),
+            "f.toml:3:1: listener[0]: anybody who reaches 0.0.0.0:8080 could call: set `auth`, or `insecure = true`",
+        ),
+        (
+            listener("public_url = \"https://x/a\""),
+            "f.toml:5:14: listener[0].public_url: found \"https://x/a\", expected the URL the provider dials",
+        ),
+        (
+            listener("origins = [\"phone.example\"]"),
+            "f.toml:5:12: listener[0].origins[0]: found \"phone.example\", expected scheme and host",
+        ),
+        (
+            listener("options = { inbound_format = \"mp3\" }"),
+            "f.toml:5:30: listener[0].options.inbound_format: found \"mp3\", expected encoding and rate: pcmu/8000",
+        ),
+        (
+            listener("auth = { kind = \"bearr\" }"),
+            "f.toml:5:17: listener[0].auth.kind: unknown variant `bearr`, expected one of `none`, `bearer`, `basic`, `query`, `twilio-signature`; did you mean \"bearer\"?",
+        ),
+        (
+            listener("auth = { kind = \"bearer\" }"),
+            "f.toml:5:8: listener[0].auth: `token` is missing for this kind: \"env:NAME\" or \"file:/path\"",
+        ),
+        (
+            listener("auth = { kind = \"bearer\", token = \"env:NONE\" }"),
+            "f.toml:5:34: listener[0].auth.token: environment variable NONE is not set",
+        ),
+        (
+            listener("auth = { kind = \"basic\", user = \"\", password = \"env:TOKEN\" }"),
+            "f.toml:5:33: listener[0].auth.user: `user` is empty",
+        ),
+        (
+            listener("auth = { kind = \"none\", token = \"env:TOKEN\" }"),
+            "f.toml:5:33: listener[0].auth.token: `token` is not used by this kind, which takes nothing",
+        ),
+        (
+            listener("auth = { kind = \"twilio-signature\", token = \"env:TOKEN\" }"),
+            "f.toml:5:8: listener[0].auth: \"twilio-signature\" is computed over `public_url`, which is missing",
+        ),
+        (listener("max_calls = 0"), "f.toml:5:13: listener[0].max_calls: found 0"),
+    ];
+    for (text, said) in cases {
+        let errors = parse(&text).unwrap_err().to_string();
+        assert!(
+            errors.lines().any(|line| line.starts_with(said)),
+            "{text}\nwanted {said}\ngot    {errors}"
+        );
+    }
+    assert!(parse(&(open.to_owned() + &listener("insecure = true"))).is_ok());
+    assert!(parse(&(open.to_owned() + &listener(secret))).is_ok());
+}
+
+#[test]
+fn routes_have_one_speaker_which_is_in_them() {
+    let modules = "[[module]]\nname = \"a\"\nbuiltin = \"echo\"\n[[module]]\nname = \"b\"\nbuiltin = \"vad\"\n";
+    let route = |keys: &str| format!("{modules}[[route]]\nname = \"r\"\n{keys}");
+    let cases = [
+        (
+            "modules = [\"a\"]\nspeaker = \"b\"",
+            "f.toml:10:11: route[0].speaker: there is no module of this route called \"b\" (known: a)",
+        ),
+        (
+            "modules = [\"a\", \"b\"]\nspeaker = [\"a\", \"b\"]",
+            "f.toml:10:11: route[0].speaker: invalid type: sequence, expected a string",
+        ),
+        (
+            "modules = [\"a\", \"a\"]",
+            "f.toml:9:17: route[0].modules[1]: \"a\" is in the list twice",
+        ),
+        (
+            "modules = [\"a\"]\nbarge_in = { min_speech = \"1m\" }",
+            "f.toml:10:27: route[0].barge_in.min_speech: found 60s, expected 20ms to 5s",
+        ),
+    ];
+    for (keys, said) in cases {
+        let errors = parse(&route(keys)).unwrap_err().to_string();
+        assert!(errors.starts_with(said), "{keys}\nwanted {said}\ngot    {errors}");
+    }
+    let silent = parse(&route("modules = [\"a\", \"b\"]")).unwrap();
+    assert_eq!(silent.routes[0].speaker, None);
+    let alone = parse(&route("modules = [\"b\"]")).unwrap();
+    assert_eq!(alone.routes[0].speaker.as_deref(), Some("b"));
+    let two =
+        route("modules = [\"a\"]\n[[route]]\nname = \"s\"\nmodules = [\"b\"]\n") + &listener("");
+    let errors = parse(&two).unwrap_err().to_string();
+    assert!(
+        errors.contains("`route` is missing and none is called \"default\" (known: r, s)"),
+        "{errors}"
+    );
+}
+
+#[test]
+fn all_problems_are_told_at_once() {
+    let errors =
+        parse("[server]\nbind = \"x\"\n[limits]\nmax_calls = 0\n[log]\nlevel = \"a=b=c\"\n")
+            .unwrap_err();
+    assert_eq!(errors.problems().len(), 3, "{errors}");
+    assert_eq!(errors.exit().code(), 64);
+}
+
+#[test]
+fn problems_of_environment_and_flags_name_them() {
+    let variable = |name: &str| match name {
+        "RINGBACK_BIND" => Some("everywhere".to_owned()),
+        "RINGBACK_LOG_FORMAT" => Some("xml".to_owned()),
+        _ => None,
+    };
+    let errors =
+        Config::defaults(&Overrides::default(), &context(&variable)).unwrap_err().to_string();
+    assert!(
+        errors.contains("environment variable RINGBACK_BIND: found \"everywhere\""),
+        "{errors}"
+    );
+    assert!(
+        errors.contains(
+            "environment variable RINGBACK_LOG_FORMAT: found \"xml\", expected human or json"
+        ),
+        "{errors}"
+    );
+    let flags =
+        Overrides { bind: "0.0.0.0:1".parse().ok(), log: Some("=".into()), ..Overrides::default() };
+    let errors = Config::defaults(&flags, &context(&|_| None)).unwrap_err().to_string();
+    assert!(errors.contains("--bind: found 0.0.0.0:1: without a [[listener]] anybody"), "{errors}");
+}
+
+#[test]
+fn secrets_do_not_show_wherever_they_are_written() {
+    let config = parse(&listener("auth = { kind = \"bearer\", token = \"env:TOKEN\" }")).unwrap();
+    let shown = format!("{config:?} {}", config.summary());
+    assert!(!shown.contains("s3cret-canary") && shown.contains("[redacted]"), "{shown}");
+    let literal = parse(&listener("auth = { kind = \"bearer\", token = \"s3cret-canary\" }"));
+    let errors = literal.unwrap_err().to_string();
+    assert!(!errors.contains("s3cret-canary") && errors.contains("use \"env:NAME\""), "{errors}");
+}
+
+#[test]
+fn a_file_that_is_not_there_is_named() {
+    let path = Path::new("does/not/exist.toml");
+    let loaded = Config::load(Some(path), &Overrides::default(), &context(&|_| None));
+    let errors = loaded.unwrap_err().to_string();
+    assert!(errors.starts_with("does/not/exist.toml: cannot be read: "), "{errors}");
+}
+
+fn example() -> String {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../examples/ringback.toml");
+    std::fs::read_to_string(path).unwrap()
+}
+
+/// The example with everything switched on that is switched off by a `#`.
+fn example_in_full() -> String {
+    let switched_on = |line: &str| match line.strip_prefix('#') {
+        Some(setting) if setting.starts_with(|c: char| c.is_ascii_lowercase() || c == '[') => {
+            setting.to_owned()
+        }
+        _ => line.to_owned(),
+    };
+    example().lines().map(switched_on).collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn the_example_works_as_it_stands_and_with_everything_switched_on() {
+    let nothing = |_: &str| None;
+    let flags = Overrides::default();
+    let config = Config::parse("ringback.toml", &example(), &flags, &context(&nothing)).unwrap();
+    let defaults = Config::defaults(&flags, &context(&nothing)).unwrap();
+    assert_eq!(config.limits, defaults.limits, "the example shows the defaults");
+    assert_eq!(config.listeners[0].endpoint.socket, defaults.listeners[0].endpoint.socket);
+    assert_eq!(config.log, defaults.log);
+    assert_eq!(config.bind, defaults.bind);
+    let (shown, meant) = (config.module("echo").unwrap(), defaults.module("echo").unwrap());
+    assert_eq!((shown.ready_timeout, shown.ring), (meant.ready_timeout, meant.ring));
+
+    let anything = |name: &str| (!name.starts_with("RINGBACK_")).then(|| "x".to_owned());
+    // The one secret of the example that is kept in a file.
+    let text = example_in_full().replace("file:/run/secrets/asterisk", "env:ASTERISK");
+    let config = Config::parse("ringback.toml", &text, &flags, &context(&anything)).unwrap();
+    assert_eq!(config.listeners.len(), 5);
+    assert_eq!(config.modules.len(), 2);
+}
+
+/// The keys a table knows, as serde tells them when it meets one that it does not know.
+fn known_keys(table: &str) -> BTreeSet<String> {
+    let text = match table {
+        "" => "zz = 1".to_owned(),
+        "listener" | "module" | "route" => format!("[[{table}]]\nzz = 1"),
+        "listener.auth" => "[[listener]]\nauth = { kind = \"none\", zz = 1 }".to_owned(),
+        "listener.options" | "route.barge_in" => {
+            let (outer, inner) = table.split_once('.').unwrap();
+            format!("[[{outer}]]\n{inner} = {{ zz = 1 }}")
+        }
+        plain => format!("[{plain}]\nzz = 1"),
+    };
+    let error = toml::from_str::<raw::File>(&text).unwrap_err();
+    assert!(error.message().starts_with("unknown field `zz`"), "{table}: {error}");
+    error.message().split('`').skip(1).step_by(2).skip(1).map(str::to_owned).collect()
+}
+
+/// The keys of a document by table, items of one array together.
+fn used_keys(path: &str, value: &DeValue<'_>, keys: &mut BTreeSet<(String, String)>) {
+    match value {
+        DeValue::Table(table) => {
+            for (key, value) in table {
+                keys.insert((path.to_owned(), key.get_ref().to_string()));
+                let below = if path.is_empty() { String::new() } else { format!("{path}.") };
+                used_keys(&format!("{below}{}", key.get_ref()), value.get_ref(), keys);
+            }
+        }
+        DeValue::Array(items) => {
+            items.iter().for_each(|item| used_keys(path, item.get_ref(), keys))
+        }
+        _ => {}
+    }
+}
+
+#[test]
+fn the_example_shows_every_key_there_is() {
+    let text = example_in_full();
+    let document = DeTable::parse(&text).unwrap().into_inner();
+    let mut used = BTreeSet::new();
+    used_keys("", &DeValue::Table(document), &mut used);
+    let tables: BTreeSet<_> = used.iter().map(|(table, _)| table.as_str()).collect();
+    for table in tables.into_iter().filter(|table| *table != "module.config") {
+        let shown: BTreeSet<_> =
+            used.iter().filter(|(t, _)| t == table).map(|(_, key)| key.clone()).collect();
+        assert_eq!(shown, known_keys(table), "keys of [{table}]");
+    }
+    assert_eq!(known_keys("").len(), 6);
+}

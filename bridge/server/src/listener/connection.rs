@@ -1,0 +1,259 @@
+//! One connection from its first octet to its answer or its upgrade. Serves no stream itself.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::http::request::Parts;
+use axum::http::{HeaderValue, Request, Response, StatusCode, header};
+use bytes::Bytes;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use ringback_proto::provider::Upgrade;
+use tokio::io::AsyncWriteExt as _;
+use tokio::sync::OwnedSemaphorePermit;
+use tower_service::Service as _;
+
+use super::{
+    ANSWER_TIMEOUT, Admission, Bounded, MAX_HEAD, MAX_HEADERS, MetricsAccess, Refusal, Shared,
+    Streams, handshake, routes,
+};
+use crate::net::Io;
+use crate::socket::{Socket, linger};
+use crate::telemetry::{METRICS, Report, report};
+
+/// Held as long as a connection is open, as a stream or before.
+struct Seat {
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Seat {
+    fn take(permit: OwnedSemaphorePermit) -> Arc<Self> {
+        METRICS.connections.increment();
+        Arc::new(Self { _permit: permit })
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        METRICS.connections.decrement();
+    }
+}
+
+/// Reads one request and answers it; an upgrade goes on in a task of its own.
+pub(super) async fn serve<S: Streams, I: Io>(
+    shared: Arc<Shared<S>>,
+    io: I,
+    peer: SocketAddr,
+    permit: OwnedSemaphorePermit,
+) {
+    let seat = Seat::take(permit);
+    let deadline = shared.limits.header_timeout + ANSWER_TIMEOUT;
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new())
+        .header_read_timeout(shared.limits.header_timeout)
+        .max_buf_size(MAX_HEAD)
+        .max_headers(MAX_HEADERS);
+    let service = service_fn(move |request| {
+        let (shared, seat) = (Arc::clone(&shared), Arc::clone(&seat));
+        async move {
+            let mut response = answer::<S, I>(&shared, request, peer, seat).await;
+            if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+                // Not by hyper's `keep_alive(false)`, which would also rewrite the `Connection: upgrade` of a 101.
+                let close = HeaderValue::from_static("close");
+                response.headers_mut().insert(header::CONNECTION, close);
+            }
+            Ok::<_, Infallible>(response)
+        }
+    });
+    let connection = http.serve_connection(TokioIo::new(io), service).with_upgrades();
+    match tokio::time::timeout(deadline, connection).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => report(&Report::HttpFailed { peer, reason: &error.to_string() }),
+        Err(_elapsed) => {
+            report(&Report::HttpFailed { peer, reason: "the answer was not taken in time" });
+        }
+    }
+}
+
+/// Tells a connection over the cap to come back later, without reading what it wants.
+pub(super) async fn refuse(mut io: impl Io, retry_after: Duration) {
+    let answer = format!(
+        "HTTP/1.1 503 Service Unavailable\r\nretry-after: {}\r\nconnection: close\r\ncontent-length: 0\r\n\r\n",
+        retry_after.as_secs()
+    );
+    // A fresh connection has room for these few octets; a peer without any does not read them anyway.
+    let written = tokio::time::timeout(Duration::from_secs(1), io.write_all(answer.as_bytes()));
+    if let Ok(Ok(())) = written.await {
+        linger(io).await;
+    }
+}
+
+async fn answer<S: Streams, I: Io>(
+    shared: &Arc<Shared<S>>,
+    mut request: Request<Incoming>,
+    peer: SocketAddr,
+    seat: Arc<Seat>,
+) -> Response<Body> {
+    let path = request.uri().path();
+    let Some(index) = shared.endpoints.iter().position(|b| b.endpoint.path == path) else {
+        let hidden = match shared.metrics {
+            MetricsAccess::Off => true,
+            MetricsAccess::Loopback => !peer.ip().to_canonical().is_loopback(),
+            MetricsAccess::Any => false,
+        };
+        if path == routes::METRICS_PATH && hidden {
+            return routes::not_found();
+        }
+        let Ok(response) = shared.router.clone().call(request).await;
+        return response;
+    };
+    let on_upgrade = hyper::upgrade::on(&mut request);
+    let (parts, _body) = request.into_parts();
+    match admit(shared, &shared.endpoints[index], &parts, peer) {
+        Ok(admitted) => {
+            let response = handshake::switch(&admitted.accept, admitted.subprotocol.clone());
+            let shared = Arc::clone(shared);
+            let tasks = shared.tasks.clone();
+            tasks.spawn(stream::<S, I>(shared, index, on_upgrade, admitted, peer, seat));
+            response
+        }
+        Err(refusal) => {
+            let listener = &shared.endpoints[index].endpoint.name;
+            let Refusal { status, reason, .. } = &refusal;
+            report(&Report::UpgradeRefused { listener, peer, status: *status, reason });
+            refusal.into_response(shared.limits.retry_after)
+        }
+    }
+}
+
+/// A stream that may begin.
+struct Admitted<T> {
+    state: T,
+    accept: String,
+    subprotocol: Option<HeaderValue>,
+    _seats: [Option<OwnedSemaphorePermit>; 2],
+}
+
+/// Checks in the order of cost: what a full or draining server has to say comes before any look at the request.
+fn admit<S: Streams>(
+    shared: &Shared<S>,
+    bounded: &Bounded,
+    parts: &Parts,
+    peer: SocketAddr,
+) -> Result<Admitted<S::Admitted>, Refusal> {
+    if shared.shutdown.is_draining() {
+        return Err(Refusal::overloaded("draining"));
+    }
+    let full = |_| Refusal::overloaded("as many streams as allowed are open (`max_calls`)");
+    let seat = Arc::clone(&shared.live).try_acquire_owned().map_err(full)?;
+    let own = bounded.live.as_ref().map(|live| Arc::clone(live).try_acquire_owned().map_err(full));
+    let own = own.transpose()?;
+    let accept = handshake::check(parts, &bounded.endpoint)?;
+
+    let headers = text_headers(parts)?;
+    let target = parts.uri.path_and_query().map_or("/", |target| target.as_str());
+    let public_url = bounded.endpoint.public_url.as_deref();
+    let upgrade = Upgrade { target, public_url, headers: &headers };
+    let Admission { state, subprotocol } =
+        shared.streams.admit(&bounded.endpoint, &upgrade, peer)?;
+    let subprotocol = subprotocol.map(|name| HeaderValue::from_str(&name)).transpose();
+    let subprotocol = subprotocol.map_err(|error| Refusal {
+        status: 500,
+        public: "internal error".into(),
+        reason: format!("the chosen subprotocol is no header value: {error}"),
+    })?;
+    Ok(Admitted { state, accept, subprotocol, _seats: [Some(seat), own] })
+}
+
+/// Header fields as text. Octets that are not UTF-8 would have to be guessed at; no provider sends any.
+fn text_headers(parts: &Parts) -> Result<Vec<(&str, &str)>, Refusal> {
+    let mut headers = Vec::with_capacity(parts.headers.len());
+    for (name, value) in &parts.headers {
+        let value = std::str::from_utf8(value.as_bytes())
+            .map_err(|_| Refusal::new(400, format!("header field `{name}` is not UTF-8")))?;
+        headers.push((name.as_str(), value));
+    }
+    Ok(headers)
+}
+
+impl Refusal {
+    fn into_response(self, retry_after: Duration) -> Response<Body> {
+        let mut response = Response::new(Body::from(self.public + "\n"));
+        let status = StatusCode::from_u16(self.status);
+        *response.status_mut() = status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+        match self.status {
+            401 => {
+                let basic = HeaderValue::from_static("Basic realm=\"ringback\"");
+                headers.append(header::WWW_AUTHENTICATE, basic);
+                headers.append(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            }
+            405 => {
+                headers.insert(header::ALLOW, HeaderValue::from_static("GET"));
+            }
+            426 => {
+                headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+                headers.insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
+            }
+            503 => {
+                headers.insert(header::RETRY_AFTER, retry_after.as_secs().into());
+            }
+            _ => {}
+        }
+        response
+    }
+}
+
+/// Counts a stream while it lives, and tells if a fault of this program ends it.
+struct Live<'a> {
+    listener: &'a str,
+    peer: SocketAddr,
+}
+
+impl Drop for Live<'_> {
+    fn drop(&mut self) {
+        METRICS.streams.decrement();
+        if std::thread::panicking() {
+            report(&Report::StreamPanicked { listener: self.listener, peer: self.peer });
+        }
+    }
+}
+
+async fn stream<S: Streams, I: Io>(
+    shared: Arc<Shared<S>>,
+    index: usize,
+    on_upgrade: OnUpgrade,
+    admitted: Admitted<S::Admitted>,
+    peer: SocketAddr,
+    _seat: Arc<Seat>,
+) {
+    let endpoint = &shared.endpoints[index].endpoint;
+    METRICS.streams.increment();
+    let _live = Live { listener: &endpoint.name, peer };
+    let Admitted { state, subprotocol, _seats, .. } = admitted;
+    let (io, read_ahead) = match on_upgrade.await {
+        Ok(upgraded) => unwrap_io::<I>(upgraded),
+        Err(error) => return report(&Report::HttpFailed { peer, reason: &error.to_string() }),
+    };
+    let subprotocol = subprotocol.and_then(|name| name.to_str().ok().map(str::to_owned));
+    let socket = Socket::accepted(io, read_ahead, subprotocol, endpoint.socket).await;
+    tokio::select! {
+        () = shared.streams.serve(state, socket) => {}
+        () = shared.abort.cancelled() => {}
+    }
+}
+
+/// The connection without the wrapping HTTP needed, which would cost an indirection for every read of a call.
+fn unwrap_io<I: Io>(upgraded: hyper::upgrade::Upgraded) -> (Box<dyn Io>, Bytes) {
+    match upgraded.downcast::<TokioIo<I>>() {
+        Ok(parts) => (Box::new(parts.io.into_inner()), parts.read_buf),
+        Err(wrapped) => (Box::new(TokioIo::new(wrapped)), Bytes::new()),
+    }
+}

@@ -1,0 +1,121 @@
+//! The opening handshake of RFC 6455, section 4.2, checked strictly and refused helpfully. Knows nothing of providers.
+
+use axum::body::Body;
+use axum::http::request::Parts;
+use axum::http::{
+    HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Version, header,
+};
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+
+use super::{Endpoint, Refusal};
+
+/// Checks that a request is a proper upgrade and gives the value of `Sec-WebSocket-Accept`.
+pub(super) fn check(request: &Parts, endpoint: &Endpoint) -> Result<String, Refusal> {
+    let headers = &request.headers;
+    if request.method != Method::GET {
+        return Err(Refusal::new(405, "a stream is opened with GET"));
+    }
+    if request.version != Version::HTTP_11 {
+        return Err(Refusal::new(400, "a stream needs HTTP/1.1"));
+    }
+    let host = single(headers, &header::HOST)?;
+    if !has_token(headers, header::UPGRADE, "websocket") {
+        return Err(Refusal::new(426, "this is a WebSocket endpoint: send `Upgrade: websocket`"));
+    }
+    if !has_token(headers, header::CONNECTION, "upgrade") {
+        return Err(Refusal::new(400, "`Connection` must contain `Upgrade`"));
+    }
+    if single(headers, &header::SEC_WEBSOCKET_VERSION)? != "13" {
+        return Err(Refusal::new(426, "only version 13 of the WebSocket protocol is spoken"));
+    }
+    let key = single(headers, &header::SEC_WEBSOCKET_KEY)?;
+    if !is_base64_of_16_octets(key) {
+        return Err(Refusal::new(400, "`Sec-WebSocket-Key` must be 16 octets in base64"));
+    }
+    check_origin(headers, host, endpoint)?;
+    Ok(derive_accept_key(key.as_bytes()))
+}
+
+/// The value of a field that must be there exactly once.
+fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<&'a str, Refusal> {
+    let mut values = headers.get_all(name).iter();
+    let (Some(value), None) = (values.next(), values.next()) else {
+        // A missing version is a version we do not speak; the answer tells which one we do.
+        let status = if *name == header::SEC_WEBSOCKET_VERSION { 426 } else { 400 };
+        return Err(Refusal::new(status, format!("`{name}` must be there exactly once")));
+    };
+    value.to_str().map_err(|_| Refusal::new(400, format!("`{name}` is not plain ASCII")))
+}
+
+/// Whether the comma-separated list of a field has a token, in any case.
+fn has_token(headers: &HeaderMap, name: HeaderName, token: &str) -> bool {
+    headers
+        .get_all(name)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|list| list.split(','))
+        .any(|item| item.trim().eq_ignore_ascii_case(token))
+}
+
+/// 16 octets make 22 digits of base64 and two signs of padding.
+fn is_base64_of_16_octets(key: &str) -> bool {
+    let digit = |c: u8| c.is_ascii_alphanumeric() || c == b'+' || c == b'/';
+    key.len() == 24 && key.ends_with("==") && key.bytes().take(22).all(digit)
+}
+
+/// Lets through whoever sends no `Origin` (every provider), sends our own name (some client libraries), or is on the list.
+fn check_origin(headers: &HeaderMap, host: &str, endpoint: &Endpoint) -> Result<(), Refusal> {
+    if !headers.contains_key(header::ORIGIN) {
+        return Ok(());
+    }
+    let origin = single(headers, &header::ORIGIN)?;
+    let name = origin.split_once("://").map_or(origin, |(_, name)| name);
+    let listed = endpoint.origins.iter().any(|known| known.eq_ignore_ascii_case(origin));
+    if listed || name.eq_ignore_ascii_case(host) {
+        return Ok(());
+    }
+    Err(Refusal {
+        status: 403,
+        public: "this web page may not open streams here; list its origin under `origins` of the listener".into(),
+        reason: format!("origin {origin:?} is not in `origins`"),
+    })
+}
+
+/// The answer to an accepted upgrade. `subprotocol` must be a valid field value.
+pub(super) fn switch(accept: &str, subprotocol: Option<HeaderValue>) -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    let headers = response.headers_mut();
+    headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+    headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+    if let Ok(accept) = HeaderValue::from_str(accept) {
+        headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept);
+    }
+    if let Some(subprotocol) = subprotocol {
+        headers.insert(header::SEC_WEBSOCKET_PROTOCOL, subprotocol);
+    }
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_base64_of_16_octets() {
+        for key in
+            ["dGhlIHNhbXBsZSBub25jZQ==", "AAAAAAAAAAAAAAAAAAAAAA==", "+/+/+/+/+/+/+/+/+/+/+w=="]
+        {
+            assert!(is_base64_of_16_octets(key), "{key}");
+        }
+        for key in [
+            "",
+            "AAA=",
+            "dGhlIHNhbXBsZSBub25jZQ",
+            "dGhlIHNhbXBsZSBub25jZSE=",
+            "!GhlIHNhbXBsZSBub25jZQ==",
+        ] {
+            assert!(!is_base64_of_16_octets(key), "{key}");
+        }
+    }
+}

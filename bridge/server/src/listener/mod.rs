@@ -1,0 +1,318 @@
+//! Takes connections, answers plain HTTP, and turns admitted upgrades into [`Socket`]s. What a stream means is [`Streams`]' part.
+//!
+//! An accept loop of our own, because a general one does not bound what strangers may do before they have said anything: here a
+//! connection has [`Limits::header_timeout`] to send a whole request, however slowly it starts, and caps hold before any work.
+
+mod connection;
+mod handshake;
+mod routes;
+
+use std::fmt;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use ringback_proto::provider::{Rejection, Upgrade};
+use serde::Deserialize;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::net::{self, Io};
+use crate::shutdown::Shutdown;
+use crate::socket::{Socket, SocketOptions};
+use crate::telemetry::{Report, report};
+
+pub use routes::RESERVED_PATHS;
+
+/// What the streams of a server mean: implemented by the bridge, and by tests.
+pub trait Streams: Send + Sync + 'static {
+    /// What [`Streams::admit`] found out and [`Streams::serve`] needs. Dropped unserved if the peer goes away in between.
+    type Admitted: Send + 'static;
+
+    /// Decides about a stream before its upgrade is answered. Must not block.
+    ///
+    /// # Errors
+    /// The refusal becomes the HTTP answer.
+    fn admit(
+        &self,
+        endpoint: &Endpoint,
+        upgrade: &Upgrade<'_>,
+        peer: SocketAddr,
+    ) -> Result<Admission<Self::Admitted>, Refusal>;
+
+    /// Serves the stream until it ends, and closes the socket. When [`Shutdown::cut_off`] comes, [`Limits::grace`] is left.
+    fn serve(&self, admitted: Self::Admitted, socket: Socket) -> impl Future<Output = ()> + Send;
+}
+
+/// Yes to a stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Admission<T> {
+    /// Handed to [`Streams::serve`].
+    pub state: T,
+    /// Subprotocol to answer with; one of those offered.
+    pub subprotocol: Option<String>,
+}
+
+/// No to a stream. What the peer is told and what the log keeps are different strings.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// HTTP status of the answer, 400 to 599. 401, 405, 426 and 503 bring their header fields with them.
+    pub status: u16,
+    /// What the peer is told.
+    pub public: String,
+    /// What the log keeps.
+    pub reason: String,
+}
+
+impl Refusal {
+    /// A refusal that has nothing to hide.
+    pub fn new(status: u16, public: impl Into<String>) -> Self {
+        let public = public.into();
+        Self { status, reason: public.clone(), public }
+    }
+
+    /// 503: the peer may come back later.
+    pub fn overloaded(reason: impl Into<String>) -> Self {
+        Self {
+            status: 503,
+            public: "no capacity now, try again later".into(),
+            reason: reason.into(),
+        }
+    }
+}
+
+impl From<Rejection> for Refusal {
+    fn from(rejection: Rejection) -> Self {
+        Self {
+            status: rejection.status(),
+            public: rejection.public().to_owned(),
+            reason: rejection.to_string(),
+        }
+    }
+}
+
+/// A path at which streams are taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Endpoint {
+    /// Name of the listener in the configuration.
+    pub name: String,
+    /// Path, matched exactly.
+    pub path: String,
+    /// URL that the provider was told to dial, over which signatures are computed.
+    pub public_url: Option<String>,
+    /// Streams at a time; `None` leaves only [`Limits::max_streams`].
+    pub max_streams: Option<usize>,
+    /// Web pages, by origin (`https://phone.example`), that may open streams. No provider sends an `Origin`, browsers always
+    /// do: without this check any page its user visits could speak to a bridge on the user's machine.
+    pub origins: Vec<String>,
+    /// Bounds of its sockets.
+    pub socket: SocketOptions,
+}
+
+/// Who may read the figures at `/metrics`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MetricsAccess {
+    /// Nobody.
+    Off,
+    /// Peers on this machine.
+    #[default]
+    Loopback,
+    /// Everybody who reaches the port.
+    Any,
+}
+
+/// Bounds of the whole server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Connections at a time, streams included. One more is answered 503 before it is read.
+    pub max_connections: usize,
+    /// Streams at a time, over all endpoints.
+    pub max_streams: usize,
+    /// A connection has so long to send the whole head of a request, from its first moment.
+    pub header_timeout: Duration,
+    /// Once draining, live streams have so long to end by themselves.
+    pub drain_timeout: Duration,
+    /// Once told to end, streams have so long for last words.
+    pub grace: Duration,
+    /// `Retry-After` of refusals for lack of capacity.
+    pub retry_after: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_connections: 4096,
+            max_streams: 1000,
+            header_timeout: Duration::from_secs(5),
+            drain_timeout: Duration::from_secs(30),
+            grace: Duration::from_secs(2),
+            retry_after: Duration::from_secs(5),
+        }
+    }
+}
+
+/// How a server ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Drained {
+    /// Streams that were told to end before their call was over.
+    pub cut: usize,
+}
+
+/// A connection that hangs while we answer it is dropped after the header timeout and this.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+/// Pause when the system gives no connections (out of descriptors): those who end theirs need time, not a busy loop.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Connections over the cap that are being told so; more are dropped without a word.
+const MAX_REFUSALS: usize = 64;
+/// What HTTP/1 heads may be; hyper answers more with 431.
+const MAX_HEAD: usize = 16 * 1024;
+const MAX_HEADERS: usize = 64;
+
+/// A server for streams and its plain HTTP side.
+pub struct Server<S> {
+    shared: Arc<Shared<S>>,
+}
+
+/// What all tasks of a server share.
+struct Shared<S> {
+    streams: Arc<S>,
+    endpoints: Vec<Bounded>,
+    limits: Limits,
+    metrics: MetricsAccess,
+    shutdown: Shutdown,
+    router: Router,
+    live: Arc<Semaphore>,
+    connections: Arc<Semaphore>,
+    refusals: Arc<Semaphore>,
+    tasks: TaskTracker,
+    abort: CancellationToken,
+}
+
+/// An endpoint and the streams it has left.
+struct Bounded {
+    endpoint: Endpoint,
+    live: Option<Arc<Semaphore>>,
+}
+
+impl<S> fmt::Debug for Server<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server").field("limits", &self.shared.limits).finish_non_exhaustive()
+    }
+}
+
+impl<S: Streams> Server<S> {
+    /// A server that takes streams at `endpoints` and serves `routes` beside `/healthz`, `/readyz` and `/metrics`.
+    #[must_use]
+    pub fn new(
+        streams: Arc<S>,
+        endpoints: Vec<Endpoint>,
+        limits: Limits,
+        metrics: MetricsAccess,
+        routes: Router,
+        shutdown: Shutdown,
+    ) -> Self {
+        let endpoints = endpoints
+            .into_iter()
+            .map(|endpoint| {
+                let live = endpoint.max_streams.map(|max| Arc::new(Semaphore::new(max)));
+                Bounded { endpoint, live }
+            })
+            .collect();
+        let shared = Shared {
+            streams,
+            endpoints,
+            limits,
+            metrics,
+            router: routes::router(shutdown.clone(), limits.retry_after).merge(routes),
+            shutdown,
+            live: Arc::new(Semaphore::new(limits.max_streams)),
+            connections: Arc::new(Semaphore::new(limits.max_connections)),
+            refusals: Arc::new(Semaphore::new(MAX_REFUSALS)),
+            tasks: TaskTracker::new(),
+            abort: CancellationToken::new(),
+        };
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// Takes connections until shut down, and returns when all streams have ended: by themselves while draining, told to when
+    /// [`Limits::drain_timeout`] has passed or [`Shutdown::cut`] was called, or dropped [`Limits::grace`] later.
+    ///
+    /// While it drains it goes on to answer, so that probes and providers hear 503 instead of a closed port.
+    pub async fn run<L: net::Listener>(self, mut listener: L) -> Drained {
+        if let Ok(address) = listener.local_addr() {
+            let paths: Vec<_> =
+                self.shared.endpoints.iter().map(|b| b.endpoint.path.as_str()).collect();
+            report(&Report::Listening { address, paths: &paths });
+        }
+        let mut ended = std::pin::pin!(self.shared.ended());
+        let mut failing = false;
+        loop {
+            tokio::select! {
+                biased;
+                drained = &mut ended => return drained,
+                accepted = listener.accept() => match accepted {
+                    Ok((io, peer)) => {
+                        failing = false;
+                        self.shared.take(io, peer);
+                    }
+                    Err(error) if net::is_about_one_connection(&error) => {}
+                    Err(error) => {
+                        if !std::mem::replace(&mut failing, true) {
+                            report(&Report::AcceptFailed { error: &error, pause: ACCEPT_PAUSE });
+                        }
+                        tokio::time::sleep(ACCEPT_PAUSE).await;
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl<S: Streams> Shared<S> {
+    /// Starts to serve a connection, or to refuse it.
+    fn take<I: Io>(self: &Arc<Self>, io: I, peer: SocketAddr) {
+        if let Ok(permit) = Arc::clone(&self.connections).try_acquire_owned() {
+            tokio::spawn(connection::serve(Arc::clone(self), io, peer, permit));
+            return;
+        }
+        report(&Report::ConnectionRefused { peer, limit: self.limits.max_connections });
+        if let Ok(permit) = Arc::clone(&self.refusals).try_acquire_owned() {
+            let retry_after = self.limits.retry_after;
+            tokio::spawn(async move {
+                connection::refuse(io, retry_after).await;
+                drop(permit);
+            });
+        }
+    }
+
+    /// Waits for the end of everything, from the call to shut down to the last stream.
+    async fn ended(&self) -> Drained {
+        self.shutdown.drained().await;
+        self.tasks.close();
+        let timeout = self.limits.drain_timeout;
+        report(&Report::Draining { live: self.tasks.len(), timeout });
+        tokio::select! {
+            biased;
+            () = self.tasks.wait() => {}
+            () = self.shutdown.cut_off() => {}
+            () = tokio::time::sleep(timeout) => {}
+        }
+        let cut = self.tasks.len();
+        if cut > 0 {
+            self.shutdown.cut();
+            if tokio::time::timeout(self.limits.grace, self.tasks.wait()).await.is_err() {
+                self.abort.cancel();
+                self.tasks.wait().await;
+            }
+        }
+        report(&Report::Drained { cut });
+        Drained { cut }
+    }
+}
+
+#[cfg(test)]
+mod tests;

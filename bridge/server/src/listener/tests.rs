@@ -1,0 +1,483 @@
+//! The server against strangers: slow, silent, malformed, too many; and its end. In memory on paused time, or on loopback.
+
+use super::*;
+use crate::clock::Clock;
+use crate::net::{MemoryConnector, TcpListener, memory};
+use crate::socket::{DialError, Incoming, Outgoing, SocketError, close_code, dial};
+use ringback_proto::provider::OutgoingUpgrade;
+use std::io;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
+
+/// Sends texts back; does what some of them say.
+struct Echo {
+    shutdown: Shutdown,
+}
+
+impl Streams for Echo {
+    type Admitted = String;
+
+    fn admit(
+        &self,
+        endpoint: &Endpoint,
+        upgrade: &Upgrade<'_>,
+        peer: SocketAddr,
+    ) -> Result<Admission<String>, Refusal> {
+        assert!(peer.ip().is_loopback());
+        if upgrade.header("authorization") == Some("Bearer wrong") {
+            let unauthorized = Rejection::Unauthorized { reason: "not the token of this listener" };
+            return Err(unauthorized.into());
+        }
+        let greeting = format!(
+            "{} {} {:?} {:?}",
+            endpoint.name,
+            upgrade.path(),
+            upgrade.query("room"),
+            upgrade.public_url
+        );
+        let subprotocol = upgrade.subprotocols().next().map(str::to_owned);
+        Ok(Admission { state: greeting, subprotocol })
+    }
+
+    async fn serve(&self, greeting: String, mut socket: Socket) {
+        socket.send(Outgoing::Text(&greeting)).await.unwrap();
+        loop {
+            let message = tokio::select! {
+                message = socket.recv() => message,
+                () = self.shutdown.cut_off() => {
+                    return socket.close(close_code::GOING_AWAY, "shutting down").await;
+                }
+            };
+            match message {
+                Some(Ok(Incoming::Text(text))) => match &*text {
+                    "panic" => panic!("as the test asked for"),
+                    "hang" => {
+                        socket.send(Outgoing::Text("hanging")).await.unwrap();
+                        std::future::pending::<()>().await;
+                    }
+                    text => socket.send(Outgoing::Text(text)).await.unwrap(),
+                },
+                Some(Ok(Incoming::Close(_))) => return socket.close(close_code::NORMAL, "").await,
+                Some(Ok(_)) => {}
+                Some(Err(error)) => {
+                    if let Some(code) = error.close_code() {
+                        socket.close(code, &error.to_string()).await;
+                    }
+                    return;
+                }
+                None => return,
+            }
+        }
+    }
+}
+
+fn endpoint() -> Endpoint {
+    Endpoint {
+        name: "main".into(),
+        path: "/stream".into(),
+        public_url: Some("wss://bridge.example/stream".into()),
+        max_streams: None,
+        origins: vec!["https://phone.example".into()],
+        socket: SocketOptions::default(),
+    }
+}
+
+fn serve<L: net::Listener>(
+    listener: L,
+    endpoint: Endpoint,
+    limits: Limits,
+) -> (JoinHandle<Drained>, Shutdown) {
+    let shutdown = Shutdown::new();
+    let streams = Arc::new(Echo { shutdown: shutdown.clone() });
+    let metrics = MetricsAccess::Loopback;
+    let server =
+        Server::new(streams, vec![endpoint], limits, metrics, Router::new(), shutdown.clone());
+    (tokio::spawn(server.run(listener)), shutdown)
+}
+
+/// A server in memory with the usual limits.
+fn in_memory() -> (MemoryConnector, JoinHandle<Drained>, Shutdown) {
+    let (listener, connector) = memory(64 * 1024);
+    let (server, shutdown) = serve(listener, endpoint(), Limits::default());
+    (connector, server, shutdown)
+}
+
+/// A server on loopback.
+fn on_loopback(limits: Limits) -> (SocketAddr, JoinHandle<Drained>, Shutdown) {
+    let listener = TcpListener::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let address = net::Listener::local_addr(&listener).unwrap();
+    let (server, shutdown) = serve(listener, endpoint(), limits);
+    (address, server, shutdown)
+}
+
+/// Sends octets and reads until the server closes.
+async fn exchange(mut io: impl Io, request: &[u8]) -> String {
+    io.write_all(request).await.unwrap();
+    let mut answer = Vec::new();
+    io.read_to_end(&mut answer).await.unwrap();
+    String::from_utf8(answer).unwrap()
+}
+
+async fn get(connector: &MemoryConnector, path: &str) -> String {
+    let request = format!("GET {path} HTTP/1.1\r\nhost: bridge\r\n\r\n");
+    exchange(connector.connect().await.unwrap(), request.as_bytes()).await
+}
+
+async fn call(io: impl Io) -> Result<Socket, DialError> {
+    let request = OutgoingUpgrade { target: "/stream".into(), ..OutgoingUpgrade::default() };
+    dial(io, "bridge", &request, SocketOptions::default()).await
+}
+
+async fn text(socket: &mut Socket) -> String {
+    match socket.recv().await {
+        Some(Ok(Incoming::Text(text))) => text.to_string(),
+        other => panic!("no text: {other:?}"),
+    }
+}
+
+const GREETING: &str = "main /stream None Some(\"wss://bridge.example/stream\")";
+
+#[tokio::test]
+async fn a_stream_over_loopback_tells_what_it_was_asked_for() {
+    let (address, server, shutdown) = on_loopback(Limits::default());
+    let request = OutgoingUpgrade {
+        target: "/stream?room=12%20a".into(),
+        headers: vec![("x-call".into(), "Grüße".into())],
+        subprotocols: vec!["audio.v1".into(), "audio.v0".into()],
+    };
+    let io = TcpStream::connect(address).await.unwrap();
+    let options = SocketOptions::default();
+    let mut socket = dial(io, &address.to_string(), &request, options).await.unwrap();
+    assert_eq!(socket.subprotocol(), Some("audio.v1"));
+    let greeting = "main /stream Some(\"12 a\") Some(\"wss://bridge.example/stream\")";
+    assert_eq!(text(&mut socket).await, greeting);
+    socket.send(Outgoing::Text("frame")).await.unwrap();
+    assert_eq!(text(&mut socket).await, "frame");
+    socket.close(close_code::NORMAL, "").await;
+    shutdown.drain();
+    assert_eq!(server.await.unwrap(), Drained { cut: 0 });
+}
+
+#[tokio::test]
+async fn one_octet_over_the_limit_is_answered_1009() {
+    let (address, _server, _shutdown) = on_loopback(Limits::default());
+    let mut socket = call(TcpStream::connect(address).await.unwrap()).await.unwrap();
+    assert_eq!(text(&mut socket).await, GREETING);
+    let limit = "x".repeat(64 * 1024);
+    socket.send(Outgoing::Text(&limit)).await.unwrap();
+    // The echo comes back whole, to a client that takes as much.
+    assert_eq!(text(&mut socket).await.len(), limit.len());
+    socket.send(Outgoing::Text(&(limit + "x"))).await.unwrap();
+    match socket.recv().await {
+        Some(Ok(Incoming::Close(Some(closed)))) => assert_eq!(closed.code, close_code::TOO_BIG),
+        other => panic!("no close frame: {other:?}"),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_is_slow_with_the_head_is_cut_after_five_seconds() {
+    let (connector, _server, _shutdown) = in_memory();
+    for head in ["", "G", "GET /stream HTTP/1.1\r\nhost: b", "GET /healthz HTTP/1.1\r\nhost: b\r\n"]
+    {
+        let clock = Clock::start();
+        let answer = exchange(connector.connect().await.unwrap(), head.as_bytes()).await;
+        assert_eq!(clock.now().since_epoch().as_secs(), 5, "{head:?} got {answer:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_drip_of_octets_buys_no_time() {
+    let (connector, _server, _shutdown) = in_memory();
+    let mut io = connector.connect().await.unwrap();
+    let clock = Clock::start();
+    let head = b"GET /stream HTTP/1.1\r\nx-padding: aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
+    for octet in head {
+        if io.write_all(&[*octet]).await.is_err() {
+            break;
+        }
+        clock.sleep_until(Some(clock.now() + Duration::from_millis(200))).await;
+    }
+    assert!((5_000..=5_400).contains(&clock.now().since_epoch().as_millis()));
+}
+
+const UPGRADE: &str = "GET /stream HTTP/1.1\r\nHost: bridge\r\nUpgrade: websocket\r\n\
+    Connection: keep-alive, Upgrade\r\nSec-WebSocket-Version: 13\r\n\
+    Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+
+/// [`UPGRADE`] with one thing changed.
+fn but(from: &str, to: &str) -> String {
+    assert!(UPGRADE.contains(from), "{from:?}");
+    UPGRADE.replace(from, to) + "\r\n"
+}
+
+#[tokio::test(start_paused = true)]
+async fn handshakes_are_checked_strictly_and_refused_helpfully() {
+    let (connector, _server, _shutdown) = in_memory();
+    let host = "Host: bridge\r\n";
+    let key = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+    let version = "Sec-WebSocket-Version: 13\r\n";
+    let upgrade = "Upgrade: websocket\r\n";
+    let cases = [
+        (but("GET", "POST"), 405, "allow: GET"),
+        (but("HTTP/1.1", "HTTP/1.0"), 400, "needs HTTP/1.1"),
+        (but(host, ""), 400, "`host` must be there exactly once"),
+        (but(host, "Host: a\r\nHost: b\r\n"), 400, "`host` must be there exactly once"),
+        (but(upgrade, ""), 426, "upgrade: websocket"),
+        (but(upgrade, "Upgrade: h2c\r\n"), 426, "`Upgrade: websocket`"),
+        (but("keep-alive, Upgrade", "keep-alive"), 400, "`Connection` must contain"),
+        (but("Version: 13", "Version: 8"), 426, "sec-websocket-version: 13"),
+        (but(version, ""), 426, "sec-websocket-version: 13"),
+        (but(key, ""), 400, "`sec-websocket-key` must be there exactly once"),
+        (but(key, &key.repeat(2)), 400, "`sec-websocket-key` must be there exactly once"),
+        (but("dGhlIHNhbXBsZSBub25jZQ==", "AAA="), 400, "16 octets"),
+        (but(host, "Host: bridge\r\nOrigin: https://evil.example\r\n"), 403, "`origins`"),
+        (but(host, "Host: bridge\r\nOrigin: null\r\n"), 403, "`origins`"),
+        (but("/stream", "/streams"), 404, "[[listener]]"),
+        (but(host, "Host: bridge\r\nAuthorization: Bearer wrong\r\n"), 401, "www-authenticate"),
+        ("garbage\r\n\r\n".into(), 400, "HTTP/1.1 400"),
+        (but(host, &format!("Host: b\r\nX-Long: {}\r\n", "x".repeat(20_000))), 431, ""),
+        (but(host, &format!("Host: b\r\n{}", "X-Many: x\r\n".repeat(70))), 431, ""),
+    ];
+    for (request, status, help) in cases {
+        let answer = exchange(connector.connect().await.unwrap(), request.as_bytes()).await;
+        let status_line = answer.lines().next().unwrap_or_default();
+        assert!(status_line.contains(&format!(" {status} ")), "{request}\n{answer}");
+        assert!(answer.contains(help), "no {help:?} in\n{answer}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_log_keeps_is_not_told() {
+    let (connector, _server, _shutdown) = in_memory();
+    let request = but("Upgrade: websocket", "Upgrade: websocket\r\nAuthorization: Bearer wrong");
+    let answer = exchange(connector.connect().await.unwrap(), request.as_bytes()).await;
+    assert!(answer.ends_with("\r\n\r\nauthentication failed\n"), "{answer}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn good_handshakes_are_answered_with_the_key_of_the_standard() {
+    let (connector, _server, _shutdown) = in_memory();
+    let ours = "Host: bridge\r\nOrigin: http://bridge\r\n";
+    let listed = "Host: bridge\r\nOrigin: https://phone.example\r\n";
+    for request in [
+        but("13", "13"),
+        but("Host: bridge\r\n", ours),
+        but("Host: bridge\r\n", listed),
+        but("websocket", "WebSocket"),
+    ] {
+        let mut io = connector.connect().await.unwrap();
+        io.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = [0; 512];
+        let octets = io.read(&mut answer).await.unwrap();
+        let answer = String::from_utf8_lossy(&answer[..octets]);
+        assert!(answer.starts_with("HTTP/1.1 101 "), "{request}\n{answer}");
+        // RFC 6455, section 1.3.
+        assert!(answer.contains("sec-websocket-accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo="), "{answer}");
+        assert!(!answer.contains("close"), "{answer}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_frame_right_behind_the_request_is_not_lost() {
+    let (connector, _server, _shutdown) = in_memory();
+    let mut io = connector.connect().await.unwrap();
+    let mut octets = but("13", "13").into_bytes();
+    octets.extend_from_slice(&[0x81, 0x82, 0, 0, 0, 0, b'h', b'i']);
+    io.write_all(&octets).await.unwrap();
+    let mut answer = Vec::new();
+    while !answer.ends_with(&[0x81, 2, b'h', b'i']) {
+        assert_ne!(io.read_buf(&mut answer).await.unwrap(), 0, "{answer:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_connection_too_many_is_told_before_it_speaks() {
+    let (listener, connector) = memory(1024);
+    let limits = Limits { max_connections: 2, ..Limits::default() };
+    let (_server, _shutdown) = serve(listener, endpoint(), limits);
+    let first = connector.connect().await.unwrap();
+    let mut second = call(connector.connect().await.unwrap()).await.unwrap();
+    let clock = Clock::start();
+    let answer = exchange(connector.connect().await.unwrap(), b"").await;
+    assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
+    assert!(answer.contains("retry-after: 5\r\n"), "{answer}");
+    assert!(clock.now().since_epoch() < Duration::from_secs(1), "the refusal is at once");
+    drop(first);
+    assert_eq!(text(&mut second).await, GREETING, "those inside are not disturbed");
+    let mut third = call(connector.connect().await.unwrap()).await.unwrap();
+    assert_eq!(text(&mut third).await, GREETING, "a seat that was left is free again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn streams_are_capped_in_all_and_by_endpoint() {
+    for (max_streams, limits) in
+        [(Some(1), Limits::default()), (None, Limits { max_streams: 1, ..Limits::default() })]
+    {
+        let (listener, connector) = memory(1024);
+        let (_server, _shutdown) = serve(listener, Endpoint { max_streams, ..endpoint() }, limits);
+        let first = call(connector.connect().await.unwrap()).await.unwrap();
+        match call(connector.connect().await.unwrap()).await.unwrap_err() {
+            DialError::Refused { status: 503, retry_after: Some(5), .. } => {}
+            other => panic!("{other}"),
+        }
+        assert!(get(&connector, "/healthz").await.starts_with("HTTP/1.1 200 "));
+        first.close(close_code::NORMAL, "").await;
+        call(connector.connect().await.unwrap()).await.unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn probes_and_figures_are_served() {
+    let (connector, _server, _shutdown) = in_memory();
+    let cases = [("/healthz", "ok\n"), ("/readyz", "ready\n"), ("/metrics", "ringback_streams ")];
+    for (path, content) in cases {
+        let answer = get(&connector, path).await;
+        assert!(answer.starts_with("HTTP/1.1 200 ") && answer.contains(content), "{answer}");
+        assert!(answer.contains("connection: close\r\n"), "{answer}");
+    }
+    assert!(get(&connector, "/").await.starts_with("HTTP/1.1 404 "));
+}
+
+/// Says that its peers come from afar.
+struct FromAfar<L>(L);
+
+impl<L: net::Listener> net::Listener for FromAfar<L> {
+    type Io = L::Io;
+
+    async fn accept(&mut self) -> io::Result<(L::Io, SocketAddr)> {
+        let (io, _) = self.0.accept().await?;
+        Ok((io, "192.0.2.7:4711".parse().unwrap()))
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.0.local_addr()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn figures_are_for_this_machine_only() {
+    let (listener, connector) = memory(1024);
+    let (_server, _shutdown) = serve(FromAfar(listener), endpoint(), Limits::default());
+    assert!(get(&connector, "/metrics").await.starts_with("HTTP/1.1 404 "));
+    assert!(get(&connector, "/readyz").await.starts_with("HTTP/1.1 200 "));
+}
+
+#[tokio::test]
+async fn a_drain_waits_for_live_streams_and_refuses_new_ones() {
+    let (address, server, shutdown) = on_loopback(Limits::default());
+    let mut socket = call(TcpStream::connect(address).await.unwrap()).await.unwrap();
+    assert_eq!(text(&mut socket).await, GREETING);
+    shutdown.drain();
+
+    match call(TcpStream::connect(address).await.unwrap()).await.unwrap_err() {
+        DialError::Refused { status: 503, retry_after: Some(5), .. } => {}
+        other => panic!("{other}"),
+    }
+    let probe = TcpStream::connect(address).await.unwrap();
+    let answer = exchange(probe, b"GET /readyz HTTP/1.1\r\nhost: b\r\n\r\n").await;
+    assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("retry-after"), "{answer}");
+    let probe = TcpStream::connect(address).await.unwrap();
+    let answer = exchange(probe, b"GET /healthz HTTP/1.1\r\nhost: b\r\n\r\n").await;
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+
+    socket.send(Outgoing::Text("still here")).await.unwrap();
+    assert_eq!(text(&mut socket).await, "still here");
+    assert!(!server.is_finished());
+    socket.close(close_code::NORMAL, "").await;
+    assert_eq!(server.await.unwrap(), Drained { cut: 0 });
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_drain_that_lasts_too_long_closes_with_1001() {
+    let (connector, server, shutdown) = in_memory();
+    let mut socket = call(connector.connect().await.unwrap()).await.unwrap();
+    assert_eq!(text(&mut socket).await, GREETING);
+    let clock = Clock::start();
+    shutdown.drain();
+    let closed = loop {
+        match socket.recv().await {
+            Some(Ok(Incoming::Close(Some(closed)))) => break closed,
+            Some(Ok(Incoming::Ping(_) | Incoming::Pong(_))) => {}
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!((closed.code, clock.now().since_epoch().as_secs()), (close_code::GOING_AWAY, 30));
+    drop(socket);
+    assert_eq!(server.await.unwrap(), Drained { cut: 1 });
+    assert!(clock.now().since_epoch() < Duration::from_secs(32));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cut_ends_even_what_hangs() {
+    let (connector, server, shutdown) = in_memory();
+    let mut socket = call(connector.connect().await.unwrap()).await.unwrap();
+    assert_eq!(text(&mut socket).await, GREETING);
+    socket.send(Outgoing::Text("hang")).await.unwrap();
+    assert_eq!(text(&mut socket).await, "hanging");
+    let clock = Clock::start();
+    shutdown.cut();
+    assert_eq!(server.await.unwrap(), Drained { cut: 1 });
+    assert_eq!(clock.now().since_epoch().as_secs(), 2, "the grace and no more");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_drain_without_streams_ends_at_once() {
+    let (_connector, server, shutdown) = in_memory();
+    let clock = Clock::start();
+    shutdown.drain();
+    assert_eq!(server.await.unwrap(), Drained { cut: 0 });
+    assert_eq!(clock.now().since_epoch(), Duration::ZERO);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_in_one_stream_is_no_matter_to_others() {
+    let (connector, server, shutdown) = in_memory();
+    let mut good = call(connector.connect().await.unwrap()).await.unwrap();
+    let mut bad = call(connector.connect().await.unwrap()).await.unwrap();
+    assert_eq!(text(&mut good).await, GREETING);
+    assert_eq!(text(&mut bad).await, GREETING);
+    let before = crate::telemetry::METRICS.stream_panics.get();
+    bad.send(Outgoing::Text("panic")).await.unwrap();
+    assert!(matches!(bad.recv().await, Some(Err(SocketError::Cut | SocketError::Io(_)))));
+    assert!(crate::telemetry::METRICS.stream_panics.get() > before);
+    good.send(Outgoing::Text("fine")).await.unwrap();
+    assert_eq!(text(&mut good).await, "fine");
+    good.close(close_code::NORMAL, "").await;
+    shutdown.drain();
+    assert_eq!(server.await.unwrap(), Drained { cut: 0 });
+}
+
+/// Out of descriptors for the first times.
+struct Exhausted<L> {
+    inner: L,
+    failures: u32,
+}
+
+impl<L: net::Listener> net::Listener for Exhausted<L> {
+    type Io = L::Io;
+
+    async fn accept(&mut self) -> io::Result<(L::Io, SocketAddr)> {
+        const EMFILE: i32 = 24;
+        if let Some(left) = self.failures.checked_sub(1) {
+            self.failures = left;
+            return Err(io::Error::from_raw_os_error(EMFILE));
+        }
+        self.inner.accept().await
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.inner.local_addr()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn running_out_of_descriptors_pauses_and_recovers() {
+    let (inner, connector) = memory(1024);
+    let listener = Exhausted { inner, failures: 3 };
+    let (_server, _shutdown) = serve(listener, endpoint(), Limits::default());
+    let clock = Clock::start();
+    let mut socket = call(connector.connect().await.unwrap()).await.unwrap();
+    assert_eq!(text(&mut socket).await, GREETING);
+    assert_eq!(clock.now().since_epoch(), 3 * ACCEPT_PAUSE);
+}

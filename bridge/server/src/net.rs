@@ -1,0 +1,204 @@
+//! The seam to the network: where connections come from. TCP in production, memory in tests and simulation; speaks no protocol.
+
+use std::future::Future;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use tokio::io::{AsyncRead, AsyncWrite, DuplexStream};
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::sync::mpsc;
+
+/// An ordered, reliable stream of octets in both directions.
+pub trait Io: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Io for T {}
+
+/// Where connections come from.
+pub trait Listener: Send + 'static {
+    /// One connection.
+    type Io: Io;
+
+    /// Waits for the next connection and its peer's address. Cancel safe.
+    ///
+    /// # Errors
+    /// As the system reports them; the caller decides whether to go on.
+    fn accept(&mut self) -> impl Future<Output = io::Result<(Self::Io, SocketAddr)>> + Send;
+
+    /// The address that peers connect to.
+    ///
+    /// # Errors
+    /// If the system does not tell.
+    fn local_addr(&self) -> io::Result<SocketAddr>;
+}
+
+/// Octets the kernel may hold for a peer that does not read. The system's default is megabytes: more than a minute of sound
+/// that can neither be cleared nor counted. This is about a second of it, which Linux doubles for its own book-keeping.
+const SEND_BUFFER: u32 = 16 * 1024;
+
+/// Connections the kernel holds before they are accepted.
+const BACKLOG: u32 = 1024;
+
+/// Connections over TCP: each with `TCP_NODELAY`, since frames are small and late ones worthless, and a bounded send buffer.
+#[derive(Debug)]
+pub struct TcpListener {
+    inner: tokio::net::TcpListener,
+}
+
+impl TcpListener {
+    /// Listens on `address`; port 0 takes a free port. The address can be taken again right after a restart (`SO_REUSEADDR`).
+    ///
+    /// # Errors
+    /// If the address is in use, not of this machine or not allowed.
+    pub fn bind(address: SocketAddr) -> io::Result<Self> {
+        let socket = match address {
+            SocketAddr::V4(_) => TcpSocket::new_v4()?,
+            SocketAddr::V6(_) => TcpSocket::new_v6()?,
+        };
+        if cfg!(unix) {
+            // On Windows the same option would let a second process steal the port.
+            socket.set_reuseaddr(true)?;
+        }
+        socket.set_send_buffer_size(SEND_BUFFER)?;
+        socket.bind(address)?;
+        Ok(Self { inner: socket.listen(BACKLOG)? })
+    }
+}
+
+impl Listener for TcpListener {
+    type Io = TcpStream;
+
+    async fn accept(&mut self) -> io::Result<(TcpStream, SocketAddr)> {
+        let (stream, peer) = self.inner.accept().await?;
+        stream.set_nodelay(true)?;
+        Ok((stream, peer))
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.inner.local_addr()
+    }
+}
+
+/// Whether an error of [`Listener::accept`] is about one connection that went away, so that the next can be taken at once.
+/// All others (out of descriptors, out of memory) will come again at once and call for a pause.
+#[must_use]
+pub fn is_about_one_connection(error: &io::Error) -> bool {
+    use io::ErrorKind::{
+        ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted, InvalidInput,
+        NotConnected,
+    };
+    matches!(
+        error.kind(),
+        ConnectionAborted
+            | ConnectionRefused
+            | ConnectionReset
+            | Interrupted
+            | InvalidInput
+            | NotConnected
+    )
+}
+
+/// A listener in memory and what connects to it. `buffer` octets fit into each direction of a connection before writing waits.
+#[must_use]
+pub fn memory(buffer: usize) -> (MemoryListener, MemoryConnector) {
+    let (sender, receiver) = mpsc::channel(64);
+    (MemoryListener { receiver }, MemoryConnector { sender, buffer })
+}
+
+/// Connections within this process, for tests and simulation.
+#[derive(Debug)]
+pub struct MemoryListener {
+    receiver: mpsc::Receiver<DuplexStream>,
+}
+
+impl Listener for MemoryListener {
+    type Io = DuplexStream;
+
+    /// Waits for ever once every [`MemoryConnector`] is gone.
+    async fn accept(&mut self) -> io::Result<(DuplexStream, SocketAddr)> {
+        match self.receiver.recv().await {
+            Some(stream) => Ok((stream, MEMORY_ADDRESS)),
+            None => std::future::pending().await,
+        }
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        Ok(MEMORY_ADDRESS)
+    }
+}
+
+/// What both ends of a connection in memory are called.
+const MEMORY_ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+
+/// Opens connections to a [`MemoryListener`].
+#[derive(Debug, Clone)]
+pub struct MemoryConnector {
+    sender: mpsc::Sender<DuplexStream>,
+    buffer: usize,
+}
+
+impl MemoryConnector {
+    /// A connection; waits while too many are not accepted yet.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::ConnectionRefused`] if the listener is gone.
+    pub async fn connect(&self) -> io::Result<DuplexStream> {
+        let (ours, theirs) = tokio::io::duplex(self.buffer);
+        self.sender
+            .send(theirs)
+            .await
+            .map_err(|_| io::Error::from(io::ErrorKind::ConnectionRefused))?;
+        Ok(ours)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    async fn echo_once<L: Listener>(listener: &mut L, mut client: impl Io) {
+        let (mut server, _) = listener.accept().await.unwrap();
+        client.write_all(b"frame").await.unwrap();
+        let mut octets = [0; 5];
+        server.read_exact(&mut octets).await.unwrap();
+        server.write_all(&octets).await.unwrap();
+        client.read_exact(&mut octets).await.unwrap();
+        assert_eq!(&octets, b"frame");
+    }
+
+    #[tokio::test]
+    async fn tcp_and_memory_carry_octets_alike() {
+        let mut tcp = TcpListener::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let client = TcpStream::connect(tcp.local_addr().unwrap()).await.unwrap();
+        echo_once(&mut tcp, client).await;
+
+        let (mut listener, connector) = memory(64);
+        let client = connector.connect().await.unwrap();
+        echo_once(&mut listener, client).await;
+        drop(listener);
+        let refused = connector.connect().await.unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
+    }
+
+    #[tokio::test]
+    async fn accepted_sockets_do_not_wait_for_more_to_send() {
+        let mut listener = TcpListener::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let _client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (server, _) = listener.accept().await.unwrap();
+        assert!(server.nodelay().unwrap());
+    }
+
+    #[test]
+    fn running_out_of_descriptors_is_not_about_one_connection() {
+        const EMFILE: i32 = 24;
+        assert!(!is_about_one_connection(&io::Error::from_raw_os_error(EMFILE)));
+        assert!(is_about_one_connection(&io::ErrorKind::ConnectionAborted.into()));
+    }
+
+    #[tokio::test]
+    async fn a_taken_address_is_an_error() {
+        let first = TcpListener::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let second = TcpListener::bind(first.local_addr().unwrap());
+        assert_eq!(second.unwrap_err().kind(), io::ErrorKind::AddrInUse);
+    }
+}

@@ -1,0 +1,130 @@
+//! How the process ends: first drain, then now. Waits for signals and tells; what ends a call is the call's business.
+
+use std::io;
+
+use tokio_util::sync::CancellationToken;
+
+/// Two things everybody may wait for: *draining* (no new calls, the live ones go on) and *cut* (end now). Clones share state.
+#[derive(Debug, Clone, Default)]
+pub struct Shutdown {
+    draining: CancellationToken,
+    cut: CancellationToken,
+}
+
+impl Shutdown {
+    /// Neither draining nor cut.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Begins to drain: no new calls, the live ones go on. Has no effect the second time.
+    pub fn drain(&self) {
+        self.draining.cancel();
+    }
+
+    /// Ends everything now: live calls get a last word (finish recordings, close with 1001) and no more.
+    pub fn cut(&self) {
+        self.draining.cancel();
+        self.cut.cancel();
+    }
+
+    /// Whether new calls are refused.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.draining.is_cancelled()
+    }
+
+    /// Whether live calls are being ended.
+    #[must_use]
+    pub fn is_cut(&self) -> bool {
+        self.cut.is_cancelled()
+    }
+
+    /// Waits until draining begins.
+    pub async fn drained(&self) {
+        self.draining.cancelled().await;
+    }
+
+    /// Waits until everything has to end. Every call waits for this beside its work.
+    pub async fn cut_off(&self) {
+        self.cut.cancelled().await;
+    }
+
+    /// From now on the first SIGTERM or SIGINT drains and the second cuts.
+    ///
+    /// # Errors
+    /// If the operating system gives no signal handler, or outside a tokio runtime.
+    pub fn on_signals(&self) -> io::Result<()> {
+        let mut signals = Signals::install()?;
+        let this = self.clone();
+        tokio::spawn(async move {
+            signals.next().await;
+            this.drain();
+            signals.next().await;
+            this.cut();
+        });
+        Ok(())
+    }
+}
+
+#[cfg(unix)]
+struct Signals {
+    terminate: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+}
+
+#[cfg(unix)]
+impl Signals {
+    fn install() -> io::Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+#[cfg(not(unix))]
+struct Signals;
+
+#[cfg(not(unix))]
+impl Signals {
+    #[allow(clippy::unnecessary_wraps, reason = "the Unix twin can fail")]
+    fn install() -> io::Result<Self> {
+        Ok(Self)
+    }
+
+    async fn next(&mut self) {
+        if tokio::signal::ctrl_c().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn cutting_implies_draining_and_all_clones_hear_it() {
+        let shutdown = Shutdown::new();
+        let clone = shutdown.clone();
+        assert!(!clone.is_draining() && !clone.is_cut());
+        shutdown.drain();
+        clone.drained().await;
+        assert!(clone.is_draining() && !clone.is_cut());
+        shutdown.cut();
+        clone.cut_off().await;
+        let fresh = Shutdown::new();
+        fresh.cut();
+        assert!(fresh.is_draining() && fresh.is_cut());
+    }
+}

@@ -1,0 +1,103 @@
+//! Why a socket ended, and what its peer is told. Decides nothing about the call.
+
+use std::io;
+use std::time::Duration;
+
+use tokio_tungstenite::tungstenite::{self, error::ProtocolError};
+
+use super::{SocketOptions, close_code};
+
+/// A socket is of no more use.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SocketError {
+    /// The peer broke RFC 6455.
+    #[error("the peer broke the WebSocket protocol: {reason}")]
+    Protocol {
+        /// How.
+        reason: String,
+    },
+    /// A text message is not UTF-8.
+    #[error("a text message is not UTF-8: {reason}")]
+    NotUtf8 {
+        /// Where it stops being UTF-8.
+        reason: String,
+    },
+    /// A frame or message is bigger than [`SocketOptions::max_message`].
+    #[error("a message is bigger than the limit of {limit} octets")]
+    TooBig {
+        /// The limit.
+        limit: usize,
+    },
+    /// Pings or pongs without measure.
+    #[error("more than {limit} control frames within a second")]
+    ControlFlood {
+        /// The limit.
+        limit: u32,
+    },
+    /// The peer sent nothing, not even answers to our pings.
+    #[error("the peer has been silent for {silent_for:?} and answers no ping")]
+    Silent {
+        /// At least so long.
+        silent_for: Duration,
+    },
+    /// The peer does not read.
+    #[error("the peer took nothing for {waited:?} while there was something to send")]
+    WriteDeadline {
+        /// The deadline.
+        waited: Duration,
+    },
+    /// A message of ours does not fit into the write buffer.
+    #[error("an outgoing message is bigger than the write buffer")]
+    OutgoingTooBig,
+    /// The connection ended without a close frame.
+    #[error("the connection was cut without a close frame")]
+    Cut,
+    /// The system reported an error.
+    #[error("the connection failed: {0}")]
+    Io(#[source] io::Error),
+}
+
+impl SocketError {
+    /// What to close with ([`super::Socket::close`]); `None` if the line is down and nobody would hear it.
+    #[must_use]
+    pub const fn close_code(&self) -> Option<u16> {
+        match self {
+            Self::Protocol { .. } => Some(close_code::PROTOCOL),
+            Self::NotUtf8 { .. } => Some(close_code::INVALID_DATA),
+            Self::TooBig { .. } => Some(close_code::TOO_BIG),
+            Self::ControlFlood { .. } => Some(close_code::POLICY),
+            Self::OutgoingTooBig => Some(close_code::INTERNAL),
+            Self::Silent { .. } | Self::WriteDeadline { .. } | Self::Cut | Self::Io(_) => None,
+        }
+    }
+
+    /// Whether the peer, not this end or the network, is to blame.
+    #[must_use]
+    pub const fn is_peers_fault(&self) -> bool {
+        matches!(
+            self,
+            Self::Protocol { .. }
+                | Self::NotUtf8 { .. }
+                | Self::TooBig { .. }
+                | Self::ControlFlood { .. }
+        )
+    }
+
+    pub(super) fn from_wire(error: tungstenite::Error, options: &SocketOptions) -> Self {
+        use tungstenite::Error as Wire;
+        match error {
+            Wire::Capacity(_) => Self::TooBig { limit: options.max_message },
+            Wire::Utf8(reason) => Self::NotUtf8 { reason },
+            Wire::WriteBufferFull(_) => Self::OutgoingTooBig,
+            Wire::Protocol(
+                ProtocolError::ResetWithoutClosingHandshake | ProtocolError::SendAfterClosing,
+            )
+            | Wire::ConnectionClosed
+            | Wire::AlreadyClosed => Self::Cut,
+            Wire::Protocol(error) => Self::Protocol { reason: error.to_string() },
+            Wire::Io(error) => Self::Io(error),
+            other => Self::Protocol { reason: other.to_string() },
+        }
+    }
+}

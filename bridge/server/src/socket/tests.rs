@@ -1,0 +1,229 @@
+//! Sockets over a connection in memory, on paused time: what a peer can do to them and what it is told.
+
+use super::*;
+use tokio::io::DuplexStream;
+
+/// Our end, and the bare connection of a peer that speaks frames by hand.
+async fn socket_and_wire(options: SocketOptions) -> (Socket, DuplexStream) {
+    let (ours, theirs) = tokio::io::duplex(16 * 1024);
+    (Socket::accepted(Box::new(ours), Bytes::new(), None, options).await, theirs)
+}
+
+/// Our end, and the client's.
+async fn pair(options: SocketOptions) -> (Socket, Socket) {
+    let (ours, theirs) = tokio::io::duplex(16 * 1024);
+    let theirs: Box<dyn Io> = Box::new(theirs);
+    let client = WebSocketStream::from_raw_socket(theirs, Role::Client, None).await;
+    let without_pings = SocketOptions { keepalive: None, ..options };
+    (
+        Socket::accepted(Box::new(ours), Bytes::new(), None, options).await,
+        Socket::new(client, None, without_pings),
+    )
+}
+
+/// A frame as a client sends it: masked, with a mask of zeros.
+fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
+    let mut frame = vec![first];
+    match payload.len() {
+        short @ 0..=125 => frame.push(0x80 | short as u8),
+        long => {
+            frame.push(0x80 | 126);
+            frame.extend_from_slice(&u16::try_from(long).unwrap().to_be_bytes());
+        }
+    }
+    frame.extend_from_slice(&[0; 4]);
+    frame.extend_from_slice(payload);
+    frame
+}
+
+const FIN_TEXT: u8 = 0x81;
+const FIN_PING: u8 = 0x89;
+
+#[tokio::test(start_paused = true)]
+async fn messages_go_both_ways() {
+    let (mut server, mut client) = pair(SocketOptions::default()).await;
+    client.feed(Outgoing::Text("start")).await.unwrap();
+    client.send(Outgoing::Binary(&[1, 2, 3])).await.unwrap();
+    let text = server.recv().await.unwrap().unwrap();
+    assert_eq!(text.message(), Some(Message::Text("start")));
+    let binary = server.recv().await.unwrap().unwrap();
+    assert_eq!(binary.message(), Some(Message::Binary(&[1, 2, 3])));
+
+    server.send(Outgoing::Ping(b"?")).await.unwrap();
+    assert_eq!(client.recv().await.unwrap().unwrap(), Incoming::Ping(Bytes::from_static(b"?")));
+    client.flush().await.unwrap();
+    assert_eq!(server.recv().await.unwrap().unwrap(), Incoming::Pong(Bytes::from_static(b"?")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn fragments_with_a_ping_between_make_one_message() {
+    let (mut server, mut wire) = socket_and_wire(SocketOptions::default()).await;
+    for octets in [frame(0x01, b"me"), frame(FIN_PING, b""), frame(0x80, b"dia")].concat() {
+        wire.write_all(&[octets]).await.unwrap();
+    }
+    assert!(matches!(server.recv().await, Some(Ok(Incoming::Ping(_)))));
+    let message = server.recv().await.unwrap().unwrap();
+    assert_eq!(message.message(), Some(Message::Text("media")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_peers_close_is_answered_with_its_own_code() {
+    let (mut server, mut client) = pair(SocketOptions::default()).await;
+    let closing = tokio::spawn(async move {
+        client.send(Outgoing::Text("last")).await.unwrap();
+        let frame = CloseFrame { code: 4000.into(), reason: "hung up".into() };
+        client.inner.close(Some(frame)).await.unwrap();
+        client.recv().await
+    });
+    assert!(matches!(server.recv().await, Some(Ok(Incoming::Text(_)))));
+    let closed = Closed { code: 4000, reason: "hung up".into() };
+    assert_eq!(server.recv().await.unwrap().unwrap(), Incoming::Close(Some(closed.clone())));
+    assert!(server.recv().await.is_none(), "nothing comes after a close");
+    server.close(close_code::NORMAL, "").await;
+    let answer = closing.await.unwrap().unwrap().unwrap();
+    assert_eq!(answer, Incoming::Close(Some(closed)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn violations_are_told_by_code() {
+    let limits = SocketOptions { max_message: 1024, ..SocketOptions::default() };
+    let unmasked_text = vec![FIN_TEXT, 1, b'x'];
+    let reserved_bit = frame(0xC1, b"x");
+    let cases: [(&str, Vec<u8>, u16); 7] = [
+        ("unmasked", unmasked_text, close_code::PROTOCOL),
+        ("reserved bit", reserved_bit, close_code::PROTOCOL),
+        ("unknown opcode", frame(0x83, b"x"), close_code::PROTOCOL),
+        ("continuation of nothing", frame(0x80, b"x"), close_code::PROTOCOL),
+        ("not UTF-8", frame(FIN_TEXT, &[0xC3, 0x28]), close_code::INVALID_DATA),
+        ("one octet too many", frame(0x82, &[0; 1025]), close_code::TOO_BIG),
+        (
+            "too many in fragments",
+            [frame(0x02, &[0; 600]), frame(0x80, &[0; 600])].concat(),
+            close_code::TOO_BIG,
+        ),
+    ];
+    for (case, octets, code) in cases {
+        let (mut server, mut wire) = socket_and_wire(limits).await;
+        wire.write_all(&octets).await.unwrap();
+        let error = server.recv().await.unwrap().expect_err(case);
+        assert_eq!(error.close_code(), Some(code), "{case}: {error}");
+        assert!(error.is_peers_fault());
+        assert!(server.recv().await.is_none(), "{case}: the first error is the last");
+        let closing = tokio::spawn(server.close(code, "see the log"));
+        let mut answer = [0; 4];
+        wire.read_exact(&mut answer).await.unwrap();
+        assert_eq!([answer[0], answer[2], answer[3]], {
+            let [high, low] = code.to_be_bytes();
+            [0x88, high, low]
+        });
+        drop(wire);
+        closing.await.unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_as_big_as_the_limit_is_taken() {
+    let limits = SocketOptions { max_message: 1024, ..SocketOptions::default() };
+    let (mut server, mut wire) = socket_and_wire(limits).await;
+    wire.write_all(&frame(0x82, &[7; 1024])).await.unwrap();
+    let message = server.recv().await.unwrap().unwrap();
+    assert_eq!(message.message(), Some(Message::Binary(&[7; 1024])));
+}
+
+#[tokio::test(start_paused = true)]
+async fn fifty_pings_within_a_second_are_borne_and_one_more_is_not() {
+    let (mut server, mut wire) = socket_and_wire(SocketOptions::default()).await;
+    for _ in 0..2 {
+        wire.write_all(&frame(FIN_PING, b"").repeat(50)).await.unwrap();
+        for _ in 0..50 {
+            assert!(matches!(server.recv().await, Some(Ok(Incoming::Ping(_)))));
+        }
+        tokio::time::advance(Duration::from_secs(1)).await;
+    }
+    wire.write_all(&frame(FIN_PING, b"").repeat(51)).await.unwrap();
+    let error = loop {
+        if let Err(error) = server.recv().await.unwrap() {
+            break error;
+        }
+    };
+    assert_eq!(error.close_code(), Some(close_code::POLICY), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_does_not_read_runs_into_the_write_deadline() {
+    let (mut server, _unread) = socket_and_wire(SocketOptions::default()).await;
+    let clock = crate::clock::Clock::start();
+    let error = loop {
+        if let Err(error) = server.send(Outgoing::Binary(&[0; 640])).await {
+            break error;
+        }
+    };
+    assert!(matches!(error, SocketError::WriteDeadline { .. }), "{error}");
+    assert_eq!(error.close_code(), None);
+    assert_eq!(clock.now().since_epoch(), Duration::from_secs(5));
+    server.close(close_code::GOING_AWAY, "").await;
+    assert_eq!(clock.now().since_epoch(), Duration::from_millis(5_200), "the farewell is bounded");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_silent_peer_gets_two_pings_and_is_given_up() {
+    let (mut server, mut wire) = socket_and_wire(SocketOptions::default()).await;
+    let clock = crate::clock::Clock::start();
+    let error = server.recv().await.unwrap().unwrap_err();
+    assert!(matches!(error, SocketError::Silent { .. }), "{error}");
+    assert_eq!(clock.now().since_epoch(), Duration::from_secs(45));
+    drop(server);
+    let mut pings = Vec::new();
+    wire.read_to_end(&mut pings).await.unwrap();
+    assert_eq!(pings, [FIN_PING, 0, FIN_PING, 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_answers_pings_lives() {
+    let (mut server, mut client) = pair(SocketOptions::default()).await;
+    tokio::spawn(async move { while client.recv().await.is_some() {} });
+    let clock = crate::clock::Clock::start();
+    while clock.now().since_epoch() < Duration::from_secs(600) {
+        let message = server.recv().await.unwrap().unwrap();
+        assert!(matches!(message, Incoming::Pong(_)));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_keepalive_no_ping_is_sent() {
+    let options = SocketOptions { keepalive: None, ..SocketOptions::default() };
+    let (mut server, mut wire) = socket_and_wire(options).await;
+    let hour = Duration::from_secs(3_600);
+    assert!(tokio::time::timeout(hour, server.recv()).await.is_err());
+    drop(server);
+    assert_eq!(wire.read(&mut [0]).await.unwrap(), 0, "not one octet was sent");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cut_line_is_not_a_close() {
+    let (mut server, wire) = socket_and_wire(SocketOptions::default()).await;
+    drop(wire);
+    let error = server.recv().await.unwrap().unwrap_err();
+    assert!(matches!(error, SocketError::Cut), "{error}");
+    assert!(!error.is_peers_fault());
+}
+
+#[tokio::test(start_paused = true)]
+async fn reasons_are_cut_at_a_character_and_unsendable_codes_left_out() {
+    let (server, mut wire) = socket_and_wire(SocketOptions::default()).await;
+    let closing = tokio::spawn(async move { server.close(1011, &"ö".repeat(100)).await });
+    let mut frame = [0; 2 + 2 + 122];
+    wire.read_exact(&mut frame).await.unwrap();
+    assert_eq!(frame[1], 124);
+    assert_eq!(std::str::from_utf8(&frame[4..]).unwrap(), "ö".repeat(61));
+    drop(wire);
+    closing.await.unwrap();
+
+    let (server, mut wire) = socket_and_wire(SocketOptions::default()).await;
+    let closing = tokio::spawn(server.close(1006, "never on the wire"));
+    let mut frame = [0; 2];
+    wire.read_exact(&mut frame).await.unwrap();
+    assert_eq!(frame, [0x88, 0]);
+    drop(wire);
+    closing.await.unwrap();
+}

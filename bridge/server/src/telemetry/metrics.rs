@@ -1,0 +1,182 @@
+//! Figures of the running process: a static table of atomics and its Prometheus text. Measures nothing itself.
+
+use std::fmt::Write as _;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// What a figure may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// Only grows.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+}
+
+/// One figure. All operations are relaxed: figures are read one by one and promise nothing about each other.
+#[derive(Debug)]
+pub struct Metric {
+    kind: Kind,
+    family: &'static str,
+    labels: &'static str,
+    help: &'static str,
+    value: AtomicU64,
+}
+
+impl Metric {
+    const fn new(
+        kind: Kind,
+        family: &'static str,
+        labels: &'static str,
+        help: &'static str,
+    ) -> Self {
+        Self { kind, family, labels, help, value: AtomicU64::new(0) }
+    }
+
+    /// Adds one.
+    pub fn increment(&self) {
+        self.add(1);
+    }
+
+    /// Adds `amount`.
+    pub fn add(&self, amount: u64) {
+        self.value.fetch_add(amount, Ordering::Relaxed);
+    }
+
+    /// Takes one away; only for gauges, and only what was added before.
+    pub fn decrement(&self) {
+        debug_assert!(self.kind == Kind::Gauge);
+        self.value.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// The figure now.
+    #[must_use]
+    pub fn get(&self) -> u64 {
+        self.value.load(Ordering::Relaxed)
+    }
+}
+
+macro_rules! metrics {
+    ($($name:ident: $kind:ident $family:literal $labels:literal, $help:literal;)+) => {
+        /// All figures of the process.
+        #[derive(Debug)]
+        pub struct Metrics {
+            $(#[doc = $help] pub $name: Metric,)+
+        }
+
+        impl Metrics {
+            /// All at zero.
+            #[must_use]
+            pub const fn new() -> Self {
+                Self { $($name: Metric::new(Kind::$kind, $family, $labels, $help),)+ }
+            }
+
+            /// All figures; those of one family stand together.
+            pub fn iter(&self) -> impl Iterator<Item = &Metric> {
+                [$(&self.$name,)+].into_iter()
+            }
+        }
+    };
+}
+
+metrics! {
+    connections: Gauge "ringback_connections" "", "Connections open, streams included.";
+    connections_refused: Counter "ringback_connections_refused_total" "", "Connections refused because too many are open.";
+    accept_failures: Counter "ringback_accept_failures_total" "", "Times the system gave no connection, out of descriptors for example.";
+    http_failures: Counter "ringback_http_failures_total" "", "Connections that ended before a whole request, slow and malformed ones.";
+    refused_unauthorized: Counter "ringback_upgrades_refused_total" "reason=\"unauthorized\"", "Streams refused before they began.";
+    refused_bad_request: Counter "ringback_upgrades_refused_total" "reason=\"bad_request\"", "Streams refused before they began.";
+    refused_overload: Counter "ringback_upgrades_refused_total" "reason=\"overload\"", "Streams refused before they began.";
+    streams: Gauge "ringback_streams" "", "Streams open.";
+    stream_panics: Counter "ringback_stream_panics_total" "", "Streams that ended by a fault of this program.";
+    calls_started: Counter "ringback_calls_started_total" "", "Calls whose stream told that it started.";
+    ended_remote: Counter "ringback_calls_ended_total" "reason=\"remote\"", "Calls ended, by who or what ended them.";
+    ended_local: Counter "ringback_calls_ended_total" "reason=\"local\"", "Calls ended, by who or what ended them.";
+    ended_shutdown: Counter "ringback_calls_ended_total" "reason=\"shutdown\"", "Calls ended, by who or what ended them.";
+    ended_timeout: Counter "ringback_calls_ended_total" "reason=\"timeout\"", "Calls ended, by who or what ended them.";
+    ended_protocol: Counter "ringback_calls_ended_total" "reason=\"protocol\"", "Calls ended, by who or what ended them.";
+    ended_network: Counter "ringback_calls_ended_total" "reason=\"network\"", "Calls ended, by who or what ended them.";
+    ended_module: Counter "ringback_calls_ended_total" "reason=\"module\"", "Calls ended, by who or what ended them.";
+    audio_in_ms: Counter "ringback_audio_in_milliseconds_total" "", "Sound heard, from summaries of ended calls.";
+    audio_out_ms: Counter "ringback_audio_out_milliseconds_total" "", "Sound played, from summaries of ended calls.";
+    dropped_late: Counter "ringback_frames_dropped_total" "reason=\"late\"", "Frames of sound dropped, by reason.";
+    dropped_duplicate: Counter "ringback_frames_dropped_total" "reason=\"duplicate\"", "Frames of sound dropped, by reason.";
+    dropped_undecodable: Counter "ringback_frames_dropped_total" "reason=\"undecodable\"", "Frames of sound dropped, by reason.";
+    dropped_early: Counter "ringback_frames_dropped_total" "reason=\"before_start\"", "Frames of sound dropped, by reason.";
+    dropped_lagged: Counter "ringback_frames_dropped_total" "reason=\"module_lagged\"", "Frames of sound dropped, by reason.";
+    dropped_full: Counter "ringback_frames_dropped_total" "reason=\"playout_full\"", "Frames of sound dropped, by reason.";
+    dropped_stale: Counter "ringback_frames_dropped_total" "reason=\"stale_epoch\"", "Frames of sound dropped, by reason.";
+    modules_started: Counter "ringback_modules_started_total" "", "Modules started for a call.";
+    modules_gone: Counter "ringback_modules_gone_total" "", "Modules that crashed, hung or broke the contract.";
+    notices: Counter "ringback_notices_total" "", "Oddities of a provider's messages.";
+    protocol_errors: Counter "ringback_protocol_errors_total" "", "Streams whose messages broke the provider's protocol.";
+}
+
+/// The figures of this process.
+pub static METRICS: Metrics = Metrics::new();
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Metrics {
+    /// All figures in Prometheus' text format, version 0.0.4.
+    #[must_use]
+    pub fn exposition(&self) -> String {
+        let mut text = String::with_capacity(4 * 1024);
+        let mut family = "";
+        for metric in self.iter() {
+            let Metric { family: name, labels, help, .. } = metric;
+            if *name != family {
+                let kind = if metric.kind == Kind::Counter { "counter" } else { "gauge" };
+                let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}");
+                family = name;
+            }
+            // Writing to a string cannot fail.
+            let _ = match *labels {
+                "" => writeln!(text, "{name} {}", metric.get()),
+                labels => writeln!(text, "{name}{{{labels}}} {}", metric.get()),
+            };
+        }
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn the_text_is_what_prometheus_reads() {
+        let metrics = Metrics::new();
+        metrics.streams.add(3);
+        metrics.streams.decrement();
+        metrics.dropped_late.add(41);
+        metrics.dropped_late.increment();
+        let text = metrics.exposition();
+        assert!(text.contains("# TYPE ringback_streams gauge\nringback_streams 2\n"), "{text}");
+        assert!(text.contains("ringback_frames_dropped_total{reason=\"late\"} 42\n"), "{text}");
+        assert_eq!(text.matches("# TYPE ringback_frames_dropped_total counter\n").count(), 1);
+        for line in text.lines().filter(|line| !line.starts_with('#')) {
+            let (_, value) = line.rsplit_once(' ').unwrap();
+            assert!(value.parse::<u64>().is_ok(), "{line}");
+        }
+    }
+
+    #[test]
+    fn families_stand_together_and_every_series_is_named_once() {
+        let metrics = Metrics::new();
+        let mut families = Vec::new();
+        let mut series = HashSet::new();
+        for metric in metrics.iter() {
+            assert!(series.insert((metric.family, metric.labels)), "{metric:?} twice");
+            assert_eq!(metric.kind == Kind::Counter, metric.family.ends_with("_total"));
+            if families.last() != Some(&metric.family) {
+                assert!(!families.contains(&metric.family), "{} stands apart", metric.family);
+                families.push(metric.family);
+            }
+        }
+    }
+}
