@@ -1,8 +1,12 @@
 //! The contract between Ringback and a compute module, `ringback.v1`: what is said, how it looks as octets, and a runner that
 //! makes a child process of any [`Module`]. No async runtime, no sockets; `CONTRACT.md` beside this crate is the prose.
 
+#[cfg(test)]
+mod contract_test;
+pub mod epoch;
 pub mod message;
 mod module;
+pub mod stdio;
 pub mod wire;
 
 pub use message::{FromModule, ToModule};

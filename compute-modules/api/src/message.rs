@@ -90,7 +90,7 @@ pub enum FromModule {
     #[serde(rename = "audio.end")]
     AudioEnd {
         /// Playback generation the sound was for.
-        #[serde(default)]
+        #[serde(default, skip_serializing_if = "Option::is_none")]
         epoch: Option<u32>,
     },
     /// Drop all queued playback, here and at the provider (barge-in). Answered by [`ToModule::Cleared`].
@@ -239,22 +239,33 @@ pub struct Call {
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Offer {
     /// Tracks to listen to.
+    #[serde(deserialize_with = "known")]
     pub tracks: Vec<Track>,
     /// Formats a module can hear; the first is the track's own. Any other [`AudioFormat`] rate works too.
-    #[serde(rename = "in")]
+    #[serde(rename = "in", deserialize_with = "known")]
     pub input: Vec<AudioFormat>,
     /// Formats a module can speak in; empty if nobody may speak on this call.
-    #[serde(rename = "out", default)]
+    #[serde(rename = "out", default, deserialize_with = "known")]
     pub output: Vec<AudioFormat>,
     /// Frame lengths, in milliseconds.
     #[serde(default)]
     pub frame_ms: Vec<u32>,
     /// Audio framings.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "known")]
     pub framing: Vec<Framing>,
     /// Verbs that work on this call.
     #[serde(default)]
     pub features: Vec<String>,
+}
+
+/// The entries of a list this crate understands: a newer side may offer what an older one has no word for.
+fn known<'de, D, T>(deserializer: D) -> Result<Vec<T>, D::Error>
+where
+    D: serde::Deserializer<'de>,
+    T: serde::de::DeserializeOwned,
+{
+    let all = Vec::<Value>::deserialize(deserializer)?;
+    Ok(all.into_iter().filter_map(|one| serde_json::from_value(one).ok()).collect())
 }
 
 /// One track of a call.
@@ -382,6 +393,9 @@ pub struct Resume {
     pub token: Option<String>,
     /// First millisecond that is replayed.
     pub from_ms: u64,
+    /// Playback generation that is current; a first `start` begins with 0.
+    #[serde(default)]
+    pub epoch: u32,
 }
 
 /// Who a module is.
@@ -396,13 +410,13 @@ pub struct Register {
     #[serde(default)]
     pub v: Vec<u32>,
     /// What it can be used as.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "known")]
     pub kinds: Vec<Kind>,
     /// Sessions it takes at once in one process; 0 or absent = 1.
     #[serde(default)]
     pub max_sessions: u32,
     /// Formats it prefers.
-    #[serde(rename = "in", default)]
+    #[serde(rename = "in", default, deserialize_with = "known")]
     pub input: Vec<AudioFormat>,
 }
 
@@ -824,7 +838,8 @@ pub enum StopReason {
     Drain,
     /// A deadline passed.
     Timeout,
-    /// Something broke.
+    /// Something broke, or a reason newer than this crate.
+    #[serde(other)]
     Error,
 }
 

@@ -47,10 +47,14 @@ pub struct AudioFrame<'a> {
 }
 
 impl AudioFrame<'_> {
-    /// Position of the first sample in milliseconds.
+    /// Position of the first sample in milliseconds, 0 if the rate is.
     #[must_use]
     pub const fn at_ms(&self) -> u64 {
-        self.pts * 1_000 / self.rate as u64
+        if self.rate == 0 {
+            return 0;
+        }
+        let ms = self.pts as u128 * 1_000 / self.rate as u128;
+        if ms > u64::MAX as u128 { u64::MAX } else { ms as u64 }
     }
 }
 
