@@ -1,0 +1,7 @@
+//! The `player` module as a process of its own, speaking `ringback.v1` over stdin and stdout.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    ringback_module::stdio::run("ringback-player", || Box::new(ringback_player::Player::new()))
+}

@@ -1,0 +1,242 @@
+use std::path::Path;
+
+use ringback_module::{FrameFlags, Output};
+use serde_json::Value;
+
+use super::*;
+
+/// A directory that is gone with the test.
+struct Dir(PathBuf);
+
+impl Dir {
+    fn new(name: &str) -> Self {
+        let dir = std::env::temp_dir().join(format!("recorder-{}-{name}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        Self(dir)
+    }
+}
+
+impl Drop for Dir {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn start_message(session: &str, config: &Value, resumed: bool) -> Start {
+    let mut start = json!({
+        "v": 1, "session": session, "call": {"id": "c", "provider": "test"}, "config": config,
+        "offer": {"tracks": [{"id": 0, "role": "caller"}, {"id": 1, "role": "agent"}],
+            "in": [{"encoding": "pcmu", "rate": 8000}]},
+    });
+    if resumed {
+        start["resume"] = json!({"from_ms": 0});
+    }
+    serde_json::from_value(start).unwrap()
+}
+
+fn start(session: &str, config: &Value) -> Result<Recorder, Reject> {
+    let mut recorder = Recorder::new();
+    recorder.start(&start_message(session, config, false)).map(|_| recorder)
+}
+
+/// Gives samples of one track and returns what the recorder says.
+fn give(
+    recorder: &mut Recorder,
+    track: u16,
+    pts: u64,
+    samples: &[i16],
+) -> (Vec<FromModule>, Result<(), ModuleError>) {
+    let mut out = Outputs::new();
+    let frame = AudioFrame { track, rate: 8_000, pts, flags: FrameFlags::default(), samples };
+    let taken = recorder.process(Input::Audio(frame), &mut out);
+    (messages(&out), taken)
+}
+
+fn messages(out: &Outputs) -> Vec<FromModule> {
+    out.iter()
+        .map(|answer| match answer {
+            Output::Message(message) => message.clone(),
+            Output::Audio(_) => panic!("a recorder does not speak"),
+        })
+        .collect()
+}
+
+fn stop(recorder: &mut Recorder) -> Value {
+    let mut out = Outputs::new();
+    recorder.stop(StopReason::Hangup, &mut out);
+    finished(&messages(&out))
+}
+
+fn finished(said: &[FromModule]) -> Value {
+    match said.last() {
+        Some(FromModule::Event(event)) if event.name == "recorder.finished" => event.data.clone(),
+        other => panic!("expected recorder.finished, got {other:?}"),
+    }
+}
+
+/// Left and right of the file, as any reader finds it now.
+fn read(path: &Path) -> (Vec<i16>, Vec<i16>) {
+    let mut wav = hound::WavReader::open(path).unwrap();
+    assert_eq!((wav.spec().channels, wav.spec().sample_rate), (2, 8_000));
+    let samples: Vec<i16> = wav.samples().collect::<Result<_, _>>().unwrap();
+    let channel = |n| samples.iter().skip(n).step_by(2).copied().collect();
+    (channel(0), channel(1))
+}
+
+#[test]
+fn both_sides_in_their_places() {
+    let dir = Dir::new("places");
+    let mut recorder = start("01JD-5_x", &json!({"dir": dir.0.join("new/deep")})).unwrap();
+    let path = dir.0.join("new/deep/01JD-5_x.wav");
+    let (said, _) = give(&mut recorder, 0, 0, &[1, 2, 3, 4]);
+    let started = json!({"path": path.display().to_string(), "rate": 8000});
+    assert!(
+        matches!(&said[..], [FromModule::Event(e)] if e.name == "recorder.started" && e.data == started)
+    );
+    give(&mut recorder, 1, 2, &[-1, -2]).1.unwrap();
+    give(&mut recorder, 7, 0, &[99; 80]).1.unwrap();
+    give(&mut recorder, 0, 6, &[5, 6]).1.unwrap();
+    let end = stop(&mut recorder);
+    assert_eq!(end, json!({"path": path.display().to_string(), "ms": 1, "late_ms": 0}));
+    assert_eq!(read(&path), (vec![1, 2, 3, 4, 0, 0, 5, 6], vec![0, 0, -1, -2, 0, 0, 0, 0]));
+}
+
+#[test]
+fn one_side_alone_is_written_a_second_late() {
+    let dir = Dir::new("alone");
+    let mut recorder = start("s", &json!({"dir": dir.0})).unwrap();
+    for n in 0..150 {
+        give(&mut recorder, 0, n * 160, &[7; 160]).1.unwrap();
+    }
+    // The other side's first two seconds were written as silence; half of this piece is too late.
+    give(&mut recorder, 1, 15_200, &[9; 1_600]).1.unwrap();
+    let end = stop(&mut recorder);
+    assert_eq!((&end["ms"], &end["late_ms"]), (&json!(3_000), &json!(100)));
+    let (left, right) = read(&dir.0.join("s.wav"));
+    assert_eq!(left, vec![7; 24_000]);
+    let heard: Vec<usize> = (0..right.len()).filter(|&n| right[n] == 9).collect();
+    assert_eq!((heard.first(), heard.len()), (Some(&16_000), 800));
+}
+
+#[test]
+fn a_killed_recorder_loses_a_second_at_most() {
+    let dir = Dir::new("killed");
+    let path = dir.0.join("s.wav");
+    let mut recorder = start("s", &json!({"dir": dir.0})).unwrap();
+    assert_eq!(read(&path).0.len(), 0, "valid from the start");
+    let mut acked = Vec::new();
+    for n in 0..225_u64 {
+        let samples = [n as i16; 160];
+        give(&mut recorder, 1, n * 160, &samples).1.unwrap();
+        for message in give(&mut recorder, 0, n * 160, &samples).0 {
+            if let FromModule::Ack { in_ms, .. } = message {
+                acked.push(in_ms);
+            }
+        }
+        let (left, right) = read(&path);
+        assert!(left.len() + 8_000 >= n as usize * 160, "{} after frame {n}", left.len());
+        assert!(left.iter().enumerate().all(|(at, &s)| s == (at / 160) as i16));
+        assert_eq!(left, right);
+    }
+    assert_eq!(acked, [1_000, 2_000, 3_000, 4_000]);
+    // What kill -9 leaves: nothing runs any more, no destructor either.
+    std::mem::forget(recorder);
+    assert_eq!(read(&path).0.len(), 32_000);
+
+    let mut again = Recorder::new();
+    again.start(&start_message("s", &json!({"dir": dir.0}), true)).unwrap();
+    for n in 100..250_u64 {
+        let samples = [n as i16; 160];
+        let (said, _) = give(&mut again, 0, n * 160, &samples);
+        assert!(!said.iter().any(|m| matches!(m, FromModule::Event(_))), "started once");
+        give(&mut again, 1, n * 160, &samples).1.unwrap();
+    }
+    let end = stop(&mut again);
+    assert_eq!((&end["ms"], &end["late_ms"]), (&json!(5_000), &json!(0)));
+    let (left, right) = read(&path);
+    assert!(left.iter().enumerate().all(|(at, &s)| s == (at / 160) as i16));
+    assert_eq!(left, right);
+}
+
+#[test]
+fn pieces_longer_than_the_limit_stay_whole() {
+    let dir = Dir::new("long");
+    let mut recorder = start("s", &json!({"dir": dir.0})).unwrap();
+    let samples: Vec<i16> = (0..30_000).map(|s| (s % 30_000) as i16).collect();
+    give(&mut recorder, 0, 5, &samples).1.unwrap();
+    stop(&mut recorder);
+    let (left, right) = read(&dir.0.join("s.wav"));
+    assert_eq!((&left[..5], &left[5..]), (&[0; 5][..], &samples[..]));
+    assert_eq!(right, vec![0; 30_005]);
+}
+
+#[test]
+fn an_hour_of_silence_at_most() {
+    let dir = Dir::new("jump");
+    let mut recorder = start("s", &json!({"dir": dir.0})).unwrap();
+    give(&mut recorder, 0, 0, &[1; 80]).1.unwrap();
+    let (said, taken) = give(&mut recorder, 0, u64::MAX - 10, &[1; 80]);
+    assert_eq!(taken.unwrap_err().code, "clock_jump");
+    assert!(finished(&said)["error"].as_str().unwrap().contains("clock_jump"));
+    assert_eq!(give(&mut recorder, 0, 80, &[1; 80]), (vec![], Ok(())), "it is over");
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_full_disk_costs_the_recording() {
+    let reject = start("s", &json!({"path": "/dev/full", "overwrite": true})).unwrap_err();
+    assert!(reject.message.contains("No space left"), "{}", reject.message);
+}
+
+#[test]
+fn files_are_not_replaced_unasked() {
+    let dir = Dir::new("replace");
+    let path = dir.0.join("a.wav");
+    let config = json!({"path": path});
+    let mut first = start("s", &config).unwrap();
+    give(&mut first, 0, 0, &[1; 80]).1.unwrap();
+    stop(&mut first);
+    let reject = start("s", &config).unwrap_err();
+    assert!(reject.message.contains("overwrite"), "{}", reject.message);
+    assert_eq!(read(&path).0.len(), 80);
+    let mut second = start("s", &json!({"path": path, "overwrite": true})).unwrap();
+    stop(&mut second);
+    assert_eq!(read(&path).0.len(), 0);
+}
+
+#[test]
+fn no_session_id_leaves_the_directory() {
+    let dir = Dir::new("names");
+    let long = "x".repeat(MAX_NAME + 1);
+    for session in
+        ["", ".", "..", "../x", "a/b", "a\\b", "/etc/x", "a\0b", "a.b", "a b", "%2e", "é", &long]
+    {
+        let reject = start(session, &json!({"dir": dir.0})).unwrap_err();
+        assert_eq!(reject.code, "bad_config", "{session:?}");
+    }
+    assert_eq!(std::fs::read_dir(&dir.0).unwrap().count(), 0);
+}
+
+#[test]
+fn bad_configuration_is_refused() {
+    for (config, word) in [
+        (Value::Null, "exactly one"),
+        (json!({"path": "a.wav", "dir": "b"}), "exactly one"),
+        (json!({"dir": "x", "rate": 7}), "rate 7"),
+        (json!({"dri": "x"}), "dri"),
+        (json!({"path": "/no/such/dir/a.wav"}), "/no/such/dir/a.wav"),
+    ] {
+        let reject = start("s", &config).unwrap_err();
+        assert_eq!(reject.code, "bad_config");
+        assert!(reject.message.contains(word), "{}", reject.message);
+    }
+}
+
+#[test]
+fn sound_of_another_rate_is_refused() {
+    let dir = Dir::new("rate");
+    let mut recorder = start("s", &json!({"dir": dir.0, "rate": 16000})).unwrap();
+    let (said, taken) = give(&mut recorder, 0, 0, &[1; 80]);
+    assert_eq!(taken.unwrap_err().code, "format");
+    assert_eq!(finished(&said)["ms"], 0);
+}
