@@ -6,8 +6,10 @@
 pub mod format;
 pub mod g711;
 mod l16;
+pub mod resample;
 
 pub use format::{Encoding, Endian, MediaFormat, SampleRate};
+pub use resample::Resampler;
 
 /// Why a payload could not be decoded. The stream goes on: the next payload may be fine.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
