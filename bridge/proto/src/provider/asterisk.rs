@@ -77,6 +77,10 @@ const PASSTHROUGH: Capabilities = Capabilities {
     ..capabilities(PTIME)
 };
 
+/// What is left where only the caller is listened to.
+const LISTEN_ONLY: Capabilities =
+    Capabilities { playout: PlayoutPolicy::None, frame: FrameLaw::Any, ..PASSTHROUGH };
+
 /// The format Asterisk calls `name`.
 fn format(name: &str) -> Option<MediaFormat> {
     let hz = match name {
@@ -155,9 +159,9 @@ impl<'a> Line<'a> {
         self.rest.split_ascii_whitespace().find_map(named)
     }
 
-    /// What a mark is called: a bare word, or a field where a version has made one of it.
+    /// What a mark is called: the first word.
     fn id(self) -> Option<&'a str> {
-        self.field("correlation_id").or_else(|| self.rest.split_ascii_whitespace().next())
+        self.rest.split_ascii_whitespace().next()
     }
 }
 
@@ -226,13 +230,13 @@ impl Bridge {
         let ptime = ptime.map_or(PTIME, Duration::from_millis);
         // Packets are passed through where their codec cannot be cut into frames, and the frame's size says so.
         let passthrough = number("optimal_frame_size") == Some(0);
-        let can = if passthrough { PASSTHROUGH } else { capabilities(ptime) };
+        let can = match (self.one_way, passthrough) {
+            (true, _) => LISTEN_ONLY,
+            (false, true) => PASSTHROUGH,
+            (false, false) => capabilities(ptime),
+        };
         let frame = announced.octets_for(announced.rate.samples_in(ptime) as usize).unwrap_or(1);
         let most = LONGEST_BINARY / frame.max(1) * frame.max(1);
-        let can = Capabilities {
-            playout: if self.one_way { PlayoutPolicy::None } else { can.playout },
-            ..can
-        };
         self.state = State::Streaming { can, most };
         let parameters = std::mem::take(&mut self.parameters);
         Ok(Event::Started(Box::new(Start {
@@ -379,7 +383,11 @@ impl Protocol for Phone {
             format_args!("connection_id:ringback channel:WebSocket/ringback/0x1 channel_id:{call}");
         let what = format_args!("format:{name} optimal_frame_size:{frame} ptime:20");
         json::send(out, format_args!("MEDIA_START {who} {what}"));
-        let can = if frame == 0 { PASSTHROUGH } else { INFO.capabilities };
+        let can = match (self.call.two_way, frame) {
+            (false, _) => LISTEN_ONLY,
+            (true, 0) => PASSTHROUGH,
+            (true, _) => INFO.capabilities,
+        };
         let parameters = std::mem::take(&mut self.parameters);
         let start = self.call.started(Some(call.clone()), parameters, self.format, can);
         out.event(Event::Started(Box::new(start)));

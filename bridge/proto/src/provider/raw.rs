@@ -87,7 +87,7 @@ fn encoding_name(encoding: Encoding) -> &'static str {
 }
 
 fn bad(name: &str, value: &str, allowed: &str) -> Rejection {
-    let value = json::kind(value);
+    let value: String = value.chars().take(20).flat_map(char::escape_debug).collect();
     Rejection::BadRequest { reason: format!("{name}={value} is not possible; allowed: {allowed}") }
 }
 

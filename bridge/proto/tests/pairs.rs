@@ -1,0 +1,657 @@
+//! Both ends of every provider's wire against each other in virtual time, over a link that delays and stalls but, being TCP, keeps
+//! order: nothing is lost, doubled or altered, and marks, clears, keys and hang-ups do what the capabilities say.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use ringback_codecs::{Encoding, MediaFormat};
+use ringback_proto::Instant;
+use ringback_proto::provider::{
+    ClearLaw, Command, Dial, Digit, Event, HangupLaw, Message, Notice, Options, Outbox, PROVIDERS,
+    PlayoutPolicy, Protocol, Provider, Send, Start, Track, Upgrade,
+};
+use ringback_proto::simulator::{PhoneEvent, Simulator};
+
+const FRAME: Duration = Duration::from_millis(20);
+const SEEDS: std::ops::Range<u64> = 0..4;
+
+/// SplitMix64 (Steele, Lea, Flood 2014), so that a seed is a test case for good.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^ (z >> 31)
+    }
+
+    fn below(&mut self, bound: u64) -> u64 {
+        self.next() % bound
+    }
+
+    fn octets(&mut self, len: usize) -> Vec<u8> {
+        (0..len).map(|_| self.next() as u8).collect()
+    }
+}
+
+#[derive(Debug, Clone)]
+enum Wire {
+    Text(String),
+    Binary(Vec<u8>),
+    Close,
+}
+
+/// One direction of a connection.
+struct Link {
+    random: Random,
+    latency: Duration,
+    under_way: VecDeque<(Instant, Wire)>,
+    last: Instant,
+}
+
+impl Link {
+    fn new(seed: u64) -> Self {
+        let mut random = Random(seed);
+        let latency = Duration::from_millis(random.below(120));
+        Self { random, latency, under_way: VecDeque::new(), last: Instant::ZERO }
+    }
+
+    /// Jitter of up to 80 ms, and now and then a stall of up to two seconds.
+    fn send(&mut self, now: Instant, out: &mut Outbox) {
+        for send in out.sends() {
+            let wire = match send {
+                Send::Text(span) => Wire::Text(out.text_of(span).to_owned()),
+                Send::Binary(span) => Wire::Binary(out.octets(span).to_vec()),
+                Send::Close(_) => Wire::Close,
+            };
+            let mut delay = self.latency + Duration::from_micros(self.random.below(80_000));
+            if self.random.below(60) == 0 {
+                delay += Duration::from_millis(self.random.below(2_000));
+            }
+            self.last = self.last.max(now + delay);
+            self.under_way.push_back((self.last, wire));
+        }
+        out.reset();
+    }
+
+    fn next(&self) -> Option<Instant> {
+        self.under_way.front().map(|(at, _)| *at)
+    }
+
+    fn receive(&mut self, now: Instant) -> Option<Wire> {
+        if self.next()? > now {
+            return None;
+        }
+        self.under_way.pop_front().map(|(_, wire)| wire)
+    }
+}
+
+/// An end of a connection, ours or a phone.
+trait End {
+    fn open(&mut self, now: Instant, out: &mut Outbox);
+    fn message(&mut self, now: Instant, message: Message<'_>, out: &mut Outbox);
+    fn timeout(&mut self, now: Instant, out: &mut Outbox);
+    fn close(&mut self, now: Instant, out: &mut Outbox);
+    fn next(&self) -> Option<Instant>;
+}
+
+/// A protocol's end that remembers what it was told.
+struct Bare {
+    protocol: Box<dyn Protocol>,
+    start: Option<Start>,
+    media: Vec<(Track, Vec<u8>)>,
+    events: Vec<(Instant, Event)>,
+    closed: bool,
+}
+
+impl Bare {
+    fn new(protocol: Box<dyn Protocol>) -> Self {
+        Self { protocol, start: None, media: Vec::new(), events: Vec::new(), closed: false }
+    }
+
+    fn note(&mut self, now: Instant, out: &Outbox) {
+        for event in out.events() {
+            match event {
+                Event::Started(start) => {
+                    assert!(self.start.replace((**start).clone()).is_none(), "started twice");
+                }
+                Event::Media(media) => {
+                    self.media.push((media.track, out.octets(&media.payload).to_vec()));
+                }
+                // What was under way when we hung up.
+                Event::Notice(Notice::Late { .. }) => {}
+                Event::Notice(notice) => panic!("{notice:?}"),
+                event => self.events.push((now, event.clone())),
+            }
+        }
+    }
+}
+
+impl End for Bare {
+    fn open(&mut self, now: Instant, out: &mut Outbox) {
+        self.protocol.handle_open(now, out).expect("opens");
+        self.note(now, out);
+    }
+
+    fn message(&mut self, now: Instant, message: Message<'_>, out: &mut Outbox) {
+        self.protocol.handle_message(now, message, out).expect("speaks the protocol");
+        self.note(now, out);
+    }
+
+    fn timeout(&mut self, now: Instant, out: &mut Outbox) {
+        self.protocol.handle_timeout(now, out).expect("time may pass");
+        self.note(now, out);
+    }
+
+    fn close(&mut self, _: Instant, _: &mut Outbox) {
+        self.closed = true;
+    }
+
+    fn next(&self) -> Option<Instant> {
+        self.protocol.poll_timeout()
+    }
+}
+
+impl End for Simulator {
+    fn open(&mut self, now: Instant, out: &mut Outbox) {
+        self.handle_open(now, out).expect("opens");
+    }
+
+    fn message(&mut self, now: Instant, message: Message<'_>, out: &mut Outbox) {
+        self.handle_message(now, message, out).expect("the bridge speaks the protocol");
+    }
+
+    fn timeout(&mut self, now: Instant, out: &mut Outbox) {
+        self.handle_timeout(now, out).expect("time may pass");
+    }
+
+    fn close(&mut self, now: Instant, out: &mut Outbox) {
+        self.handle_close(now, out).expect("may be closed");
+    }
+
+    fn next(&self) -> Option<Instant> {
+        self.poll_timeout()
+    }
+}
+
+/// A bridge's end and a phone, connected.
+struct World<P> {
+    now: Instant,
+    bridge: Bare,
+    phone: P,
+    to_bridge: Link,
+    to_phone: Link,
+    out: Outbox,
+}
+
+impl<P: End> World<P> {
+    fn connect(provider: &dyn Provider, call: &Dial, seed: u64, phone: P) -> Self {
+        let (request, _) = provider.dial(call);
+        let offered = request.subprotocols.join(", ");
+        let headers: Vec<_> = [("sec-websocket-protocol", offered.as_str())]
+            .into_iter()
+            .filter(|(_, value)| !value.is_empty())
+            .collect();
+        let upgrade = Upgrade { target: &request.target, public_url: None, headers: &headers };
+        let accepted = provider.accept(&upgrade, &Options::default()).expect("accepts");
+        assert_eq!(accepted.subprotocol.as_ref(), request.subprotocols.first());
+        let mut world = Self {
+            now: Instant::from_millis(1),
+            bridge: Bare::new(accepted.protocol),
+            phone,
+            to_bridge: Link::new(seed * 2),
+            to_phone: Link::new(seed * 2 + 1),
+            out: Outbox::new(),
+        };
+        world.phone.open(world.now, &mut world.out);
+        world.to_bridge.send(world.now, &mut world.out);
+        world.bridge.open(world.now, &mut world.out);
+        world.to_phone.send(world.now, &mut world.out);
+        world
+    }
+
+    /// Lets time pass, event by event.
+    fn run_until(&mut self, end: Instant) {
+        loop {
+            let ends = [self.bridge.next(), self.phone.next()];
+            let links = [self.to_bridge.next(), self.to_phone.next()];
+            let next = ends.into_iter().chain(links).flatten().min();
+            let Some(next) = next.filter(|next| *next <= end) else { break };
+            self.now = self.now.max(next);
+            self.step();
+        }
+        self.now = self.now.max(end);
+    }
+
+    fn run(&mut self, time: Duration) {
+        self.run_until(self.now + time);
+    }
+
+    fn step(&mut self) {
+        let now = self.now;
+        while let Some(wire) = self.to_bridge.receive(now) {
+            deliver(&mut self.bridge, now, &wire, &mut self.out);
+            self.to_phone.send(now, &mut self.out);
+        }
+        while let Some(wire) = self.to_phone.receive(now) {
+            deliver(&mut self.phone, now, &wire, &mut self.out);
+            self.to_bridge.send(now, &mut self.out);
+        }
+        if self.phone.next().is_some_and(|at| at <= now) {
+            self.phone.timeout(now, &mut self.out);
+            self.to_bridge.send(now, &mut self.out);
+        }
+        if self.bridge.next().is_some_and(|at| at <= now) {
+            self.bridge.timeout(now, &mut self.out);
+            self.to_phone.send(now, &mut self.out);
+        }
+    }
+
+    fn command(&mut self, command: Command<'_>) {
+        self.bridge.protocol.handle_command(self.now, command, &mut self.out).expect("obeys");
+        self.to_phone.send(self.now, &mut self.out);
+    }
+
+    fn play(&mut self, payload: &[u8]) {
+        self.command(Command::Media { track: Track::Outbound, payload });
+    }
+}
+
+fn deliver(end: &mut impl End, now: Instant, wire: &Wire, out: &mut Outbox) {
+    match wire {
+        Wire::Text(text) => end.message(now, Message::Text(text), out),
+        Wire::Binary(octets) => end.message(now, Message::Binary(octets), out),
+        Wire::Close => end.close(now, out),
+    }
+}
+
+fn call(provider: &dyn Provider, format: MediaFormat) -> Dial {
+    let parameters =
+        vec![("tenant".to_owned(), "t 1&=?\"\\é".to_owned()), ("empty".to_owned(), String::new())];
+    Dial {
+        target: format!("/{}", provider.name()),
+        call: "CA-17.4".into(),
+        parameters,
+        format: Some(format),
+        ..Dial::default()
+    }
+}
+
+/// Octets of a frame as they may be; an Opus packet may have any length.
+fn payload(format: MediaFormat, random: &mut Random) -> Vec<u8> {
+    let samples = format.rate.samples_in(FRAME) as usize;
+    let len = format.octets_for(samples).unwrap_or_else(|| 1 + random.below(200) as usize);
+    random.octets(len)
+}
+
+/// Every provider with every format it speaks and every seed.
+fn every_call(mut test: impl FnMut(&'static dyn Provider, MediaFormat, u64)) {
+    for provider in PROVIDERS {
+        for format in provider.formats() {
+            for seed in SEEDS {
+                eprintln!("{} {format} seed {seed}", provider.name());
+                test(*provider, *format, seed);
+            }
+        }
+    }
+}
+
+#[test]
+fn every_frame_arrives_once_in_order_and_unaltered() {
+    every_call(|provider, format, seed| {
+        let dial = call(provider, format);
+        let mut world = World::connect(provider, &dial, seed, Bare::new(provider.dial(&dial).1));
+        let mut random = Random(seed);
+        let (mut said, mut played) = (Vec::new(), Vec::new());
+        for _ in 0..80 {
+            let frame = payload(format, &mut random);
+            let command = Command::Media { track: Track::Inbound, payload: &frame };
+            let phone = &mut world.phone.protocol;
+            phone.handle_command(world.now, command, &mut world.out).expect("obeys");
+            world.to_bridge.send(world.now, &mut world.out);
+            said.push((Track::Inbound, frame));
+            // Playback comes in bursts.
+            for _ in 0..random.below(if world.bridge.start.is_some() { 4 } else { 1 }) {
+                let frame = payload(format, &mut random);
+                world.play(&frame);
+                played.push((Track::Outbound, frame));
+            }
+            world.run(FRAME);
+        }
+        world.run(Duration::from_secs(300));
+        assert_eq!(world.bridge.start.as_ref(), world.phone.start.as_ref());
+        assert!(world.bridge.media == said, "the bridge did not hear what was said");
+        assert!(played.len() > 20 && world.phone.media == played, "the phone did not get it all");
+    });
+}
+
+#[test]
+fn two_tracks_arrive_on_their_own() {
+    let both = vec![Track::Inbound, Track::Outbound];
+    for name in ["twilio", "raw"] {
+        let provider = ringback_proto::provider::find(name).expect("in the table");
+        let format = provider.formats()[0];
+        let dial = Dial { tracks: both.clone(), ..call(provider, format) };
+        let mut world = World::connect(provider, &dial, 1, Bare::new(provider.dial(&dial).1));
+        let mut random = Random(1);
+        let mut said: [Vec<u8>; 2] = Default::default();
+        for _ in 0..50 {
+            for (track, said) in both.iter().zip(&mut said) {
+                let frame = payload(format, &mut random);
+                let command = Command::Media { track: *track, payload: &frame };
+                let phone = &mut world.phone.protocol;
+                phone.handle_command(world.now, command, &mut world.out).expect("obeys");
+                world.to_bridge.send(world.now, &mut world.out);
+                said.extend(frame);
+            }
+            world.run(FRAME);
+        }
+        world.run(Duration::from_secs(60));
+        let start = world.bridge.start.take().expect("started");
+        assert_eq!((start.tracks, start.outbound), (both.clone(), None));
+        for (track, said) in both.iter().zip(said) {
+            let heard = world.bridge.media.iter().filter(|(of, _)| of == track);
+            let heard: Vec<u8> = heard.flat_map(|(_, payload)| payload.clone()).collect();
+            assert!(heard == said, "{name} {track:?}");
+        }
+        // Nothing may be sent on such a stream: Twilio counts every message as an error.
+        for command in [
+            Command::Media { track: Track::Outbound, payload: &[0; 160] },
+            Command::Mark("m"),
+            Command::Clear,
+            Command::Pause,
+        ] {
+            world
+                .bridge
+                .protocol
+                .handle_command(world.now, command, &mut world.out)
+                .expect("obeys");
+        }
+        assert!(world.out.sends().is_empty(), "{name}: {:?}", world.out.sends());
+    }
+}
+
+/// A phone that is simulated, on a stream that has started.
+fn phone(
+    provider: &'static dyn Provider,
+    format: MediaFormat,
+    seed: u64,
+) -> Option<World<Simulator>> {
+    // Which codecs there are is up to the build.
+    format.decoder().ok()?;
+    let dial = call(provider, format);
+    let (_, simulator) = Simulator::new(provider, &dial, true);
+    let mut world = World::connect(provider, &dial, seed, simulator);
+    world.run(Duration::from_secs(5));
+    assert!(world.bridge.start.is_some());
+    Some(world)
+}
+
+fn played(world: &World<Simulator>) -> Vec<&str> {
+    let events = world.bridge.events.iter();
+    events
+        .filter_map(|(_, event)| match event {
+            Event::Played(name) => Some(name.as_str()),
+            _ => None,
+        })
+        .collect()
+}
+
+/// Queues `frames` frames of random sound, as samples of the codec's own making; gives what is to be heard.
+fn play_sound(
+    world: &mut World<Simulator>,
+    format: MediaFormat,
+    frames: usize,
+    seed: u64,
+) -> Vec<i16> {
+    let mut random = Random(seed);
+    let samples = format.rate.samples_in(FRAME) as usize;
+    let mut encoder = format.encoder().expect("a codec");
+    let mut decoder = format.decoder().expect("a codec");
+    let mut pcm = Vec::new();
+    for _ in 0..frames {
+        // Never zero, so that sound is not silence.
+        let frame: Vec<i16> = (0..samples).map(|_| 1_000 + random.below(20_000) as i16).collect();
+        let mut payload = Vec::new();
+        encoder.encode(&frame, &mut payload).expect("encodes");
+        decoder.decode(&payload, &mut pcm).expect("decodes");
+        world.play(&payload);
+    }
+    pcm
+}
+
+fn voiced(heard: &[i16]) -> Vec<i16> {
+    heard.iter().copied().filter(|sample| *sample != 0).collect()
+}
+
+/// Whether samples can be told from silence one by one after coding.
+const fn exact(format: MediaFormat) -> bool {
+    matches!(format.encoding, Encoding::Pcmu | Encoding::Pcma | Encoding::L16(_))
+}
+
+#[test]
+fn what_is_played_is_heard_and_marks_come_when_it_was() {
+    every_call(|provider, format, seed| {
+        let Some(mut world) = phone(provider, format, seed) else { return };
+        let began = world.now;
+        let first = play_sound(&mut world, format, 50, seed);
+        world.command(Command::Mark("first: 50 frames"));
+        let second = play_sound(&mut world, format, 25, seed + 100);
+        world.command(Command::Mark(
+            "second, a name that is much longer than any wire likes to have it, \"quoted\"",
+        ));
+        world.command(Command::Mark("at once"));
+        world.run(Duration::from_secs(12));
+        if exact(format) {
+            let sound = [first, second].concat();
+            assert!(voiced(world.phone.heard()) == sound, "heard something else");
+        }
+        let due = world.phone.counters().marks_played;
+        if !world.bridge.start.as_ref().expect("started").capabilities.marks {
+            assert_eq!(due, 0);
+            return;
+        }
+        let names = played(&world);
+        assert_eq!((due, names.len()), (3, 3));
+        assert_eq!((names[0], names[2]), ("first: 50 frames", "at once"));
+        assert!(names[1].starts_with("second, a name"));
+        let times: Vec<_> = world.bridge.events.iter().map(|(at, _)| *at - began).collect();
+        assert!(times[0] >= FRAME * 50 && times[1] >= FRAME * 75, "too early: {times:?}");
+        assert!(times[1] < Duration::from_secs(8), "too late: {times:?}");
+    });
+}
+
+#[test]
+fn clear_silences_at_once_and_treats_marks_by_its_law() {
+    every_call(|provider, format, seed| {
+        let Some(mut world) = phone(provider, format, seed) else { return };
+        let law = world.bridge.start.as_ref().expect("started").capabilities.clear;
+        play_sound(&mut world, format, 150, seed);
+        world.command(Command::Mark("pending"));
+        // Three seconds are queued; whatever the link does, some are left after this.
+        while world.phone.counters().media_received < 150 {
+            world.run(FRAME);
+        }
+        let queued = world.phone.queued();
+        assert!(queued > 0, "stalls ate the whole queue");
+        world.command(Command::Clear);
+        world.run(Duration::from_secs(12));
+        let cleared = world.phone.counters().clears;
+        if law == ClearLaw::Unsupported {
+            assert_eq!(cleared, 0);
+            return;
+        }
+        assert_eq!(cleared, 1);
+        let cleared = std::iter::from_fn(|| world.phone.poll_event())
+            .find_map(|event| match event {
+                PhoneEvent::Cleared { samples, marks } => Some((samples, marks)),
+                _ => None,
+            })
+            .expect("a clear");
+        let confirmed = world.bridge.events.iter().filter(|(_, e)| *e == Event::Cleared).count();
+        assert!(confirmed <= 1);
+        match law {
+            ClearLaw::ReturnsMarks => assert_eq!((played(&world), cleared.1), (vec!["pending"], 0)),
+            // Unless the clear came too late.
+            _ if cleared.0 == 0 => {}
+            _ => assert_eq!((played(&world), cleared.1), (vec![], 1)),
+        }
+        let total = format.rate.samples_in(FRAME * 150) as usize;
+        if exact(format) {
+            assert_eq!(voiced(world.phone.heard()).len() + cleared.0, total);
+        }
+        // The stream works as before.
+        play_sound(&mut world, format, 5, seed);
+        world.run(Duration::from_secs(10));
+        assert_eq!(world.phone.counters().media_received, 155);
+        assert_eq!(world.phone.queued(), 0);
+    });
+}
+
+#[test]
+fn keys_arrive_in_order() {
+    every_call(|provider, format, seed| {
+        let Some(mut world) = phone(provider, format, seed) else { return };
+        for key in "0123456789*#ABCD".chars() {
+            let digit = Digit::new(key).expect("a key");
+            world.phone.press(world.now, digit, &mut world.out).expect("presses");
+            world.to_bridge.send(world.now, &mut world.out);
+            world.run(FRAME);
+        }
+        world.run(Duration::from_secs(12));
+        let digits = world.bridge.events.iter().map(|(_, event)| match event {
+            Event::Dtmf { digit, .. } => digit.as_char(),
+            other => panic!("{other:?}"),
+        });
+        assert!(provider.capabilities().dtmf_in);
+        assert_eq!(digits.collect::<String>(), "0123456789*#ABCD");
+    });
+}
+
+#[test]
+fn flow_control_stops_and_starts() {
+    for provider in PROVIDERS.iter().filter(|provider| provider.capabilities().flow.is_some()) {
+        let format = provider.formats()[0];
+        let mut world = phone(*provider, format, 3).expect("the usual format has a codec");
+        let flow = provider.capabilities().flow.expect("filtered");
+        let frames = flow.full.as_millis() / 20 + 50;
+        // Else the link decides how much of it is queued at any time.
+        world.command(Command::Pause);
+        play_sound(&mut world, format, frames as usize, 3);
+        world.run(Duration::from_secs(5));
+        world.command(Command::Resume);
+        world.run(Duration::from_secs(60));
+        let told: Vec<_> = world.bridge.events.iter().map(|(_, event)| event.clone()).collect();
+        assert_eq!(told, [Event::Full, Event::Writable], "{}", provider.name());
+        assert_eq!(world.phone.counters().discarded, 0);
+        // Who does not listen loses what comes over the limit.
+        let PlayoutPolicy::Paced { limit } = provider.capabilities().playout else {
+            panic!("{} queues far ahead and yet says when it is full", provider.name());
+        };
+        let room = limit.as_millis() / 20;
+        world.command(Command::Pause);
+        play_sound(&mut world, format, room as usize + 70, 3);
+        world.run(Duration::from_secs(5));
+        assert_eq!(world.phone.counters().discarded, 70);
+    }
+}
+
+#[test]
+fn pause_holds_playback_and_loses_nothing() {
+    for provider in PROVIDERS.iter().filter(|provider| provider.capabilities().pause) {
+        let format = provider.formats()[0];
+        let mut world = phone(*provider, format, 4).expect("the usual format has a codec");
+        world.command(Command::Pause);
+        let sound = play_sound(&mut world, format, 50, 4);
+        world.run(Duration::from_secs(10));
+        assert_eq!((world.phone.queued(), voiced(world.phone.heard()).len()), (sound.len(), 0));
+        world.command(Command::Resume);
+        world.run(Duration::from_secs(10));
+        assert!(voiced(world.phone.heard()) == sound);
+    }
+}
+
+#[test]
+fn what_the_caller_says_is_heard_even_before_the_start() {
+    every_call(|provider, format, seed| {
+        if !exact(format) {
+            return;
+        }
+        let dial = call(provider, format);
+        let (_, mut simulator) = Simulator::new(provider, &dial, false);
+        let said: Vec<i16> = (1..=4_000).collect();
+        simulator.speak(Track::Inbound, &said);
+        let mut world = World::connect(provider, &dial, seed, simulator);
+        world.run(Duration::from_secs(4));
+        let frames = world.phone.counters().frames_sent;
+        assert!((199..=200).contains(&frames), "open loop: {frames} frames in four seconds");
+        world.run(Duration::from_secs(4));
+        assert_eq!(world.phone.unspoken(Track::Inbound), 0);
+        let mut coded = Vec::new();
+        format.encoder().expect("a codec").encode(&said, &mut coded).expect("encodes");
+        let heard: Vec<u8> = world.bridge.media.iter().flat_map(|(_, p)| p.clone()).collect();
+        assert!(heard.starts_with(&coded));
+        assert!(world.phone.heard().is_empty(), "nothing is recorded");
+    });
+}
+
+#[test]
+fn either_side_may_hang_up() {
+    every_call(|provider, format, seed| {
+        let Some(mut world) = phone(provider, format, seed) else { return };
+        world.command(Command::Hangup);
+        world.run(Duration::from_secs(10));
+        assert!(world.phone.is_over());
+        let asked = std::iter::from_fn(|| world.phone.poll_event())
+            .any(|event| event == PhoneEvent::HungUp);
+        assert_eq!(asked, provider.capabilities().hangup == HangupLaw::Message);
+        let sent = world.phone.counters().frames_sent;
+        world.run(Duration::from_secs(10));
+        assert_eq!(world.phone.counters().frames_sent, sent, "speaks on");
+
+        let mut world = phone(provider, format, seed).expect("as above");
+        world.phone.hang_up(world.now, &mut world.out).expect("hangs up");
+        world.to_bridge.send(world.now, &mut world.out);
+        world.run(Duration::from_secs(10));
+        assert!(world.bridge.closed);
+        let stops =
+            world.bridge.events.iter().filter(|(_, event)| matches!(event, Event::Stopped(_)));
+        assert!(stops.count() <= 1);
+        assert!(world.phone.is_over() && world.phone.poll_timeout().is_none());
+    });
+}
+
+#[test]
+fn results_reach_clients_that_take_them() {
+    for provider in PROVIDERS {
+        let mut world = phone(*provider, provider.formats()[0], 5).expect("has a codec");
+        let result = r#"{"type":"transcript","text":"ä \"b\"","final":true}"#;
+        world.command(Command::Result(result));
+        world.run(Duration::from_secs(10));
+        let results: Vec<_> = std::iter::from_fn(|| world.phone.poll_event())
+            .filter(|event| matches!(event, PhoneEvent::Result(_)))
+            .collect();
+        let expected = provider.capabilities().results.then(|| PhoneEvent::Result(result.into()));
+        assert_eq!(results, Vec::from_iter(expected), "{}", provider.name());
+    }
+}
+
+#[test]
+fn the_table_is_sound() {
+    let mut names = std::collections::HashSet::new();
+    for provider in PROVIDERS {
+        let info = provider.info();
+        assert!(names.insert(info.name), "{} twice", info.name);
+        let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+        assert!(info.name.chars().all(plain), "{}", info.name);
+        assert!(!info.formats.is_empty() && !info.title.is_empty() && !info.reference.is_empty());
+        assert_ne!(info.capabilities.playout, PlayoutPolicy::None);
+        assert!(std::ptr::eq(
+            ringback_proto::provider::find(info.name).expect("finds itself").info(),
+            info
+        ));
+    }
+    assert!(ringback_proto::provider::find("no-such-provider").is_none());
+}

@@ -1,0 +1,198 @@
+//! Whatever comes over a wire, neither end panics; and what one end prints, the other reads.
+
+use proptest::prelude::*;
+use ringback_proto::Instant;
+use ringback_proto::provider::{
+    Command, Dial, Digit, Event, Message, Options, Outbox, PROVIDERS, Protocol, Provider, Send,
+    Track, Upgrade,
+};
+
+/// Both ends of a stream that has started, the bridge's first.
+fn ends(provider: &dyn Provider) -> (Box<dyn Protocol>, Box<dyn Protocol>) {
+    let (request, mut phone) = provider.dial(&Dial::default());
+    let upgrade = Upgrade { target: &request.target, public_url: None, headers: &[] };
+    let mut bridge = provider.accept(&upgrade, &Options::default()).expect("accepts").protocol;
+    let mut out = Outbox::new();
+    bridge.handle_open(Instant::ZERO, &mut out).expect("opens");
+    out.reset();
+    phone.handle_open(Instant::ZERO, &mut out).expect("opens");
+    let mut heard = Outbox::new();
+    for send in out.sends() {
+        deliver(&mut *bridge, &out, send, &mut heard);
+    }
+    (bridge, phone)
+}
+
+fn deliver(end: &mut dyn Protocol, from: &Outbox, send: &Send, out: &mut Outbox) {
+    let message = match send {
+        Send::Text(span) => Message::Text(from.text_of(span)),
+        Send::Binary(span) => Message::Binary(from.octets(span)),
+        Send::Close(_) => return,
+    };
+    end.handle_message(Instant::ZERO, message, out).expect("is understood");
+}
+
+/// Gives both ends a message, before and after the stream has started; looks at all that comes of it.
+fn feed(message: Message<'_>) {
+    for provider in PROVIDERS {
+        let fresh = {
+            let upgrade = Upgrade { target: "/", public_url: None, headers: &[] };
+            provider.accept(&upgrade, &Options::default()).expect("accepts").protocol
+        };
+        let (bridge, phone) = ends(*provider);
+        for mut end in [fresh, bridge, phone] {
+            let mut out = Outbox::new();
+            for _ in 0..2 {
+                let handled = end.handle_message(Instant::ZERO, message, &mut out);
+                if let Err(error) = handled {
+                    assert!((1002..=1007).contains(&error.close_code()));
+                    assert!(error.to_string().len() < 600, "{error}");
+                }
+            }
+            for event in out.events() {
+                if let Event::Media(media) = event {
+                    let _ = out.octets(&media.payload);
+                }
+            }
+            for send in out.sends() {
+                if let Send::Text(span) = send {
+                    assert_eq!(out.text_of(span).as_bytes(), out.octets(span));
+                }
+            }
+        }
+    }
+}
+
+/// All text of the transcripts.
+fn known_texts() -> Vec<String> {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("transcripts");
+    let mut texts = Vec::new();
+    for provider in PROVIDERS {
+        for entry in std::fs::read_dir(root.join(provider.name())).expect("transcripts") {
+            let path = entry.expect("an entry").path();
+            if path.extension().is_some_and(|extension| extension == "jsonl") {
+                let text = std::fs::read_to_string(path).expect("readable");
+                let lines = text.lines().map(|line| serde_json::from_str(line).expect("JSON"));
+                let lines = lines.filter(|line: &serde_json::Value| line["type"] == "text");
+                texts.extend(lines.map(|line| line["data"].as_str().expect("text").to_owned()));
+            }
+        }
+    }
+    assert!(texts.len() > 100);
+    texts
+}
+
+/// A known message with pieces cut out, doubled or replaced.
+fn damaged() -> impl Strategy<Value = String> {
+    let texts = known_texts();
+    let cut = (any::<prop::sample::Index>(), 0_usize..12, ".{0,6}");
+    (prop::sample::select(texts), prop::collection::vec(cut, 1..4)).prop_map(|(text, cuts)| {
+        let mut chars: Vec<char> = text.chars().collect();
+        for (at, len, instead) in cuts {
+            let at = at.index(chars.len() + 1);
+            let end = (at + len).min(chars.len());
+            chars.splice(at..end, instead.chars());
+        }
+        chars.into_iter().collect()
+    })
+}
+
+fn digit() -> impl Strategy<Value = Digit> {
+    prop::sample::select("0123456789*#ABCD".chars().collect::<Vec<_>>())
+        .prop_map(|key| Digit::new(key).expect("a key"))
+}
+
+/// What the other end is told when an end is given a command, sound as its octets.
+fn told(
+    from: &mut dyn Protocol,
+    to: &mut dyn Protocol,
+    command: Command<'_>,
+) -> Vec<(Event, Vec<u8>)> {
+    let (mut out, mut heard) = (Outbox::new(), Outbox::new());
+    from.handle_command(Instant::ZERO, command, &mut out).expect("obeys");
+    for send in out.sends() {
+        deliver(to, &out, send, &mut heard);
+    }
+    let octets = |event: &Event| match event {
+        Event::Media(media) => heard.octets(&media.payload).to_vec(),
+        _ => Vec::new(),
+    };
+    heard.events().iter().map(|event| (event.clone(), octets(event))).collect()
+}
+
+proptest! {
+    #[test]
+    fn any_text_is_survived(text in ".{0,200}") {
+        feed(Message::Text(&text));
+    }
+
+    #[test]
+    fn damaged_messages_are_survived(text in damaged()) {
+        feed(Message::Text(&text));
+    }
+
+    #[test]
+    fn any_octets_are_survived(octets in prop::collection::vec(any::<u8>(), 0..2000)) {
+        feed(Message::Binary(&octets));
+    }
+
+    #[test]
+    fn any_request_is_answered(target in "(/[a-z]{0,4})?\\?(encoding|rate|channels|x)=.{0,20}") {
+        for provider in PROVIDERS {
+            let upgrade = Upgrade { target: &target, public_url: None, headers: &[] };
+            if let Err(rejection) = provider.accept(&upgrade, &Options::default()) {
+                prop_assert_eq!(rejection.status(), 400);
+            }
+        }
+    }
+
+    #[test]
+    fn marks_are_asked_for_and_reported_by_name(names in prop::collection::vec(".{0,80}", 1..20)) {
+        for provider in PROVIDERS {
+            let (mut bridge, mut phone) = ends(*provider);
+            let mut wire_names = Vec::new();
+            for name in &names {
+                let asked = told(&mut *bridge, &mut *phone, Command::Mark(name));
+                let [(Event::MarkRequested(wire), _)] = asked.as_slice() else {
+                    panic!("{}: {asked:?}", provider.name());
+                };
+                wire_names.push(wire.clone());
+            }
+            for (name, wire) in names.iter().zip(wire_names) {
+                let played = told(&mut *phone, &mut *bridge, Command::Played(&wire));
+                prop_assert_eq!(played, vec![(Event::Played(name.clone()), Vec::new())]);
+            }
+        }
+    }
+
+    #[test]
+    fn sound_is_carried_as_it_is(
+        // Whole frames, for ends that take nothing else: 20 ms of every provider's usual format.
+        frames in prop::collection::vec(prop::collection::vec(any::<u8>(), 640), 1..4),
+        keys in prop::collection::vec(digit(), 0..4),
+    ) {
+        for provider in PROVIDERS {
+            let (mut bridge, mut phone) = ends(*provider);
+            for frame in &frames {
+                let command = |track| Command::Media { track, payload: frame };
+                let said = told(&mut *phone, &mut *bridge, command(Track::Inbound));
+                let heard = told(&mut *bridge, &mut *phone, command(Track::Outbound));
+                for (events, expected) in [(said, Track::Inbound), (heard, Track::Outbound)] {
+                    let [(Event::Media(media), octets)] = events.as_slice() else {
+                        panic!("{}: {events:?}", provider.name());
+                    };
+                    prop_assert_eq!(media.track, expected);
+                    prop_assert_eq!(octets, frame);
+                }
+            }
+            for key in &keys {
+                let pressed = told(&mut *phone, &mut *bridge, Command::Dtmf(*key));
+                let right = matches!(
+                    pressed.as_slice(),
+                    [(Event::Dtmf { digit, .. }, _)] if digit == key
+                );
+                prop_assert!(right, "{:?}", pressed);
+            }
+        }
+    }
+}
