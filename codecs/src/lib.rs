@@ -13,6 +13,7 @@ pub mod noise;
 #[cfg(feature = "opus")]
 pub mod opus;
 mod pitch;
+pub mod wav;
 
 pub use format::{Encoding, Endian, MediaFormat, SampleRate};
 
