@@ -134,6 +134,14 @@ impl MediaFormat {
         }
     }
 
+    /// Samples per channel in `payload`; an Opus packet says it itself (RFC 6716, 3.1). A payload too corrupt to tell counts as 20 ms.
+    #[must_use]
+    pub fn samples_of(self, payload: &[u8]) -> usize {
+        let frames = || opus_tenth_ms(payload).unwrap_or(200);
+        self.samples_in(payload.len())
+            .unwrap_or_else(|| frames() * self.rate.hz() as usize / 10_000)
+    }
+
     /// Octets that `samples` samples per channel take, or `None` where it varies (Opus).
     #[must_use]
     pub const fn octets_for(self, samples: usize) -> Option<usize> {
@@ -240,6 +248,24 @@ impl EncodeError {
             Err(Self::Length { encoding, got, multiple: channels })
         }
     }
+}
+
+/// Duration of an Opus packet in tenths of a millisecond, from its table-of-contents octet (RFC 6716, 3.1 and 3.2).
+fn opus_tenth_ms(packet: &[u8]) -> Option<usize> {
+    let toc = *packet.first()?;
+    let config = usize::from(toc >> 3);
+    let frame = match config {
+        0..12 => [100, 200, 400, 600][config % 4],
+        12..16 => [100, 200][config % 2],
+        _ => [25, 50, 100, 200][config % 4],
+    };
+    let count = match toc & 3 {
+        0 => 1,
+        1 | 2 => 2,
+        _ => usize::from(packet.get(1)? & 0x3f),
+    };
+    let whole = frame * count;
+    (1..=1_200).contains(&whole).then_some(whole)
 }
 
 impl fmt::Display for MediaFormat {

@@ -271,3 +271,20 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_packet_says_how_long_it_lasts() {
+    for rate in [8_000, 16_000, 24_000, 48_000] {
+        let rate = SampleRate::new(rate).expect("a rate");
+        let format = MediaFormat::mono(Encoding::Opus, rate);
+        let mut encoder = format.encoder().expect("a codec");
+        let samples = encoder.frame_samples().expect("Opus is made of frames").get();
+        let mut payload = Vec::new();
+        encoder.encode(&vec![0; samples], &mut payload).expect("encodes");
+        assert_eq!(format.samples_of(&payload), samples);
+    }
+    let format = MediaFormat::mono(Encoding::Opus, SampleRate::HZ_48000);
+    assert_eq!(format.samples_of(&[]), 960, "nothing to read: taken for 20 ms");
+    assert_eq!(format.samples_of(&[0x03, 0x3f]), 960, "more than 120 ms cannot be");
+    assert_eq!(format.samples_of(&[0x03, 0x03]), 1_440, "three frames of 10 ms");
+}
