@@ -372,7 +372,8 @@ impl Session {
                 )
                 .dropping(Drop::NotSpeaker, spoken.not_speaker)
                 .dropping(Drop::Stale, spoken.stale)
-                .dropping(Drop::AfterEnd, spoken.after_end),
+                .dropping(Drop::AfterEnd, spoken.after_end)
+                .dropping(Drop::Overflow, spoken.flooded),
             );
         }
         hops

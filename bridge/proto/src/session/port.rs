@@ -77,6 +77,7 @@ pub(super) struct Spoken {
     pub(super) not_speaker: u64,
     pub(super) stale: u64,
     pub(super) after_end: u64,
+    pub(super) flooded: u64,
 }
 
 /// What a module agreed to in `ready`.

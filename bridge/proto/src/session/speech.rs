@@ -67,6 +67,16 @@ impl Session {
         self.settle(now);
     }
 
+    /// The host of a module let `samples` samples of its sound go: it sends more than it has credit for.
+    pub fn module_flooded(&mut self, now: Instant, id: PortId, samples: u64) {
+        self.now = now;
+        if let Some(port) = self.ports.get_mut(id.0) {
+            port.spoken.entered += samples;
+            port.spoken.flooded += samples;
+            self.report(Report::Dropped { reason: Drop::Overflow, count: samples });
+        }
+    }
+
     fn play(&mut self, now: Instant, pcm: &[i16], pace: Pace) {
         let Some(playout) = self.playout() else { return };
         let trimmed = playout.counts().trimmed;
