@@ -1,0 +1,197 @@
+//! Modules that do not run in the call's own task: behind bounded queues, on a thread or in a process of their own. Knows
+//! nothing of calls, and keeps no sound: what is replayed after a crash comes from the call's ring.
+
+mod child;
+mod feed;
+mod flood;
+mod listen;
+mod process;
+mod stderr;
+mod thread;
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use ringback_module::FrameFlags;
+use ringback_module::message::{FromModule, Ready, Reject, Start, StopReason, ToModule};
+use tokio::sync::mpsc;
+
+pub use child::{ChildSpec, spawn_child};
+pub use thread::spawn_thread;
+
+/// Items each way between call and host: about a second of one track.
+const QUEUE: usize = 64;
+
+/// What the call tells a hosted module.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ToHost {
+    /// Begin again, in answer to [`FromHost::NeedStart`]; carries `resume`. The first start is given at spawn.
+    Start(Box<Start>),
+    /// Sound in the rate the module accepted.
+    Audio {
+        /// Which track.
+        track: u16,
+        /// Position of the first sample on the media clock, in samples.
+        pts: u64,
+        /// Samples per second.
+        rate: u32,
+        /// What is special about it.
+        flags: FrameFlags,
+        /// Mono.
+        samples: Vec<i16>,
+    },
+    /// Anything else but `start`, `stop` and `ping`.
+    Message(ToModule),
+    /// Say your last words; answered by [`FromHost::Gone`].
+    Stop {
+        /// Why.
+        reason: StopReason,
+        /// The module is cut off after this.
+        deadline: Duration,
+    },
+}
+
+/// What a hosted module tells the call.
+#[derive(Debug, Clone, PartialEq)]
+pub enum FromHost {
+    /// The offer was taken; sound may flow.
+    Ready(Ready),
+    /// The offer was not taken; nothing follows.
+    Rejected(Reject),
+    /// Anything the module says; `register`, `pong` and the two above are dealt with here.
+    Message(FromModule),
+    /// Sound to be played, at the rate of `accept.out`.
+    Audio {
+        /// The playback generation it is for. `None` is bare sound: good unless a clear came that was not answered with
+        /// `audio.begin`, which comes as a message of its own.
+        epoch: Option<u32>,
+        /// Mono.
+        samples: Vec<i16>,
+    },
+    /// Sound of the module that was not let through, because it sends more than its credit. Follows the sound before it.
+    Dropped {
+        /// How many, at the rate of `accept.out`.
+        samples: u64,
+    },
+    /// The module died and is started again after a while; what was sent and not acknowledged is lost. Send nothing until
+    /// [`FromHost::NeedStart`].
+    Restarting {
+        /// What happened.
+        reason: String,
+        /// The while.
+        after: Duration,
+    },
+    /// A fresh process is about to be started: send [`ToHost::Start`], with `resume`.
+    NeedStart,
+    /// [`Hosted::try_send`], which had given something back, works again. May come when that is known already.
+    Writable,
+    /// Nothing follows.
+    Gone {
+        /// What went wrong; `None` after `done`.
+        reason: Option<String>,
+    },
+}
+
+/// A module somewhere else, as the call holds it. Dropping it ends the module: its input is closed, and a process that does
+/// not leave within a second is killed.
+#[derive(Debug)]
+pub struct Hosted {
+    to: mpsc::Sender<ToHost>,
+    from: mpsc::Receiver<FromHost>,
+    /// Whether the call was refused and waits for [`FromHost::Writable`].
+    waiting: Arc<AtomicBool>,
+    gone: bool,
+}
+
+impl Hosted {
+    /// Hands over an item; never waits. To a module that is gone (the call will hear or has heard so) this does nothing.
+    ///
+    /// # Errors
+    /// Gives the item back if the queue is full: keep it and all that follow, and wait for [`FromHost::Writable`].
+    #[allow(clippy::result_large_err, reason = "it is no error but the item on its way back")]
+    pub fn try_send(&self, item: ToHost) -> Result<(), ToHost> {
+        let item = match self.to.try_send(item) {
+            Err(mpsc::error::TrySendError::Full(item)) => item,
+            Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => return Ok(()),
+        };
+        // Tried again with the flag up: a host that emptied its queue in between saw no flag and will not call back.
+        self.waiting.store(true, Ordering::SeqCst);
+        match self.to.try_send(item) {
+            Err(mpsc::error::TrySendError::Full(item)) => Err(item),
+            Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => {
+                self.waiting.store(false, Ordering::SeqCst);
+                Ok(())
+            }
+        }
+    }
+
+    /// The next thing the module has to say. After [`FromHost::Gone`] and [`FromHost::Rejected`] it never returns. Cancel safe.
+    pub async fn recv(&mut self) -> FromHost {
+        poll_fn(|cx| self.poll_recv(cx)).await
+    }
+
+    /// [`Self::recv`] for a caller that polls several.
+    pub fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<FromHost> {
+        if self.gone {
+            return Poll::Pending;
+        }
+        self.from.poll_recv(cx).map(|event| {
+            let event = event.unwrap_or_else(|| FromHost::Gone {
+                reason: Some("its host ended without a word; this is a fault of the bridge".into()),
+            });
+            self.gone = matches!(event, FromHost::Gone { .. } | FromHost::Rejected(_));
+            event
+        })
+    }
+}
+
+/// The host's end of a [`Hosted`].
+struct Seat {
+    to: Inbox,
+    from: mpsc::Sender<FromHost>,
+}
+
+/// What the call sends, as the host takes it.
+struct Inbox {
+    items: mpsc::Receiver<ToHost>,
+    events: mpsc::Sender<FromHost>,
+    waiting: Arc<AtomicBool>,
+}
+
+impl Inbox {
+    /// The next item, or `None` once the call dropped its end. Cancel safe.
+    async fn recv(&mut self) -> Option<ToHost> {
+        let item = self.items.recv().await;
+        self.call_back();
+        item
+    }
+
+    /// [`Self::recv`] for a thread.
+    fn blocking_recv(&mut self) -> Option<ToHost> {
+        let item = self.items.blocking_recv();
+        self.call_back();
+        item
+    }
+
+    /// Tells a call that was refused that there is room, once half the queue is free. If the call has a full queue of events
+    /// to read, it will try again after any of them.
+    fn call_back(&self) {
+        if self.items.len() <= QUEUE / 2 && self.waiting.swap(false, Ordering::SeqCst) {
+            let _ = self.events.try_send(FromHost::Writable);
+        }
+    }
+}
+
+fn seat() -> (Hosted, Seat) {
+    let (to, items) = mpsc::channel(QUEUE);
+    let (events, from) = mpsc::channel(QUEUE);
+    let waiting = Arc::new(AtomicBool::new(false));
+    let inbox = Inbox { items, events: events.clone(), waiting: Arc::clone(&waiting) };
+    (Hosted { to, from, waiting, gone: false }, Seat { to: inbox, from: events })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,106 @@
+"""A module for the tests of the process host, in nothing but the standard library. The first argument says how to misbehave."""
+
+import json
+import os
+import socket
+import struct
+import sys
+import time
+
+mode = sys.argv[1]
+stdin, stdout = os.fdopen(0, "rb", 0), os.fdopen(1, "wb", 0)
+
+
+def send(kind, body, slot=1):
+    stdout.write(struct.pack("<IBBH", len(body), kind, 0, slot) + body)
+
+
+def say(type, slot=1, **fields):
+    send(0, json.dumps({"type": type, **fields}).encode(), slot)
+
+
+def event(name, data):
+    say("event", name=name, data=data)
+
+
+def read(count):
+    octets = b""
+    while len(octets) < count:
+        piece = stdin.read(count - len(octets))
+        if not piece:
+            if mode == "stay":
+                time.sleep(600)
+            sys.exit(0)
+        octets += piece
+    return octets
+
+
+def start(message):
+    if mode == "reject":
+        return say("reject", code="bad_config", message="as told")
+    if mode == "late":
+        time.sleep(600)
+    if mode == "mute":
+        send(1, bytes(4))
+    framing = "hdr16" if mode == "hdr16" else "raw"
+    pcm = {"encoding": "pcm_s16le", "rate": 8000}
+    say("ready", accept={"in": pcm, "out": pcm, "tracks": [0], "framing": framing})
+    event("started", {"resume": message.get("resume"), "session": message["session"]})
+    if mode == "hang":
+        time.sleep(600)
+    if mode == "flood":
+        while True:
+            send(1, bytes(16000))
+    if mode == "babble":
+        for n in range(1200):
+            event("babble", n)
+    if mode == "garbage":
+        print("hello, this is not a frame", flush=True)
+    if mode == "oversize":
+        stdout.write(struct.pack("<IBBH", 262145, 1, 0, 1))
+    if mode == "slot":
+        say("pong", slot=7, t=1)
+    if mode == "odd":
+        send(1, bytes(3))
+    if mode == "fatal":
+        say("error", code="vendor", message="no key", fatal=True)
+    if mode == "unclear":
+        say("transcript", id=5, text=None)
+        say("later", x=1)
+    if mode == "files":
+        links = [f"/proc/self/fd/{fd}" for fd in os.listdir("/proc/self/fd")]
+        event("files", [os.readlink(link) for link in links if os.path.exists(link)])
+    if mode == "stay":
+        global line
+        line = socket.create_connection(("127.0.0.1", int(sys.argv[2])))
+        line.sendall(b"here")
+
+
+def heard(body):
+    if mode == "crash":
+        print("boom", file=sys.stderr, flush=True)
+        os._exit(3)
+    send(1, body)
+
+
+say("register", slot=0, module="test", v=[9] if mode == "version" else [1])
+while True:
+    length, kind, _, slot = struct.unpack("<IBBH", read(8))
+    body = read(length)
+    if kind == 1:
+        heard(body)
+        continue
+    message = json.loads(body)
+    if message["type"] == "ping":
+        say("pong", slot=slot, t=message["t"])
+    elif message["type"] == "start":
+        start(message)
+    elif message["type"] == "stop":
+        if mode == "deaf":
+            continue
+        if mode == "leave":
+            sys.exit(4)
+        event("stopping", message["reason"])
+        say("done", stats={"n": 1})
+    else:
+        event("told", message)

@@ -1,0 +1,135 @@
+//! A module on a thread of its own, for one that blocks (a disk, a long computation). Cannot be killed, so it is not started again.
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
+
+use ringback_module::epoch::Epochs;
+use ringback_module::message::{FromModule, Start, StopReason};
+use ringback_module::{AudioFrame, Input, Module, Output, Outputs};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout;
+
+use super::{FromHost, Hosted, Inbox, Seat, ToHost, seat};
+
+/// Runs a module on a thread of its own. `make` is called there. A panic ends the module, not the bridge. Must be called within a
+/// runtime.
+///
+/// A module that is not ready within `limits.ready_ms` of `start` is gone; its thread ends when it returns. One that later does
+/// not return from a call stays as it is until it does: the call goes on and loses that module's sound as its ring overflows.
+#[must_use]
+pub fn spawn_thread<F>(name: &str, make: F, start: Start) -> Hosted
+where
+    F: FnOnce() -> Box<dyn Module> + Send + 'static,
+{
+    let (hosted, Seat { to, from }) = seat();
+    let thread = std::thread::Builder::new().name(format!("module-{name}"));
+    let events = from.clone();
+    let ready_ms = start.limits.ready_ms;
+    let (answered, answer) = oneshot::channel();
+    let spawned = thread.spawn(move || {
+        let over = catch_unwind(AssertUnwindSafe(|| serve(make(), &start, to, &events, answered)));
+        let last = over.unwrap_or_else(|panic| gone(format!("panicked: {}", text(&*panic))));
+        // The call may be gone, and then does not need to know.
+        let _ = events.blocking_send(last);
+    });
+    if let Err(error) = spawned {
+        // The queue is new and empty, so there is room.
+        let _ = from.try_send(gone(format!("no thread for it: {error}")));
+        return hosted;
+    }
+    tokio::spawn(async move {
+        if timeout(Duration::from_millis(ready_ms), answer).await.is_err() {
+            let _ = from.send(gone(format!("not ready within {ready_ms} ms"))).await;
+        }
+    });
+    hosted
+}
+
+fn gone(reason: String) -> FromHost {
+    FromHost::Gone { reason: Some(reason) }
+}
+
+/// Serves until the end and returns the last event.
+fn serve(
+    mut module: Box<dyn Module>,
+    start: &Start,
+    mut to: Inbox,
+    from: &mpsc::Sender<FromHost>,
+    answered: oneshot::Sender<()>,
+) -> FromHost {
+    let started = module.start(start);
+    // Nobody waits any more if it took too long; the call has let go of this module then.
+    let _ = answered.send(());
+    let ready = match started {
+        Ok(ready) => ready,
+        Err(reject) => return FromHost::Rejected(reject),
+    };
+    let mut speech = Speech { from, epochs: Epochs::new(start), outputs: Outputs::new() };
+    if from.blocking_send(FromHost::Ready(ready)).is_err() {
+        return stop(module.as_mut(), StopReason::Error, &mut speech);
+    }
+    while let Some(item) = to.blocking_recv() {
+        let done = match &item {
+            ToHost::Audio { track, pts, rate, flags, samples } => {
+                let (track, pts, rate, flags) = (*track, *pts, *rate, *flags);
+                let frame = AudioFrame { track, rate, pts, flags, samples };
+                module.process(Input::Audio(frame), &mut speech.outputs)
+            }
+            ToHost::Message(message) => {
+                speech.epochs.told(message);
+                module.process(Input::Message(message), &mut speech.outputs)
+            }
+            ToHost::Stop { reason, .. } => return stop(module.as_mut(), *reason, &mut speech),
+            // Only a process that died is started again.
+            ToHost::Start(_) => Ok(()),
+        };
+        speech.flush();
+        if let Err(error) = done {
+            return gone(error.to_string());
+        }
+    }
+    stop(module.as_mut(), StopReason::Error, &mut speech)
+}
+
+fn stop(module: &mut dyn Module, reason: StopReason, speech: &mut Speech<'_>) -> FromHost {
+    module.stop(reason, &mut speech.outputs);
+    speech.flush();
+    FromHost::Gone { reason: None }
+}
+
+struct Speech<'a> {
+    from: &'a mpsc::Sender<FromHost>,
+    epochs: Epochs,
+    outputs: Outputs,
+}
+
+impl Speech<'_> {
+    /// Sends all answers. To a call that is gone there is nothing to say; the next receive ends the loop.
+    fn flush(&mut self) {
+        for output in self.outputs.iter() {
+            let event = match output {
+                Output::Audio(samples) => {
+                    let epoch = Some(self.epochs.current());
+                    FromHost::Audio { epoch, samples: samples.to_vec() }
+                }
+                Output::Message(message) => {
+                    let message: FromModule = self.epochs.said(message).into_owned();
+                    FromHost::Message(message)
+                }
+            };
+            if self.from.blocking_send(event).is_err() {
+                break;
+            }
+        }
+        self.outputs.reset();
+    }
+}
+
+fn text(panic: &(dyn Any + Send)) -> &str {
+    panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("no message")
+}
