@@ -111,7 +111,7 @@ mod tests {
         assert_eq!(raw(&mut feed, 2, &[1, 2]), [0, 0, 1, 2]);
         assert_eq!(raw(&mut feed, 4, &[3]), [3]);
         assert_eq!(raw(&mut feed, 3, &[2, 3, 4]), [4], "what was sent is not sent again");
-        assert_eq!(raw(&mut feed, 0, &[1]), [], "nothing of it is new");
+        assert!(raw(&mut feed, 0, &[1]).is_empty(), "nothing of it is new");
         let heard = raw(&mut feed, 10_006, &[5]);
         assert_eq!((heard.len(), heard.last()), (10_001, Some(&5)));
     }

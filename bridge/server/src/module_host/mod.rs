@@ -86,7 +86,7 @@ pub enum FromHost {
     },
     /// A fresh process is about to be started: send [`ToHost::Start`], with `resume`.
     NeedStart,
-    /// [`Hosted::try_send`] works again.
+    /// [`Hosted::try_send`], which had given something back, works again. May come when that is known already.
     Writable,
     /// Nothing follows.
     Gone {
@@ -111,8 +111,13 @@ impl Hosted {
     ///
     /// # Errors
     /// Gives the item back if the queue is full: keep it and all that follow, and wait for [`FromHost::Writable`].
+    #[allow(clippy::result_large_err, reason = "it is no error but the item on its way back")]
     pub fn try_send(&self, item: ToHost) -> Result<(), ToHost> {
-        // Set before the attempt: a host that empties its queue right after must see it.
+        let item = match self.to.try_send(item) {
+            Err(mpsc::error::TrySendError::Full(item)) => item,
+            Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => return Ok(()),
+        };
+        // Tried again with the flag up: a host that emptied its queue in between saw no flag and will not call back.
         self.waiting.store(true, Ordering::SeqCst);
         match self.to.try_send(item) {
             Err(mpsc::error::TrySendError::Full(item)) => Err(item),

@@ -68,7 +68,8 @@ def start(message):
         say("transcript", id=5, text=None)
         say("later", x=1)
     if mode == "files":
-        event("files", sorted(int(fd) for fd in os.listdir("/proc/self/fd"))[:-1])
+        links = [f"/proc/self/fd/{fd}" for fd in os.listdir("/proc/self/fd")]
+        event("files", [os.readlink(link) for link in links if os.path.exists(link)])
     if mode == "stay":
         global line
         line = socket.create_connection(("127.0.0.1", int(sys.argv[2])))

@@ -1,3 +1,4 @@
+use std::os::fd::AsRawFd;
 use std::sync::mpsc::{Receiver, channel};
 
 use ringback_module::message::{Cleared, Event, Limits, Resume, StartCredit};
@@ -272,12 +273,21 @@ async fn a_dropped_module_does_not_live_on() {
 
 #[tokio::test]
 #[cfg(target_os = "linux")]
-async fn a_process_gets_its_three_streams_and_nothing_else() {
-    let _secret = std::fs::File::open("/proc/self/status").unwrap();
-    let _socket = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+async fn a_process_does_not_inherit_what_is_open() {
+    let path = std::env::temp_dir().join(format!("module-host-secret-{}", std::process::id()));
+    let secret = std::fs::File::create(&path).unwrap();
+    let socket = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let ours = |fd: i32| std::fs::read_link(format!("/proc/self/fd/{fd}")).unwrap();
+    let ours = [ours(secret.as_raw_fd()), ours(socket.as_raw_fd())];
     let mut hosted = child("files", start());
     ready(&mut hosted, Value::Null).await;
-    assert_eq!(next(&mut hosted).await, event("files", json!([0, 1, 2])));
+    let FromHost::Message(FromModule::Event(files)) = next(&mut hosted).await else { panic!() };
+    std::fs::remove_file(path).unwrap();
+    let theirs = files.data.as_array().unwrap();
+    assert!(theirs.len() >= 3, "its three streams at least: {theirs:?}");
+    for file in ours {
+        assert!(!theirs.contains(&json!(file)), "{} in {theirs:?}", file.display());
+    }
 }
 
 /// Echoes; its configuration says what else it does.
@@ -357,6 +367,22 @@ async fn a_thread_that_fails_is_gone() {
     hosted.try_send(ToHost::Message(ToModule::Ping { t: 1 })).unwrap();
     let reason = Some("tired: had enough".to_owned());
     assert_eq!(next(&mut hosted).await, FromHost::Gone { reason });
+}
+
+#[tokio::test]
+async fn a_thread_must_get_ready() {
+    let (release, hold) = channel::<()>();
+    let mut start = start();
+    start.limits.ready_ms = 10;
+    let make = move || -> Box<dyn Module> {
+        let _ = hold.recv();
+        Box::new(Parrot { hold: None, stopped: channel().0, config: Value::Null })
+    };
+    let mut hosted = spawn_thread("late", make, start);
+    let reason = Some("not ready within 10 ms".to_owned());
+    assert_eq!(next(&mut hosted).await, FromHost::Gone { reason });
+    drop(release);
+    assert!(timeout(Duration::ZERO, hosted.recv()).await.is_err(), "nothing follows");
 }
 
 #[tokio::test]

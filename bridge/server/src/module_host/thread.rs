@@ -2,18 +2,21 @@
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
 
 use ringback_module::epoch::Epochs;
 use ringback_module::message::{FromModule, Start, StopReason};
 use ringback_module::{AudioFrame, Input, Module, Output, Outputs};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout;
 
 use super::{FromHost, Hosted, Inbox, Seat, ToHost, seat};
 
-/// Runs a module on a thread of its own. `make` is called there. A panic ends the module, not the bridge.
+/// Runs a module on a thread of its own. `make` is called there. A panic ends the module, not the bridge. Must be called within a
+/// runtime.
 ///
-/// A module that does not return from a call stays as it is until it does; the call goes on and loses that module's sound as
-/// its ring overflows.
+/// A module that is not ready within `limits.ready_ms` of `start` is gone; its thread ends when it returns. One that later does
+/// not return from a call stays as it is until it does: the call goes on and loses that module's sound as its ring overflows.
 #[must_use]
 pub fn spawn_thread<F>(name: &str, make: F, start: Start) -> Hosted
 where
@@ -22,8 +25,10 @@ where
     let (hosted, Seat { to, from }) = seat();
     let thread = std::thread::Builder::new().name(format!("module-{name}"));
     let events = from.clone();
+    let ready_ms = start.limits.ready_ms;
+    let (answered, answer) = oneshot::channel();
     let spawned = thread.spawn(move || {
-        let over = catch_unwind(AssertUnwindSafe(|| serve(make(), &start, to, &events)));
+        let over = catch_unwind(AssertUnwindSafe(|| serve(make(), &start, to, &events, answered)));
         let last = over.unwrap_or_else(|panic| gone(format!("panicked: {}", text(&*panic))));
         // The call may be gone, and then does not need to know.
         let _ = events.blocking_send(last);
@@ -31,7 +36,13 @@ where
     if let Err(error) = spawned {
         // The queue is new and empty, so there is room.
         let _ = from.try_send(gone(format!("no thread for it: {error}")));
+        return hosted;
     }
+    tokio::spawn(async move {
+        if timeout(Duration::from_millis(ready_ms), answer).await.is_err() {
+            let _ = from.send(gone(format!("not ready within {ready_ms} ms"))).await;
+        }
+    });
     hosted
 }
 
@@ -45,8 +56,12 @@ fn serve(
     start: &Start,
     mut to: Inbox,
     from: &mpsc::Sender<FromHost>,
+    answered: oneshot::Sender<()>,
 ) -> FromHost {
-    let ready = match module.start(start) {
+    let started = module.start(start);
+    // Nobody waits any more if it took too long; the call has let go of this module then.
+    let _ = answered.send(());
+    let ready = match started {
         Ok(ready) => ready,
         Err(reject) => return FromHost::Rejected(reject),
     };
