@@ -12,7 +12,9 @@ use ringback_proto::session::{BargeIn, OnFail, PortConfig, Session, SessionConfi
 
 use crate::call::{Call, LogWatch, ModuleSource, Watch, Watchers};
 use crate::clock::{Clock, WallTime};
-use crate::config::{AuthConfig, Config, ListenerConfig, ModuleConfig, OnFail as OnFailConfig, RouteConfig};
+use crate::config::{
+    AuthConfig, Config, ListenerConfig, ModuleConfig, OnFail as OnFailConfig, RouteConfig,
+};
 use crate::listener::{Admission, Drained, Endpoint, Refusal, Server, Streams};
 use crate::net;
 use crate::shutdown::Shutdown;
@@ -51,17 +53,35 @@ pub struct Admitted {
 impl Bridge {
     /// A bridge as `config` wants it; `watch` looks on at all its calls, beside the log.
     #[must_use]
-    pub fn new(config: &Config, clock: Clock, shutdown: Shutdown, watch: Option<Arc<dyn Watch>>) -> Self {
-        let plans = config.listeners.iter().filter_map(|listener| plan(config, listener, watch.clone()));
-        Self { clock, shutdown, plans: plans.collect(), calls: AtomicU64::new(0), born: WallTime::now().compact() }
+    pub fn new(
+        config: &Config,
+        clock: Clock,
+        shutdown: Shutdown,
+        watch: Option<Arc<dyn Watch>>,
+    ) -> Self {
+        let plans =
+            config.listeners.iter().filter_map(|listener| plan(config, listener, watch.clone()));
+        Self {
+            clock,
+            shutdown,
+            plans: plans.collect(),
+            calls: AtomicU64::new(0),
+            born: WallTime::now().compact(),
+        }
     }
 
     /// Takes calls from `listener` until shut down and all have ended.
     pub async fn run<L: net::Listener>(self, config: &Config, listener: L) -> Drained {
         let endpoints = self.plans.iter().map(|plan| plan.endpoint.clone()).collect();
         let shutdown = self.shutdown.clone();
-        let server =
-            Server::new(Arc::new(self), endpoints, config.limits, config.metrics, Router::new(), shutdown);
+        let server = Server::new(
+            Arc::new(self),
+            endpoints,
+            config.limits,
+            config.metrics,
+            Router::new(),
+            shutdown,
+        );
         server.run(listener).await
     }
 
@@ -110,7 +130,8 @@ impl Streams for Bridge {
 fn plan(config: &Config, listener: &ListenerConfig, watch: Option<Arc<dyn Watch>>) -> Option<Plan> {
     let provider = provider::find(&listener.provider)?;
     let route = config.route(&listener.route)?;
-    let modules: Vec<&ModuleConfig> = route.modules.iter().filter_map(|name| config.module(name)).collect();
+    let modules: Vec<&ModuleConfig> =
+        route.modules.iter().filter_map(|name| config.module(name)).collect();
     let log: Arc<dyn Watch> = Arc::new(LogWatch { listener: listener.endpoint.name.clone() });
     let watchers = watch.into_iter().fold(Watchers::new().with(log), Watchers::with);
     let auth = auth(&listener.auth);
@@ -122,11 +143,18 @@ fn plan(config: &Config, listener: &ListenerConfig, watch: Option<Arc<dyn Watch>
         provider,
         auth,
         options,
-        barge_in: route.barge_in.filter(|b| b.on_speech).map(|b| BargeIn { min_speech: b.min_speech }),
+        barge_in: route
+            .barge_in
+            .filter(|b| b.on_speech)
+            .map(|b| BargeIn { min_speech: b.min_speech }),
         ports: modules.iter().map(|module| port(module, route)).collect(),
         sources: modules.iter().map(|module| ModuleSource::of(module)).collect(),
         keep: modules.iter().map(|m| m.ring).max().unwrap_or(Duration::ZERO),
-        ready_timeout: modules.iter().map(|m| m.ready_timeout).max().unwrap_or(Duration::from_secs(5)),
+        ready_timeout: modules
+            .iter()
+            .map(|m| m.ready_timeout)
+            .max()
+            .unwrap_or(Duration::from_secs(5)),
         watchers,
     })
 }
@@ -156,6 +184,8 @@ fn auth(config: &AuthConfig) -> Auth {
         AuthConfig::Query { parameter, token } => {
             Auth::Query { name: parameter.clone(), values: vec![secret(token)] }
         }
-        AuthConfig::TwilioSignature { token } => Auth::TwilioSignature { tokens: vec![secret(token)] },
+        AuthConfig::TwilioSignature { token } => {
+            Auth::TwilioSignature { tokens: vec![secret(token)] }
+        }
     }
 }

@@ -27,7 +27,9 @@ impl std::str::FromStr for WsUrl {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let Some(rest) = text.strip_prefix("ws://") else {
-            return Err(format!("`{text}` does not begin with ws:// (a plain WebSocket; put a TLS proxy in front for wss://)"));
+            return Err(format!(
+                "`{text}` does not begin with ws:// (a plain WebSocket; put a TLS proxy in front for wss://)"
+            ));
         };
         let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
         if host.is_empty() {
@@ -120,8 +122,13 @@ impl Client {
         let socket = socket::dial(stream, &url.authority, &request, SocketOptions::default())
             .await
             .map_err(|error| ClientError::Dial { address: url.authority.clone(), error })?;
-        let mut client =
-            Self { clock, socket: Some(socket), phone, out: Outbox::new(), events: VecDeque::new() };
+        let mut client = Self {
+            clock,
+            socket: Some(socket),
+            phone,
+            out: Outbox::new(),
+            events: VecDeque::new(),
+        };
         client.phone.handle_open(clock.now(), &mut client.out)?;
         client.flush().await?;
         Ok(client)
@@ -248,7 +255,10 @@ mod tests {
     #[test]
     fn urls_are_read_and_refused_with_reasons() {
         let url: WsUrl = "ws://127.0.0.1:8080/raw?rate=8000".parse().expect("a url");
-        assert_eq!((url.authority.as_str(), url.target.as_str()), ("127.0.0.1:8080", "/raw?rate=8000"));
+        assert_eq!(
+            (url.authority.as_str(), url.target.as_str()),
+            ("127.0.0.1:8080", "/raw?rate=8000")
+        );
         let bare: WsUrl = "ws://[::1]".parse().expect("a url");
         assert_eq!((bare.authority.as_str(), bare.target.as_str()), ("[::1]:80", "/"));
         for (wrong, why) in [("http://x", "ws://"), ("wss://x/", "TLS"), ("ws:///x", "no host")] {

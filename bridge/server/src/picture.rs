@@ -40,8 +40,7 @@ pub struct CallPicture<'a> {
     pub captions: &'a [Caption],
 }
 
-type Chart<'a, 'b> =
-    ChartContext<'a, SVGBackend<'b>, Cartesian2d<RangedCoordf64, RangedCoordf64>>;
+type Chart<'a, 'b> = ChartContext<'a, SVGBackend<'b>, Cartesian2d<RangedCoordf64, RangedCoordf64>>;
 
 /// Why a picture could not be drawn.
 #[derive(Debug, thiserror::Error)]
@@ -61,8 +60,11 @@ pub fn svg(picture: &CallPicture<'_>) -> Result<String, DrawError> {
     {
         let root = SVGBackend::with_string(&mut out, SIZE).into_drawing_area();
         root.fill(&WHITE).map_err(failed)?;
-        let root = root.titled(picture.title, ("sans-serif", 22).into_font().color(&INK)).map_err(failed)?;
-        let seconds = picture.caller.len().max(picture.agent.len()) as f64 / f64::from(picture.rate.max(1));
+        let root = root
+            .titled(picture.title, ("sans-serif", 22).into_font().color(&INK))
+            .map_err(failed)?;
+        let seconds =
+            picture.caller.len().max(picture.agent.len()) as f64 / f64::from(picture.rate.max(1));
         let areas = root.split_evenly((2, 1));
         let caller = (&areas[0], "caller", picture.caller, CALLER);
         let agent = (&areas[1], "agent (what the caller heard)", picture.agent, AGENT);
@@ -125,7 +127,11 @@ fn peaks(samples: &[i16], rate: u32) -> Vec<(f64, f64, f64)> {
 fn captions(chart: &mut Chart<'_, '_>, captions: &[Caption]) -> Result<(), DrawError> {
     for (index, caption) in captions.iter().enumerate() {
         let y = if index % 2 == 0 { 0.94 } else { 0.76 };
-        let words = Text::new(caption.text.clone(), (caption.start, y), ("sans-serif", 13).into_font().color(&INK));
+        let words = Text::new(
+            caption.text.clone(),
+            (caption.start, y),
+            ("sans-serif", 13).into_font().color(&INK),
+        );
         chart.draw_series([words]).map_err(failed)?;
         let span = |from, to, colour: RGBColor, width| {
             PathElement::new(vec![(from, -0.85), (to, -0.85)], colour.stroke_width(width))
@@ -137,7 +143,11 @@ fn captions(chart: &mut Chart<'_, '_>, captions: &[Caption]) -> Result<(), DrawE
             ])
             .map_err(failed)?;
         let latency = format!("+{:.0} ms", (caption.shown - caption.end).max(0.0) * 1_000.0);
-        let label = Text::new(latency, (caption.shown, -0.83), ("sans-serif", 11).into_font().color(&FAINT));
+        let label = Text::new(
+            latency,
+            (caption.shown, -0.83),
+            ("sans-serif", 11).into_font().color(&FAINT),
+        );
         chart.draw_series([label]).map_err(failed)?;
     }
     Ok(())
@@ -150,8 +160,7 @@ mod tests {
     #[test]
     fn a_call_is_drawn_with_its_words_and_latency() {
         let caller: Vec<i16> = (0..16_000).map(|i| ((i % 80) * 300 - 12_000) as i16).collect();
-        let captions =
-            [Caption { start: 0.2, end: 1.0, shown: 1.4, text: "one < two".into() }];
+        let captions = [Caption { start: 0.2, end: 1.0, shown: 1.4, text: "one < two".into() }];
         let picture = CallPicture {
             title: "a call",
             rate: 8_000,
@@ -166,7 +175,8 @@ mod tests {
 
     #[test]
     fn a_call_without_sound_can_be_drawn() {
-        let picture = CallPicture { title: "", rate: 8_000, caller: &[], agent: &[], captions: &[] };
+        let picture =
+            CallPicture { title: "", rate: 8_000, caller: &[], agent: &[], captions: &[] };
         assert!(svg(&picture).is_ok());
     }
 

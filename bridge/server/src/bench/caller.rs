@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use ringback_codecs::{Encoding, MediaFormat};
 use ringback_proto::Instant;
-use ringback_proto::provider::{Command, Dial, Event, Message, Outbox, Protocol, Provider, Send, Track};
+use ringback_proto::provider::{
+    Command, Dial, Event, Message, Outbox, Protocol, Provider, Send, Track,
+};
 use tokio::net::TcpStream;
 
 use super::COOL_DOWN;
@@ -67,9 +69,11 @@ pub(super) async fn run(
     index: usize,
     schedule: Schedule,
 ) -> Result<Taken, String> {
-    let dial = Dial { target: url.target.clone(), call: format!("bench-{index}"), ..Dial::default() };
+    let dial =
+        Dial { target: url.target.clone(), call: format!("bench-{index}"), ..Dial::default() };
     let (request, protocol) = provider.dial(&dial);
-    let stream = TcpStream::connect(&url.authority).await.map_err(|e| format!("{}: {e}", url.authority))?;
+    let stream =
+        TcpStream::connect(&url.authority).await.map_err(|e| format!("{}: {e}", url.authority))?;
     stream.set_nodelay(true).map_err(|e| e.to_string())?;
     let socket = socket::dial(stream, &url.authority, &request, SocketOptions::default())
         .await
@@ -119,7 +123,9 @@ impl Caller {
 
     /// Sends the next frame, and all others that are due by now.
     async fn speak(&mut self, due: Instant) -> Result<(), String> {
-        let Some(format) = self.format else { return Err("the stream has not started in time".into()) };
+        let Some(format) = self.format else {
+            return Err("the stream has not started in time".into());
+        };
         let now = self.clock.now();
         self.payload.clear();
         stamp(format, self.next, &mut self.payload)?;
@@ -164,7 +170,9 @@ impl Caller {
 
     fn take_frames(&mut self, now: Instant) {
         let Some(format) = self.format else { return };
-        let Some(length) = format.octets_for(format.rate.samples_in(FRAME) as usize) else { return };
+        let Some(length) = format.octets_for(format.rate.samples_in(FRAME) as usize) else {
+            return;
+        };
         while self.partial.len() >= length {
             let number = read_stamp(format, &self.partial[..length]);
             self.partial.drain(..length);
@@ -192,7 +200,9 @@ impl Caller {
         for send in self.out.sends() {
             let fed = match send {
                 Send::Text(span) => self.socket.feed(Outgoing::Text(self.out.text_of(span))).await,
-                Send::Binary(span) => self.socket.feed(Outgoing::Binary(self.out.octets(span))).await,
+                Send::Binary(span) => {
+                    self.socket.feed(Outgoing::Binary(self.out.octets(span))).await
+                }
                 Send::Close(_) => Ok(()),
             };
             fed.map_err(|e| e.to_string())?;
@@ -236,7 +246,12 @@ mod tests {
 
     #[test]
     fn a_frame_says_its_number_in_every_encoding_and_survives_decoding() {
-        for encoding in [Encoding::Pcmu, Encoding::Pcma, Encoding::L16(Endian::Little), Encoding::L16(Endian::Big)] {
+        for encoding in [
+            Encoding::Pcmu,
+            Encoding::Pcma,
+            Encoding::L16(Endian::Little),
+            Encoding::L16(Endian::Big),
+        ] {
             let format = MediaFormat::mono(encoding, SampleRate::HZ_8000);
             for number in [0, 1, 127, 128, 4_321, 268_435_455] {
                 let mut payload = Vec::new();

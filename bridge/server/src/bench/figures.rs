@@ -77,8 +77,9 @@ impl Figures {
             strangers: taken.strangers,
             latency: Percentiles::of(taken.latencies),
             lateness: Percentiles::of(taken.lateness),
-            cpu_us_per_call_second: usage
-                .map(|(before, after)| after.cpu.saturating_sub(before.cpu).as_micros() as f64 / call_seconds),
+            cpu_us_per_call_second: usage.map(|(before, after)| {
+                after.cpu.saturating_sub(before.cpu).as_micros() as f64 / call_seconds
+            }),
             rss_kib: usage.map(|(_, after)| after.rss_kib),
             rss_kib_per_call: usage.map(|(_, after)| {
                 after.rss_kib.saturating_sub(after.idle_rss_kib) as f64 / plan.calls.max(1) as f64
@@ -101,9 +102,7 @@ impl Figures {
     /// For programs.
     #[must_use]
     pub fn json(&self) -> serde_json::Value {
-        let points = |p: &Percentiles| {
-            serde_json::json!({ "p50": p.p50, "p99": p.p99, "p999": p.p999, "max": p.max })
-        };
+        let points = |p: &Percentiles| serde_json::json!({ "p50": p.p50, "p99": p.p99, "p999": p.p999, "max": p.max });
         serde_json::json!({
             "provider": self.provider,
             "calls": self.calls,
@@ -136,22 +135,46 @@ impl fmt::Display for Figures {
                 ms(p.max)
             )
         };
-        writeln!(f, "{} calls over {}, {:.0} s", self.calls, self.provider, self.duration.as_secs_f64())?;
+        writeln!(
+            f,
+            "{} calls over {}, {:.0} s",
+            self.calls,
+            self.provider,
+            self.duration.as_secs_f64()
+        )?;
         row(f, "latency, from due to back", &self.latency)?;
         row(f, "lateness of the generator", &self.lateness)?;
         writeln!(
             f,
             "{:<28} {} sent, {} back, {} missing, {} twice, {} unknown",
-            "frames", self.sent, self.received, self.missing(), self.duplicates, self.strangers
+            "frames",
+            self.sent,
+            self.received,
+            self.missing(),
+            self.duplicates,
+            self.strangers
         )?;
         if let (Some(cpu), Some(rss), Some(per_call)) =
             (self.cpu_us_per_call_second, self.rss_kib, self.rss_kib_per_call)
         {
-            writeln!(f, "{:<28} {cpu:.0} us of CPU a second ({:.1} us a frame)", "cost of a call", cpu / 50.0)?;
-            writeln!(f, "{:<28} {:.1} MiB, {per_call:.1} KiB a call", "memory", rss as f64 / 1_024.0)?;
+            writeln!(
+                f,
+                "{:<28} {cpu:.0} us of CPU a second ({:.1} us a frame)",
+                "cost of a call",
+                cpu / 50.0
+            )?;
+            writeln!(
+                f,
+                "{:<28} {:.1} MiB, {per_call:.1} KiB a call",
+                "memory",
+                rss as f64 / 1_024.0
+            )?;
         }
         if self.is_spoiled() {
-            writeln!(f, "SPOILED: the generator itself was late; use fewer calls or a quieter machine")?;
+            writeln!(
+                f,
+                "SPOILED: the generator itself was late; use fewer calls or a quieter machine"
+            )?;
         }
         Ok(())
     }

@@ -30,9 +30,19 @@ impl BenchServer {
     /// # Errors
     /// If it cannot be started or does not say where it listens.
     pub fn start() -> Result<Self, String> {
-        let program = std::env::current_exe().map_err(|e| format!("cannot find this program: {e}"))?;
+        let program =
+            std::env::current_exe().map_err(|e| format!("cannot find this program: {e}"))?;
         let mut child = Command::new(program)
-            .args(["serve", "--no-config", "--bind", "127.0.0.1:0", "--max-calls", "20000", "--log", "warn"])
+            .args([
+                "serve",
+                "--no-config",
+                "--bind",
+                "127.0.0.1:0",
+                "--max-calls",
+                "20000",
+                "--log",
+                "warn",
+            ])
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn()
@@ -67,12 +77,17 @@ impl BenchServer {
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
         // The name in brackets may hold spaces; the fields are counted behind it (proc(5)).
         let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
-        let ticks: u64 = fields.get(11)?.parse::<u64>().ok()? + fields.get(12)?.parse::<u64>().ok()?;
+        let ticks: u64 =
+            fields.get(11)?.parse::<u64>().ok()? + fields.get(12)?.parse::<u64>().ok()?;
         let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
         let rss = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
         let rss_kib = rss.trim().trim_end_matches(" kB").parse().ok()?;
         // Linux counts in hundredths of a second for user space on every architecture (USER_HZ).
-        Some(Usage { cpu: Duration::from_millis(ticks * 10), rss_kib, idle_rss_kib: self.idle_rss_kib })
+        Some(Usage {
+            cpu: Duration::from_millis(ticks * 10),
+            rss_kib,
+            idle_rss_kib: self.idle_rss_kib,
+        })
     }
 }
 

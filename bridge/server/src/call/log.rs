@@ -48,21 +48,40 @@ impl LogWatch {
                     format: &start.inbound.to_string(),
                 },
             ),
-            Happened::ModuleReady(port) => tell(call, CallReport::ModuleStarted { module: &name(port) }),
+            Happened::ModuleReady(port) => {
+                tell(call, CallReport::ModuleStarted { module: &name(port) })
+            }
             Happened::ModuleFailed { port, reason, retrying } => tell(
                 call,
-                CallReport::ModuleGone { module: &name(port), reason, call_goes_on: *retrying || !session.is_over() },
+                CallReport::ModuleGone {
+                    module: &name(port),
+                    reason,
+                    call_goes_on: *retrying || !session.is_over(),
+                },
             ),
             Happened::Dropped { reason, count } => {
                 tell(call, CallReport::Dropped { reason: *reason, count: *count });
             }
-            Happened::Notice(notice) => tell(call, CallReport::Notice { text: PeerText(&notice_text(notice)) }),
-            Happened::Transcript(port, t) if t.is_final => result(call, &name(port), "transcript", &t.text),
-            Happened::Dtmf(Some(port), d) => result(call, &name(port), "dtmf", &d.digit.to_string()),
+            Happened::Notice(notice) => {
+                tell(call, CallReport::Notice { text: PeerText(&notice_text(notice)) })
+            }
+            Happened::Transcript(port, t) if t.is_final => {
+                result(call, &name(port), "transcript", &t.text)
+            }
+            Happened::Dtmf(Some(port), d) => {
+                result(call, &name(port), "dtmf", &d.digit.to_string())
+            }
             Happened::Event(port, e) => result(call, &name(port), &e.name, &e.data.to_string()),
             Happened::Error(port, e) => {
                 let reason = format!("{}: {}", e.code, e.message);
-                tell(call, CallReport::ModuleGone { module: &name(port), reason: &reason, call_goes_on: !e.fatal });
+                tell(
+                    call,
+                    CallReport::ModuleGone {
+                        module: &name(port),
+                        reason: &reason,
+                        call_goes_on: !e.fatal,
+                    },
+                );
             }
             Happened::Log(port, line) => log_line(call, &name(port), line.level, &line.msg),
             _ => {}

@@ -34,7 +34,11 @@ enum Host {
     /// In the call's own task.
     Inline(Box<Inline>),
     /// Somewhere else, behind bounded queues.
-    Hosted { hosted: Box<Hosted>, stopping: Option<(StopReason, Duration)>, backlog: VecDeque<ToHost> },
+    Hosted {
+        hosted: Box<Hosted>,
+        stopping: Option<(StopReason, Duration)>,
+        backlog: VecDeque<ToHost>,
+    },
     /// Not started yet, or over.
     None,
 }
@@ -49,7 +53,6 @@ pub(crate) struct Call {
     watchers: Watchers,
     name: String,
     frame: FrameBuf,
-    close: Option<u16>,
     summary: Option<Box<Summary>>,
 }
 
@@ -81,7 +84,6 @@ impl Call {
             watchers,
             name,
             frame: FrameBuf::default(),
-            close: None,
             summary: None,
         }
     }
@@ -185,7 +187,9 @@ impl Call {
         match action {
             Action::StartModule { port, start } => self.start_module(now, port, *start),
             Action::TellModule { port, message } => self.tell(now, port, message),
-            Action::StopModule { port, reason, deadline } => self.stop_module(now, port, reason, deadline),
+            Action::StopModule { port, reason, deadline } => {
+                self.stop_module(now, port, reason, deadline)
+            }
             Action::DropModule { port } => self.hosts[port.0] = Host::None,
             Action::Report(report) => {
                 let seen = Seen::Report { report: &report, session: &self.session };
@@ -231,7 +235,9 @@ impl Call {
                 let failed = inline.tell(&message).err();
                 self.take_outputs(now, port, failed);
             }
-            Host::Hosted { hosted, backlog, .. } => offer(hosted, backlog, ToHost::Message(message)),
+            Host::Hosted { hosted, backlog, .. } => {
+                offer(hosted, backlog, ToHost::Message(message))
+            }
             Host::None => {}
         }
     }
@@ -263,7 +269,9 @@ impl Call {
 
     fn feed_inline(&mut self, now: Instant, port: PortId) -> bool {
         for fed in 0..BURST {
-            let Some(frame) = self.session.next_frame(port, &mut self.frame) else { return fed > 0 };
+            let Some(frame) = self.session.next_frame(port, &mut self.frame) else {
+                return fed > 0;
+            };
             let Host::Inline(inline) = &mut self.hosts[port.0] else { return false };
             let failed = inline.hear(frame).err();
             self.take_outputs(now, port, failed);
@@ -277,7 +285,9 @@ impl Call {
             ringback_module::Output::Audio(samples) => {
                 self.session.module_audio(now, port, Epoch::Current, samples);
             }
-            ringback_module::Output::Message(message) => self.session.module_message(now, port, message),
+            ringback_module::Output::Message(message) => {
+                self.session.module_message(now, port, message)
+            }
         });
         if let Some(reason) = failed {
             self.hosts[port.0] = Host::None;
@@ -286,7 +296,9 @@ impl Call {
     }
 
     fn feed_hosted(&mut self, port: PortId) -> bool {
-        let Host::Hosted { hosted, stopping, backlog } = &mut self.hosts[port.0] else { return false };
+        let Host::Hosted { hosted, stopping, backlog } = &mut self.hosts[port.0] else {
+            return false;
+        };
         let mut fed = false;
         while let Some(item) = backlog.pop_front() {
             if let Err(item) = hosted.try_send(item) {
@@ -323,9 +335,10 @@ impl Call {
         match outcome {
             Ok(close) => {
                 self.session.sent(self.socket.is_some());
-                self.close = self.close.or(close);
-                if let (Some(code), Some(socket)) = (close, self.socket.take()) {
-                    socket.close(code, "").await;
+                if let Some(code) = close {
+                    if let Some(socket) = self.socket.take() {
+                        socket.close(code, "").await;
+                    }
                 }
             }
             Err(error) => {
@@ -356,7 +369,9 @@ async fn send_all(
     Ok(close)
 }
 
-async fn receive(socket: &mut Option<Socket>) -> Option<Result<Incoming, crate::socket::SocketError>> {
+async fn receive(
+    socket: &mut Option<Socket>,
+) -> Option<Result<Incoming, crate::socket::SocketError>> {
     match socket {
         Some(socket) => socket.recv().await,
         None => std::future::pending().await,

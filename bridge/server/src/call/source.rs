@@ -27,9 +27,13 @@ impl ModuleSource {
             ModuleRun::Child { command } => {
                 Self::Child(ChildSpec { name: module.name.clone(), command: command.clone() })
             }
-            ModuleRun::Builtin(Builtin::Echo) => Self::Inline(|| Box::new(ringback_echo::Echo::new())),
+            ModuleRun::Builtin(Builtin::Echo) => {
+                Self::Inline(|| Box::new(ringback_echo::Echo::new()))
+            }
             ModuleRun::Builtin(Builtin::Vad) => Self::Inline(|| Box::new(ringback_vad::Vad::new())),
-            ModuleRun::Builtin(Builtin::Dtmf) => Self::Inline(|| Box::new(ringback_dtmf::Dtmf::new())),
+            ModuleRun::Builtin(Builtin::Dtmf) => {
+                Self::Inline(|| Box::new(ringback_dtmf::Dtmf::new()))
+            }
             ModuleRun::Builtin(Builtin::Recorder) => {
                 Self::Thread { name, make: || Box::new(ringback_recorder::Recorder::new()) }
             }

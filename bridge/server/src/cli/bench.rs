@@ -44,8 +44,9 @@ pub(super) fn run(args: &Args, log: &LogArgs) -> Exit {
 }
 
 fn measure(args: &Args) -> Result<Figures, String> {
-    let provider = provider::find(&args.provider)
-        .ok_or_else(|| format!("no provider is called `{}`; see `ringback providers`", args.provider))?;
+    let provider = provider::find(&args.provider).ok_or_else(|| {
+        format!("no provider is called `{}`; see `ringback providers`", args.provider)
+    })?;
     let server = if args.url.is_none() { Some(BenchServer::start()?) } else { None };
     let url = match (&args.url, &server) {
         (Some(url), _) => url.clone(),
@@ -69,7 +70,8 @@ fn measure(args: &Args) -> Result<Figures, String> {
 }
 
 fn progress(args: &Args) -> ProgressBar {
-    let target = if args.json { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
+    let target =
+        if args.json { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
     let bar = ProgressBar::with_draw_target(Some(1_000), target);
     let style = ProgressStyle::with_template("{msg} [{wide_bar}] {percent:>3} %");
     bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> "));

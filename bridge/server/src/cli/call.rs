@@ -88,7 +88,11 @@ pub(super) fn run(args: &Args, log: &LogArgs) -> Exit {
         Ok(()) => Exit::Ok,
         Err(error) => {
             screen::problem(&error);
-            if matches!(error, ClientError::Connect { .. }) { Exit::Unavailable } else { Exit::Failure }
+            if matches!(error, ClientError::Connect { .. }) {
+                Exit::Unavailable
+            } else {
+                Exit::Failure
+            }
         }
     }
 }
@@ -125,7 +129,11 @@ pub(super) fn read_mono_from(reader: impl std::io::Read) -> Result<Sound, String
     Ok(Sound { rate: wav.rate, samples })
 }
 
-async fn place(args: &Args, provider: &'static dyn Provider, sound: &Sound) -> Result<(), ClientError> {
+async fn place(
+    args: &Args,
+    provider: &'static dyn Provider,
+    sound: &Sound,
+) -> Result<(), ClientError> {
     let clock = Clock::start();
     let url = args.url.clone().unwrap_or_else(|| WsUrl {
         authority: "127.0.0.1:8080".into(),
@@ -245,7 +253,8 @@ impl Show<'_> {
         if self.args.json {
             screen::line(serde_json::json!({ "at": at, "event": name, "detail": detail }));
         } else {
-            let after = after.map(|ms| format!("  (+{ms} ms after the last word)")).unwrap_or_default();
+            let after =
+                after.map(|ms| format!("  (+{ms} ms after the last word)")).unwrap_or_default();
             screen::line(format!("{at:8.3} s  {name:<15} {detail}{after}"));
         }
     }
@@ -260,7 +269,9 @@ fn describe(event: &CallEvent) -> (&'static str, String) {
             PhoneEvent::PlaybackEnded => ("playback-ended", String::new()),
             PhoneEvent::MarkRequested(name) => ("mark-set", name.clone()),
             PhoneEvent::MarkPlayed(name) => ("mark-played", name.clone()),
-            PhoneEvent::Cleared { samples, .. } => ("cleared", format!("{samples} samples dropped")),
+            PhoneEvent::Cleared { samples, .. } => {
+                ("cleared", format!("{samples} samples dropped"))
+            }
             PhoneEvent::Paused => ("paused", String::new()),
             PhoneEvent::Resumed => ("resumed", String::new()),
             PhoneEvent::Dtmf(digit) => ("key", digit.as_char().to_string()),

@@ -89,7 +89,9 @@ fn markdown() -> String {
 fn playout(can: &Capabilities) -> String {
     match can.playout {
         PlayoutPolicy::Ahead { limit } => format!("queued there, up to {} s", limit.as_secs()),
-        PlayoutPolicy::Paced { limit } => format!("sent in real time, up to {} s queued", limit.as_secs()),
+        PlayoutPolicy::Paced { limit } => {
+            format!("sent in real time, up to {} s queued", limit.as_secs())
+        }
         PlayoutPolicy::None => "none".into(),
     }
 }

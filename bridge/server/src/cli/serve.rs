@@ -79,13 +79,21 @@ fn as_toml(args: &Args) -> Result<String, String> {
     let mut names = Vec::new();
     let quote = |text: &str| toml::Value::String(text.to_owned()).to_string();
     if let Some(max) = args.max_calls {
-        let _ = writeln!(text, "[limits]\nmax_calls = {max}\nmax_connections = {}", max.saturating_add(100));
+        let _ = writeln!(
+            text,
+            "[limits]\nmax_calls = {max}\nmax_connections = {}",
+            max.saturating_add(100)
+        );
     }
     for (index, command) in args.modules.iter().enumerate() {
         let name = format!("module-{}", index + 1);
         let words = words(command)?;
         let words: Vec<_> = words.iter().map(|word| quote(word)).collect();
-        let _ = writeln!(text, "[[module]]\nname = \"{name}\"\nkind = \"child\"\ncommand = [{}]", words.join(", "));
+        let _ = writeln!(
+            text,
+            "[[module]]\nname = \"{name}\"\nkind = \"child\"\ncommand = [{}]",
+            words.join(", ")
+        );
         names.push(name);
     }
     if names.is_empty() {
@@ -95,7 +103,10 @@ fn as_toml(args: &Args) -> Result<String, String> {
     let speaker = names[0].clone();
     if let Some(dir) = &args.record {
         let dir = quote(&dir.display().to_string());
-        let _ = writeln!(text, "[[module]]\nname = \"recorder\"\nbuiltin = \"recorder\"\nconfig = {{ dir = {dir} }}");
+        let _ = writeln!(
+            text,
+            "[[module]]\nname = \"recorder\"\nbuiltin = \"recorder\"\nconfig = {{ dir = {dir} }}"
+        );
         names.push("recorder".into());
     }
     let list: Vec<_> = names.iter().map(|name| quote(name)).collect();
@@ -160,7 +171,10 @@ mod tests {
     #[test]
     fn command_lines_are_split_at_spaces_outside_quotes() {
         assert_eq!(words("python3 my_stt.py").unwrap(), ["python3", "my_stt.py"]);
-        assert_eq!(words(" a  \"b c\" 'd \"e' f''g \"\"").unwrap(), ["a", "b c", "d \"e", "fg", ""]);
+        assert_eq!(
+            words(" a  \"b c\" 'd \"e' f''g \"\"").unwrap(),
+            ["a", "b c", "d \"e", "fg", ""]
+        );
         assert!(words("a 'b").unwrap_err().contains("not closed"));
         assert!(words("  ").is_err());
     }

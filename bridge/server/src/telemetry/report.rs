@@ -288,7 +288,13 @@ fn report_end(metrics: &Metrics, call: &str, listener: &str, summary: &Summary) 
     );
     for hop in &summary.ledger.hops {
         for (reason, count) in &hop.dropped {
-            warn!(call, hop = hop.name, reason = reason.name(), count, "sound was dropped on this call");
+            warn!(
+                call,
+                hop = hop.name,
+                reason = reason.name(),
+                count,
+                "sound was dropped on this call"
+            );
         }
     }
     for hop in summary.ledger.unbalanced() {

@@ -58,8 +58,9 @@ pub(super) fn run(args: &Args, log: &LogArgs) -> Exit {
 }
 
 fn demo(args: &Args) -> Result<(), String> {
-    let provider = provider::find(&args.provider)
-        .ok_or_else(|| format!("no provider is called `{}`; see `ringback providers`", args.provider))?;
+    let provider = provider::find(&args.provider).ok_or_else(|| {
+        format!("no provider is called `{}`; see `ringback providers`", args.provider)
+    })?;
     let python = python::find(args.python.as_deref())?;
     let stage = Stage::set(&args.out)?;
     let caller = read_mono_from(CALLER)?;
@@ -101,7 +102,8 @@ async fn call(
     show: &Show,
 ) -> Result<(), String> {
     let failed = |error: crate::client::ClientError| error.to_string();
-    let mut client = Client::connect(clock, url, provider, Dial::default(), true).await.map_err(failed)?;
+    let mut client =
+        Client::connect(clock, url, provider, Dial::default(), true).await.map_err(failed)?;
     let loading = clock.now() + LOADING;
     let mut spoken = false;
     let mut last_word = None;

@@ -15,17 +15,24 @@ pub(super) fn find(named: Option<&Path>) -> Result<PathBuf, String> {
         return if can_transcribe(named) {
             Ok(named.to_owned())
         } else {
-            Err(format!("{} cannot import {NEEDED}: run `{} -m pip install '{REQUIREMENT}'`", named.display(), named.display()))
+            Err(format!(
+                "{} cannot import {NEEDED}: run `{} -m pip install '{REQUIREMENT}'`",
+                named.display(),
+                named.display()
+            ))
         };
     }
     let cached = cache();
     let near = std::env::current_dir().unwrap_or_default();
     let near = near.ancestors().map(|dir| dir.join(".venv/bin/python3"));
-    let mut candidates = near.chain(cached.as_deref().map(program)).chain([PathBuf::from("python3")]);
+    let mut candidates =
+        near.chain(cached.as_deref().map(program)).chain([PathBuf::from("python3")]);
     if let Some(found) = candidates.find(|candidate| can_transcribe(candidate)) {
         return Ok(found);
     }
-    let cached = cached.ok_or("no Python with PocketSphinx, and no HOME to set one up in; name one with --python")?;
+    let cached = cached.ok_or(
+        "no Python with PocketSphinx, and no HOME to set one up in; name one with --python",
+    )?;
     set_up(&cached)
 }
 
@@ -50,8 +57,14 @@ fn program(venv: &Path) -> PathBuf {
 }
 
 fn set_up(venv: &Path) -> Result<PathBuf, String> {
-    screen::line(format!("setting up a Python environment with {REQUIREMENT} in {} (once)", venv.display()));
-    run(Command::new("python3").args(["-m", "venv"]).arg(venv), "python3 with its venv module (Debian: apt install python3-venv)")?;
+    screen::line(format!(
+        "setting up a Python environment with {REQUIREMENT} in {} (once)",
+        venv.display()
+    ));
+    run(
+        Command::new("python3").args(["-m", "venv"]).arg(venv),
+        "python3 with its venv module (Debian: apt install python3-venv)",
+    )?;
     let python = program(venv);
     let install = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", REQUIREMENT];
     run(Command::new(&python).args(install), "PyPI")?;

@@ -27,7 +27,11 @@ impl Heard {
         let latencies = self.captions.iter().map(|c| (c.shown - c.end).max(0.0));
         let worst = latencies.clone().fold(0.0, f64::max);
         let mean = latencies.sum::<f64>() / self.captions.len().max(1) as f64;
-        format!("final text {:.0} ms after the end of speech on average, {:.0} ms at worst", mean * 1e3, worst * 1e3)
+        format!(
+            "final text {:.0} ms after the end of speech on average, {:.0} ms at worst",
+            mean * 1e3,
+            worst * 1e3
+        )
     }
 }
 
@@ -78,7 +82,8 @@ impl Show {
     /// Whether the last words were understood and answered; `last_word` is when they were sent.
     pub(super) fn is_complete(&self, last_word: Instant) -> bool {
         let state = self.state();
-        let understood = state.last_final.is_some_and(|at| at > last_word || state.heard.captions.len() >= 3);
+        let understood =
+            state.last_final.is_some_and(|at| at > last_word || state.heard.captions.len() >= 3);
         understood && state.reply_ended.is_some_and(|at| Some(at) > state.last_final)
     }
 
@@ -117,7 +122,8 @@ impl Show {
         if !transcript.is_final {
             if transcript.text != state.last_partial {
                 state.last_partial.clone_from(&transcript.text);
-                let line = format!("{stamp}  {}", self.style.dim(format!("{} ...", transcript.text)));
+                let line =
+                    format!("{stamp}  {}", self.style.dim(format!("{} ...", transcript.text)));
                 self.put(&mut state, &line, true);
             }
             return;
@@ -143,7 +149,9 @@ impl Show {
             Report::Started(_) => self.state().modules = session.port_count(),
             Report::ModuleReady(port) => {
                 self.state().ready.push(*port);
-                screen::line(self.style.dim(format!("module {} is ready", session.port_name(*port))));
+                screen::line(
+                    self.style.dim(format!("module {} is ready", session.port_name(*port))),
+                );
             }
             Report::ModuleFailed { port, reason, .. } => {
                 screen::problem(format!("module {}: {reason}", session.port_name(*port)));
@@ -165,8 +173,10 @@ impl Show {
     }
 
     fn ended(&self, summary: &Summary) {
-        let lost: u64 = summary.ledger.hops.iter().filter(|h| h.name != "playout").map(|h| h.lost()).sum();
-        let balance = if summary.ledger.is_balanced() { "every hop adds up" } else { "IT DOES NOT ADD UP" };
+        let lost: u64 =
+            summary.ledger.hops.iter().filter(|h| h.name != "playout").map(|h| h.lost()).sum();
+        let balance =
+            if summary.ledger.is_balanced() { "every hop adds up" } else { "IT DOES NOT ADD UP" };
         self.state().heard.account = format!(
             "{} frames in, {} out, {lost} lost on the way, {} holes; {balance}",
             summary.frames_in, summary.frames_out, summary.underruns

@@ -24,7 +24,9 @@ impl Stage {
     pub(super) fn set(out: &Path) -> Result<Self, String> {
         let modules = out.join("modules");
         let sdk = modules.join("ringback");
-        let failed = |path: &Path, error: std::io::Error| format!("cannot write {}: {error}", path.display());
+        let failed = |path: &Path, error: std::io::Error| {
+            format!("cannot write {}: {error}", path.display())
+        };
         std::fs::create_dir_all(&sdk).map_err(|e| failed(&sdk, e))?;
         for file in SDK.files() {
             let path = sdk.join(file.path());
@@ -102,14 +104,22 @@ barge_in = {{ on_speech = true, min_speech = "200ms" }}
         let rate = errors as f64 / said as f64;
         screen::line("");
         screen::line(format!("{}  {text}", style.bold("transcript")));
-        screen::line(format!("{}  {errors} of {said} wrong ({:.0} %)", style.bold("words     "), rate * 100.0));
+        screen::line(format!(
+            "{}  {errors} of {said} wrong ({:.0} %)",
+            style.bold("words     "),
+            rate * 100.0
+        ));
         screen::line(format!("{}  {}", style.bold("latency   "), heard.latency()));
         screen::line(format!("{}  {}", style.bold("sound     "), heard.account));
         let picture = self.draw(heard)?;
         screen::line(format!("{}  {}", style.bold("recording "), self.recording().display()));
         screen::line(format!("{}  {}", style.bold("picture   "), picture.display()));
         if rate > MAX_WORD_ERRORS {
-            return Err(format!("{:.0} % of the words are wrong, more than {:.0} %", rate * 100.0, MAX_WORD_ERRORS * 100.0));
+            return Err(format!(
+                "{:.0} % of the words are wrong, more than {:.0} %",
+                rate * 100.0,
+                MAX_WORD_ERRORS * 100.0
+            ));
         }
         if !heard.replied {
             return Err("the reply was not heard by the caller".into());
@@ -121,8 +131,10 @@ barge_in = {{ on_speech = true, min_speech = "200ms" }}
         let path = self.recording();
         let failed = |what: &dyn std::fmt::Display| format!("{}: {what}", path.display());
         let file = std::fs::File::open(&path).map_err(|e| failed(&e))?;
-        let wav = ringback_codecs::wav::read(std::io::BufReader::new(file)).map_err(|e| failed(&e))?;
-        let side = |n: usize| -> Vec<i16> { wav.samples.iter().skip(n).step_by(2).copied().collect() };
+        let wav =
+            ringback_codecs::wav::read(std::io::BufReader::new(file)).map_err(|e| failed(&e))?;
+        let side =
+            |n: usize| -> Vec<i16> { wav.samples.iter().skip(n).step_by(2).copied().collect() };
         let svg = picture::svg(&CallPicture {
             title: "a call through Ringback",
             rate: wav.rate.hz(),
