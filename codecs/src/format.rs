@@ -3,7 +3,10 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::{Decoder, Encoder, UnsupportedFormat, g711, l16};
+use crate::g711::{G711Decoder, G711Encoder, Law};
+use crate::g722::{G722Decoder, G722Encoder};
+use crate::l16::{L16Decoder, L16Encoder};
+use crate::{DecodeError, Decoder, EncodeError, Encoder, UnsupportedFormat};
 
 /// Byte order of 16-bit samples on the wire. RFC 3551 says big for `L16`; nearly every WebSocket provider sends little.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -120,15 +123,23 @@ impl MediaFormat {
         Self { encoding, rate, channels: 1 }
     }
 
-    /// Samples per channel in a payload of `octets`, or `None` where the length does not tell (Opus).
+    /// Samples per channel in a payload of `octets`, or `None` where the length does not tell (Opus, or no channel at all).
     #[must_use]
     pub const fn samples_in(self, octets: usize) -> Option<usize> {
         match self.encoding {
-            Encoding::Pcmu | Encoding::Pcma => Some(octets / self.channels as usize),
-            Encoding::L16(_) => Some(octets / 2 / self.channels as usize),
-            Encoding::G722 => Some(octets * 2 / self.channels as usize),
+            Encoding::Pcmu | Encoding::Pcma => octets.checked_div(self.channels as usize),
+            Encoding::L16(_) => (octets / 2).checked_div(self.channels as usize),
+            Encoding::G722 => (octets * 2).checked_div(self.channels as usize),
             Encoding::Opus => None,
         }
+    }
+
+    /// Samples per channel in `payload`; an Opus packet says it itself (RFC 6716, 3.1). A payload too corrupt to tell counts as 20 ms.
+    #[must_use]
+    pub fn samples_of(self, payload: &[u8]) -> usize {
+        let frames = || opus_tenth_ms(payload).unwrap_or(200);
+        self.samples_in(payload.len())
+            .unwrap_or_else(|| frames() * self.rate.hz() as usize / 10_000)
     }
 
     /// Octets that `samples` samples per channel take, or `None` where it varies (Opus).
@@ -142,29 +153,119 @@ impl MediaFormat {
         }
     }
 
-    /// A decoder of this format.
+    /// A decoder of this format; see [`Self::decoder_seeded`].
     pub fn decoder(self) -> Result<Box<dyn Decoder>, UnsupportedFormat> {
-        match self.encoding {
-            Encoding::Pcmu => Ok(Box::new(g711::Codec::new(g711::Law::Mu, self))),
-            Encoding::Pcma => Ok(Box::new(g711::Codec::new(g711::Law::A, self))),
-            Encoding::L16(endian) => Ok(Box::new(l16::Codec::new(endian, self))),
-            Encoding::G722 | Encoding::Opus => {
-                Err(UnsupportedFormat { format: self, reason: "no codec in this build" })
-            }
-        }
+        self.decoder_seeded(0)
+    }
+
+    /// A decoder of this format whose comfort noise comes from `seed`: give streams that may be mixed different seeds, or their
+    /// noise adds up. Only the noise depends on it, never decoded sound.
+    pub fn decoder_seeded(self, seed: u64) -> Result<Box<dyn Decoder>, UnsupportedFormat> {
+        self.check()?;
+        Ok(match self.encoding {
+            Encoding::Pcmu => Box::new(G711Decoder::new(Law::Mu, self, seed)),
+            Encoding::Pcma => Box::new(G711Decoder::new(Law::A, self, seed)),
+            Encoding::L16(endian) => Box::new(L16Decoder::new(endian, self, seed)),
+            Encoding::G722 => Box::new(G722Decoder::new(self, seed)),
+            Encoding::Opus => return opus_decoder(self),
+        })
     }
 
     /// An encoder of this format, in 20 ms frames where the codec is made of frames.
     pub fn encoder(self) -> Result<Box<dyn Encoder>, UnsupportedFormat> {
-        match self.encoding {
-            Encoding::Pcmu => Ok(Box::new(g711::Codec::new(g711::Law::Mu, self))),
-            Encoding::Pcma => Ok(Box::new(g711::Codec::new(g711::Law::A, self))),
-            Encoding::L16(endian) => Ok(Box::new(l16::Codec::new(endian, self))),
-            Encoding::G722 | Encoding::Opus => {
-                Err(UnsupportedFormat { format: self, reason: "no codec in this build" })
+        self.check()?;
+        Ok(match self.encoding {
+            Encoding::Pcmu => Box::new(G711Encoder::new(Law::Mu, self)),
+            Encoding::Pcma => Box::new(G711Encoder::new(Law::A, self)),
+            Encoding::L16(endian) => Box::new(L16Encoder::new(endian, self)),
+            Encoding::G722 => Box::new(G722Encoder::default()),
+            Encoding::Opus => return opus_encoder(self),
+        })
+    }
+
+    /// Whether the combination exists at all; Opus speaks for itself.
+    const fn check(self) -> Result<(), UnsupportedFormat> {
+        let reason = match self.encoding {
+            _ if self.channels == 0 => "it needs at least one channel",
+            Encoding::G722 if self.rate.0 != SampleRate::HZ_16000.0 => {
+                "G.722 is 16000 Hz (though RTP calls it 8000)"
             }
+            Encoding::G722 if self.channels != 1 => "G.722 has one channel",
+            _ => return Ok(()),
+        };
+        Err(UnsupportedFormat { format: self, reason })
+    }
+}
+
+#[cfg(feature = "opus")]
+fn opus_decoder(format: MediaFormat) -> Result<Box<dyn Decoder>, UnsupportedFormat> {
+    Ok(Box::new(crate::opus::OpusDecoder::new(format)?))
+}
+
+#[cfg(feature = "opus")]
+fn opus_encoder(format: MediaFormat) -> Result<Box<dyn Encoder>, UnsupportedFormat> {
+    crate::opus::encoder(format, crate::opus::EncoderSettings::default())
+}
+
+#[cfg(not(feature = "opus"))]
+fn opus_decoder(format: MediaFormat) -> Result<Box<dyn Decoder>, UnsupportedFormat> {
+    Err(UnsupportedFormat { format, reason: WITHOUT_OPUS })
+}
+
+#[cfg(not(feature = "opus"))]
+fn opus_encoder(format: MediaFormat) -> Result<Box<dyn Encoder>, UnsupportedFormat> {
+    Err(UnsupportedFormat { format, reason: WITHOUT_OPUS })
+}
+
+#[cfg(not(feature = "opus"))]
+const WITHOUT_OPUS: &str = "this build has no Opus (cargo feature `opus`)";
+
+impl DecodeError {
+    /// That a payload of `len` octets is made of sample groups of `multiple` octets.
+    pub(crate) const fn unless_whole_groups(
+        encoding: Encoding,
+        len: usize,
+        multiple: usize,
+    ) -> Result<(), Self> {
+        if len.is_multiple_of(multiple) {
+            Ok(())
+        } else {
+            Err(Self::Length { encoding, len, multiple })
         }
     }
+}
+
+impl EncodeError {
+    /// That `got` samples are whole sample groups of `channels`.
+    pub(crate) const fn unless_whole_groups(
+        encoding: Encoding,
+        got: usize,
+        channels: usize,
+    ) -> Result<(), Self> {
+        if got.is_multiple_of(channels) {
+            Ok(())
+        } else {
+            Err(Self::Length { encoding, got, multiple: channels })
+        }
+    }
+}
+
+/// Duration of an Opus packet in tenths of a millisecond, from its table-of-contents octet (RFC 6716, 3.1 and 3.2).
+fn opus_tenth_ms(packet: &[u8]) -> Option<usize> {
+    let toc = *packet.first()?;
+    let config = usize::from(toc >> 3);
+    let frame = match config {
+        0..12 => [100, 200, 400, 600][config % 4],
+        12..16 => [100, 200][config % 2],
+        _ => [25, 50, 100, 200][config % 4],
+    };
+    let count = match toc & 3 {
+        0 => 1,
+        1 | 2 => 2,
+        _ => usize::from(packet.get(1)? & 0x3f),
+    };
+    let whole = frame * count;
+    (1..=1_200).contains(&whole).then_some(whole)
 }
 
 impl fmt::Display for MediaFormat {

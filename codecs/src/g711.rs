@@ -1,8 +1,18 @@
-//! ITU-T G.711 mu-law and A-law. Pure functions and a stateless codec; knows no rate.
+//! ITU-T G.711 mu-law and A-law: single samples, whole payloads, and the codec built on them. Knows no rate but for concealment.
+//!
+//! The standard speaks of 14-bit (mu-law) and 13-bit (A-law) values; here they are left-aligned in 16 bits, so one step of the
+//! standard is 4 or 8 and the lowest bits of a sample do not matter. The magnitude of a negative sample is its one's complement
+//! (`-1` has magnitude 0, as in the ITU-T G.191 software tool library), which is what makes the low bits not matter on the
+//! negative side too. Both laws are symmetric under it: codes of `x` and `!x` differ in the sign bit only. Other implementations
+//! negate instead and then differ for negative samples that lie exactly on a decision value.
+//!
+//! Mu-law has two codes for zero: `0xFF` (+0) and `0x7F` (-0). Both decode to 0; 0 encodes to `0xFF`, and `-4..=-1` to `0x7F`.
+//! A-law has no zero at all: its smallest values are +8 (`0xD5`) and -8 (`0x55`).
 
 use std::num::NonZeroUsize;
 
-use crate::{DecodeError, Decoder, EncodeError, Encoder, MediaFormat};
+use crate::conceal::Concealer;
+use crate::{DecodeError, Decoder, EncodeError, Encoder, Encoding, MediaFormat};
 
 /// Which of the two companding laws.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -13,28 +23,67 @@ pub enum Law {
     A,
 }
 
-/// One mu-law code to a 16-bit sample (14-bit value of the standard, left-aligned).
-#[must_use]
-pub const fn mu_to_linear(code: u8) -> i16 {
+/// Added to a mu-law magnitude so that every segment begins at a power of two.
+const MU_BIAS: i16 = 0x84;
+/// Largest mu-law magnitude; what is louder is clipped.
+const MU_CLIP: i16 = 32_635;
+
+static MU_TO_LINEAR: [i16; 256] = {
+    let mut table = [0; 256];
+    let mut code = 0;
+    while code < 256 {
+        table[code] = expand_mu(code as u8);
+        code += 1;
+    }
+    table
+};
+
+static A_TO_LINEAR: [i16; 256] = {
+    let mut table = [0; 256];
+    let mut code = 0;
+    while code < 256 {
+        table[code] = expand_a(code as u8);
+        code += 1;
+    }
+    table
+};
+
+/// By the 14 bits of a sample that mu-law looks at: 16 KiB, of which speech touches the ends.
+static LINEAR_TO_MU: [u8; 1 << 14] = {
+    let mut table = [0; 1 << 14];
+    let mut index = 0;
+    while index < table.len() {
+        table[index] = compress_mu(((index as u16) << 2) as i16);
+        index += 1;
+    }
+    table
+};
+
+/// By the 12 bits of a sample that A-law can tell apart.
+static LINEAR_TO_A: [u8; 1 << 12] = {
+    let mut table = [0; 1 << 12];
+    let mut index = 0;
+    while index < table.len() {
+        table[index] = compress_a(((index as u16) << 4) as i16);
+        index += 1;
+    }
+    table
+};
+
+const fn expand_mu(code: u8) -> i16 {
     let code = !code;
-    let magnitude = ((((code & 0x0F) as i16) << 3) + 0x84) << ((code & 0x70) >> 4);
-    if code & 0x80 == 0 { magnitude - 0x84 } else { 0x84 - magnitude }
+    let magnitude = ((((code & 0x0F) as i16) << 3) + MU_BIAS) << ((code & 0x70) >> 4);
+    if code & 0x80 == 0 { magnitude - MU_BIAS } else { MU_BIAS - magnitude }
 }
 
-/// One 16-bit sample to its mu-law code.
-#[must_use]
-pub const fn linear_to_mu(sample: i16) -> u8 {
-    let sign = if sample < 0 { 0x80 } else { 0 };
-    let wide = sample as i32;
-    let magnitude = if wide < 0 { -wide } else { wide };
-    let clipped = (if magnitude > 32_635 { 32_635 } else { magnitude }) + 0x84;
-    let segment = (clipped as u32).ilog2() - 7;
-    !(sign | (segment as u8) << 4 | ((clipped >> (segment + 3)) & 0x0F) as u8)
+const fn compress_mu(sample: i16) -> u8 {
+    let (sign, magnitude) = if sample < 0 { (0x80, !sample) } else { (0, sample) };
+    let biased = (if magnitude > MU_CLIP { MU_CLIP } else { magnitude }) + MU_BIAS;
+    let segment = biased.ilog2() - 7;
+    !(sign | (segment as u8) << 4 | ((biased >> (segment + 3)) & 0x0F) as u8)
 }
 
-/// One A-law code to a 16-bit sample (13-bit value of the standard, left-aligned).
-#[must_use]
-pub const fn a_to_linear(code: u8) -> i16 {
+const fn expand_a(code: u8) -> i16 {
     let code = code ^ 0x55;
     let segment = (code & 0x70) >> 4;
     let mantissa = ((code & 0x0F) as i16) << 4;
@@ -42,51 +91,114 @@ pub const fn a_to_linear(code: u8) -> i16 {
     if code & 0x80 == 0 { -magnitude } else { magnitude }
 }
 
-/// One 16-bit sample to its A-law code.
-#[must_use]
-pub const fn linear_to_a(sample: i16) -> u8 {
+const fn compress_a(sample: i16) -> u8 {
     let (sign, magnitude) = if sample < 0 { (0, !sample) } else { (0x80, sample) };
-    let segment = if magnitude < 256 { 0 } else { (magnitude as u32).ilog2() - 7 };
+    let segment = if magnitude < 256 { 0 } else { magnitude.ilog2() - 7 };
     let mantissa = magnitude >> if segment == 0 { 4 } else { segment + 3 };
     (sign | (segment as u8) << 4 | (mantissa & 0x0F) as u8) ^ 0x55
 }
 
-pub(crate) struct Codec {
-    law: Law,
+/// One mu-law code to a 16-bit sample (14-bit value of the standard, left-aligned).
+#[must_use]
+pub fn mu_to_linear(code: u8) -> i16 {
+    MU_TO_LINEAR[code as usize]
 }
 
-impl Codec {
-    pub(crate) fn new(law: Law, _format: MediaFormat) -> Self {
-        Self { law }
+/// One 16-bit sample to its mu-law code; louder than 32,635 is clipped.
+#[must_use]
+pub fn linear_to_mu(sample: i16) -> u8 {
+    LINEAR_TO_MU[(sample as u16 >> 2) as usize]
+}
+
+/// One A-law code to a 16-bit sample (13-bit value of the standard, left-aligned).
+#[must_use]
+pub fn a_to_linear(code: u8) -> i16 {
+    A_TO_LINEAR[code as usize]
+}
+
+/// One 16-bit sample to its A-law code.
+#[must_use]
+pub fn linear_to_a(sample: i16) -> u8 {
+    LINEAR_TO_A[(sample as u16 >> 4) as usize]
+}
+
+impl Law {
+    /// Appends the samples of `codes` to `pcm`, one a code.
+    pub fn decode(self, codes: &[u8], pcm: &mut Vec<i16>) {
+        match self {
+            Self::Mu => pcm.extend(codes.iter().map(|&code| mu_to_linear(code))),
+            Self::A => pcm.extend(codes.iter().map(|&code| a_to_linear(code))),
+        }
+    }
+
+    /// Appends the codes of `pcm` to `codes`, one a sample.
+    pub fn encode(self, pcm: &[i16], codes: &mut Vec<u8>) {
+        match self {
+            Self::Mu => codes.extend(pcm.iter().map(|&sample| linear_to_mu(sample))),
+            Self::A => codes.extend(pcm.iter().map(|&sample| linear_to_a(sample))),
+        }
+    }
+
+    const fn encoding(self) -> Encoding {
+        match self {
+            Self::Mu => Encoding::Pcmu,
+            Self::A => Encoding::Pcma,
+        }
     }
 }
 
-impl Decoder for Codec {
+/// Codes to samples, with concealment.
+pub(crate) struct G711Decoder {
+    law: Law,
+    channels: usize,
+    concealer: Concealer,
+}
+
+impl G711Decoder {
+    pub(crate) fn new(law: Law, format: MediaFormat, seed: u64) -> Self {
+        let concealer = Concealer::new(format.rate, format.channels, seed);
+        Self { law, channels: format.channels.into(), concealer }
+    }
+}
+
+impl Decoder for G711Decoder {
     fn decode(&mut self, payload: &[u8], pcm: &mut Vec<i16>) -> Result<(), DecodeError> {
-        match self.law {
-            Law::Mu => pcm.extend(payload.iter().map(|&c| mu_to_linear(c))),
-            Law::A => pcm.extend(payload.iter().map(|&c| a_to_linear(c))),
-        }
+        DecodeError::unless_whole_groups(self.law.encoding(), payload.len(), self.channels)?;
+        let start = pcm.len();
+        self.law.decode(payload, pcm);
+        self.concealer.heard(&mut pcm[start..]);
         Ok(())
     }
 
     fn conceal(&mut self, samples: usize, pcm: &mut Vec<i16>) {
-        pcm.resize(pcm.len() + samples, 0);
+        self.concealer.conceal(samples, pcm);
     }
 
-    fn reset(&mut self) {}
+    fn reset(&mut self) {
+        self.concealer.reset();
+    }
 }
 
-impl Encoder for Codec {
+/// Samples to codes; keeps nothing from call to call.
+pub(crate) struct G711Encoder {
+    law: Law,
+    channels: usize,
+}
+
+impl G711Encoder {
+    pub(crate) fn new(law: Law, format: MediaFormat) -> Self {
+        Self { law, channels: format.channels.into() }
+    }
+}
+
+impl Encoder for G711Encoder {
     fn frame_samples(&self) -> Option<NonZeroUsize> {
         None
     }
 
     fn encode(&mut self, pcm: &[i16], payload: &mut Vec<u8>) -> Result<(), EncodeError> {
-        match self.law {
-            Law::Mu => payload.extend(pcm.iter().map(|&s| linear_to_mu(s))),
-            Law::A => payload.extend(pcm.iter().map(|&s| linear_to_a(s))),
-        }
+        EncodeError::unless_whole_groups(self.law.encoding(), pcm.len(), self.channels)?;
+        self.law.encode(pcm, payload);
         Ok(())
     }
 

@@ -3,10 +3,18 @@
 //! No I/O, no clock, nothing of Ringback below it. Samples are 16-bit signed linear PCM (`i16`), interleaved where there is more
 //! than one channel; callers own all buffers and every function appends.
 
+pub mod conceal;
 pub mod format;
 pub mod g711;
+pub mod g722;
+mod history;
 mod l16;
+pub mod noise;
+#[cfg(feature = "opus")]
+pub mod opus;
+mod pitch;
 pub mod resample;
+pub mod wav;
 
 pub use format::{Encoding, Endian, MediaFormat, SampleRate};
 pub use resample::Resampler;
@@ -53,6 +61,16 @@ pub enum EncodeError {
         /// Samples the encoder takes.
         expected: usize,
     },
+    /// The samples are not whole sample groups, one sample a channel.
+    #[error("{got} samples are not whole {encoding} sample groups (multiple of {multiple})")]
+    Length {
+        /// Encoding asked for.
+        encoding: Encoding,
+        /// Samples given.
+        got: usize,
+        /// Count must be a multiple of this, the number of channels.
+        multiple: usize,
+    },
     /// The codec library refused the samples.
     #[error("{encoding} encoder failed: {reason}")]
     Codec {
@@ -79,6 +97,12 @@ pub trait Decoder: Send {
     fn decode(&mut self, payload: &[u8], pcm: &mut Vec<i16>) -> Result<(), DecodeError>;
     /// Appends exactly `samples` samples (per channel, times channels) in place of sound that never came.
     fn conceal(&mut self, samples: usize, pcm: &mut Vec<i16>);
+    /// Like [`conceal`](Self::conceal), knowing the payload that follows the gap: codecs whose payloads carry a coarse copy of
+    /// the one before (Opus in-band FEC) restore the end of the gap from it. `next` is not consumed: decode it afterwards.
+    fn recover(&mut self, next: &[u8], samples: usize, pcm: &mut Vec<i16>) {
+        let _ = next;
+        self.conceal(samples, pcm);
+    }
     /// Forgets all that was heard: the next payload starts a new stream.
     fn reset(&mut self);
 }

@@ -2,7 +2,10 @@
 //!
 //! No socket, clock, task, file or environment variable exists here; the server crate owns those.
 
+pub mod ledger;
+pub mod media;
 pub mod provider;
+pub mod session;
 pub mod simulator;
 mod time;
 

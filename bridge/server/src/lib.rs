@@ -1,11 +1,17 @@
-//! The bridge as a library.
+//! The bridge as a library: what the machine does. The only crate with an async runtime, sockets, processes and a clock.
 
+pub mod bench;
+pub mod bridge;
+pub mod call;
+pub mod cli;
+pub mod client;
 pub mod clock;
 pub mod config;
 pub mod exit;
 pub mod listener;
 pub mod module_host;
 pub mod net;
+pub mod picture;
 pub mod shutdown;
 pub mod socket;
 pub mod telemetry;

@@ -1,2 +1,5 @@
-//! The `ringback` binary.
-fn main() {}
+//! The `ringback` binary: nothing but the command line of the library.
+
+fn main() -> std::process::ExitCode {
+    ringback::cli::run().into()
+}

@@ -292,7 +292,7 @@ fn listeners_are_checked_against_each_other_and_their_surroundings() {
         ),
         (
             listener("auth = { kind = \"bearer\", token = \"env:NONE\" }"),
-            "f.toml:5:34: listener[0].auth.token: environment variable NONE is not set",
+            "f.toml:5:35: listener[0].auth.token: environment variable NONE is not set",
         ),
         (
             listener("auth = { kind = \"basic\", user = \"\", password = \"env:TOKEN\" }"),
@@ -475,7 +475,7 @@ fn used_keys(path: &str, value: &DeValue<'_>, keys: &mut BTreeSet<(String, Strin
             }
         }
         DeValue::Array(items) => {
-            items.iter().for_each(|item| used_keys(path, item.get_ref(), keys))
+            items.iter().for_each(|item| used_keys(path, item.get_ref(), keys));
         }
         _ => {}
     }

@@ -18,7 +18,7 @@ use crate::clock::WallTime;
 
 pub use metrics::{METRICS, Metric, Metrics};
 pub use redact::{PeerText, Phone, Redacted};
-pub use report::{CallReport, CallSummary, DropReason, EndKind, Report, report};
+pub use report::{CallReport, Report, report};
 
 /// How log lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]

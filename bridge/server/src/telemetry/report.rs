@@ -3,10 +3,12 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use ringback_proto::ledger::Drop;
 use ringback_proto::provider::ProtocolError;
+use ringback_proto::session::{EndReason, Summary};
 use tracing::{debug, error, info, warn};
 
-use super::metrics::{METRICS, Metrics};
+use super::metrics::{METRICS, Metric, Metrics};
 use super::redact::{PeerText, Phone};
 use crate::socket::SocketError;
 
@@ -98,14 +100,28 @@ pub enum CallReport<'a> {
         /// What arrives, in words.
         format: &'a str,
     },
-    /// The call is over. Exactly one for each [`CallReport::Started`].
-    Ended(CallSummary<'a>),
-    /// Frames of sound were dropped.
+    /// The call is over.
+    Ended {
+        /// Name of the listener.
+        listener: &'a str,
+        /// Its last account.
+        summary: &'a Summary,
+    },
+    /// Sound was dropped.
     Dropped {
         /// Why.
-        reason: DropReason,
-        /// How many.
-        frames: u64,
+        reason: Drop,
+        /// How many messages or samples.
+        count: u64,
+    },
+    /// A module streamed a result.
+    Result {
+        /// Its name.
+        module: &'a str,
+        /// What kind of result.
+        kind: &'a str,
+        /// What it said, in words.
+        text: PeerText<'a>,
     },
     /// A module began to work for the call.
     ModuleStarted {
@@ -138,116 +154,33 @@ pub enum CallReport<'a> {
     },
 }
 
-/// The one line every call ends in.
-#[derive(Debug, Clone, Copy)]
-pub struct CallSummary<'a> {
-    /// Name of the listener.
-    pub listener: &'a str,
-    /// Name of the provider.
-    pub provider: &'a str,
-    /// Who or what ended it.
-    pub end: EndKind,
-    /// The same in words.
-    pub detail: &'a str,
-    /// From upgrade to end.
-    pub lasted: Duration,
-    /// Sound that came in, by its own clock.
-    pub heard: Duration,
-    /// Sound that went out.
-    pub played: Duration,
-    /// Sound that never came and was concealed.
-    pub concealed: Duration,
-    /// Frames dropped for any reason; each was reported with its own.
-    pub dropped: u64,
-}
-
-/// Who or what ended a call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum EndKind {
-    /// The person at the other end, or the provider.
-    Remote,
-    /// A module or the bridge's user hung up.
-    Local,
-    /// The bridge was shut down before the call was over.
-    Shutdown,
-    /// Something did not come in time.
-    Timeout,
-    /// The peer broke a protocol.
-    Protocol,
-    /// The connection failed.
-    Network,
-    /// A module failed whose failure ends the call.
-    Module,
-}
-
-impl EndKind {
-    const fn metric(self, metrics: &Metrics) -> &super::Metric {
-        match self {
-            Self::Remote => &metrics.ended_remote,
-            Self::Local => &metrics.ended_local,
-            Self::Shutdown => &metrics.ended_shutdown,
-            Self::Timeout => &metrics.ended_timeout,
-            Self::Protocol => &metrics.ended_protocol,
-            Self::Network => &metrics.ended_network,
-            Self::Module => &metrics.ended_module,
-        }
-    }
-
-    const fn name(self) -> &'static str {
-        match self {
-            Self::Remote => "remote",
-            Self::Local => "local",
-            Self::Shutdown => "shutdown",
-            Self::Timeout => "timeout",
-            Self::Protocol => "protocol",
-            Self::Network => "network",
-            Self::Module => "module",
-        }
+const fn end_metric<'m>(reason: &EndReason, metrics: &'m Metrics) -> &'m Metric {
+    match reason {
+        EndReason::Remote => &metrics.ended_remote,
+        EndReason::Hangup { .. } => &metrics.ended_local,
+        EndReason::Drain => &metrics.ended_shutdown,
+        EndReason::NoStart | EndReason::TooLong => &metrics.ended_timeout,
+        EndReason::Protocol(_) => &metrics.ended_protocol,
+        EndReason::Module { .. } => &metrics.ended_module,
+        _ => &metrics.ended_network,
     }
 }
 
-/// Why frames of sound were dropped.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum DropReason {
-    /// They came after their time.
-    Late,
-    /// They had come before.
-    Duplicate,
-    /// The payload is corrupt.
-    Undecodable,
-    /// They came before the stream started.
-    BeforeStart,
-    /// A module was too slow, and its ring was full.
-    ModuleLagged,
-    /// A module sent more sound than may be queued.
-    PlayoutFull,
-    /// A module's sound belongs to a queue that was cleared meanwhile.
-    StaleEpoch,
-}
-
-impl DropReason {
-    const fn metric(self, metrics: &Metrics) -> &super::Metric {
-        match self {
-            Self::Late => &metrics.dropped_late,
-            Self::Duplicate => &metrics.dropped_duplicate,
-            Self::Undecodable => &metrics.dropped_undecodable,
-            Self::BeforeStart => &metrics.dropped_early,
-            Self::ModuleLagged => &metrics.dropped_lagged,
-            Self::PlayoutFull => &metrics.dropped_full,
-            Self::StaleEpoch => &metrics.dropped_stale,
-        }
-    }
-
-    const fn name(self) -> &'static str {
-        match self {
-            Self::Late => "late",
-            Self::Duplicate => "duplicate",
-            Self::Undecodable => "undecodable",
-            Self::BeforeStart => "before start",
-            Self::ModuleLagged => "module lagged",
-            Self::PlayoutFull => "playout full",
-            Self::StaleEpoch => "stale epoch",
-        }
+const fn drop_metric(reason: Drop, metrics: &Metrics) -> &Metric {
+    match reason {
+        Drop::Early => &metrics.dropped_early,
+        Drop::AfterEnd => &metrics.dropped_after_end,
+        Drop::Duplicate => &metrics.dropped_duplicate,
+        Drop::Late => &metrics.dropped_late,
+        Drop::Undecodable => &metrics.dropped_undecodable,
+        Drop::Overwritten => &metrics.dropped_overwritten,
+        Drop::Cleared => &metrics.dropped_cleared,
+        Drop::Trimmed => &metrics.dropped_trimmed,
+        Drop::Overflow => &metrics.dropped_overflow,
+        Drop::NotSpeaker => &metrics.dropped_not_speaker,
+        Drop::Stale => &metrics.dropped_stale,
+        Drop::CallEnded => &metrics.dropped_call_ended,
+        _ => &metrics.dropped_send_failed,
     }
 }
 
@@ -298,10 +231,14 @@ fn report_call(metrics: &Metrics, call: &str, what: &CallReport<'_>) {
             metrics.calls_started.increment();
             info!(call, listener, provider, %from, %to, format, "call started");
         }
-        CallReport::Ended(summary) => report_end(metrics, call, summary),
-        CallReport::Dropped { reason, frames } => {
-            reason.metric(metrics).add(*frames);
-            warn!(call, reason = reason.name(), frames, "sound dropped");
+        CallReport::Ended { listener, summary } => report_end(metrics, call, listener, summary),
+        CallReport::Dropped { reason, count } => {
+            drop_metric(*reason, metrics).add(*count);
+            debug!(call, reason = reason.name(), count, "sound dropped");
+        }
+        CallReport::Result { module, kind, text } => {
+            metrics.results.increment();
+            info!(call, module, kind, %text, "result");
         }
         CallReport::ModuleStarted { module } => {
             metrics.modules_started.increment();
@@ -328,31 +265,42 @@ fn report_call(metrics: &Metrics, call: &str, what: &CallReport<'_>) {
     }
 }
 
-fn report_end(metrics: &Metrics, call: &str, summary: &CallSummary<'_>) {
-    let CallSummary { listener, provider, end, detail, lasted, .. } = *summary;
+fn report_end(metrics: &Metrics, call: &str, listener: &str, summary: &Summary) {
     let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
     let (heard_ms, played_ms) = (millis(summary.heard), millis(summary.played));
-    end.metric(metrics).increment();
+    end_metric(&summary.reason, metrics).increment();
     metrics.audio_in_ms.add(heard_ms);
     metrics.audio_out_ms.add(played_ms);
+    let detail = summary.reason.to_string();
     info!(
         call,
         listener,
-        provider,
-        end = end.name(),
-        detail = %PeerText(detail),
-        lasted_ms = millis(lasted),
+        provider = summary.provider,
+        end = summary.reason.name(),
+        detail = %PeerText(&detail),
+        lasted_ms = millis(summary.duration),
         heard_ms,
         played_ms,
-        concealed_ms = millis(summary.concealed),
-        dropped = summary.dropped,
+        frames_in = summary.frames_in,
+        frames_out = summary.frames_out,
+        underruns = summary.underruns,
         "call ended"
     );
+    for hop in &summary.ledger.hops {
+        for (reason, count) in &hop.dropped {
+            warn!(call, hop = hop.name, reason = reason.name(), count, "sound was dropped on this call");
+        }
+    }
+    for hop in summary.ledger.unbalanced() {
+        metrics.ledgers_unbalanced.increment();
+        error!(call, %hop, "the sound of this call does not add up; please report this");
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use ringback_proto::ledger::{Hop, Ledger, Unit};
 
     fn peer() -> SocketAddr {
         "192.0.2.7:4711".parse().unwrap()
@@ -375,25 +323,45 @@ mod tests {
         assert_eq!(metrics.refused_overload.get(), 1);
     }
 
-    #[test]
-    fn drops_are_counted_in_frames_and_ends_with_their_sound() {
-        let metrics = Metrics::new();
-        report_to(&metrics, &call(CallReport::Dropped { reason: DropReason::Late, frames: 7 }));
-        assert_eq!(metrics.dropped_late.get(), 7);
-        let summary = CallSummary {
-            listener: "twilio",
+    fn summary() -> Summary {
+        Summary {
+            call: "c1".into(),
+            provider_call: None,
             provider: "twilio",
-            end: EndKind::Timeout,
-            detail: "no media for 30 s",
-            lasted: Duration::from_secs(40),
+            reason: EndReason::NoStart,
+            duration: Duration::from_secs(40),
             heard: Duration::from_millis(10_020),
             played: Duration::from_secs(3),
-            concealed: Duration::ZERO,
-            dropped: 7,
-        };
-        report_to(&metrics, &call(CallReport::Ended(summary)));
+            frames_in: 501,
+            frames_out: 150,
+            underruns: 0,
+            drift_ppm: None,
+            modules: Vec::new(),
+            ledger: Ledger::default(),
+        }
+    }
+
+    #[test]
+    fn drops_are_counted_by_reason_and_ends_with_their_sound() {
+        let metrics = Metrics::new();
+        report_to(&metrics, &call(CallReport::Dropped { reason: Drop::Late, count: 7 }));
+        assert_eq!(metrics.dropped_late.get(), 7);
+        let summary = summary();
+        report_to(&metrics, &call(CallReport::Ended { listener: "twilio", summary: &summary }));
         assert_eq!(metrics.ended_timeout.get(), 1);
         assert_eq!((metrics.audio_in_ms.get(), metrics.audio_out_ms.get()), (10_020, 3_000));
+    }
+
+    #[test]
+    fn an_unbalanced_ledger_is_an_error_with_the_hop_that_is_wrong() {
+        let metrics = Metrics::new();
+        let mut summary = summary();
+        summary.ledger.hops.push(Hop::new("playout", Unit::Samples, 10, 7, 1));
+        let log = crate::telemetry::capture(|| {
+            report_to(&metrics, &call(CallReport::Ended { listener: "twilio", summary: &summary }));
+        });
+        assert_eq!(metrics.ledgers_unbalanced.get(), 1);
+        assert!(log.contains("UNBALANCED by 2"), "{log}");
     }
 
     #[test]

@@ -107,7 +107,7 @@ impl Checker<'_> {
             origins: self.origins(&raw.origins),
             socket: SocketOptions { keepalive, ..socket },
         };
-        let options = Options { inbound_format };
+        let options = Options { inbound_format, ..Options::default() };
         ListenerConfig { endpoint, provider, auth, one_way: raw.options.one_way, options, route }
     }
 

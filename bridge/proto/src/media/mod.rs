@@ -1,0 +1,8 @@
+//! The media path between wire and modules: order, history, frames, playback. Pure values told samples and the time.
+
+mod backlog;
+mod drift;
+pub mod playout;
+pub mod ring;
+pub mod tap;
+pub mod timeline;

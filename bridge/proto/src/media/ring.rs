@@ -1,0 +1,212 @@
+//! The recent past of one track: bounded in time, overwriting the oldest. Who reads it keeps a position of its own.
+//!
+//! One ring serves all modules of a track: each reads at its own position, so a slow or restarted one is served from the same
+//! memory as the quick ones, and sound of a companded track is kept companded (10 s of 8 kHz mu-law are 80 kB, not 160).
+
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::time::Duration;
+
+use ringback_codecs::g711::{a_to_linear, linear_to_a, linear_to_mu, mu_to_linear};
+use ringback_codecs::{Encoding, SampleRate};
+use ringbuf::LocalRb;
+use ringbuf::storage::Heap;
+use ringbuf::traits::Observer;
+
+/// Spans of made-up sound remembered; older ones are forgotten first.
+const MAX_SPANS: usize = 64;
+
+/// Sound that was asked for is no longer there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lagged {
+    /// Samples overwritten before they were read.
+    pub samples: u64,
+}
+
+/// Samples are kept the way they came, so that keeping them costs no quality and no memory.
+enum Store {
+    Mu(LocalRb<Heap<u8>>),
+    A(LocalRb<Heap<u8>>),
+    Linear(LocalRb<Heap<i16>>),
+}
+
+/// History of one track, addressed by absolute sample position since the track began.
+pub struct Ring {
+    store: Store,
+    rate: SampleRate,
+    end: u64,
+    synthesized: VecDeque<Range<u64>>,
+    scratch: Vec<u8>,
+}
+
+impl Ring {
+    /// A ring that holds `keep` of mono sound at `rate` that came as `encoding`. At least one sample is kept.
+    #[must_use]
+    pub fn new(encoding: Encoding, rate: SampleRate, keep: Duration) -> Self {
+        let capacity = usize::try_from(rate.samples_in(keep)).unwrap_or(usize::MAX).max(1);
+        let store = match encoding {
+            Encoding::Pcmu => Store::Mu(LocalRb::new(capacity)),
+            Encoding::Pcma => Store::A(LocalRb::new(capacity)),
+            _ => Store::Linear(LocalRb::new(capacity)),
+        };
+        Self { store, rate, end: 0, synthesized: VecDeque::new(), scratch: Vec::new() }
+    }
+
+    /// Samples per second.
+    #[must_use]
+    pub fn rate(&self) -> SampleRate {
+        self.rate
+    }
+
+    /// Position one past the newest sample: all that was ever pushed.
+    #[must_use]
+    pub fn end(&self) -> u64 {
+        self.end
+    }
+
+    /// Position of the oldest sample still held.
+    #[must_use]
+    pub fn start(&self) -> u64 {
+        self.end - self.held() as u64
+    }
+
+    fn held(&self) -> usize {
+        match &self.store {
+            Store::Mu(rb) | Store::A(rb) => rb.occupied_len(),
+            Store::Linear(rb) => rb.occupied_len(),
+        }
+    }
+
+    /// Takes samples in; the oldest make room.
+    pub fn push(&mut self, samples: &[i16]) {
+        self.scratch.clear();
+        match &mut self.store {
+            Store::Mu(rb) => {
+                self.scratch.extend(samples.iter().map(|&s| linear_to_mu(s)));
+                rb.push_slice_overwrite(&self.scratch);
+            }
+            Store::A(rb) => {
+                self.scratch.extend(samples.iter().map(|&s| linear_to_a(s)));
+                rb.push_slice_overwrite(&self.scratch);
+            }
+            Store::Linear(rb) => rb.push_slice_overwrite(samples),
+        }
+        self.end += samples.len() as u64;
+    }
+
+    /// Like [`Ring::push`], remembering that the samples were made up.
+    pub fn push_synthesized(&mut self, samples: &[i16]) {
+        let range = self.end..self.end + samples.len() as u64;
+        self.push(samples);
+        match self.synthesized.back_mut() {
+            Some(last) if last.end == range.start => last.end = range.end,
+            _ => {
+                if self.synthesized.len() == MAX_SPANS {
+                    self.synthesized.pop_front();
+                }
+                self.synthesized.push_back(range);
+            }
+        }
+    }
+
+    /// Whether any sample of `range` was made up.
+    #[must_use]
+    pub fn is_synthesized(&self, range: &Range<u64>) -> bool {
+        self.synthesized.iter().rev().any(|s| s.start < range.end && range.start < s.end)
+    }
+
+    /// Appends up to `count` samples from `position` on to `out` and says how many. What was overwritten is told, not skipped.
+    pub fn read(
+        &mut self,
+        position: u64,
+        count: usize,
+        out: &mut Vec<i16>,
+    ) -> Result<usize, Lagged> {
+        let start = self.start();
+        if position < start {
+            return Err(Lagged { samples: start - position });
+        }
+        let skip = usize::try_from(position - start).unwrap_or(usize::MAX);
+        let count = count.min(self.held().saturating_sub(skip));
+        match &mut self.store {
+            Store::Mu(rb) => copy(rb.as_slices(), skip, count, out, mu_to_linear),
+            Store::A(rb) => copy(rb.as_slices(), skip, count, out, a_to_linear),
+            Store::Linear(rb) => copy(rb.as_slices(), skip, count, out, |s| s),
+        }
+        Ok(count)
+    }
+}
+
+/// Appends `count` elements after `skip` of two adjoining slices, each decoded.
+fn copy<T: Copy>(
+    (first, second): (&[T], &[T]),
+    skip: usize,
+    count: usize,
+    out: &mut Vec<i16>,
+    decode: impl Fn(T) -> i16 + Copy,
+) {
+    let from_first = &first[skip.min(first.len())..(skip + count).min(first.len())];
+    out.extend(from_first.iter().map(|&x| decode(x)));
+    let from = skip.saturating_sub(first.len());
+    let to = (skip + count).saturating_sub(first.len());
+    out.extend(second[from.min(second.len())..to.min(second.len())].iter().map(|&x| decode(x)));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ringback_codecs::Endian;
+
+    fn ring(ms: u64) -> Ring {
+        Ring::new(Encoding::L16(Endian::Little), SampleRate::HZ_8000, Duration::from_millis(ms))
+    }
+
+    #[test]
+    fn what_is_held_can_be_read_from_any_position() {
+        let mut ring = ring(100);
+        let all: Vec<i16> = (0..1_000).collect();
+        for piece in all.chunks(37) {
+            ring.push(piece);
+        }
+        assert_eq!((ring.start(), ring.end()), (200, 1_000));
+        for position in [200, 201, 555, 999] {
+            let mut out = Vec::new();
+            assert_eq!(ring.read(position, 100, &mut out), Ok(out.len()));
+            let from = position as usize;
+            assert_eq!(out, all[from..(from + 100).min(1_000)]);
+        }
+    }
+
+    #[test]
+    fn overwritten_sound_is_told_exactly() {
+        let mut ring = ring(10);
+        ring.push(&[1; 200]);
+        assert_eq!(ring.read(50, 10, &mut Vec::new()), Err(Lagged { samples: 70 }));
+    }
+
+    #[test]
+    fn companded_sound_comes_back_sample_for_sample() {
+        for (encoding, decode) in
+            [(Encoding::Pcmu, mu_to_linear as fn(u8) -> i16), (Encoding::Pcma, a_to_linear)]
+        {
+            let mut ring = Ring::new(encoding, SampleRate::HZ_8000, Duration::from_millis(100));
+            let samples: Vec<i16> = (0..=255).map(decode).collect();
+            ring.push(&samples);
+            let mut out = Vec::new();
+            assert_eq!(ring.read(0, 256, &mut out), Ok(256));
+            assert_eq!(out, samples);
+        }
+    }
+
+    #[test]
+    fn made_up_spans_are_known() {
+        let mut ring = ring(100);
+        ring.push(&[5; 80]);
+        ring.push_synthesized(&[0; 40]);
+        ring.push_synthesized(&[0; 40]);
+        ring.push(&[5; 80]);
+        assert!(!ring.is_synthesized(&(0..80)));
+        assert!(ring.is_synthesized(&(79..81)) && ring.is_synthesized(&(159..160)));
+        assert!(!ring.is_synthesized(&(160..240)));
+    }
+}

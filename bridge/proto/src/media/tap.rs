@@ -1,0 +1,152 @@
+//! A module's view of one track: reads the ring at its own position, at its own rate, in its own frame length.
+
+use ringback_codecs::{Resampler, SampleRate};
+use ringback_module::FrameFlags;
+
+use super::ring::Ring;
+
+/// Left free after a lag, so that the next push does not overwrite what is read next: 100 ms.
+const HEADROOM: u64 = 10;
+
+/// What [`Tap::next`] brought.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Next {
+    /// A frame is in the buffer.
+    Frame {
+        /// Position of its first sample, at the tap's rate.
+        pts: u64,
+        /// What is special about it.
+        flags: FrameFlags,
+    },
+    /// Sound was overwritten before it was read; positions in samples at the ring's rate.
+    Lagged {
+        /// First sample lost.
+        from: u64,
+        /// One past the last sample lost.
+        to: u64,
+    },
+    /// Not enough sound for a frame yet.
+    Empty,
+}
+
+/// Reads one track for one module.
+pub struct Tap {
+    cursor: u64,
+    resampler: Resampler,
+    frame: usize,
+    /// Resampled sound that does not fill a frame yet.
+    pending: Vec<i16>,
+    /// Position of `pending[0]` at the tap's rate.
+    pts: u64,
+    flags: FrameFlags,
+    input: Vec<i16>,
+    read: u64,
+    lagged: u64,
+    origin: u64,
+}
+
+impl Tap {
+    /// A tap that starts at `position` of a ring of rate `from` and gives frames of `frame_ms` at `to`.
+    #[must_use]
+    pub fn new(position: u64, from: SampleRate, to: SampleRate, frame_ms: u32) -> Self {
+        let mut tap = Self {
+            cursor: position,
+            resampler: Resampler::new(from, to),
+            frame: ((u64::from(to.hz()) * u64::from(frame_ms) / 1_000) as usize).max(1),
+            pending: Vec::new(),
+            pts: 0,
+            flags: FrameFlags::default(),
+            input: Vec::new(),
+            read: 0,
+            lagged: 0,
+            origin: position,
+        };
+        tap.pts = tap.to_module(position);
+        tap
+    }
+
+    /// Position of the next sample to read, at the ring's rate.
+    #[must_use]
+    pub fn cursor(&self) -> u64 {
+        self.cursor
+    }
+
+    /// Samples read and samples lost since the tap began, at the ring's rate; with what is still unread they make up
+    /// everything that was pushed (checked by the ledger).
+    #[must_use]
+    pub fn accounts(&self) -> TapAccounts {
+        TapAccounts { origin: self.origin, read: self.read, lagged: self.lagged }
+    }
+
+    fn to_module(&self, position: u64) -> u64 {
+        let (from, to) = (self.resampler.from().hz(), self.resampler.to().hz());
+        (u128::from(position) * u128::from(to) / u128::from(from)) as u64
+    }
+
+    /// Fills `frame` with the next frame, if there is one.
+    pub fn next(&mut self, ring: &mut Ring, frame: &mut Vec<i16>) -> Next {
+        while self.pending.len() < self.frame {
+            match self.fill(ring) {
+                Ok(0) => return Next::Empty,
+                Ok(_) => {}
+                Err((from, to)) => return Next::Lagged { from, to },
+            }
+        }
+        frame.clear();
+        frame.extend_from_slice(&self.pending[..self.frame]);
+        self.pending.drain(..self.frame);
+        let (pts, flags) = (self.pts, std::mem::take(&mut self.flags));
+        self.pts += self.frame as u64;
+        Next::Frame { pts, flags }
+    }
+
+    /// Reads as much as one frame needs; the error names what was overwritten.
+    fn fill(&mut self, ring: &mut Ring) -> Result<usize, (u64, u64)> {
+        let (from, to) = (self.resampler.from().hz() as usize, self.resampler.to().hz() as usize);
+        let missing = (self.frame - self.pending.len()) * from / to;
+        self.input.clear();
+        let Ok(count) = ring.read(self.cursor, missing.max(1), &mut self.input) else {
+            let lost = self.cursor;
+            let headroom = u64::from(ring.rate().hz()) / HEADROOM;
+            let target = (ring.start() + headroom).min(ring.end()).max(ring.start());
+            self.lagged += target - lost;
+            self.restart(target);
+            return Err((lost, target));
+        };
+        let range = self.cursor..self.cursor + count as u64;
+        if count > 0 && ring.is_synthesized(&range) {
+            self.flags = self.flags.with(FrameFlags::SYNTHESIZED);
+        }
+        self.cursor = range.end;
+        self.read += count as u64;
+        self.resampler.process(&self.input, &mut self.pending);
+        Ok(count)
+    }
+
+    /// Goes on reading elsewhere: after a lag, or backwards to replay.
+    pub fn seek(&mut self, position: u64) {
+        self.origin = position;
+        self.read = 0;
+        self.lagged = 0;
+        self.restart(position);
+    }
+
+    fn restart(&mut self, position: u64) {
+        self.cursor = position;
+        self.resampler.reset();
+        self.pending.clear();
+        self.pts = self.to_module(position);
+        self.flags = FrameFlags::DISCONTINUITY;
+    }
+}
+
+/// Figures of a [`Tap`], in samples at the ring's rate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TapAccounts {
+    /// Where it began.
+    pub origin: u64,
+    /// Samples read since.
+    pub read: u64,
+    /// Samples overwritten before they were read.
+    pub lagged: u64,
+}

@@ -1,0 +1,323 @@
+//! A started call's media: wire tracks in, playback out. Knows no module.
+
+use std::time::Duration;
+
+use ringback_codecs::{Encoder, SampleRate};
+
+use crate::Instant;
+use crate::ledger::{Drop, Hop, Unit};
+use crate::media::playout::{Emit, Playout};
+use crate::media::ring::Ring;
+use crate::provider::{Command, Media, Outbox, Protocol, ProtocolError, Start, Track};
+
+use super::port::{AGENT, CALLER};
+use super::track::{HeardTrack, WireTrack};
+use super::{Report, Session, SessionConfig, count_media};
+
+/// Tracks and playback of a call.
+pub(super) struct MediaPath {
+    pub(super) caller: Option<WireTrack>,
+    pub(super) agent: Agent,
+    pub(super) speaker: Option<Out>,
+    /// When the first sound began, and its timestamp.
+    origin: Option<(Instant, Option<Duration>)>,
+    pub(super) other: u64,
+    pub(super) undecodable: u64,
+}
+
+/// Where the agent's side of the call comes from.
+pub(super) enum Agent {
+    /// The provider sends it.
+    Wire(Box<WireTrack>),
+    /// What was played, once somebody listens to it.
+    Heard(Option<Box<HeardTrack>>),
+}
+
+/// Playback and its encoder.
+pub(super) struct Out {
+    pub(super) playout: Playout,
+    encoder: Box<dyn Encoder>,
+    payload: Vec<u8>,
+    heard: Vec<i16>,
+    pub(super) encode_failed: u64,
+}
+
+impl MediaPath {
+    pub(super) fn new(start: &Start, config: &SessionConfig) -> Result<Self, String> {
+        let track = |wanted: Track| {
+            start
+                .tracks
+                .contains(&wanted)
+                .then(|| WireTrack::new(start.inbound, config.keep, config.timeline))
+                .transpose()
+                .map_err(|e| e.to_string())
+        };
+        let speaker = match start.outbound {
+            Some(format) => Some(Out {
+                playout: Playout::new(format.rate, start.capabilities, config.playout),
+                encoder: format.encoder().map_err(|e| e.to_string())?,
+                payload: Vec::new(),
+                heard: Vec::new(),
+                encode_failed: 0,
+            }),
+            None => None,
+        };
+        let agent = match track(Track::Outbound)? {
+            Some(track) => Agent::Wire(Box::new(track)),
+            None => Agent::Heard(None),
+        };
+        Ok(Self {
+            caller: track(Track::Inbound)?,
+            agent,
+            speaker,
+            origin: None,
+            other: 0,
+            undecodable: 0,
+        })
+    }
+
+    /// Takes sound off the wire.
+    fn push(&mut self, now: Instant, media: &Media, payload: &[u8]) {
+        let track = match media.track {
+            Track::Inbound => self.caller.as_mut(),
+            Track::Outbound => match &mut self.agent {
+                Agent::Wire(track) => Some(track.as_mut()),
+                Agent::Heard(_) => None,
+            },
+        };
+        let Some(track) = track else {
+            self.other += 1;
+            return;
+        };
+        let origin = *self.origin.get_or_insert_with(|| {
+            let lasted = track.duration_of(payload);
+            (Instant::from_epoch(now.since_epoch().saturating_sub(lasted)), media.timestamp)
+        });
+        if track.is_silent() {
+            track.begin_at(offset(now, media.timestamp, origin));
+        }
+        self.undecodable += track.push(now, media, payload);
+    }
+
+    fn wire_tracks(&mut self) -> impl Iterator<Item = &mut WireTrack> {
+        let agent = match &mut self.agent {
+            Agent::Wire(track) => Some(track.as_mut()),
+            Agent::Heard(_) => None,
+        };
+        self.caller.as_mut().into_iter().chain(agent)
+    }
+
+    pub(super) fn handle_timeout(&mut self, now: Instant) {
+        let refused: u64 = self.wire_tracks().map(|t| t.handle_timeout(now)).sum();
+        self.undecodable += refused;
+    }
+
+    /// The stream is over: what is held back is handed on.
+    pub(super) fn finish(&mut self, now: Instant) {
+        let refused: u64 = self.wire_tracks().map(|t| t.finish(now)).sum();
+        self.undecodable += refused;
+    }
+
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        let caller = self.caller.as_ref().and_then(|t| t.timeline.poll_timeout());
+        let agent = match &self.agent {
+            Agent::Wire(track) => track.timeline.poll_timeout(),
+            Agent::Heard(_) => None,
+        };
+        let speaker = self.speaker.as_ref().and_then(|s| s.playout.poll_timeout());
+        [caller, agent, speaker].into_iter().flatten().min()
+    }
+
+    /// The ring of a track, if it is kept.
+    pub(super) fn ring(&self, track: u16) -> Option<&Ring> {
+        match (track, &self.agent) {
+            (CALLER, _) => self.caller.as_ref().map(|t| &t.ring),
+            (AGENT, Agent::Wire(track)) => Some(&track.ring),
+            (AGENT, Agent::Heard(Some(track))) => Some(&track.ring),
+            _ => None,
+        }
+    }
+
+    /// The ring of a track, to read from.
+    pub(super) fn ring_mut(&mut self, track: u16) -> Option<&mut Ring> {
+        match (track, &mut self.agent) {
+            (CALLER, _) => self.caller.as_mut().map(|t| &mut t.ring),
+            (AGENT, Agent::Wire(track)) => Some(&mut track.ring),
+            (AGENT, Agent::Heard(Some(track))) => Some(&mut track.ring),
+            _ => None,
+        }
+    }
+
+    /// Rate of a track, whether or not it is kept yet.
+    pub(super) fn rate(&self, track: u16) -> Option<SampleRate> {
+        let played =
+            || (track == AGENT).then(|| self.speaker.as_ref().map(|s| s.playout.rate())).flatten();
+        self.ring(track).map(Ring::rate).or_else(played)
+    }
+
+    /// Begins to keep what is played.
+    pub(super) fn listen_to_agent(&mut self, format: ringback_codecs::MediaFormat, keep: Duration) {
+        if let Agent::Heard(track @ None) = &mut self.agent {
+            *track = Some(Box::new(HeardTrack::new(format, keep)));
+        }
+    }
+
+    /// When the first sound began.
+    pub(super) fn origin(&self) -> Option<Instant> {
+        self.origin.map(|(at, _)| at)
+    }
+
+    /// Time on the call's clock.
+    pub(super) fn elapsed(&self, now: Instant) -> Duration {
+        self.origin.map_or(Duration::ZERO, |(origin, _)| now - origin)
+    }
+
+    /// Moves what was heard since the last time to the agent's track.
+    fn lay_out_heard(&mut self, now: Instant) {
+        let elapsed = self.elapsed(now);
+        let Some(out) = &mut self.speaker else { return };
+        match &mut self.agent {
+            Agent::Heard(Some(track)) if self.origin.is_some() => {
+                out.heard.clear();
+                out.playout.take_heard(now, Some(&mut out.heard));
+                track.push(elapsed, &out.heard);
+            }
+            _ => {
+                out.playout.take_heard(now, None);
+            }
+        }
+    }
+
+    /// Sound of the caller so far.
+    pub(super) fn heard(&self) -> Duration {
+        self.caller.as_ref().map_or(Duration::ZERO, |t| t.ring.rate().duration_of(t.ring.end()))
+    }
+
+    /// Sound given to the wire so far.
+    pub(super) fn played(&self) -> Duration {
+        let played = |out: &Out| out.playout.rate().duration_of(out.playout.counts().left);
+        self.speaker.as_ref().map_or(Duration::ZERO, played)
+    }
+
+    pub(super) fn hops(&self) -> Vec<Hop> {
+        let mut hops = Vec::new();
+        hops.extend(self.caller.iter().flat_map(|t| t.hops("caller")));
+        if let Agent::Wire(track) = &self.agent {
+            hops.extend(track.hops("agent"));
+        }
+        if let Some(out) = &self.speaker {
+            let c = out.playout.counts();
+            hops.push(
+                Hop::new("playout", Unit::Samples, c.entered, c.left - c.resent, 0)
+                    .dropping(Drop::Cleared, c.cleared)
+                    .dropping(Drop::Trimmed, c.trimmed)
+                    .dropping(Drop::Overflow, c.overflow)
+                    .dropping(Drop::CallEnded, c.queued),
+            );
+        }
+        hops
+    }
+}
+
+/// Where a track begins on the call's clock: by the provider's clock where it tells, else by ours.
+fn offset(
+    now: Instant,
+    timestamp: Option<Duration>,
+    origin: (Instant, Option<Duration>),
+) -> Duration {
+    match (timestamp, origin.1) {
+        (Some(timestamp), Some(first)) => timestamp.saturating_sub(first),
+        _ => now - origin.0,
+    }
+}
+
+impl Out {
+    /// Sends what playback says may go now.
+    fn run(
+        &mut self,
+        now: Instant,
+        protocol: &mut dyn Protocol,
+        outbox: &mut Outbox,
+        act: impl FnOnce(&mut Playout, &mut dyn FnMut(Emit<'_>)),
+    ) -> Result<u64, ProtocolError> {
+        let Self { playout, encoder, payload, encode_failed, .. } = self;
+        let mut result = Ok(());
+        let mut media = 0;
+        act(playout, &mut |emit| {
+            let before = outbox.sends().len();
+            let command = match emit {
+                Emit::Samples(samples) => {
+                    payload.clear();
+                    if encoder.encode(samples, payload).is_err() {
+                        *encode_failed += 1;
+                        return;
+                    }
+                    Command::Media { track: Track::Outbound, payload }
+                }
+                Emit::Mark(name) => Command::Mark(name),
+                Emit::Clear => Command::Clear,
+                Emit::Pause => Command::Pause,
+                Emit::Resume => Command::Resume,
+            };
+            let is_media = matches!(command, Command::Media { .. });
+            if result.is_ok() {
+                result = protocol.handle_command(now, command, outbox);
+            }
+            if is_media {
+                media += count_media(outbox.sends(), before);
+            }
+        });
+        result.map(|()| media)
+    }
+}
+
+impl Session {
+    pub(super) fn playout(&mut self) -> Option<&mut Playout> {
+        self.media.as_mut().and_then(|m| m.speaker.as_mut()).map(|s| &mut s.playout)
+    }
+
+    /// Runs playback, or anything that makes it emit.
+    pub(super) fn with_playout(
+        &mut self,
+        now: Instant,
+        act: impl FnOnce(&mut Playout, &mut dyn FnMut(Emit<'_>)),
+    ) {
+        let Self { media, protocol, outbox, .. } = self;
+        let Some(out) = media.as_mut().and_then(|m| m.speaker.as_mut()) else { return };
+        match out.run(now, protocol.as_mut(), outbox, act) {
+            Ok(count) => {
+                self.wire.emitted += count;
+                self.wire.pending += count;
+            }
+            Err(error) => self.end(now, super::EndReason::Protocol(error)),
+        }
+    }
+
+    pub(super) fn run_playout(&mut self, now: Instant) {
+        self.with_playout(now, |playout, emit| playout.poll(now, emit));
+        if let Some(media) = &mut self.media {
+            media.lay_out_heard(now);
+        }
+        self.tell_playback();
+    }
+
+    pub(super) fn handle_media(&mut self, now: Instant, media: &Media, payload: &[u8]) {
+        self.wire.arrived += 1;
+        let live = self.phase.is_live();
+        let Some(path) = self.media.as_mut().filter(|_| live) else {
+            self.wire.early += 1;
+            return self.report(Report::Dropped { reason: Drop::Early, count: 1 });
+        };
+        let (other, undecodable) = (path.other, path.undecodable);
+        path.push(now, media, payload);
+        let dropped = [
+            (Drop::Early, path.other - other),
+            (Drop::Undecodable, path.undecodable - undecodable),
+        ];
+        self.wire.taken += 1 - dropped[0].1;
+        self.wire.early += dropped[0].1;
+        for (reason, count) in dropped.into_iter().filter(|(_, count)| *count > 0) {
+            self.report(Report::Dropped { reason, count });
+        }
+    }
+}

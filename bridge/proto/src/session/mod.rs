@@ -1,0 +1,516 @@
+//! A call as a value: told messages, module answers and the time, it says what to send, what to tell modules and when to wake it.
+//!
+//! It owns the protocol's end of the wire and everything between wire and modules. It runs no module and opens no socket: the
+//! shell moves octets, hands [`Session::next_frame`] to whoever hosts a module, and reads the clock once per wake-up.
+
+mod barge_in;
+mod media;
+mod modules;
+mod port;
+mod speech;
+mod state;
+mod summary;
+mod track;
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use ringback_module::ToModule;
+use ringback_module::message::{
+    Dtmf, ErrorReport, Event as NamedEvent, Limits, Log, Metric, StopReason, Transcript, Turn, Vad,
+};
+
+use crate::Instant;
+use crate::ledger::Drop;
+use crate::media::playout::PlayoutLimits;
+use crate::media::timeline::TimelinePolicy;
+use crate::provider::{
+    Command, Event, Message, Notice, Outbox, Protocol, ProtocolError, Send, Start,
+};
+
+pub use barge_in::BargeIn;
+pub use modules::FrameBuf;
+pub use port::{OnFail, PortConfig, PortId};
+pub use speech::Epoch;
+pub use state::EndReason;
+pub use summary::{ModuleSummary, Summary};
+
+use media::MediaPath;
+use port::{Port, PortPhase};
+use state::Phase;
+
+/// What a call keeps to.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SessionConfig {
+    /// Our name for the call, unique.
+    pub call: String,
+    /// Name of the provider.
+    pub provider: &'static str,
+    /// Wall clock at the beginning, RFC 3339; a label.
+    pub wall: String,
+    /// Sound kept for modules that are late or come back.
+    pub keep: Duration,
+    /// How order is repaired.
+    pub timeline: TimelinePolicy,
+    /// How playback is paced.
+    pub playout: PlayoutLimits,
+    /// What modules are held to.
+    pub limits: Limits,
+    /// The stream must start within.
+    pub start_timeout: Duration,
+    /// A call may last this long.
+    pub max_duration: Duration,
+    /// Whether speech of the caller clears playback.
+    pub barge_in: Option<BargeIn>,
+    /// Modules on the call.
+    pub ports: Vec<PortConfig>,
+}
+
+impl SessionConfig {
+    /// Sensible limits for a call without modules.
+    #[must_use]
+    pub fn new(call: impl Into<String>, provider: &'static str) -> Self {
+        Self {
+            call: call.into(),
+            provider,
+            wall: String::new(),
+            keep: Duration::from_secs(10),
+            timeline: TimelinePolicy::default(),
+            playout: PlayoutLimits::default(),
+            limits: Limits::default(),
+            start_timeout: Duration::from_secs(5),
+            max_duration: Duration::from_secs(4 * 3_600),
+            barge_in: None,
+            ports: Vec::new(),
+        }
+    }
+}
+
+/// What the shell is to do, beside sending [`Session::sends`].
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub enum Action {
+    /// Start a module's session, or start it again after it went down.
+    StartModule {
+        /// Which.
+        port: PortId,
+        /// What to tell it.
+        start: Box<ringback_module::message::Start>,
+    },
+    /// Tell a module.
+    TellModule {
+        /// Which.
+        port: PortId,
+        /// What.
+        message: ToModule,
+    },
+    /// End a module's session: give it the sound that [`Session::next_frame`] still has, then this.
+    StopModule {
+        /// Which.
+        port: PortId,
+        /// Why.
+        reason: StopReason,
+        /// How long it may take.
+        deadline: Duration,
+    },
+    /// Tear a module down at once; it did not answer in time or failed for good.
+    DropModule {
+        /// Which.
+        port: PortId,
+    },
+    /// Worth telling people.
+    Report(Report),
+    /// The call is over; the last action.
+    Ended(Box<Summary>),
+}
+
+/// What happens on a call, for logs, counters and whoever watches.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub enum Report {
+    /// The stream started.
+    Started(Box<Start>),
+    /// A module agreed to the session.
+    ModuleReady(PortId),
+    /// A module failed; the call goes on.
+    ModuleFailed {
+        /// Which.
+        port: PortId,
+        /// Why.
+        reason: String,
+        /// Whether it may come back.
+        retrying: bool,
+    },
+    /// Words.
+    Transcript(PortId, Transcript),
+    /// A turn.
+    Turn(PortId, Turn),
+    /// Speech or silence.
+    Vad(PortId, Vad),
+    /// A key, from the provider (`None`) or heard by a module.
+    Dtmf(Option<PortId>, Dtmf),
+    /// Something a module named.
+    Event(PortId, NamedEvent),
+    /// A log line of a module.
+    Log(PortId, Log),
+    /// A figure of a module.
+    Metric(PortId, Metric),
+    /// A module reports trouble.
+    Error(PortId, ErrorReport),
+    /// Playback was cleared.
+    Cleared {
+        /// What the caller heard and what not.
+        cleared: ringback_module::message::Cleared,
+        /// Who did it; `None` is the barge-in policy.
+        by: Option<PortId>,
+    },
+    /// Sound was dropped.
+    Dropped {
+        /// Why.
+        reason: Drop,
+        /// How many messages or samples.
+        count: u64,
+    },
+    /// An oddity of the wire.
+    Notice(Notice),
+}
+
+/// One call.
+pub struct Session {
+    config: SessionConfig,
+    protocol: Box<dyn Protocol>,
+    phase: Phase,
+    ports: Vec<Port>,
+    media: Option<MediaPath>,
+    start: Option<Box<Start>>,
+    /// Events and replies of the message being handled.
+    inbox: Outbox,
+    outbox: Outbox,
+    actions: VecDeque<Action>,
+    barge_in: barge_in::State,
+    wire: WireCounts,
+    closed: bool,
+    now: Instant,
+    ended_after: Duration,
+}
+
+/// Media messages at the wire.
+#[derive(Debug, Default)]
+struct WireCounts {
+    arrived: u64,
+    taken: u64,
+    early: u64,
+    after_end: u64,
+    emitted: u64,
+    /// Of those in the outbox now.
+    pending: u64,
+    sent: u64,
+    send_failed: u64,
+}
+
+impl Session {
+    /// A call whose stream was just accepted.
+    #[must_use]
+    pub fn new(now: Instant, config: SessionConfig, protocol: Box<dyn Protocol>) -> Self {
+        let ports = config.ports.iter().cloned().map(Port::new).collect();
+        let phase = Phase::AwaitingStart { deadline: now + config.start_timeout };
+        let barge_in = barge_in::State::new(config.barge_in);
+        let mut session = Self {
+            config,
+            protocol,
+            phase,
+            ports,
+            media: None,
+            start: None,
+            inbox: Outbox::new(),
+            outbox: Outbox::new(),
+            actions: VecDeque::new(),
+            barge_in,
+            wire: WireCounts::default(),
+            closed: false,
+            now,
+            ended_after: Duration::ZERO,
+        };
+        session.with_protocol(now, |protocol, inbox| protocol.handle_open(now, inbox));
+        session
+    }
+
+    /// A message came off the wire.
+    pub fn handle_message(&mut self, now: Instant, message: Message<'_>) {
+        if self.phase.is_over() {
+            self.wire.arrived += 1;
+            self.wire.after_end += 1;
+            return;
+        }
+        self.with_protocol(now, |protocol, inbox| protocol.handle_message(now, message, inbox));
+    }
+
+    /// The socket is gone: closed by the other end (`Ok`) or broken.
+    pub fn handle_closed(&mut self, now: Instant, how: Result<(), String>) {
+        self.now = now;
+        self.closed = true;
+        let reason = match how {
+            Ok(()) => EndReason::Remote,
+            Err(reason) => EndReason::Socket { reason },
+        };
+        self.end(now, reason);
+        self.settle(now);
+    }
+
+    /// The shell wants the call to end: the bridge shuts down.
+    pub fn shut_down(&mut self, now: Instant) {
+        self.now = now;
+        self.end(now, EndReason::Drain);
+        self.settle(now);
+    }
+
+    /// Time passed; call at or after [`Session::poll_timeout`].
+    pub fn handle_timeout(&mut self, now: Instant) {
+        if !self.phase.is_over() && self.protocol.poll_timeout().is_some_and(|at| at <= now) {
+            self.with_protocol(now, |protocol, inbox| protocol.handle_timeout(now, inbox));
+        }
+        if let Some(media) = &mut self.media {
+            media.handle_timeout(now);
+        }
+        if self.phase.deadline().is_some_and(|at| at <= now) {
+            self.deadline_passed(now);
+        }
+        self.settle(now);
+    }
+
+    fn deadline_passed(&mut self, now: Instant) {
+        match &self.phase {
+            Phase::AwaitingStart { .. } => self.end(now, EndReason::NoStart),
+            Phase::Streaming { .. } => self.end(now, EndReason::TooLong),
+            Phase::Finishing { reason, .. } => {
+                let reason = reason.clone();
+                self.end(now, reason);
+            }
+            Phase::Draining { .. } => {
+                for port in
+                    self.ports_in(&[PortPhase::Starting, PortPhase::Live, PortPhase::Stopping])
+                {
+                    self.port_gone(port, Some("did not finish in time".into()));
+                    self.actions.push_back(Action::DropModule { port });
+                }
+            }
+            Phase::Ended => {}
+        }
+    }
+
+    /// When to call [`Session::handle_timeout`] if nothing else happens.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let over = self.phase.is_over();
+        let protocol = if over { None } else { self.protocol.poll_timeout() };
+        let media = if over { None } else { self.media.as_ref().and_then(MediaPath::poll_timeout) };
+        [protocol, media, self.phase.deadline(), self.barge_in.poll_timeout()]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    /// What is to be sent, in order, since the last [`Session::sent`].
+    #[must_use]
+    pub fn sends(&self) -> &Outbox {
+        &self.outbox
+    }
+
+    /// Everything in [`Session::sends`] went out, or could not.
+    pub fn sent(&mut self, delivered: bool) {
+        let pending = std::mem::take(&mut self.wire.pending);
+        if delivered {
+            self.wire.sent += pending;
+        } else {
+            self.wire.send_failed += pending;
+        }
+        self.outbox.reset();
+    }
+
+    /// What else is to be done, in order.
+    pub fn poll_action(&mut self) -> Option<Action> {
+        self.actions.pop_front()
+    }
+
+    /// Whether nothing more will happen.
+    #[must_use]
+    pub fn is_ended(&self) -> bool {
+        matches!(self.phase, Phase::Ended)
+    }
+
+    /// Whether the stream is over and modules say their last words.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.phase.is_over()
+    }
+
+    /// Lets the protocol act and takes in what it saw.
+    fn with_protocol(
+        &mut self,
+        now: Instant,
+        act: impl FnOnce(&mut dyn Protocol, &mut Outbox) -> Result<(), ProtocolError>,
+    ) {
+        self.now = now;
+        let mut inbox = std::mem::take(&mut self.inbox);
+        let result = act(self.protocol.as_mut(), &mut inbox);
+        for event in inbox.events() {
+            self.handle_event(now, event, &inbox);
+        }
+        absorb(&mut self.outbox, &inbox);
+        inbox.reset();
+        self.inbox = inbox;
+        if let Err(error) = result {
+            self.end(now, EndReason::Protocol(error));
+        }
+        self.settle(now);
+    }
+
+    fn handle_event(&mut self, now: Instant, event: &Event, inbox: &Outbox) {
+        match event {
+            Event::Media(media) => self.handle_media(now, media, inbox.octets(&media.payload)),
+            Event::Started(start) => self.handle_started(now, start),
+            Event::Dtmf { digit, duration } => self.handle_digit(now, *digit, *duration),
+            Event::Played(mark) => {
+                if let Some(playout) = self.playout() {
+                    playout.handle_played(now, mark);
+                }
+            }
+            Event::Full | Event::Writable => {
+                if let Some(playout) = self.playout() {
+                    playout.handle_full(matches!(event, Event::Full));
+                }
+            }
+            Event::Stopped(_) => self.end(now, EndReason::Remote),
+            Event::Notice(notice) => self.handle_notice(notice),
+            Event::Cleared
+            | Event::MarkRequested(_)
+            | Event::ClearRequested
+            | Event::PauseRequested
+            | Event::ResumeRequested
+            | Event::HangupRequested
+            | Event::Result(_) => {}
+        }
+    }
+
+    fn handle_notice(&mut self, notice: &Notice) {
+        if matches!(notice, Notice::EarlyMedia { .. }) {
+            self.wire.arrived += 1;
+            self.wire.early += 1;
+        }
+        self.report(Report::Notice(notice.clone()));
+    }
+
+    fn report(&mut self, report: Report) {
+        self.actions.push_back(Action::Report(report));
+    }
+
+    /// Ends the stream, once: closes the wire, stops modules.
+    fn end(&mut self, now: Instant, reason: EndReason) {
+        if self.phase.is_over() {
+            return;
+        }
+        let since = match self.phase {
+            Phase::Streaming { since, .. } | Phase::Finishing { since, .. } => Some(since),
+            _ => None,
+        };
+        self.ended_after = since.map_or(Duration::ZERO, |since| now - since);
+        if let Some(media) = &mut self.media {
+            media.finish(now);
+        }
+        if !self.closed {
+            if matches!(reason, EndReason::Hangup { .. }) {
+                self.command_quietly(now, Command::Hangup);
+            }
+            self.outbox.close(reason.close_code());
+        }
+        let stop = stop_reason(&reason);
+        let deadline = Duration::from_millis(self.config.limits.stop_ms);
+        self.phase = Phase::Draining { deadline: now + deadline, reason };
+        self.stop_ports(stop, deadline);
+    }
+
+    /// Sends a command whose failure no longer matters.
+    fn command_quietly(&mut self, now: Instant, command: Command<'_>) {
+        let _ = self.protocol.handle_command(now, command, &mut self.outbox);
+    }
+
+    /// Runs what follows from anything that happened: playback, barge-in, the end.
+    fn settle(&mut self, now: Instant) {
+        self.now = now;
+        if self.phase.is_live() {
+            self.run_barge_in(now);
+            self.run_playout(now);
+            self.finish_when_played(now);
+        }
+        let busy = [PortPhase::Starting, PortPhase::Live, PortPhase::Down, PortPhase::Stopping];
+        if matches!(self.phase, Phase::Draining { .. }) && self.ports_in(&busy).is_empty() {
+            let summary = self.summary();
+            self.phase = Phase::Ended;
+            self.actions.push_back(Action::Ended(Box::new(summary)));
+        }
+    }
+
+    fn finish_when_played(&mut self, now: Instant) {
+        let Phase::Finishing { reason, .. } = &self.phase else { return };
+        let reason = reason.clone();
+        if !self.playout().is_some_and(|p| p.is_active(now)) {
+            self.end(now, reason);
+        }
+    }
+
+    fn ports_in(&self, phases: &[PortPhase]) -> Vec<PortId> {
+        let matching = self.ports.iter().enumerate().filter(|(_, p)| phases.contains(&p.phase));
+        matching.map(|(index, _)| PortId(index)).collect()
+    }
+
+    /// When the call's first sample began, once it came: time 0 of the media clock.
+    #[must_use]
+    pub fn origin(&self) -> Option<Instant> {
+        self.media.as_ref().and_then(MediaPath::origin)
+    }
+
+    /// How many modules are on the call.
+    #[must_use]
+    pub fn port_count(&self) -> usize {
+        self.ports.len()
+    }
+
+    /// Name of the provider.
+    #[must_use]
+    pub fn provider(&self) -> &'static str {
+        self.config.provider
+    }
+
+    /// Name of a port's module.
+    #[must_use]
+    pub fn port_name(&self, port: PortId) -> &str {
+        self.ports.get(port.0).map_or("", |p| &p.config.name)
+    }
+}
+
+fn stop_reason(reason: &EndReason) -> StopReason {
+    match reason {
+        EndReason::Remote | EndReason::Hangup { .. } => StopReason::Hangup,
+        EndReason::Drain => StopReason::Drain,
+        EndReason::NoStart | EndReason::TooLong => StopReason::Timeout,
+        EndReason::Protocol(_) | EndReason::Module { .. } | EndReason::Socket { .. } => {
+            StopReason::Error
+        }
+    }
+}
+
+/// Queues what the protocol answered by itself behind what is queued already.
+fn absorb(outbox: &mut Outbox, from: &Outbox) {
+    for send in from.sends() {
+        match send {
+            Send::Text(span) => outbox.text(|out| out.extend_from_slice(from.octets(span))),
+            Send::Binary(span) => outbox.binary(|out| out.extend_from_slice(from.octets(span))),
+            Send::Close(code) => outbox.close(*code),
+        }
+    }
+}
+
+/// Whether a message is a media message is known where it is made; everything else in the outbox is control.
+fn count_media(sends: &[Send], before: usize) -> u64 {
+    (sends.len() - before) as u64
+}

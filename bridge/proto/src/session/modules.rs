@@ -1,0 +1,468 @@
+//! Modules coming and going: what they are offered, what they agree to, the frames they get, and the call's last account.
+
+use std::time::Duration;
+
+use ringback_codecs::{Encoding, MediaFormat, SampleRate};
+use ringback_module::message::{
+    AudioFormat, Call, Dtmf, DtmfSource, Framing, Gap, GapReason, Offer, Overflow, Ready, Reject,
+    Resume, Role, SampleEncoding, Start as ModuleStart, StopReason, Track as OfferedTrack,
+};
+use ringback_module::{AudioFrame, ToModule, VERSION};
+
+use crate::Instant;
+use crate::ledger::{Drop, Hop, Ledger, Unit};
+use crate::media::tap::{Next, Tap};
+use crate::provider::{Digit, Start};
+
+use super::media::MediaPath;
+use super::port::{self, AGENT, Agreed, CALLER, Credit, OnFail, PortId, PortPhase, Speaker};
+use super::state::Phase;
+use super::{Action, EndReason, ModuleSummary, Report, Session, Summary};
+
+/// A frame for a module, in memory its caller owns.
+#[derive(Debug, Default)]
+pub struct FrameBuf {
+    samples: Vec<i16>,
+}
+
+impl Session {
+    pub(super) fn handle_started(&mut self, now: Instant, start: &Start) {
+        if !matches!(self.phase, Phase::AwaitingStart { .. }) {
+            return;
+        }
+        let media = match MediaPath::new(start, &self.config) {
+            Ok(media) => media,
+            Err(what) => {
+                let error = crate::provider::ProtocolError::Unsupported { index: 0, what };
+                return self.end(now, EndReason::Protocol(error));
+            }
+        };
+        self.media = Some(media);
+        self.start = Some(Box::new(start.clone()));
+        self.phase = Phase::Streaming { since: now, deadline: now + self.config.max_duration };
+        self.report(Report::Started(Box::new(start.clone())));
+        for index in 0..self.ports.len() {
+            self.start_port(PortId(index), None);
+        }
+    }
+
+    fn start_port(&mut self, id: PortId, resume: Option<Resume>) {
+        let Some(start) = self.module_start(id, resume) else { return };
+        let port = &mut self.ports[id.0];
+        port.phase = PortPhase::Starting;
+        port.starts += 1;
+        self.actions.push_back(Action::StartModule { port: id, start: Box::new(start) });
+    }
+
+    fn module_start(&self, id: PortId, resume: Option<Resume>) -> Option<ModuleStart> {
+        let (start, port) = (self.start.as_ref()?, self.ports.get(id.0)?);
+        let meta = start.parameters.iter().map(|(k, v)| (k.clone(), v.clone().into())).collect();
+        let call = Call {
+            id: self.config.call.clone(),
+            from: start.from.clone(),
+            to: start.to.clone(),
+            direction: None,
+            provider: self.config.provider.into(),
+            meta,
+        };
+        Some(ModuleStart {
+            v: VERSION,
+            session: format!("{}-{}", self.config.call, id.0),
+            wall: self.config.wall.clone(),
+            kind: port.config.kind,
+            call,
+            config: port.config.config.clone(),
+            offer: offer(start, port.config.speaks),
+            limits: self.config.limits,
+            credit: ringback_module::message::StartCredit {
+                out_ms: self.config.playout.max_queue.as_millis() as u64,
+            },
+            resume,
+        })
+    }
+
+    /// A module agreed to its session.
+    pub fn module_ready(&mut self, now: Instant, id: PortId, ready: &Ready) {
+        self.now = now;
+        if self.ports.get(id.0).is_none_or(|p| p.phase != PortPhase::Starting) {
+            return;
+        }
+        match self.agree(now, id, ready) {
+            Ok(agreed) => {
+                let port = &mut self.ports[id.0];
+                port.agreed = Some(agreed);
+                port.resume_token.clone_from(&ready.resume_token);
+                port.phase = PortPhase::Live;
+                self.report(Report::ModuleReady(id));
+                if let Phase::Draining { reason, .. } = &self.phase {
+                    let reason = super::stop_reason(reason);
+                    let deadline = Duration::from_millis(self.config.limits.stop_ms);
+                    self.stop_port(id, reason, deadline);
+                }
+            }
+            Err(reason) => {
+                self.actions.push_back(Action::DropModule { port: id });
+                self.module_failed(now, id, &reason);
+            }
+        }
+        self.settle(now);
+    }
+
+    fn agree(&mut self, now: Instant, id: PortId, ready: &Ready) -> Result<Agreed, String> {
+        let start = self.start.as_ref().ok_or("the call has not started")?;
+        let (speaks, outbound) = (self.ports[id.0].config.speaks, start.outbound);
+        let offered: Vec<u16> = offer(start, speaks).tracks.iter().map(|t| t.id).collect();
+        port::check(ready, &offered)?;
+        let input = ready.accept.input;
+        let tracks = match (&ready.accept.tracks, input) {
+            (_, None) => Vec::new(),
+            (tracks, Some(_)) if tracks.is_empty() => {
+                vec![offered.first().copied().unwrap_or(CALLER)]
+            }
+            (tracks, Some(_)) => tracks.clone(),
+        };
+        let from_ms = self.ports[id.0].acked_ms;
+        let keep = self.config.keep;
+        let media = self.media.as_mut().ok_or("the call has no sound")?;
+        if let (true, Some(format)) = (tracks.contains(&AGENT), outbound) {
+            media.listen_to_agent(format, keep);
+        }
+        let mut taps = Vec::new();
+        for track in tracks {
+            if let (Some(input), Some(from)) = (input, media.rate(track)) {
+                let to = SampleRate::new(input.rate).ok_or("accept.in.rate is out of range")?;
+                let position = port::position_of(from_ms, from);
+                taps.push((track, Tap::new(position, from, to, input.frame_ms)));
+            }
+        }
+        let _ = now;
+        let output = ready.accept.output.filter(|_| speaks).zip(outbound);
+        Ok(Agreed {
+            input,
+            output: output.and_then(|(accept, wire)| Speaker::new(accept, wire.rate)),
+            taps,
+            want: ready.want.clone(),
+            credit: ready.credit.map(|c| Credit {
+                window_ms: c.in_ms,
+                granted_ms: 0,
+                given_ms: from_ms,
+            }),
+            fail_on_gap: ready.overflow == Overflow::Fail,
+            turn: 0,
+        })
+    }
+
+    /// A module will not take the session.
+    pub fn module_rejected(&mut self, now: Instant, id: PortId, reject: &Reject) {
+        self.now = now;
+        let reason = format!("rejected the session: {} {}", reject.code, reject.message);
+        self.module_failed(now, id, reason.trim_end());
+        self.settle(now);
+    }
+
+    /// A module went away and its host will start it again; its sound is kept as far as the ring reaches.
+    pub fn module_down(&mut self, now: Instant, id: PortId, reason: &str) {
+        self.now = now;
+        let Some(port) = self.ports.get_mut(id.0) else { return };
+        if matches!(port.phase, PortPhase::Stopping | PortPhase::Gone) {
+            return self.module_gone(now, id, Some(reason.to_owned()));
+        }
+        port.phase = PortPhase::Down;
+        port.last_error = Some(reason.to_owned());
+        self.retire(id);
+        self.report(Report::ModuleFailed { port: id, reason: reason.to_owned(), retrying: true });
+        self.settle(now);
+    }
+
+    /// The host has a fresh process for a module that was down.
+    pub fn restart_module(&mut self, now: Instant, id: PortId) {
+        self.now = now;
+        if self.ports.get(id.0).is_none_or(|p| p.phase != PortPhase::Down) {
+            return;
+        }
+        let (from_ms, token) = (self.ports[id.0].acked_ms, self.ports[id.0].resume_token.clone());
+        let epoch = self.playout().map_or(0, |p| p.epoch());
+        self.start_port(id, Some(Resume { token, from_ms, epoch }));
+        self.settle(now);
+    }
+
+    /// A module ended for good: after `done`, or with a reason when it failed.
+    pub fn module_gone(&mut self, now: Instant, id: PortId, failed: Option<String>) {
+        self.now = now;
+        let finished = self.ports.get(id.0).is_some_and(|p| p.phase == PortPhase::Stopping);
+        match failed {
+            Some(reason) if !finished => self.module_failed(now, id, &reason),
+            failed => self.port_gone(id, failed),
+        }
+        self.settle(now);
+    }
+
+    pub(super) fn port_gone(&mut self, id: PortId, error: Option<String>) {
+        if let Some(port) = self.ports.get_mut(id.0) {
+            port.phase = PortPhase::Gone;
+            port.last_error = error.or(port.last_error.take());
+        }
+    }
+
+    pub(super) fn module_failed(&mut self, now: Instant, id: PortId, reason: &str) {
+        let Some(port) = self.ports.get(id.0) else { return };
+        let (required, name) = (port.config.on_fail == OnFail::Hangup, port.config.name.clone());
+        self.port_gone(id, Some(reason.to_owned()));
+        self.report(Report::ModuleFailed { port: id, reason: reason.to_owned(), retrying: false });
+        if required {
+            self.end(now, EndReason::Module { module: name, reason: reason.to_owned() });
+        }
+    }
+
+    pub(super) fn stop_ports(&mut self, reason: StopReason, deadline: Duration) {
+        for index in 0..self.ports.len() {
+            match self.ports[index].phase {
+                PortPhase::Live => self.stop_port(PortId(index), reason, deadline),
+                PortPhase::Idle => self.ports[index].phase = PortPhase::Gone,
+                PortPhase::Starting | PortPhase::Down | PortPhase::Stopping | PortPhase::Gone => {}
+            }
+        }
+    }
+
+    fn stop_port(&mut self, port: PortId, reason: StopReason, deadline: Duration) {
+        self.ports[port.0].phase = PortPhase::Stopping;
+        self.actions.push_back(Action::StopModule { port, reason, deadline });
+    }
+
+    /// Fills `frame` with the next sound for a module, if there is any and the module has credit for it.
+    pub fn next_frame<'f>(
+        &mut self,
+        id: PortId,
+        frame: &'f mut FrameBuf,
+    ) -> Option<AudioFrame<'f>> {
+        loop {
+            let port = self.ports.get_mut(id.0)?;
+            let flowing = matches!(port.phase, PortPhase::Live | PortPhase::Stopping);
+            if !flowing || !port.has_credit() {
+                return None;
+            }
+            let (media, agreed) = (self.media.as_mut()?, port.agreed.as_mut()?);
+            match agreed.next(media, &mut frame.samples)? {
+                Took::Frame { track, pts, flags, rate } => {
+                    if let Some(credit) = &mut agreed.credit {
+                        let end = (pts + frame.samples.len() as u64) * 1_000 / u64::from(rate);
+                        credit.given_ms = credit.given_ms.max(end);
+                    }
+                    return Some(AudioFrame { track, rate, pts, flags, samples: &frame.samples });
+                }
+                Took::Gap { track, from, to, rate } => self.tell_gap(id, track, from, to, rate),
+            }
+        }
+    }
+
+    fn tell_gap(&mut self, id: PortId, track: u16, from: u64, to: u64, rate: SampleRate) {
+        self.report(Report::Dropped { reason: Drop::Overwritten, count: to - from });
+        let gap = Gap {
+            track,
+            from_ms: rate.millis_of(from),
+            to_ms: rate.millis_of(to),
+            reason: GapReason::Backpressure,
+        };
+        self.actions.push_back(Action::TellModule { port: id, message: ToModule::Gap(gap) });
+        if self.ports[id.0].agreed.as_ref().is_some_and(|a| a.fail_on_gap) {
+            self.actions.push_back(Action::DropModule { port: id });
+            self.module_failed(self.now, id, "fell behind further than the ring reaches");
+        }
+    }
+
+    pub(super) fn handle_digit(&mut self, now: Instant, digit: Digit, duration: Option<Duration>) {
+        let dtmf = Dtmf {
+            track: CALLER,
+            digit: digit.as_char(),
+            duration_ms: duration.map(|d| d.as_millis() as u64),
+            source: DtmfSource::Provider,
+            at_ms: self.media.as_ref().map_or(0, |m| m.elapsed(now).as_millis() as u64),
+        };
+        self.tell_wanting("dtmf", None, &ToModule::Dtmf(dtmf.clone()));
+        self.report(Report::Dtmf(None, dtmf));
+    }
+
+    /// Tells every module that asked for it, but the one it comes from.
+    pub(super) fn tell_wanting(&mut self, what: &str, from: Option<PortId>, message: &ToModule) {
+        for (index, port) in self.ports.iter().enumerate() {
+            if port.wants(what) && Some(PortId(index)) != from {
+                let message = message.clone();
+                self.actions.push_back(Action::TellModule { port: PortId(index), message });
+            }
+        }
+    }
+
+    /// Keeps the accounts of a port that will get a new tap.
+    fn retire(&mut self, id: PortId) {
+        self.ports[id.0].agreed = None;
+    }
+
+    pub(super) fn summary(&self) -> Summary {
+        let reason = match &self.phase {
+            Phase::Draining { reason, .. } | Phase::Finishing { reason, .. } => reason.clone(),
+            _ => EndReason::Remote,
+        };
+        let counts =
+            self.media.as_ref().and_then(|m| m.speaker.as_ref()).map(|s| s.playout.counts());
+        Summary {
+            call: self.config.call.clone(),
+            provider_call: self.start.as_ref().and_then(|s| s.call.clone()),
+            provider: self.config.provider,
+            reason,
+            duration: self.ended_after,
+            heard: self.media.as_ref().map_or(Duration::ZERO, MediaPath::heard),
+            played: self.media.as_ref().map_or(Duration::ZERO, MediaPath::played),
+            frames_in: self.wire.arrived,
+            frames_out: self.wire.sent,
+            underruns: counts.map_or(0, |c| c.underruns),
+            drift_ppm: self.media.as_ref().and_then(|m| m.caller.as_ref()?.timeline.drift_ppm()),
+            modules: self.ports.iter().map(module_summary).collect(),
+            ledger: self.ledger(),
+        }
+    }
+
+    /// Every hop's accounts as they stand.
+    #[must_use]
+    pub fn ledger(&self) -> Ledger {
+        let wire = &self.wire;
+        let mut hops = vec![
+            Hop::new("wire.in", Unit::Messages, wire.arrived, wire.taken, 0)
+                .dropping(Drop::Early, wire.early)
+                .dropping(Drop::AfterEnd, wire.after_end),
+        ];
+        hops.extend(self.media.iter().flat_map(MediaPath::hops));
+        for port in &self.ports {
+            hops.extend(self.port_hops(port));
+        }
+        hops.push(
+            Hop::new("wire.out", Unit::Messages, wire.emitted, wire.sent, wire.pending)
+                .dropping(Drop::SendFailed, wire.send_failed),
+        );
+        Ledger { hops }
+    }
+
+    fn port_hops(&self, port: &port::Port) -> Vec<Hop> {
+        let mut hops = Vec::new();
+        let name = &port.config.name;
+        for (track, tap) in port.agreed.iter().flat_map(|a| &a.taps) {
+            let Some(ring) = self.media.as_ref().and_then(|m| m.ring(*track)) else { continue };
+            let accounts = tap.accounts();
+            let entered = ring.end() - accounts.origin;
+            let queued = ring.end() - tap.cursor();
+            hops.push(
+                Hop::new(
+                    format!("module.{name}.in.{track}"),
+                    Unit::Samples,
+                    entered,
+                    accounts.read,
+                    queued,
+                )
+                .dropping(Drop::Overwritten, accounts.lagged),
+            );
+        }
+        let spoken = port.spoken;
+        if spoken.entered > 0 {
+            hops.push(
+                Hop::new(
+                    format!("module.{name}.out"),
+                    Unit::Samples,
+                    spoken.entered,
+                    spoken.left,
+                    0,
+                )
+                .dropping(Drop::NotSpeaker, spoken.not_speaker)
+                .dropping(Drop::Stale, spoken.stale)
+                .dropping(Drop::AfterEnd, spoken.after_end)
+                .dropping(Drop::Overflow, spoken.flooded),
+            );
+        }
+        hops
+    }
+}
+
+fn module_summary(port: &port::Port) -> ModuleSummary {
+    ModuleSummary {
+        name: port.config.name.clone(),
+        starts: port.starts,
+        results: port.results,
+        error: port.last_error.clone(),
+    }
+}
+
+/// What [`Agreed::next`] brought.
+enum Took {
+    Frame { track: u16, pts: u64, flags: ringback_module::FrameFlags, rate: u32 },
+    Gap { track: u16, from: u64, to: u64, rate: SampleRate },
+}
+
+impl Agreed {
+    /// The next frame of any track, each track in its turn.
+    fn next(&mut self, media: &mut MediaPath, samples: &mut Vec<i16>) -> Option<Took> {
+        let rate = self.input?.rate;
+        for _ in 0..self.taps.len() {
+            self.turn = (self.turn + 1) % self.taps.len();
+            let (track, tap) = &mut self.taps[self.turn];
+            let Some(ring) = media.ring_mut(*track) else { continue };
+            match tap.next(ring, samples) {
+                Next::Frame { pts, flags } => {
+                    return Some(Took::Frame { track: *track, pts, flags, rate });
+                }
+                Next::Lagged { from, to } => {
+                    return Some(Took::Gap { track: *track, from, to, rate: ring.rate() });
+                }
+                Next::Empty => {}
+            }
+        }
+        None
+    }
+}
+
+/// What a module is offered on a stream.
+fn offer(start: &Start, speaks: bool) -> Offer {
+    let caller = OfferedTrack { id: CALLER, role: Role::Caller };
+    let agent = OfferedTrack { id: AGENT, role: Role::Agent };
+    let mut tracks = Vec::new();
+    if start.tracks.contains(&crate::provider::Track::Inbound) {
+        tracks.push(caller);
+    }
+    if start.outbound.is_some() || start.tracks.contains(&crate::provider::Track::Outbound) {
+        tracks.push(agent);
+    }
+    let can = start.capabilities;
+    let mut features = vec!["finalize", "resume", "vad"];
+    features.extend(can.dtmf_in.then_some("dtmf"));
+    if speaks && start.outbound.is_some() {
+        features.extend(["playback", "mark", "clear", "hangup", "pause"]);
+        features.extend(can.dtmf_out.then_some("dtmf.send"));
+    }
+    Offer {
+        tracks,
+        input: formats(start.inbound),
+        output: start.outbound.filter(|_| speaks).map(formats).unwrap_or_default(),
+        frame_ms: vec![10, 20, 40, 60, 100],
+        framing: vec![Framing::Raw, Framing::Hdr16],
+        features: features.into_iter().map(str::to_owned).collect(),
+    }
+}
+
+/// Formats between bridge and module, the track's own first; any other rate is resampled.
+fn formats(wire: MediaFormat) -> Vec<AudioFormat> {
+    let mut formats = vec![AudioFormat::pcm(wire.rate.hz())];
+    match wire.encoding {
+        Encoding::Pcmu => {
+            formats.push(AudioFormat { encoding: SampleEncoding::Pcmu, rate: wire.rate.hz() })
+        }
+        Encoding::Pcma => {
+            formats.push(AudioFormat { encoding: SampleEncoding::Pcma, rate: wire.rate.hz() })
+        }
+        _ => {}
+    }
+    for rate in [8_000, 16_000, 24_000, 48_000] {
+        let format = AudioFormat::pcm(rate);
+        if !formats.contains(&format) {
+            formats.push(format);
+        }
+    }
+    formats.push(AudioFormat { encoding: SampleEncoding::PcmF32le, rate: 16_000 });
+    formats
+}

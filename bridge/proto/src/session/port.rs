@@ -1,0 +1,197 @@
+//! Where a module is attached to a call: what it agreed to, what it has been given, whether it may speak. Runs no module.
+
+use std::time::Duration;
+
+use ringback_codecs::{Resampler, SampleRate};
+use ringback_module::message::{AcceptIn, AcceptOut, Framing, Kind, Pace, Ready, SampleEncoding};
+
+use crate::media::tap::Tap;
+
+/// Tracks as modules number them.
+pub(super) const CALLER: u16 = 0;
+pub(super) const AGENT: u16 = 1;
+
+/// What happens to the call when a module fails for good.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OnFail {
+    /// The call goes on without it.
+    #[default]
+    Continue,
+    /// The call ends.
+    Hangup,
+}
+
+/// A module as the route wants it on a call.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PortConfig {
+    /// Name, as in the configuration.
+    pub name: String,
+    /// What it is used as.
+    pub kind: Kind,
+    /// Handed to the module as it is.
+    pub config: serde_json::Value,
+    /// Whether it may play sound, clear, press keys and hang up.
+    pub speaks: bool,
+    /// What its failure means for the call.
+    pub on_fail: OnFail,
+}
+
+/// Names a module's place on a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PortId(pub usize);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum PortPhase {
+    /// Not started: the call has not.
+    Idle,
+    /// `start` was sent.
+    Starting,
+    /// It agreed and gets sound.
+    Live,
+    /// It went away and may come back; sound is kept.
+    Down,
+    /// `stop` was sent.
+    Stopping,
+    /// It is no more.
+    Gone,
+}
+
+pub(super) struct Port {
+    pub(super) config: PortConfig,
+    pub(super) phase: PortPhase,
+    pub(super) agreed: Option<Agreed>,
+    /// Everything up to here need not be replayed, in ms of the call.
+    pub(super) acked_ms: u64,
+    pub(super) resume_token: Option<String>,
+    pub(super) results: u64,
+    pub(super) starts: u32,
+    pub(super) spoken: Spoken,
+    pub(super) last_error: Option<String>,
+}
+
+/// Sound a module sent, in samples at its own rate.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Spoken {
+    pub(super) entered: u64,
+    pub(super) left: u64,
+    pub(super) not_speaker: u64,
+    pub(super) stale: u64,
+    pub(super) after_end: u64,
+    pub(super) flooded: u64,
+}
+
+/// What a module agreed to in `ready`.
+pub(super) struct Agreed {
+    pub(super) input: Option<AcceptIn>,
+    pub(super) output: Option<Speaker>,
+    pub(super) taps: Vec<(u16, Tap)>,
+    pub(super) want: Vec<String>,
+    /// Sound may be sent up to this many ms of the call, if the module limits it.
+    pub(super) credit: Option<Credit>,
+    pub(super) fail_on_gap: bool,
+    pub(super) turn: usize,
+}
+
+pub(super) struct Credit {
+    pub(super) window_ms: u64,
+    pub(super) granted_ms: u64,
+    /// Sound given so far.
+    pub(super) given_ms: u64,
+}
+
+pub(super) struct Speaker {
+    pub(super) pace: Pace,
+    pub(super) resampler: Resampler,
+    /// Whether its bare sound belongs to the present epoch; a clear disarms it until `audio.begin`.
+    pub(super) armed: bool,
+    pub(super) pcm: Vec<i16>,
+}
+
+impl Port {
+    pub(super) fn new(config: PortConfig) -> Self {
+        Self {
+            config,
+            phase: PortPhase::Idle,
+            agreed: None,
+            acked_ms: 0,
+            resume_token: None,
+            results: 0,
+            starts: 0,
+            spoken: Spoken::default(),
+            last_error: None,
+        }
+    }
+
+    pub(super) fn is_live(&self) -> bool {
+        self.phase == PortPhase::Live
+    }
+
+    pub(super) fn wants(&self, what: &str) -> bool {
+        self.is_live() && self.agreed.as_ref().is_some_and(|a| a.want.iter().any(|w| w == what))
+    }
+
+    /// Sound of the port's tracks may be given up to the module's credit.
+    pub(super) fn has_credit(&self) -> bool {
+        match self.agreed.as_ref().and_then(|a| a.credit.as_ref()) {
+            Some(c) => c.given_ms < self.acked_ms + c.window_ms + c.granted_ms,
+            None => true,
+        }
+    }
+}
+
+/// Checks an answer to `start` against what can be had; the error is for the module's author.
+pub(super) fn check(ready: &Ready, tracks: &[u16]) -> Result<(), String> {
+    let accept = &ready.accept;
+    if let Some(input) = accept.input {
+        check_rate("accept.in.rate", input.rate)?;
+        if !(5..=1_000).contains(&input.frame_ms) {
+            return Err(format!("accept.in.frame_ms is {}, must be 5 to 1000", input.frame_ms));
+        }
+    }
+    if let Some(output) = accept.output {
+        check_rate("accept.out.rate", output.rate)?;
+        check_law("accept.out", output.encoding, output.rate)?;
+    }
+    if let Some(unknown) = accept.tracks.iter().find(|t| !tracks.contains(t)) {
+        return Err(format!("accept.tracks names track {unknown}; offered were {tracks:?}"));
+    }
+    if accept.framing == Framing::Raw && accept.tracks.len() > 1 {
+        return Err("raw framing carries one track; accept framing \"hdr16\" for more".into());
+    }
+    Ok(())
+}
+
+fn check_rate(field: &str, hz: u32) -> Result<(), String> {
+    match SampleRate::new(hz) {
+        Some(_) => Ok(()),
+        None => {
+            Err(format!("{field} is {hz} Hz, must be {} to {}", SampleRate::MIN, SampleRate::MAX))
+        }
+    }
+}
+
+fn check_law(field: &str, encoding: SampleEncoding, hz: u32) -> Result<(), String> {
+    let law = matches!(encoding, SampleEncoding::Pcmu | SampleEncoding::Pcma);
+    if law && hz != 8_000 {
+        return Err(format!("{field} is G.711 at {hz} Hz, which is 8000 Hz by definition"));
+    }
+    Ok(())
+}
+
+impl Speaker {
+    /// `None` if the stream cannot play or the rate is absurd (checked before).
+    pub(super) fn new(accept: AcceptOut, wire: SampleRate) -> Option<Self> {
+        let rate = SampleRate::new(accept.rate)?;
+        Some(Self {
+            pace: accept.pace,
+            resampler: Resampler::new(rate, wire),
+            armed: true,
+            pcm: Vec::new(),
+        })
+    }
+}
+
+/// What a module may see of a call's time before it was there.
+pub(super) fn position_of(ms: u64, rate: SampleRate) -> u64 {
+    rate.samples_in(Duration::from_millis(ms))
+}

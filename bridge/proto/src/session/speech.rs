@@ -1,0 +1,304 @@
+//! What modules say: sound to play, results to pass on, verbs to carry out. Checks who may, and which epoch it was meant for.
+
+use std::time::Duration;
+
+use ringback_module::message::{Cleared, Hangup, HangupAfter, Pace, Transcript, Vad};
+use ringback_module::{FromModule, ToModule};
+
+use crate::Instant;
+use crate::ledger::Drop;
+use crate::media::playout::Told;
+use crate::provider::{Command, Digit};
+
+use super::port::{PortId, PortPhase};
+use super::state::Phase;
+use super::{Action, EndReason, Report, Session};
+
+/// Hanging up after playback waits no longer than this.
+const FINISH_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// Which playback generation a module's sound was made for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Epoch {
+    /// The present one: the module runs in step with the call.
+    Current,
+    /// Bare sound from afar: good unless a clear came in between that the module has not answered with `audio.begin`.
+    Unnumbered,
+    /// The sound says so itself.
+    Numbered(u32),
+}
+
+impl Session {
+    /// A module sent sound to be played, at the rate it agreed to.
+    pub fn module_audio(&mut self, now: Instant, id: PortId, epoch: Epoch, samples: &[i16]) {
+        self.now = now;
+        let current = self.playout().map_or(0, |p| p.epoch());
+        let live = self.phase.is_live();
+        let Some(port) = self.ports.get_mut(id.0) else { return };
+        let count = samples.len() as u64;
+        port.spoken.entered += count;
+        let speaker = port.agreed.as_mut().and_then(|a| a.output.as_mut());
+        let Some(speaker) = speaker.filter(|_| port.config.speaks) else {
+            port.spoken.not_speaker += count;
+            return self.report(Report::Dropped { reason: Drop::NotSpeaker, count });
+        };
+        if !live {
+            port.spoken.after_end += count;
+            return;
+        }
+        let good = match epoch {
+            Epoch::Current => true,
+            Epoch::Unnumbered => speaker.armed,
+            Epoch::Numbered(epoch) => epoch == current,
+        };
+        if !good {
+            port.spoken.stale += count;
+            return self.report(Report::Dropped { reason: Drop::Stale, count });
+        }
+        port.spoken.left += count;
+        let mut pcm = std::mem::take(&mut speaker.pcm);
+        pcm.clear();
+        speaker.resampler.process(samples, &mut pcm);
+        let pace = speaker.pace;
+        self.play(now, &pcm, pace);
+        if let Some(speaker) = self.ports[id.0].agreed.as_mut().and_then(|a| a.output.as_mut()) {
+            speaker.pcm = pcm;
+        }
+        self.settle(now);
+    }
+
+    /// The host of a module let `samples` samples of its sound go: it sends more than it has credit for.
+    pub fn module_flooded(&mut self, now: Instant, id: PortId, samples: u64) {
+        self.now = now;
+        if let Some(port) = self.ports.get_mut(id.0) {
+            port.spoken.entered += samples;
+            port.spoken.flooded += samples;
+            self.report(Report::Dropped { reason: Drop::Overflow, count: samples });
+        }
+    }
+
+    fn play(&mut self, now: Instant, pcm: &[i16], pace: Pace) {
+        let Some(playout) = self.playout() else { return };
+        let trimmed = playout.counts().trimmed;
+        let refused = playout.push(now, pcm, pace);
+        let trimmed = playout.counts().trimmed - trimmed;
+        for (reason, count) in [(Drop::Overflow, refused), (Drop::Trimmed, trimmed)] {
+            if count > 0 {
+                self.report(Report::Dropped { reason, count });
+            }
+        }
+    }
+
+    /// A module said something.
+    pub fn module_message(&mut self, now: Instant, id: PortId, message: &FromModule) {
+        self.now = now;
+        if self.ports.get(id.0).is_none_or(|p| p.phase == PortPhase::Gone) {
+            return;
+        }
+        if !self.handle_result(now, id, message) {
+            self.handle_verb(now, id, message);
+        }
+        self.settle(now);
+    }
+
+    /// Results and reports; says whether `message` was one.
+    fn handle_result(&mut self, now: Instant, id: PortId, message: &FromModule) -> bool {
+        match message {
+            FromModule::Transcript(transcript) => self.handle_transcript(now, id, transcript),
+            FromModule::Turn(turn) => {
+                self.pass_on(now, id, message);
+                self.report(Report::Turn(id, turn.clone()));
+            }
+            FromModule::Vad(vad) => self.handle_vad(now, id, vad),
+            FromModule::Dtmf(dtmf) => {
+                self.tell_wanting("dtmf", Some(id), &ToModule::Dtmf(dtmf.clone()));
+                self.pass_on(now, id, message);
+                self.report(Report::Dtmf(Some(id), dtmf.clone()));
+            }
+            FromModule::Event(event) => {
+                self.pass_on(now, id, message);
+                self.report(Report::Event(id, event.clone()));
+            }
+            FromModule::Log(log) => self.report(Report::Log(id, log.clone())),
+            FromModule::Metric(metric) => self.report(Report::Metric(id, metric.clone())),
+            FromModule::Error(error) => {
+                self.report(Report::Error(id, error.clone()));
+                if error.fatal {
+                    self.actions.push_back(Action::DropModule { port: id });
+                    self.module_failed(now, id, &format!("{}: {}", error.code, error.message));
+                }
+            }
+            _ => return false,
+        }
+        true
+    }
+
+    fn handle_transcript(&mut self, now: Instant, id: PortId, transcript: &Transcript) {
+        self.tell_wanting("text", Some(id), &ToModule::Text(transcript.clone()));
+        self.pass_on(now, id, &FromModule::Transcript(transcript.clone()));
+        self.report(Report::Transcript(id, transcript.clone()));
+    }
+
+    fn handle_vad(&mut self, now: Instant, id: PortId, vad: &Vad) {
+        self.tell_wanting("vad", Some(id), &ToModule::Vad(vad.clone()));
+        self.pass_on(now, id, &FromModule::Vad(vad.clone()));
+        if vad.track == super::port::CALLER {
+            let elapsed = self.media.as_ref().map_or(Duration::ZERO, |m| m.elapsed(now));
+            let lasted = elapsed.saturating_sub(Duration::from_millis(vad.at_ms));
+            self.barge_in.handle_vad(now, vad, lasted);
+        }
+        self.report(Report::Vad(id, vad.clone()));
+    }
+
+    /// Streams a result to clients that take results in-band.
+    fn pass_on(&mut self, now: Instant, id: PortId, message: &FromModule) {
+        self.ports[id.0].results += 1;
+        let wanted = self.start.as_ref().is_some_and(|s| s.capabilities.results);
+        if !wanted || !self.phase.is_live() {
+            return;
+        }
+        if let Ok(json) = serde_json::to_string(message) {
+            self.command_quietly(now, Command::Result(&json));
+        }
+    }
+
+    /// Verbs; what a module may not do is reported, not done.
+    fn handle_verb(&mut self, now: Instant, id: PortId, message: &FromModule) {
+        match message {
+            FromModule::Ack { in_ms, .. } => {
+                let port = &mut self.ports[id.0];
+                port.acked_ms = port.acked_ms.max(*in_ms);
+            }
+            FromModule::Credit { in_ms } => {
+                if let Some(credit) =
+                    self.ports[id.0].agreed.as_mut().and_then(|a| a.credit.as_mut())
+                {
+                    credit.granted_ms = credit.granted_ms.saturating_add(*in_ms);
+                }
+            }
+            FromModule::AudioBegin { epoch } => self.arm(id, *epoch),
+            FromModule::Done { .. } => self.module_gone(now, id, None),
+            FromModule::Clear { .. }
+            | FromModule::AudioEnd { .. }
+            | FromModule::Mark { .. }
+            | FromModule::Pause
+            | FromModule::Resume
+            | FromModule::DtmfSend(_)
+            | FromModule::Hangup(_) => {
+                if self.ports[id.0].config.speaks && self.phase.is_live() {
+                    self.handle_speaker_verb(now, id, message);
+                } else if self.phase.is_live() {
+                    self.report(Report::Dropped { reason: Drop::NotSpeaker, count: 1 });
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn arm(&mut self, id: PortId, epoch: u32) {
+        let current = self.playout().map_or(0, |p| p.epoch());
+        if let Some(speaker) = self.ports[id.0].agreed.as_mut().and_then(|a| a.output.as_mut()) {
+            speaker.armed = epoch == current;
+        }
+    }
+
+    fn handle_speaker_verb(&mut self, now: Instant, id: PortId, message: &FromModule) {
+        match message {
+            FromModule::Clear { epoch } => {
+                let current = self.playout().map(|p| p.epoch());
+                if epoch.is_none() || *epoch == current {
+                    self.clear(now, Some(id));
+                }
+            }
+            FromModule::AudioEnd { .. } => {
+                self.flush_speaker(now, id);
+                self.with_playout(now, |playout, _| playout.end_utterance());
+            }
+            FromModule::Mark { name } => {
+                let name = name.clone();
+                self.with_playout(now, |playout, _| playout.mark(id.0, name));
+            }
+            FromModule::Pause => self.with_playout(now, |playout, emit| playout.pause(now, emit)),
+            FromModule::Resume => self.with_playout(now, |playout, emit| playout.resume(now, emit)),
+            FromModule::DtmfSend(send) => self.press(now, &send.digits),
+            FromModule::Hangup(hangup) => self.hang_up(now, id, hangup),
+            _ => {}
+        }
+    }
+
+    /// Plays what the resampler still holds of an utterance.
+    fn flush_speaker(&mut self, now: Instant, id: PortId) {
+        let Some(speaker) = self.ports[id.0].agreed.as_mut().and_then(|a| a.output.as_mut()) else {
+            return;
+        };
+        let mut tail = Vec::new();
+        speaker.resampler.finish(&mut tail);
+        let pace = speaker.pace;
+        self.play(now, &tail, pace);
+    }
+
+    fn press(&mut self, now: Instant, digits: &str) {
+        for digit in digits.chars().filter_map(Digit::new) {
+            if let Err(error) =
+                self.protocol.handle_command(now, Command::Dtmf(digit), &mut self.outbox)
+            {
+                return self.end(now, EndReason::Protocol(error));
+            }
+        }
+    }
+
+    fn hang_up(&mut self, now: Instant, id: PortId, hangup: &Hangup) {
+        let module = self.ports[id.0].config.name.clone();
+        let reason = EndReason::Hangup { module, reason: hangup.reason.clone() };
+        match (hangup.after, &self.phase) {
+            (HangupAfter::Now, _) => self.end(now, reason),
+            (HangupAfter::Playback, Phase::Streaming { since, .. }) => {
+                let since = *since;
+                self.with_playout(now, |playout, _| playout.end_utterance());
+                self.phase = Phase::Finishing { since, deadline: now + FINISH_TIMEOUT, reason };
+            }
+            _ => {}
+        }
+    }
+
+    pub(super) fn run_barge_in(&mut self, now: Instant) {
+        if self.barge_in.take_due(now) && self.playout().is_some_and(|p| p.is_active(now)) {
+            self.clear(now, None);
+        }
+    }
+
+    /// Drops all playback; late sound of the old epoch is dropped too.
+    fn clear(&mut self, now: Instant, by: Option<PortId>) {
+        let mut cleared: Option<Cleared> = None;
+        self.with_playout(now, |playout, emit| cleared = Some(playout.clear(now, emit)));
+        let Some(cleared) = cleared else { return };
+        self.tell_playback();
+        for (index, port) in self.ports.iter_mut().enumerate() {
+            let Some(speaker) = port.agreed.as_mut().and_then(|a| a.output.as_mut()) else {
+                continue;
+            };
+            speaker.armed = false;
+            speaker.resampler.reset();
+            let message = ToModule::Cleared(cleared.clone());
+            self.actions.push_back(Action::TellModule { port: PortId(index), message });
+        }
+        self.report(Report::Cleared { cleared, by });
+    }
+
+    /// Passes on what playback has to tell: marks to who set them, progress to who wants it.
+    pub(super) fn tell_playback(&mut self) {
+        let Some(playout) = self.playout() else { return };
+        let told: Vec<Told> = playout.drain_told().collect();
+        for told in told {
+            match told {
+                Told::Mark { owner, report } => {
+                    let message = ToModule::Mark(report);
+                    self.actions.push_back(Action::TellModule { port: PortId(owner), message });
+                }
+                Told::Playback(playback) => {
+                    self.tell_wanting("playback", None, &ToModule::Playback(playback));
+                }
+            }
+        }
+    }
+}

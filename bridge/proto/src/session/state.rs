@@ -1,0 +1,126 @@
+//! Where a call is in its life, and why it ended. Values only.
+
+use std::fmt;
+
+use crate::Instant;
+use crate::provider::ProtocolError;
+
+/// Why a call ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum EndReason {
+    /// The other end hung up or stopped the stream.
+    Remote,
+    /// A module hung up.
+    Hangup {
+        /// Which.
+        module: String,
+        /// What it said.
+        reason: String,
+    },
+    /// The other end broke the protocol.
+    Protocol(ProtocolError),
+    /// The stream never started.
+    NoStart,
+    /// The call lasted longer than is allowed.
+    TooLong,
+    /// A module that the call cannot do without failed.
+    Module {
+        /// Which.
+        module: String,
+        /// Why.
+        reason: String,
+    },
+    /// The bridge shuts down.
+    Drain,
+    /// The socket broke, or the other end no longer answers.
+    Socket {
+        /// What was seen.
+        reason: String,
+    },
+}
+
+impl EndReason {
+    /// WebSocket close code that tells the other end.
+    #[must_use]
+    pub const fn close_code(&self) -> u16 {
+        match self {
+            Self::Remote | Self::Hangup { .. } => 1000,
+            Self::Protocol(error) => error.close_code(),
+            Self::NoStart | Self::TooLong => 1008,
+            Self::Module { .. } => 1011,
+            Self::Drain => 1001,
+            Self::Socket { .. } => 1002,
+        }
+    }
+
+    /// One word for metrics.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Remote => "remote",
+            Self::Hangup { .. } => "hangup",
+            Self::Protocol(_) => "protocol",
+            Self::NoStart => "no_start",
+            Self::TooLong => "too_long",
+            Self::Module { .. } => "module",
+            Self::Drain => "drain",
+            Self::Socket { .. } => "socket",
+        }
+    }
+}
+
+impl fmt::Display for EndReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Remote => f.write_str("the other end hung up"),
+            Self::Hangup { module, reason } if reason.is_empty() => {
+                write!(f, "module {module} hung up")
+            }
+            Self::Hangup { module, reason } => write!(f, "module {module} hung up: {reason}"),
+            Self::Protocol(error) => write!(f, "protocol error: {error}"),
+            Self::NoStart => f.write_str("the stream was opened but never started"),
+            Self::TooLong => f.write_str("the call reached its longest allowed duration"),
+            Self::Module { module, reason } => {
+                write!(f, "module {module} failed and is required: {reason}")
+            }
+            Self::Drain => f.write_str("the bridge is shutting down"),
+            Self::Socket { reason } => write!(f, "connection lost: {reason}"),
+        }
+    }
+}
+
+/// Where a call is in its life.
+#[derive(Debug)]
+pub(super) enum Phase {
+    /// Upgraded; the provider has not said who calls.
+    AwaitingStart { deadline: Instant },
+    /// Sound flows.
+    Streaming { since: Instant, deadline: Instant },
+    /// A module asked to hang up once playback is over.
+    Finishing { since: Instant, deadline: Instant, reason: EndReason },
+    /// The stream is over; modules say their last words.
+    Draining { deadline: Instant, reason: EndReason },
+    /// Nothing more happens.
+    Ended,
+}
+
+impl Phase {
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        match self {
+            Self::AwaitingStart { deadline }
+            | Self::Streaming { deadline, .. }
+            | Self::Finishing { deadline, .. }
+            | Self::Draining { deadline, .. } => Some(*deadline),
+            Self::Ended => None,
+        }
+    }
+
+    pub(super) fn is_live(&self) -> bool {
+        matches!(self, Self::Streaming { .. } | Self::Finishing { .. })
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        matches!(self, Self::Draining { .. } | Self::Ended)
+    }
+}

@@ -1,0 +1,50 @@
+//! What remains of a call: one record with its ledger. Values only; whoever logs or stores it decides how.
+
+use std::time::Duration;
+
+use super::state::EndReason;
+use crate::ledger::Ledger;
+
+/// The end of a call.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Summary {
+    /// Ours.
+    pub call: String,
+    /// The provider's name for the call, where it told one.
+    pub provider_call: Option<String>,
+    /// Name of the provider.
+    pub provider: &'static str,
+    /// Why it ended.
+    pub reason: EndReason,
+    /// From the stream's start to its end; zero if it never started.
+    pub duration: Duration,
+    /// Sound of the caller, what was made up for it included.
+    pub heard: Duration,
+    /// Sound given to the wire.
+    pub played: Duration,
+    /// Media messages that arrived.
+    pub frames_in: u64,
+    /// Media messages sent.
+    pub frames_out: u64,
+    /// Holes the caller heard in mid-utterance.
+    pub underruns: u64,
+    /// How much faster the provider's clock ran than ours, where it could be told.
+    pub drift_ppm: Option<f64>,
+    /// What became of each module.
+    pub modules: Vec<ModuleSummary>,
+    /// Every hop's accounts.
+    pub ledger: Ledger,
+}
+
+/// What became of a module on a call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ModuleSummary {
+    /// Name, as in the configuration.
+    pub name: String,
+    /// Times it was started; more than once means that it crashed and came back.
+    pub starts: u32,
+    /// Results it streamed.
+    pub results: u64,
+    /// Its last failure.
+    pub error: Option<String>,
+}

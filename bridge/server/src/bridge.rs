@@ -1,0 +1,161 @@
+//! The bridge: turns a checked configuration into endpoints, admits streams and runs each as a call. Speaks to no socket itself.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use axum::Router;
+use ringback_module::message::{Kind, Limits as ModuleLimits};
+use ringback_proto::provider::{self, Auth, Options, Protocol, Provider, Upgrade};
+use ringback_proto::session::{BargeIn, OnFail, PortConfig, Session, SessionConfig};
+
+use crate::call::{Call, LogWatch, ModuleSource, Watch, Watchers};
+use crate::clock::{Clock, WallTime};
+use crate::config::{AuthConfig, Config, ListenerConfig, ModuleConfig, OnFail as OnFailConfig, RouteConfig};
+use crate::listener::{Admission, Drained, Endpoint, Refusal, Server, Streams};
+use crate::net;
+use crate::shutdown::Shutdown;
+use crate::socket::Socket;
+
+/// What a listener's calls get, worked out once at start.
+struct Plan {
+    endpoint: Endpoint,
+    provider: &'static dyn Provider,
+    auth: Auth,
+    options: Options,
+    barge_in: Option<BargeIn>,
+    ports: Vec<PortConfig>,
+    sources: Vec<ModuleSource>,
+    /// Sound kept for the module that wants most.
+    keep: Duration,
+    ready_timeout: Duration,
+    watchers: Watchers,
+}
+
+/// A bridge ready to take calls.
+pub struct Bridge {
+    clock: Clock,
+    shutdown: Shutdown,
+    plans: Vec<Plan>,
+    calls: AtomicU64,
+    born: String,
+}
+
+/// A stream that may come in.
+pub struct Admitted {
+    plan: usize,
+    protocol: Box<dyn Protocol>,
+}
+
+impl Bridge {
+    /// A bridge as `config` wants it; `watch` looks on at all its calls, beside the log.
+    #[must_use]
+    pub fn new(config: &Config, clock: Clock, shutdown: Shutdown, watch: Option<Arc<dyn Watch>>) -> Self {
+        let plans = config.listeners.iter().filter_map(|listener| plan(config, listener, watch.clone()));
+        Self { clock, shutdown, plans: plans.collect(), calls: AtomicU64::new(0), born: WallTime::now().compact() }
+    }
+
+    /// Takes calls from `listener` until shut down and all have ended.
+    pub async fn run<L: net::Listener>(self, config: &Config, listener: L) -> Drained {
+        let endpoints = self.plans.iter().map(|plan| plan.endpoint.clone()).collect();
+        let shutdown = self.shutdown.clone();
+        let server =
+            Server::new(Arc::new(self), endpoints, config.limits, config.metrics, Router::new(), shutdown);
+        server.run(listener).await
+    }
+
+    /// A name for the next call: sorts by time, says nothing about who calls, fits a file name.
+    fn next_name(&self) -> String {
+        format!("{}-{:06}", self.born, self.calls.fetch_add(1, Ordering::Relaxed) + 1)
+    }
+}
+
+impl Streams for Bridge {
+    type Admitted = Admitted;
+
+    fn admit(
+        &self,
+        endpoint: &Endpoint,
+        upgrade: &Upgrade<'_>,
+        _peer: SocketAddr,
+    ) -> Result<Admission<Admitted>, Refusal> {
+        let index = self.plans.iter().position(|plan| plan.endpoint.name == endpoint.name);
+        let Some(index) = index else { return Err(Refusal::new(404, "no such listener")) };
+        let plan = &self.plans[index];
+        plan.auth.check(upgrade)?;
+        let accepted = plan.provider.accept(upgrade, &plan.options)?;
+        let state = Admitted { plan: index, protocol: accepted.protocol };
+        Ok(Admission { state, subprotocol: accepted.subprotocol })
+    }
+
+    async fn serve(&self, admitted: Admitted, socket: Socket) {
+        let plan = &self.plans[admitted.plan];
+        let name = self.next_name();
+        let mut config = SessionConfig::new(name.clone(), plan.provider.name());
+        config.wall = WallTime::now().to_string();
+        config.keep = plan.keep;
+        config.barge_in = plan.barge_in;
+        config.ports.clone_from(&plan.ports);
+        config.limits =
+            ModuleLimits { ready_ms: plan.ready_timeout.as_millis() as u64, ..config.limits };
+        let session = Session::new(self.clock.now(), config, admitted.protocol);
+        let sources = plan.sources.clone();
+        let call = Call::new(self.clock, name, session, socket, sources, plan.watchers.clone());
+        call.run(&self.shutdown).await;
+    }
+}
+
+/// Works out what the calls of a listener get. The configuration was checked: every name in it exists.
+fn plan(config: &Config, listener: &ListenerConfig, watch: Option<Arc<dyn Watch>>) -> Option<Plan> {
+    let provider = provider::find(&listener.provider)?;
+    let route = config.route(&listener.route)?;
+    let modules: Vec<&ModuleConfig> = route.modules.iter().filter_map(|name| config.module(name)).collect();
+    let log: Arc<dyn Watch> = Arc::new(LogWatch { listener: listener.endpoint.name.clone() });
+    let watchers = watch.into_iter().fold(Watchers::new().with(log), Watchers::with);
+    let auth = auth(&listener.auth);
+    let mut options = listener.options.clone();
+    options.one_way |= listener.one_way;
+    options.credential_query = auth.query_parameter().map(str::to_owned);
+    Some(Plan {
+        endpoint: listener.endpoint.clone(),
+        provider,
+        auth,
+        options,
+        barge_in: route.barge_in.filter(|b| b.on_speech).map(|b| BargeIn { min_speech: b.min_speech }),
+        ports: modules.iter().map(|module| port(module, route)).collect(),
+        sources: modules.iter().map(|module| ModuleSource::of(module)).collect(),
+        keep: modules.iter().map(|m| m.ring).max().unwrap_or(Duration::ZERO),
+        ready_timeout: modules.iter().map(|m| m.ready_timeout).max().unwrap_or(Duration::from_secs(5)),
+        watchers,
+    })
+}
+
+fn port(module: &ModuleConfig, route: &RouteConfig) -> PortConfig {
+    let speaks = route.speaker.as_deref() == Some(module.name.as_str());
+    PortConfig {
+        name: module.name.clone(),
+        kind: if speaks { Kind::Agent } else { Kind::Tap },
+        config: module.config.clone(),
+        speaks,
+        on_fail: match module.on_fail {
+            OnFailConfig::Continue => OnFail::Continue,
+            OnFailConfig::Hangup => OnFail::Hangup,
+        },
+    }
+}
+
+fn auth(config: &AuthConfig) -> Auth {
+    let secret = |s: &crate::config::Secret| provider::Secret::from(s.expose());
+    match config {
+        AuthConfig::None => Auth::None,
+        AuthConfig::Bearer { token } => Auth::Bearer { tokens: vec![secret(token)] },
+        AuthConfig::Basic { user, password } => {
+            Auth::Basic { user: user.clone(), passwords: vec![secret(password)] }
+        }
+        AuthConfig::Query { parameter, token } => {
+            Auth::Query { name: parameter.clone(), values: vec![secret(token)] }
+        }
+        AuthConfig::TwilioSignature { token } => Auth::TwilioSignature { tokens: vec![secret(token)] },
+    }
+}

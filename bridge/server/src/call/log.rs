@@ -1,0 +1,95 @@
+//! Turns what is seen on calls into log lines and figures.
+
+use ringback_module::message::LogLevel;
+use ringback_proto::Instant;
+use ringback_proto::provider::Notice;
+use ringback_proto::session::{EndReason, PortId, Report as Happened, Session, Summary};
+
+use super::watch::{Seen, Watch};
+use crate::telemetry::{CallReport, PeerText, Phone, Report, report};
+
+/// Logs the calls of one listener.
+pub(crate) struct LogWatch {
+    pub(crate) listener: String,
+}
+
+impl Watch for LogWatch {
+    fn see(&self, call: &str, _now: Instant, seen: &Seen<'_>) {
+        match seen {
+            Seen::Report { report, session } => self.happened(call, report, session),
+            Seen::SocketFailed(error) => tell(call, CallReport::Socket { error }),
+            Seen::Ended(summary) => self.ended(call, summary),
+        }
+    }
+}
+
+fn tell(call: &str, what: CallReport<'_>) {
+    report(&Report::Call { call, what });
+}
+
+impl LogWatch {
+    fn ended(&self, call: &str, summary: &Summary) {
+        if let EndReason::Protocol(error) = &summary.reason {
+            tell(call, CallReport::Protocol { error });
+        }
+        tell(call, CallReport::Ended { listener: &self.listener, summary });
+    }
+
+    fn happened(&self, call: &str, happened: &Happened, session: &Session) {
+        let name = |port: &PortId| session.port_name(*port).to_owned();
+        match happened {
+            Happened::Started(start) => tell(
+                call,
+                CallReport::Started {
+                    listener: &self.listener,
+                    provider: session.provider(),
+                    from: Phone(start.from.as_deref().unwrap_or("-")),
+                    to: Phone(start.to.as_deref().unwrap_or("-")),
+                    format: &start.inbound.to_string(),
+                },
+            ),
+            Happened::ModuleReady(port) => tell(call, CallReport::ModuleStarted { module: &name(port) }),
+            Happened::ModuleFailed { port, reason, retrying } => tell(
+                call,
+                CallReport::ModuleGone { module: &name(port), reason, call_goes_on: *retrying || !session.is_over() },
+            ),
+            Happened::Dropped { reason, count } => {
+                tell(call, CallReport::Dropped { reason: *reason, count: *count });
+            }
+            Happened::Notice(notice) => tell(call, CallReport::Notice { text: PeerText(&notice_text(notice)) }),
+            Happened::Transcript(port, t) if t.is_final => result(call, &name(port), "transcript", &t.text),
+            Happened::Dtmf(Some(port), d) => result(call, &name(port), "dtmf", &d.digit.to_string()),
+            Happened::Event(port, e) => result(call, &name(port), &e.name, &e.data.to_string()),
+            Happened::Error(port, e) => {
+                let reason = format!("{}: {}", e.code, e.message);
+                tell(call, CallReport::ModuleGone { module: &name(port), reason: &reason, call_goes_on: !e.fatal });
+            }
+            Happened::Log(port, line) => log_line(call, &name(port), line.level, &line.msg),
+            _ => {}
+        }
+    }
+}
+
+fn result(call: &str, module: &str, kind: &str, text: &str) {
+    tell(call, CallReport::Result { module, kind, text: PeerText(text) });
+}
+
+fn notice_text(notice: &Notice) -> String {
+    match notice {
+        Notice::UnknownMessage { kind } => format!("a message of the unknown kind {kind}"),
+        Notice::ProviderError { text } => format!("the provider reports an error: {text}"),
+        Notice::EarlyMedia { octets } => format!("{octets} octets of sound before the start"),
+        other => format!("{other:?}"),
+    }
+}
+
+/// A module's own words, at the level it chose.
+fn log_line(call: &str, module: &str, level: LogLevel, text: &str) {
+    let text = PeerText(text);
+    match level {
+        LogLevel::Debug => tracing::debug!(call, module, %text, "module"),
+        LogLevel::Info => tracing::info!(call, module, %text, "module"),
+        LogLevel::Warn => tracing::warn!(call, module, %text, "module"),
+        LogLevel::Error => tracing::error!(call, module, %text, "module"),
+    }
+}

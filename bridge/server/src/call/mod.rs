@@ -1,0 +1,399 @@
+//! One call as a task: moves octets between its socket, its session and its modules. All meaning is in the session.
+
+mod inline;
+mod log;
+mod source;
+mod watch;
+
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::task::Poll;
+use std::time::Duration;
+
+use ringback_module::message::{StopReason, ToModule};
+use ringback_module::{AudioFrame, FrameFlags};
+use ringback_proto::Instant;
+use ringback_proto::provider::Send as WireSend;
+use ringback_proto::session::{Action, Epoch, FrameBuf, PortId, Session, Summary};
+
+use crate::clock::Clock;
+use crate::module_host::{FromHost, Hosted, ToHost};
+use crate::shutdown::Shutdown;
+use crate::socket::{Incoming, Outgoing, Socket};
+
+use inline::Inline;
+pub(crate) use log::LogWatch;
+pub(crate) use source::ModuleSource;
+pub use watch::{Seen, Watch, Watchers};
+
+/// Frames given to one module before the others and the wire get their turn: a replay of 10 s must not hold up the call.
+const BURST: usize = 32;
+
+/// Where a port's module runs.
+enum Host {
+    /// In the call's own task.
+    Inline(Box<Inline>),
+    /// Somewhere else, behind bounded queues.
+    Hosted { hosted: Box<Hosted>, stopping: Option<(StopReason, Duration)>, backlog: VecDeque<ToHost> },
+    /// Not started yet, or over.
+    None,
+}
+
+/// A call in progress.
+pub(crate) struct Call {
+    clock: Clock,
+    session: Session,
+    socket: Option<Socket>,
+    hosts: Vec<Host>,
+    sources: Vec<ModuleSource>,
+    watchers: Watchers,
+    name: String,
+    frame: FrameBuf,
+    close: Option<u16>,
+    summary: Option<Box<Summary>>,
+}
+
+/// What woke the call.
+enum Wake {
+    Wire(Option<Result<Incoming, crate::socket::SocketError>>),
+    Module(PortId, FromHost),
+    Timeout,
+    ShutDown,
+}
+
+impl Call {
+    /// A call over `socket` whose ports are served by `sources`, in the session's order.
+    pub(crate) fn new(
+        clock: Clock,
+        name: String,
+        session: Session,
+        socket: Socket,
+        sources: Vec<ModuleSource>,
+        watchers: Watchers,
+    ) -> Self {
+        let hosts = sources.iter().map(|_| Host::None).collect();
+        Self {
+            clock,
+            session,
+            socket: Some(socket),
+            hosts,
+            sources,
+            watchers,
+            name,
+            frame: FrameBuf::default(),
+            close: None,
+            summary: None,
+        }
+    }
+
+    /// Runs the call to its end.
+    pub(crate) async fn run(mut self, shutdown: &Shutdown) -> Option<Box<Summary>> {
+        let mut told_to_stop = false;
+        loop {
+            self.pump();
+            self.transmit().await;
+            if self.session.is_ended() {
+                self.pump();
+                return self.summary.take();
+            }
+            let wake = tokio::select! {
+                biased;
+                message = receive(&mut self.socket) => Wake::Wire(message),
+                (port, event) = module_event(&mut self.hosts) => Wake::Module(port, event),
+                () = self.clock.sleep_until(self.session.poll_timeout()) => Wake::Timeout,
+                () = shutdown.cut_off(), if !told_to_stop => Wake::ShutDown,
+            };
+            told_to_stop |= matches!(wake, Wake::ShutDown);
+            self.handle(wake).await;
+        }
+    }
+
+    async fn handle(&mut self, wake: Wake) {
+        let now = self.clock.now();
+        match wake {
+            Wake::Wire(Some(Ok(Incoming::Close(_)))) | Wake::Wire(None) => {
+                if let Some(socket) = self.socket.take() {
+                    socket.close(crate::socket::close_code::NORMAL, "").await;
+                }
+                self.session.handle_closed(now, Ok(()));
+            }
+            Wake::Wire(Some(Ok(incoming))) => {
+                if let Some(message) = incoming.message() {
+                    self.session.handle_message(now, message);
+                }
+            }
+            Wake::Wire(Some(Err(error))) => self.socket_failed(now, &error).await,
+            Wake::Module(port, event) => self.handle_host(now, port, event),
+            Wake::Timeout => self.session.handle_timeout(now),
+            Wake::ShutDown => self.session.shut_down(now),
+        }
+    }
+
+    async fn socket_failed(&mut self, now: Instant, error: &crate::socket::SocketError) {
+        // A line that is down cannot be told anything; dropping it is all there is.
+        if let (Some(socket), Some(code)) = (self.socket.take(), error.close_code()) {
+            socket.close(code, &error.to_string()).await;
+        }
+        self.watchers.see(&self.name, now, &Seen::SocketFailed(error));
+        self.session.handle_closed(now, Err(error.to_string()));
+    }
+
+    fn handle_host(&mut self, now: Instant, port: PortId, event: FromHost) {
+        match event {
+            FromHost::Ready(ready) => self.session.module_ready(now, port, &ready),
+            FromHost::Rejected(reject) => self.session.module_rejected(now, port, &reject),
+            FromHost::Message(message) => self.session.module_message(now, port, &message),
+            FromHost::Audio { epoch, samples } => {
+                let epoch = epoch.map_or(Epoch::Unnumbered, Epoch::Numbered);
+                self.session.module_audio(now, port, epoch, &samples);
+            }
+            FromHost::Dropped { samples } => self.session.module_flooded(now, port, samples),
+            FromHost::Restarting { reason, .. } => {
+                if let Some(Host::Hosted { backlog, .. }) = self.hosts.get_mut(port.0) {
+                    backlog.clear();
+                }
+                self.session.module_down(now, port, &reason);
+            }
+            FromHost::NeedStart => self.session.restart_module(now, port),
+            FromHost::Writable => {}
+            FromHost::Gone { reason } => {
+                self.hosts[port.0] = Host::None;
+                self.session.module_gone(now, port, reason);
+            }
+        }
+    }
+
+    /// Carries out what the session wants and moves sound to modules, until neither has anything left.
+    fn pump(&mut self) {
+        loop {
+            let now = self.clock.now();
+            let mut busy = false;
+            while let Some(action) = self.session.poll_action() {
+                self.perform(now, action);
+                busy = true;
+            }
+            for port in 0..self.hosts.len() {
+                busy |= self.feed(now, PortId(port));
+            }
+            if !busy {
+                return;
+            }
+        }
+    }
+
+    fn perform(&mut self, now: Instant, action: Action) {
+        match action {
+            Action::StartModule { port, start } => self.start_module(now, port, *start),
+            Action::TellModule { port, message } => self.tell(now, port, message),
+            Action::StopModule { port, reason, deadline } => self.stop_module(now, port, reason, deadline),
+            Action::DropModule { port } => self.hosts[port.0] = Host::None,
+            Action::Report(report) => {
+                let seen = Seen::Report { report: &report, session: &self.session };
+                self.watchers.see(&self.name, now, &seen);
+            }
+            Action::Ended(summary) => {
+                self.watchers.see(&self.name, now, &Seen::Ended(&summary));
+                self.summary = Some(summary);
+            }
+            _ => {}
+        }
+    }
+
+    fn start_module(&mut self, now: Instant, port: PortId, start: ringback_module::message::Start) {
+        if let Host::Hosted { hosted, .. } = &self.hosts[port.0] {
+            // The host kept itself alive over a crash and asked for this.
+            if hosted.try_send(ToHost::Start(Box::new(start))).is_err() {
+                self.session.module_gone(now, port, Some("its queue is full at start".into()));
+            }
+            return;
+        }
+        match &self.sources[port.0] {
+            ModuleSource::Inline(make) => {
+                let mut inline = Box::new(Inline::new(make()));
+                let answer = inline.start(&start);
+                self.hosts[port.0] = Host::Inline(inline);
+                match answer {
+                    Ok(ready) => self.session.module_ready(now, port, &ready),
+                    Err(reject) => self.session.module_rejected(now, port, &reject),
+                }
+            }
+            source => {
+                let Some(hosted) = source.spawn(start) else { return };
+                let (hosted, backlog) = (Box::new(hosted), VecDeque::new());
+                self.hosts[port.0] = Host::Hosted { hosted, stopping: None, backlog };
+            }
+        }
+    }
+
+    fn tell(&mut self, now: Instant, port: PortId, message: ToModule) {
+        match &mut self.hosts[port.0] {
+            Host::Inline(inline) => {
+                let failed = inline.tell(&message).err();
+                self.take_outputs(now, port, failed);
+            }
+            Host::Hosted { hosted, backlog, .. } => offer(hosted, backlog, ToHost::Message(message)),
+            Host::None => {}
+        }
+    }
+
+    fn stop_module(&mut self, now: Instant, port: PortId, reason: StopReason, deadline: Duration) {
+        match &mut self.hosts[port.0] {
+            Host::Inline(_) => {
+                while self.feed(now, port) {}
+                if let Host::Inline(inline) = &mut self.hosts[port.0] {
+                    let failed = inline.stop(reason).err();
+                    self.take_outputs(now, port, failed);
+                    self.hosts[port.0] = Host::None;
+                    self.session.module_gone(now, port, None);
+                }
+            }
+            Host::Hosted { stopping, .. } => *stopping = Some((reason, deadline)),
+            Host::None => self.session.module_gone(now, port, None),
+        }
+    }
+
+    /// Gives a module the sound it may have; says whether there was any.
+    fn feed(&mut self, now: Instant, port: PortId) -> bool {
+        match self.hosts[port.0] {
+            Host::Inline(_) => self.feed_inline(now, port),
+            Host::Hosted { .. } => self.feed_hosted(port),
+            Host::None => false,
+        }
+    }
+
+    fn feed_inline(&mut self, now: Instant, port: PortId) -> bool {
+        for fed in 0..BURST {
+            let Some(frame) = self.session.next_frame(port, &mut self.frame) else { return fed > 0 };
+            let Host::Inline(inline) = &mut self.hosts[port.0] else { return false };
+            let failed = inline.hear(frame).err();
+            self.take_outputs(now, port, failed);
+        }
+        true
+    }
+
+    fn take_outputs(&mut self, now: Instant, port: PortId, failed: Option<String>) {
+        let Host::Inline(inline) = &mut self.hosts[port.0] else { return };
+        inline.drain(|output| match output {
+            ringback_module::Output::Audio(samples) => {
+                self.session.module_audio(now, port, Epoch::Current, samples);
+            }
+            ringback_module::Output::Message(message) => self.session.module_message(now, port, message),
+        });
+        if let Some(reason) = failed {
+            self.hosts[port.0] = Host::None;
+            self.session.module_gone(now, port, Some(reason));
+        }
+    }
+
+    fn feed_hosted(&mut self, port: PortId) -> bool {
+        let Host::Hosted { hosted, stopping, backlog } = &mut self.hosts[port.0] else { return false };
+        let mut fed = false;
+        while let Some(item) = backlog.pop_front() {
+            if let Err(item) = hosted.try_send(item) {
+                backlog.push_front(item);
+                return fed;
+            }
+            fed = true;
+        }
+        for _ in 0..BURST {
+            let Some(frame) = self.session.next_frame(port, &mut self.frame) else {
+                if let Some((reason, deadline)) = stopping.take() {
+                    offer(hosted, backlog, ToHost::Stop { reason, deadline });
+                }
+                return fed;
+            };
+            fed = true;
+            if let Err(item) = hosted.try_send(owned(&frame)) {
+                backlog.push_back(item);
+                return true;
+            }
+        }
+        fed
+    }
+
+    /// Sends what the session has for the wire.
+    async fn transmit(&mut self) {
+        if self.session.sends().sends().is_empty() {
+            return;
+        }
+        let outcome = match &mut self.socket {
+            Some(socket) => send_all(socket, self.session.sends()).await,
+            None => Ok(None),
+        };
+        match outcome {
+            Ok(close) => {
+                self.session.sent(self.socket.is_some());
+                self.close = self.close.or(close);
+                if let (Some(code), Some(socket)) = (close, self.socket.take()) {
+                    socket.close(code, "").await;
+                }
+            }
+            Err(error) => {
+                self.session.sent(false);
+                let now = self.clock.now();
+                self.socket_failed(now, &error).await;
+                self.pump();
+                self.session.sent(false);
+            }
+        }
+    }
+}
+
+/// Sends everything in one write; gives the close code if the stream is to be closed after it.
+async fn send_all(
+    socket: &mut Socket,
+    outbox: &ringback_proto::provider::Outbox,
+) -> Result<Option<u16>, crate::socket::SocketError> {
+    let mut close = None;
+    for send in outbox.sends() {
+        match send {
+            WireSend::Text(span) => socket.feed(Outgoing::Text(outbox.text_of(span))).await?,
+            WireSend::Binary(span) => socket.feed(Outgoing::Binary(outbox.octets(span))).await?,
+            WireSend::Close(code) => close = close.or(Some(*code)),
+        }
+    }
+    socket.flush().await?;
+    Ok(close)
+}
+
+async fn receive(socket: &mut Option<Socket>) -> Option<Result<Incoming, crate::socket::SocketError>> {
+    match socket {
+        Some(socket) => socket.recv().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The next event of any hosted module, each in its turn as they come.
+async fn module_event(hosts: &mut [Host]) -> (PortId, FromHost) {
+    poll_fn(|cx| {
+        for (index, host) in hosts.iter_mut().enumerate() {
+            if let Host::Hosted { hosted, .. } = host {
+                if let Poll::Ready(event) = hosted.poll_recv(cx) {
+                    return Poll::Ready((PortId(index), event));
+                }
+            }
+        }
+        Poll::Pending
+    })
+    .await
+}
+
+/// Sends now, or keeps it in order for later.
+fn offer(hosted: &Hosted, backlog: &mut VecDeque<ToHost>, item: ToHost) {
+    if !backlog.is_empty() {
+        backlog.push_back(item);
+    } else if let Err(item) = hosted.try_send(item) {
+        backlog.push_back(item);
+    }
+}
+
+fn owned(frame: &AudioFrame<'_>) -> ToHost {
+    let flags: FrameFlags = frame.flags;
+    ToHost::Audio {
+        track: frame.track,
+        pts: frame.pts,
+        rate: frame.rate,
+        flags,
+        samples: frame.samples.to_vec(),
+    }
+}

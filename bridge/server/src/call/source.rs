@@ -1,0 +1,50 @@
+//! Which module a port gets and where it runs.
+
+use std::sync::Arc;
+
+use ringback_module::Module;
+use ringback_module::message::Start;
+
+use crate::config::{Builtin, ModuleConfig, ModuleRun};
+use crate::module_host::{ChildSpec, Hosted, spawn_child, spawn_thread};
+
+/// Makes the modules of a port, one for each call.
+#[derive(Clone)]
+pub(crate) enum ModuleSource {
+    /// In the call's own task: quick modules that touch no file.
+    Inline(fn() -> Box<dyn Module>),
+    /// On a thread of its own: modules that touch files.
+    Thread { name: Arc<str>, make: fn() -> Box<dyn Module> },
+    /// A process of its own.
+    Child(ChildSpec),
+}
+
+impl ModuleSource {
+    /// What the configuration says.
+    pub(crate) fn of(module: &ModuleConfig) -> Self {
+        let name: Arc<str> = module.name.as_str().into();
+        match &module.run {
+            ModuleRun::Child { command } => {
+                Self::Child(ChildSpec { name: module.name.clone(), command: command.clone() })
+            }
+            ModuleRun::Builtin(Builtin::Echo) => Self::Inline(|| Box::new(ringback_echo::Echo::new())),
+            ModuleRun::Builtin(Builtin::Vad) => Self::Inline(|| Box::new(ringback_vad::Vad::new())),
+            ModuleRun::Builtin(Builtin::Dtmf) => Self::Inline(|| Box::new(ringback_dtmf::Dtmf::new())),
+            ModuleRun::Builtin(Builtin::Recorder) => {
+                Self::Thread { name, make: || Box::new(ringback_recorder::Recorder::new()) }
+            }
+            ModuleRun::Builtin(Builtin::Player) => {
+                Self::Thread { name, make: || Box::new(ringback_player::Player::new()) }
+            }
+        }
+    }
+
+    /// Starts it somewhere else, unless it runs inline.
+    pub(crate) fn spawn(&self, start: Start) -> Option<Hosted> {
+        match self {
+            Self::Inline(_) => None,
+            Self::Thread { name, make } => Some(spawn_thread(name, *make, start)),
+            Self::Child(spec) => Some(spawn_child(spec.clone(), start)),
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! `ringback providers`: the table of providers, for people and for programs.
+
+use ringback_proto::provider::{Capabilities, ClearLaw, HangupLaw, Info, PROVIDERS, PlayoutPolicy};
+use serde_json::json;
+
+use super::screen;
+use crate::exit::Exit;
+
+/// Options of `ringback providers`.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// As JSON.
+    #[arg(long)]
+    json: bool,
+    /// As the Markdown table of the README.
+    #[arg(long, conflicts_with = "json")]
+    markdown: bool,
+}
+
+pub(super) fn run(args: &Args) -> Exit {
+    let rows = PROVIDERS.iter().map(|provider| provider.info());
+    let text = if args.json {
+        let rows: Vec<_> = rows.map(row_json).collect();
+        format!("{:#}\n", serde_json::Value::Array(rows))
+    } else if args.markdown {
+        markdown()
+    } else {
+        rows.map(row_text).collect()
+    };
+    screen::print(&text)
+}
+
+fn row_json(info: &Info) -> serde_json::Value {
+    let can = info.capabilities;
+    json!({
+        "name": info.name,
+        "title": info.title,
+        "reference": info.reference,
+        "status": info.status.to_string(),
+        "formats": info.formats.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "playout": playout(&can),
+        "clear": can.clear != ClearLaw::Unsupported,
+        "marks": can.marks,
+        "pause": can.pause,
+        "dtmf_in": can.dtmf_in,
+        "dtmf_out": can.dtmf_out,
+        "hangup": can.hangup == HangupLaw::Message,
+        "results": can.results,
+    })
+}
+
+fn row_text(info: &Info) -> String {
+    let formats: Vec<_> = info.formats.iter().map(ToString::to_string).collect();
+    format!(
+        "{:<10} {}\n{:10} {}; {}; {}\n{:10} {}\n",
+        info.name,
+        info.title,
+        "",
+        playout(&info.capabilities),
+        verbs(&info.capabilities).join(", "),
+        info.status,
+        "",
+        formats.join(", "),
+    )
+}
+
+/// The providers as the README shows them.
+#[must_use]
+fn markdown() -> String {
+    let mut text = String::from(
+        "| name | provider | formats | playback | verbs | status |\n|---|---|---|---|---|---|\n",
+    );
+    for info in PROVIDERS.iter().map(|provider| provider.info()) {
+        let formats: Vec<_> = info.formats.iter().map(ToString::to_string).collect();
+        text.push_str(&format!(
+            "| `{}` | [{}]({}) | {} | {} | {} | {} |\n",
+            info.name,
+            info.title,
+            info.reference,
+            formats.join(", "),
+            playout(&info.capabilities),
+            verbs(&info.capabilities).join(", "),
+            info.status,
+        ));
+    }
+    text
+}
+
+fn playout(can: &Capabilities) -> String {
+    match can.playout {
+        PlayoutPolicy::Ahead { limit } => format!("queued there, up to {} s", limit.as_secs()),
+        PlayoutPolicy::Paced { limit } => format!("sent in real time, up to {} s queued", limit.as_secs()),
+        PlayoutPolicy::None => "none".into(),
+    }
+}
+
+fn verbs(can: &Capabilities) -> Vec<&'static str> {
+    let all = [
+        (can.clear != ClearLaw::Unsupported, "clear"),
+        (can.marks, "marks"),
+        (can.pause, "pause"),
+        (can.dtmf_in, "keys in"),
+        (can.dtmf_out, "keys out"),
+        (can.hangup == HangupLaw::Message, "hang-up"),
+        (can.results, "results in-band"),
+    ];
+    all.into_iter().filter_map(|(has, name)| has.then_some(name)).collect()
+}

@@ -1,0 +1,167 @@
+//! `ringback serve`: takes calls until it is told to stop.
+
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use super::{LogArgs, runtime, screen};
+use crate::bridge::Bridge;
+use crate::clock::Clock;
+use crate::config::{Config, Context, Overrides};
+use crate::exit::Exit;
+use crate::net::{Listener as _, TcpListener};
+use crate::shutdown::Shutdown;
+
+/// Options of `ringback serve`.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Configuration; the default is ringback.toml in this folder, if there is one.
+    #[arg(long, short, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Read no configuration file at all.
+    #[arg(long, conflicts_with = "config")]
+    no_config: bool,
+    /// Address and port to listen on; port 0 takes a free one.
+    #[arg(long, value_name = "ADDRESS", env = "RINGBACK_BIND")]
+    bind: Option<SocketAddr>,
+    /// Send all calls to this program: a command line, run once for each call. May be given several times; the first one speaks.
+    #[arg(long = "module", short, value_name = "COMMAND", conflicts_with = "config")]
+    modules: Vec<String>,
+    /// Record all calls into this folder.
+    #[arg(long, value_name = "DIR", conflicts_with = "config")]
+    record: Option<PathBuf>,
+    /// Calls at a time.
+    #[arg(long, value_name = "N", conflicts_with = "config")]
+    max_calls: Option<usize>,
+    /// Threads that serve calls; 0 is one for each core.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    threads: usize,
+}
+
+pub(super) fn run(args: &Args, log: &LogArgs) -> Exit {
+    let config = match load(args, log) {
+        Ok(config) => config,
+        Err(error) => {
+            screen::problem(error);
+            return Exit::Usage;
+        }
+    };
+    if let Err(error) = crate::telemetry::init(&config.log) {
+        screen::problem(error);
+        return Exit::Usage;
+    }
+    match runtime(args.threads) {
+        Ok(runtime) => runtime.block_on(serve(config)),
+        Err(error) => {
+            screen::problem(error);
+            Exit::Internal
+        }
+    }
+}
+
+fn load(args: &Args, log: &LogArgs) -> Result<Config, String> {
+    let overrides = Overrides { bind: args.bind, ..log.overrides() };
+    let context = Context::of_process();
+    let ad_hoc = !args.modules.is_empty() || args.record.is_some() || args.max_calls.is_some();
+    let config = if ad_hoc {
+        Config::parse("the command line", &as_toml(args)?, &overrides, &context)
+    } else if args.no_config {
+        Config::defaults(&overrides, &context)
+    } else {
+        Config::load(args.config.as_deref(), &overrides, &context)
+    };
+    config.map_err(|error| error.to_string())
+}
+
+/// What the flags ask for, written as a configuration, so that there is one way to check it.
+fn as_toml(args: &Args) -> Result<String, String> {
+    let mut text = String::new();
+    let mut names = Vec::new();
+    let quote = |text: &str| toml::Value::String(text.to_owned()).to_string();
+    if let Some(max) = args.max_calls {
+        let _ = writeln!(text, "[limits]\nmax_calls = {max}\nmax_connections = {}", max.saturating_add(100));
+    }
+    for (index, command) in args.modules.iter().enumerate() {
+        let name = format!("module-{}", index + 1);
+        let words = words(command)?;
+        let words: Vec<_> = words.iter().map(|word| quote(word)).collect();
+        let _ = writeln!(text, "[[module]]\nname = \"{name}\"\nkind = \"child\"\ncommand = [{}]", words.join(", "));
+        names.push(name);
+    }
+    if names.is_empty() {
+        text.push_str("[[module]]\nname = \"echo\"\nbuiltin = \"echo\"\n");
+        names.push("echo".into());
+    }
+    let speaker = names[0].clone();
+    if let Some(dir) = &args.record {
+        let dir = quote(&dir.display().to_string());
+        let _ = writeln!(text, "[[module]]\nname = \"recorder\"\nbuiltin = \"recorder\"\nconfig = {{ dir = {dir} }}");
+        names.push("recorder".into());
+    }
+    let list: Vec<_> = names.iter().map(|name| quote(name)).collect();
+    let _ = writeln!(
+        text,
+        "[[route]]\nname = \"default\"\nmodules = [{}]\nspeaker = \"{speaker}\"",
+        list.join(", ")
+    );
+    Ok(text)
+}
+
+/// Splits a command line at spaces; quotes hold words together. No shell is asked, so nothing else means anything.
+fn words(command: &str) -> Result<Vec<String>, String> {
+    let mut words = Vec::new();
+    let mut word: Option<String> = None;
+    let mut quote = None;
+    for c in command.chars() {
+        match (quote, c) {
+            (Some(q), c) if c == q => quote = None,
+            (None, '"' | '\'') => {
+                quote = Some(c);
+                word.get_or_insert_default();
+            }
+            (None, c) if c.is_whitespace() => words.extend(word.take()),
+            (_, c) => word.get_or_insert_default().push(c),
+        }
+    }
+    if quote.is_some() {
+        return Err(format!("--module {command:?}: a quote is not closed"));
+    }
+    words.extend(word);
+    if words.is_empty() { Err("--module: the command is empty".into()) } else { Ok(words) }
+}
+
+async fn serve(mut config: Config) -> Exit {
+    let listener = match TcpListener::bind(config.bind) {
+        Ok(listener) => listener,
+        Err(error) => {
+            screen::problem(format!("cannot listen on {}: {error}", config.bind));
+            return Exit::Unavailable;
+        }
+    };
+    if let Ok(address) = listener.local_addr() {
+        config.bind = address;
+    }
+    let shutdown = Shutdown::new();
+    if let Err(error) = shutdown.on_signals() {
+        screen::problem(format!("cannot watch for signals: {error}"));
+        return Exit::Internal;
+    }
+    let bridge = Bridge::new(&config, Clock::start(), shutdown, None);
+    screen::print(&config.summary());
+    screen::line(format!("listening on http://{}", config.bind));
+    let drained = bridge.run(&config, listener).await;
+    if drained.cut > 0 { Exit::Failure } else { Exit::Ok }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::words;
+
+    #[test]
+    fn command_lines_are_split_at_spaces_outside_quotes() {
+        assert_eq!(words("python3 my_stt.py").unwrap(), ["python3", "my_stt.py"]);
+        assert_eq!(words(" a  \"b c\" 'd \"e' f''g \"\"").unwrap(), ["a", "b c", "d \"e", "fg", ""]);
+        assert!(words("a 'b").unwrap_err().contains("not closed"));
+        assert!(words("  ").is_err());
+    }
+}
