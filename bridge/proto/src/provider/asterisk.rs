@@ -34,7 +34,7 @@ static INFO: Info = Info {
     name: "asterisk",
     title: "Asterisk chan_websocket",
     reference: "https://docs.asterisk.org/Configuration/Channel-Drivers/WebSocket/",
-    status: Status::RealClient,
+    status: Status::Documentation,
     capabilities: capabilities(PTIME),
     formats: &[
         MediaFormat::PCMU_8000,

@@ -20,9 +20,9 @@ pub(super) enum Node<'a> {
     /// A number or truth value.
     Bare(String),
     /// An array.
-    List(Vec<Node<'a>>),
+    List(Vec<Self>),
     /// An object, in the sender's order.
-    Object(Vec<(Cow<'a, str>, Node<'a>)>),
+    Object(Vec<(Cow<'a, str>, Self)>),
 }
 
 impl<'a> Node<'a> {

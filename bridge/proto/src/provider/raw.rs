@@ -29,7 +29,7 @@ static INFO: Info = Info {
     name: "raw",
     title: "Raw WebSocket audio",
     reference: "bridge/proto/RAW.md",
-    status: Status::RealClient,
+    status: Status::Documentation,
     capabilities: TWO_WAY,
     formats: &[
         MediaFormat::PCMU_8000,

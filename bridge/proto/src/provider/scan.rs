@@ -8,7 +8,7 @@ pub(super) fn walk<'a>(
     text: &'a str,
     mut visit: impl FnMut(&'a str, &'a str, &'a str) -> Option<()>,
 ) -> Option<()> {
-    let mut cursor = Cursor { text, at: 0 };
+    let mut cursor = Cursor::new(text);
     cursor.members(|cursor, key| {
         if cursor.peek()? == b'{' {
             cursor.members(|cursor, inner| visit(key, inner, cursor.scalar()?))
@@ -19,12 +19,43 @@ pub(super) fn walk<'a>(
     cursor.peek().is_none().then_some(())
 }
 
-struct Cursor<'a> {
+/// A place in a text. Every step that does not find what it looks for gives `None`.
+pub(super) struct Cursor<'a> {
     text: &'a str,
     at: usize,
 }
 
 impl<'a> Cursor<'a> {
+    /// At the beginning of `text`.
+    pub(super) const fn new(text: &'a str) -> Self {
+        Self { text, at: 0 }
+    }
+
+    /// Over exactly these characters.
+    #[inline(always)]
+    pub(super) fn literal(&mut self, expected: &'static str) -> Option<()> {
+        let found = self.text.as_bytes()[self.at..].starts_with(expected.as_bytes());
+        found.then(|| self.at += expected.len())
+    }
+
+    /// Over a number of up to 19 digits.
+    #[inline]
+    pub(super) fn digits(&mut self) -> Option<u64> {
+        let start = self.at;
+        let mut number = 0;
+        while let Some(digit @ b'0'..=b'9') = self.text.as_bytes().get(self.at) {
+            number = u64::wrapping_add(u64::wrapping_mul(number, 10), u64::from(digit - b'0'));
+            self.at += 1;
+        }
+        (1..20).contains(&(self.at - start)).then_some(number)
+    }
+
+    /// What is left.
+    #[inline]
+    pub(super) fn rest(&self) -> &'a str {
+        self.text.get(self.at..).unwrap_or_default()
+    }
+
     /// The next octet that is not white space.
     #[inline]
     fn peek(&mut self) -> Option<u8> {
@@ -71,6 +102,12 @@ impl<'a> Cursor<'a> {
     #[inline]
     fn string(&mut self) -> Option<&'a str> {
         self.expect(b'"')?;
+        self.rest_of_string()
+    }
+
+    /// Over what is left of a string without escapes, and its closing quote.
+    #[inline]
+    fn rest_of_string(&mut self) -> Option<&'a str> {
         let start = self.at;
         let end = start + string_end(&self.text.as_bytes()[start..])?;
         self.at = end + 1;
@@ -91,30 +128,56 @@ impl<'a> Cursor<'a> {
 /// Octets up to the closing quote, or `None` where an escape or control character comes first.
 #[inline]
 fn string_end(octets: &[u8]) -> Option<usize> {
+    // Most strings are shorter than this; a payload is worth longer steps.
+    const SHORT: usize = 16;
     const STEP: usize = 32;
     let mut at = 0;
-    // Most strings are short: only what is longer than a stream's name is worth whole steps.
-    while at < STEP {
-        match *octets.get(at)? {
-            b'"' => return Some(at),
-            b'\\' | 0..0x20 => return None,
-            _ => at += 1,
-        }
+    if let Some(end) = special(octets.get(..SHORT).unwrap_or(octets)) {
+        return (octets[end] == b'"').then_some(end);
     }
-    while let Some(step) = octets.get(at..at + STEP) {
-        let ends = |b: &u8| *b == b'"' || *b == b'\\' || *b < 0x20;
-        if step.iter().fold(false, |hit, b| hit | ends(b)) {
+    while let Some(step) = octets.get(at..).and_then(|rest| rest.first_chunk::<STEP>()) {
+        let hits = |hits, octet: &u8| hits | u8::from(is_special(*octet));
+        if step.iter().fold(0, hits) != 0 {
             break;
         }
         at += STEP;
     }
-    loop {
-        match *octets.get(at)? {
-            b'"' => return Some(at),
-            b'\\' | 0..0x20 => return None,
-            _ => at += 1,
+    let end = at + special(octets.get(at..)?)?;
+    (octets[end] == b'"').then_some(end)
+}
+
+/// Without branches, so that many are compared at once.
+const fn is_special(octet: u8) -> bool {
+    (octet == b'"') | (octet == b'\\') | (octet < 0x20)
+}
+
+/// Where the first quote, backslash or control character is; looks at eight octets at a time.
+#[inline]
+fn special(octets: &[u8]) -> Option<usize> {
+    let (words, rest) = octets.as_chunks::<8>();
+    for (at, word) in words.iter().enumerate() {
+        let special = special_octets(u64::from_le_bytes(*word));
+        if special != 0 {
+            return Some(at * 8 + special.trailing_zeros() as usize / 8);
         }
     }
+    let at = rest.iter().position(|octet| is_special(*octet))?;
+    Some(words.len() * 8 + at)
+}
+
+/// The highest bit of the first octet that is a quote, a backslash or a control character, if there is one; bits above it mean
+/// nothing. (Subtracting borrows from the octet above only where this one is found.)
+#[inline]
+const fn special_octets(word: u64) -> u64 {
+    const ONES: u64 = u64::from_le_bytes([1; 8]);
+    const HIGH: u64 = ONES << 7;
+    const fn zero(word: u64) -> u64 {
+        word.wrapping_sub(ONES) & !word
+    }
+    let quote = zero(word ^ (ONES * b'"' as u64));
+    let backslash = zero(word ^ (ONES * b'\\' as u64));
+    let control = word.wrapping_sub(ONES * 0x20) & !word;
+    (quote | backslash | control) & HIGH
 }
 
 #[cfg(test)]

@@ -108,6 +108,19 @@ impl Bridge {
         })
     }
 
+    /// Tries the quickest way to read a message first, and leaves errors to the slowest.
+    fn text(&mut self, text: &str, out: &mut Outbox) -> Result<Option<Event>, ProtocolError> {
+        if let Some(message) = MediaMessage::scan_twilio(text)
+            && let Ok(event) = self.media(&message, out)
+        {
+            return Ok(Some(event));
+        }
+        match MediaMessage::scan(text, SID) {
+            Some(message) => self.media(&message, out).map(Some),
+            None => self.control(text, out),
+        }
+    }
+
     /// Everything else, and media that the scanner did not take.
     fn control(&mut self, text: &str, out: &mut Outbox) -> Result<Option<Event>, ProtocolError> {
         let node = Node::parse(self.index, "Twilio JSON", text)?;
@@ -195,10 +208,7 @@ impl Protocol for Bridge {
         out: &mut Outbox,
     ) -> Result<(), ProtocolError> {
         let handled = match message {
-            Message::Text(text) => match MediaMessage::scan(text, SID) {
-                Some(message) => self.media(&message, out).map(Some),
-                None => self.control(text, out),
-            },
+            Message::Text(text) => self.text(text, out),
             Message::Binary(_) => Ok(Some(Event::Notice(Notice::unknown("binary message")))),
         };
         self.index += 1;
