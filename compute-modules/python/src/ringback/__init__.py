@@ -1,0 +1,64 @@
+"""Ringback compute modules in Python: hear a phone call live, answer with text, sound and control.
+
+A module is a class with handlers; `run` makes a process of it that the bridge starts and talks to::
+
+    import ringback
+
+    class Loudness(ringback.Module):
+        name = "loudness"
+
+        def on_audio(self, s, pcm):
+            if s.now_ms % 1000 == 0:
+                s.event("loudness", {"peak": max(pcm[1::2])})
+
+    ringback.run(Loudness)
+
+Needs nothing but Python. `ringback.testing` plays a WAV file to a module without any bridge.
+"""
+
+from ._messages import (
+    DISCONTINUITY,
+    END_OF_SEGMENT,
+    SPEECH,
+    SYNTHESIZED,
+    Call,
+    Cleared,
+    Dtmf,
+    Event,
+    Frame,
+    Gap,
+    Mark,
+    Playback,
+    Transcript,
+    Vad,
+    Word,
+)
+from ._module import Module, Reject
+from ._session import Session
+from ._stdio import run
+from ._wire import WireError
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "DISCONTINUITY",
+    "END_OF_SEGMENT",
+    "SPEECH",
+    "SYNTHESIZED",
+    "Call",
+    "Cleared",
+    "Dtmf",
+    "Event",
+    "Frame",
+    "Gap",
+    "Mark",
+    "Module",
+    "Playback",
+    "Reject",
+    "Session",
+    "Transcript",
+    "Vad",
+    "WireError",
+    "Word",
+    "run",
+]

@@ -1,0 +1,239 @@
+"""What a process of a module is to the bridge: register, sessions by slot, pings. Reads and writes no stream itself."""
+
+import asyncio
+import sys
+import threading
+import time
+import traceback
+from typing import Any, Callable, Dict, List, Optional, Type
+
+from ._messages import SAMPLE_OCTETS
+from ._module import Module, name_of, overrides
+from ._outbox import Link
+from ._runner import Runner
+from ._session import Session
+from ._wire import AUDIO, JSON, Message, WireError, dump, load
+
+VERSION = 1
+"""Version of the contract spoken."""
+PROCESS = 0
+"""The slot that is the process itself."""
+
+
+class Host:
+    """Runs sessions of one module class. A transport calls `receive` for each message and `close` at the end.
+
+    `on_failed` is called from another thread if the module cannot be loaded.
+    """
+
+    def __init__(
+        self, module_class: Type[Module], link: Link, on_failed: Callable[[], None]
+    ) -> None:
+        check(module_class)
+        self.module_class = module_class
+        self.module: Optional[Module] = None
+        self.link = link
+        self._on_failed = on_failed
+        self._runners: Dict[int, Runner] = {}
+        self._lock = threading.Lock()
+        self._loaded = threading.Event()
+        self._loading: Optional[threading.Thread] = None
+        self._loop: Optional[asyncio.AbstractEventLoop] = None
+
+    def start(self) -> None:
+        """Registers and loads the module. Returns at once: the bridge is answered while the module loads."""
+        self.link.send(PROCESS, JSON, dump(self._register()))
+        self._loading = threading.Thread(target=self._load, name="ringback-load", daemon=True)
+        self._loading.start()
+
+    def receive(self, kind: int, slot: int, body: bytes) -> None:
+        """Takes one message. Never waits. Raises `WireError` for what no bridge sends."""
+        if kind == AUDIO:
+            runner = self._runners.get(slot)
+            if slot == PROCESS:
+                raise WireError("sound for slot 0, which is the process and no session")
+            if runner is not None:
+                runner.sound(body)
+            return
+        message = load(body)
+        try:
+            self._receive_message(slot, message)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            what = f"{type(error).__name__}: {error}"
+            raise WireError(
+                f"malformed {message['type']} ({what}): {dump(message)[:200]!r}"
+            ) from error
+
+    def _receive_message(self, slot: int, message: Message) -> None:
+        if message["type"] == "ping":
+            pong = {"type": "pong", "t": message.get("t", 0)}
+            self.link.send(slot, JSON, dump(pong), urgent=True)
+        elif message["type"] == "start":
+            self._open(slot, message)
+        else:
+            runner = self._runners.get(slot)
+            # None for a session that has just ended here, and for messages to the process this version does not know.
+            if runner is not None:
+                runner.message(message)
+
+    def close(self, seconds: float) -> bool:
+        """Ends all sessions as if the call had ended; whether all handlers returned within `seconds`."""
+        until = time.monotonic() + seconds
+        self._loaded.set()
+        with self._lock:
+            runners = list(self._runners.values())
+        for runner in runners:
+            runner.abandon(seconds / 2)
+        for runner in runners:
+            runner.thread.join(max(0.0, until - seconds / 4 - time.monotonic()))
+        for runner in runners:
+            runner.cancel()
+            runner.thread.join(max(0.0, until - time.monotonic()))
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._loop.stop)
+        threads = [runner.thread for runner in runners] + ([self._loading] if self._loading else [])
+        return not any(thread.is_alive() for thread in threads)
+
+    # For runners
+
+    def wait_loaded(self) -> bool:
+        """Waits until the module is loaded; False if that failed."""
+        self._loaded.wait()
+        return self.module is not None
+
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The event loop of all `async def` handlers, on a thread of its own."""
+        with self._lock:
+            if self._loop is None:
+                self._loop = asyncio.new_event_loop()
+                run = threading.Thread(
+                    target=self._loop.run_forever, name="ringback-loop", daemon=True
+                )
+                run.start()
+            return self._loop
+
+    def ready(self, s: Session) -> Message:
+        """The answer to `start` that takes the offer as the class wants it."""
+        cls = self.module_class
+        accept: Message = {
+            "in": None,
+            "out": None,
+            "framing": cls.framing,
+            "tracks": list(cls.tracks),
+        }
+        if _hears(cls):
+            accept["in"] = {"encoding": cls.encoding, "rate": cls.rate, "frame_ms": cls.frame_ms}
+        if s.can_speak:
+            accept["out"] = {"encoding": cls.encoding, "rate": cls.speaks, "pace": cls.pace}
+        return {
+            "type": "ready",
+            "session": s.id,
+            "accept": accept,
+            "want": [
+                what for what in ("dtmf", "vad", "text", "playback") if overrides(cls, f"on_{what}")
+            ],
+            "overflow": cls.overflow,
+        }
+
+    def session(self, slot: int) -> Optional[Runner]:
+        """The session of `slot`, while there is one."""
+        return self._runners.get(slot)
+
+    def ended(self, slot: int, runner: Runner) -> None:
+        """The session of `slot` is over."""
+        with self._lock:
+            if self._runners.get(slot) is runner:
+                del self._runners[slot]
+
+    # Inside
+
+    def _load(self) -> None:
+        try:
+            module = self.module_class()
+            module.on_load()
+            self.module = module
+        except BaseException:
+            traceback.print_exc(file=sys.stderr)
+            print("ringback: the module could not be loaded", file=sys.stderr)
+            self._on_failed()
+        finally:
+            self._loaded.set()
+
+    def _register(self) -> Message:
+        cls = self.module_class
+        return {
+            "type": "register",
+            "module": name_of(cls),
+            "version": str(cls.version),
+            "v": [VERSION],
+            "kinds": _kinds(cls),
+            "max_sessions": cls.max_sessions,
+            "in": [{"encoding": cls.encoding, "rate": cls.rate}] if _hears(cls) else [],
+        }
+
+    def _open(self, slot: int, start: Message) -> None:
+        if slot == PROCESS:
+            raise WireError("start for slot 0, which is the process and no session")
+        with self._lock:
+            refusal = self._refusal(slot, start)
+            if refusal is None:
+                runner = self._runners[slot] = Runner(self, slot, start)
+                runner.thread.start()
+                return
+        self.link.send(slot, JSON, dump({"type": "reject", **refusal}), urgent=True)
+
+    def _refusal(self, slot: int, start: Message) -> Optional[Dict[str, Any]]:
+        if start.get("v", VERSION) != VERSION:
+            return {
+                "code": "unsupported_version",
+                "message": f"this module speaks version {VERSION}",
+            }
+        if slot in self._runners:
+            return {"code": "busy", "message": f"slot {slot} has a session"}
+        if len(self._runners) >= self.module_class.max_sessions:
+            message = f"{len(self._runners)} sessions, max_sessions allows no more"
+            return {"code": "busy", "message": message, "retryable": True}
+        return None
+
+
+def check(module_class: Type[Module]) -> None:
+    """Raises `TypeError` or `ValueError` for class attributes that make no sense, naming them."""
+    if not (isinstance(module_class, type) and issubclass(module_class, Module)):
+        raise TypeError(f"{module_class!r} is no subclass of ringback.Module")
+    allowed = {
+        "encoding": tuple(SAMPLE_OCTETS),
+        "framing": ("raw", "hdr16"),
+        "pace": ("clip", "live"),
+        "overflow": ("drop_oldest", "drop_newest", "spool", "fail"),
+    }
+    for attribute, values in allowed.items():
+        value = getattr(module_class, attribute)
+        if value not in values:
+            raise ValueError(
+                f"{module_class.__name__}.{attribute} is {value!r}; it can be {', '.join(values)}"
+            )
+    for attribute in ("rate", "frame_ms", "max_sessions", "max_queue_ms"):
+        value = getattr(module_class, attribute)
+        if not isinstance(value, int) or value <= 0:
+            raise ValueError(
+                f"{module_class.__name__}.{attribute} is {value!r}; it must be a whole number above 0"
+            )
+    if len(module_class.tracks) > 1 and module_class.framing != "hdr16":
+        raise ValueError(
+            f'{module_class.__name__} hears several tracks; that needs framing = "hdr16" and on_frame'
+        )
+
+
+def _hears(cls: Type[Module]) -> bool:
+    return overrides(cls, "on_audio") or overrides(cls, "on_frame")
+
+
+def _kinds(cls: Type[Module]) -> List[str]:
+    if cls.kinds:
+        return list(cls.kinds)
+    kinds = ["text"] if overrides(cls, "on_text") else []
+    if cls.speaks is not None:
+        kinds.append("agent")
+    if _hears(cls) or not kinds:
+        kinds.append("tap")
+    return kinds
