@@ -187,9 +187,9 @@ fn marks_are_told_when_the_caller_heard_what_was_before_them() {
         let mut line = Line::new(can);
         line.answers_marks = answers;
         line.push(&ramp(500), Pace::Clip);
-        line.playout.mark(7, "half".into());
+        assert!(line.playout.mark(7, "half".into()));
         line.push(&ramp(500), Pace::Clip);
-        line.playout.mark(7, "end".into());
+        assert!(line.playout.mark(7, "end".into()));
         line.run(499);
         assert!(!line.told.iter().any(|t| matches!(t, Told::Mark { .. })), "too early");
         line.run(10);
@@ -212,7 +212,7 @@ fn a_clear_silences_at_once_and_knows_what_was_heard() {
     for can in [queueing(), paced()] {
         let mut line = Line::new(can);
         line.push(&ramp(2_000), Pace::Clip);
-        line.playout.mark(1, "end".into());
+        assert!(line.playout.mark(1, "end".into()));
         line.run(700);
         let now = line.at();
         let mut report = None;
@@ -240,7 +240,7 @@ fn a_stale_mark_of_a_cleared_epoch_changes_nothing() {
     let mut line = Line::new(queueing());
     line.answers_marks = false;
     line.push(&ramp(500), Pace::Clip);
-    line.playout.mark(1, "old".into());
+    assert!(line.playout.mark(1, "old".into()));
     line.run(400);
     let stale: Vec<String> = line.marks.iter().map(|m| m.1.clone()).collect();
     assert!(!stale.is_empty());

@@ -29,6 +29,9 @@ pub use watch::{Seen, Watch, Watchers};
 /// Frames given to one module before the others and the wire get their turn: a replay of 10 s must not hold up the call.
 const BURST: usize = 32;
 
+/// Messages kept for a module whose queue is full; one that lets more pile up does not read at all.
+const MAX_BACKLOG: usize = 1_024;
+
 /// Where a port's module runs.
 enum Host {
     /// In the call's own task.
@@ -337,7 +340,7 @@ impl Call {
                 self.session.sent(self.socket.is_some());
                 if let Some(code) = close {
                     if let Some(socket) = self.socket.take() {
-                        socket.close(code, "").await;
+                        socket.close(code, self.session.close_reason()).await;
                     }
                 }
             }
