@@ -245,7 +245,9 @@ fn a_stale_mark_of_a_cleared_epoch_changes_nothing() {
     let stale: Vec<String> = line.marks.iter().map(|m| m.1.clone()).collect();
     assert!(!stale.is_empty());
     let now = line.at();
-    line.act(|playout, emit| drop(playout.clear(now, emit)));
+    line.act(|playout, emit| {
+        playout.clear(now, emit);
+    });
     line.push(&ramp(500), Pace::Clip);
     let before = line.playout.heard(line.at());
     for name in stale {
@@ -317,7 +319,7 @@ fn jitter_of_a_live_stream_is_not_taken_for_latency() {
     let frames: Vec<&[i16]> = stream.chunks(160).collect();
     let mut due = 0;
     while line.now < 4_200 {
-        let burst = line.now % 120 == 0;
+        let burst = line.now.is_multiple_of(120);
         while burst && due < frames.len() && due as u64 * 20 <= line.now {
             line.push(frames[due], Pace::Live);
             due += 1;

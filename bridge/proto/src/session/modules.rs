@@ -451,10 +451,10 @@ fn formats(wire: MediaFormat) -> Vec<AudioFormat> {
     let mut formats = vec![AudioFormat::pcm(wire.rate.hz())];
     match wire.encoding {
         Encoding::Pcmu => {
-            formats.push(AudioFormat { encoding: SampleEncoding::Pcmu, rate: wire.rate.hz() })
+            formats.push(AudioFormat { encoding: SampleEncoding::Pcmu, rate: wire.rate.hz() });
         }
         Encoding::Pcma => {
-            formats.push(AudioFormat { encoding: SampleEncoding::Pcma, rate: wire.rate.hz() })
+            formats.push(AudioFormat { encoding: SampleEncoding::Pcma, rate: wire.rate.hz() });
         }
         _ => {}
     }
