@@ -13,10 +13,13 @@ pub mod noise;
 #[cfg(feature = "opus")]
 pub mod opus;
 mod pitch;
+#[cfg(feature = "resample")]
 pub mod resample;
+#[cfg(feature = "wav")]
 pub mod wav;
 
 pub use format::{Encoding, Endian, MediaFormat, SampleRate};
+#[cfg(feature = "resample")]
 pub use resample::Resampler;
 
 /// Why a payload could not be decoded. The stream goes on: the next payload may be fine.

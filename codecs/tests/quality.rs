@@ -2,6 +2,8 @@
 //!
 //! `cargo test -p ringback-codecs --test quality data_sheet -- --nocapture` prints the table.
 
+#![cfg(feature = "resample")]
+
 use std::f64::consts::TAU;
 
 use audioadapter_buffers::direct::InterleavedSlice;

@@ -1,4 +1,6 @@
 //! WAV in every form that is read, against files made octet by octet or by `hound`; hostile headers; the writer.
+
+#![cfg(feature = "wav")]
 #![allow(clippy::unwrap_used, reason = "helpers of tests, too, fail by panicking")]
 
 use std::io::{self, Cursor, Read};

@@ -67,7 +67,9 @@ class LiveCall(unittest.TestCase):
         self.assertEqual({g.message["id"] for g in guesses}, {one.message["id"] for one in got})
         load = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - busy
         print(f"\n{CALL} at 1x: WER {rate:.1%}, {load:.1f} s of one core in all")
-        print(f"final after the end of speech, ms: {late}; first guess after its start, ms: {first}")
+        print(
+            f"final after the end of speech, ms: {late}; first guess after its start, ms: {first}"
+        )
         self.assertEqual(seen[-1].type, "done")
 
     def test_single_files(self):

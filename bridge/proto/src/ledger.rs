@@ -56,6 +56,14 @@ impl Drop {
     }
 }
 
+impl Drop {
+    /// Whether somebody asked for it: a clear, or the end of the call.
+    #[must_use]
+    pub const fn is_wanted(self) -> bool {
+        matches!(self, Self::Cleared | Self::CallEnded)
+    }
+}
+
 /// What is counted at a hop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unit {

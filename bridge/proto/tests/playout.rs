@@ -187,9 +187,9 @@ fn marks_are_told_when_the_caller_heard_what_was_before_them() {
         let mut line = Line::new(can);
         line.answers_marks = answers;
         line.push(&ramp(500), Pace::Clip);
-        line.playout.mark(7, "half".into());
+        assert!(line.playout.mark(7, "half".into()));
         line.push(&ramp(500), Pace::Clip);
-        line.playout.mark(7, "end".into());
+        assert!(line.playout.mark(7, "end".into()));
         line.run(499);
         assert!(!line.told.iter().any(|t| matches!(t, Told::Mark { .. })), "too early");
         line.run(10);
@@ -212,7 +212,7 @@ fn a_clear_silences_at_once_and_knows_what_was_heard() {
     for can in [queueing(), paced()] {
         let mut line = Line::new(can);
         line.push(&ramp(2_000), Pace::Clip);
-        line.playout.mark(1, "end".into());
+        assert!(line.playout.mark(1, "end".into()));
         line.run(700);
         let now = line.at();
         let mut report = None;
@@ -240,12 +240,14 @@ fn a_stale_mark_of_a_cleared_epoch_changes_nothing() {
     let mut line = Line::new(queueing());
     line.answers_marks = false;
     line.push(&ramp(500), Pace::Clip);
-    line.playout.mark(1, "old".into());
+    assert!(line.playout.mark(1, "old".into()));
     line.run(400);
     let stale: Vec<String> = line.marks.iter().map(|m| m.1.clone()).collect();
     assert!(!stale.is_empty());
     let now = line.at();
-    line.act(|playout, emit| drop(playout.clear(now, emit)));
+    line.act(|playout, emit| {
+        playout.clear(now, emit);
+    });
     line.push(&ramp(500), Pace::Clip);
     let before = line.playout.heard(line.at());
     for name in stale {
@@ -317,7 +319,7 @@ fn jitter_of_a_live_stream_is_not_taken_for_latency() {
     let frames: Vec<&[i16]> = stream.chunks(160).collect();
     let mut due = 0;
     while line.now < 4_200 {
-        let burst = line.now % 120 == 0;
+        let burst = line.now.is_multiple_of(120);
         while burst && due < frames.len() && due as u64 * 20 <= line.now {
             line.push(frames[due], Pace::Live);
             due += 1;

@@ -82,7 +82,7 @@ impl Rig {
         };
         let mut out = Outbox::new();
         rig.far.handle_open(Instant::ZERO, &mut out).expect("opens");
-        rig.to_session(&out);
+        rig.carry(&out);
         rig.exchange();
         rig
     }
@@ -91,15 +91,15 @@ impl Rig {
         Instant::from_millis(self.now)
     }
 
-    fn to_session(&mut self, out: &Outbox) {
+    fn carry(&mut self, out: &Outbox) {
         let now = self.at();
         for send in out.sends() {
             match send {
                 Send::Text(span) => {
-                    self.session.handle_message(now, Message::Text(out.text_of(span)))
+                    self.session.handle_message(now, Message::Text(out.text_of(span)));
                 }
                 Send::Binary(span) => {
-                    self.session.handle_message(now, Message::Binary(out.octets(span)))
+                    self.session.handle_message(now, Message::Binary(out.octets(span)));
                 }
                 Send::Close(_) => self.session.handle_closed(now, Ok(())),
             }
@@ -140,8 +140,8 @@ impl Rig {
                 }
             }
             self.session.sent(true);
-            self.to_session(&far_out);
-            self.to_session(&replies);
+            self.carry(&far_out);
+            self.carry(&replies);
         }
     }
 
@@ -162,7 +162,7 @@ impl Rig {
     fn command(&mut self, command: Command<'_>) {
         let mut out = Outbox::new();
         self.far.handle_command(self.at(), command, &mut out).expect("far end can");
-        self.to_session(&out);
+        self.carry(&out);
         self.exchange();
     }
 

@@ -56,10 +56,10 @@ impl Bridge {
         config: &Config,
         clock: Clock,
         shutdown: Shutdown,
-        watch: Option<Arc<dyn Watch>>,
+        watch: Option<&Arc<dyn Watch>>,
     ) -> Self {
         let plans =
-            config.listeners.iter().filter_map(|listener| plan(config, listener, watch.clone()));
+            config.listeners.iter().filter_map(|listener| plan(config, listener, watch.cloned()));
         Self {
             clock,
             shutdown,

@@ -143,11 +143,8 @@ fn captions(chart: &mut Chart<'_, '_>, captions: &[Caption]) -> Result<(), DrawE
             ])
             .map_err(failed)?;
         let latency = format!("+{:.0} ms", (caption.shown - caption.end).max(0.0) * 1_000.0);
-        let label = Text::new(
-            latency,
-            (caption.shown, -0.83),
-            ("sans-serif", 11).into_font().color(&FAINT),
-        );
+        let label =
+            Text::new(latency, (caption.end, -0.78), ("sans-serif", 11).into_font().color(&FAINT));
         chart.draw_series([label]).map_err(failed)?;
     }
     Ok(())

@@ -1,13 +1,16 @@
 //! The sound of a WAV file in memory, handed out in pieces. Knows neither calls nor clocks.
 
+use std::fs::File;
+use std::io::BufReader;
 use std::path::Path;
 
-use hound::{SampleFormat, WavReader};
+use ringback_codecs::wav::Reader;
 use ringback_module::Outputs;
-use ringback_module::message::RATES;
 
 /// Longest sound that is read: 32 Mi samples (64 MiB), 70 minutes at 8 kHz.
-const MAX_SAMPLES: u32 = 32 << 20;
+const MAX_SAMPLES: usize = 32 << 20;
+/// Samples read at once.
+const PIECE: usize = 8 * 1024;
 
 /// Mono sound at the rate of its file.
 #[derive(Debug, Default)]
@@ -17,34 +20,26 @@ pub(crate) struct Clip {
 }
 
 impl Clip {
-    /// Reads a WAV file of 16-bit PCM; more channels are mixed into one. The error is text for a person.
+    /// Reads a WAV file of any form [`ringback_codecs::wav`] knows; two channels are mixed into one. The error is text for a person.
     pub(crate) fn read(path: &Path) -> Result<Self, String> {
         let place = |what: String| format!("{}: {what}", path.display());
-        let wav = WavReader::open(path).map_err(|e| place(e.to_string()))?;
-        let spec = wav.spec();
-        if (spec.sample_format, spec.bits_per_sample) != (SampleFormat::Int, 16) {
-            let found = format!("{} bits {:?}", spec.bits_per_sample, spec.sample_format);
-            return Err(place(format!("{found} is not supported; convert it to 16-bit PCM")));
-        }
-        if !RATES.contains(&spec.sample_rate) {
-            return Err(place(format!("{} Hz is not within {RATES:?}", spec.sample_rate)));
-        }
-        if wav.duration() == 0 || wav.duration() > MAX_SAMPLES {
-            let len = wav.duration();
-            return Err(place(format!("{len} samples; 1 to {MAX_SAMPLES} can be played")));
-        }
-        let mut samples = Vec::with_capacity(wav.duration() as usize);
-        let (mut sum, mut channel) = (0, 0);
-        for sample in wav.into_samples::<i16>() {
-            sum += i32::from(sample.map_err(|e| place(e.to_string()))?);
-            channel += 1;
-            if channel == spec.channels {
-                // The mean of i16 values is one.
-                samples.push((sum / i32::from(channel)) as i16);
-                (sum, channel) = (0, 0);
+        let file = File::open(path).map_err(|e| place(e.to_string()))?;
+        let mut reader = Reader::new(BufReader::new(file)).map_err(|e| place(e.to_string()))?;
+        let channels = usize::from(reader.channels().max(1));
+        let (mut samples, mut piece) = (Vec::new(), Vec::new());
+        while reader.read(PIECE, &mut piece).map_err(|e| place(e.to_string()))? > 0 {
+            samples.extend(piece.chunks_exact(channels).map(mean));
+            piece.clear();
+            if samples.len() > MAX_SAMPLES {
+                return Err(place(format!(
+                    "longer than {MAX_SAMPLES} samples, which is the most that can be played"
+                )));
             }
         }
-        Ok(Self { rate: spec.sample_rate, samples })
+        if samples.is_empty() {
+            return Err(place("there is no sound in it".into()));
+        }
+        Ok(Self { rate: reader.rate().hz(), samples })
     }
 
     pub(crate) fn rate(&self) -> u32 {
@@ -68,4 +63,11 @@ impl Clip {
         }
         done
     }
+}
+
+/// One sample for all channels.
+fn mean(group: &[i16]) -> i16 {
+    let sum: i32 = group.iter().map(|&s| i32::from(s)).sum();
+    // The mean of i16 values is one.
+    (sum / group.len().max(1) as i32) as i16
 }

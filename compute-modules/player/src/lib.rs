@@ -1,4 +1,4 @@
-//! The `player` compute module: plays a WAV file into the call. Reads 16-bit PCM files only, whole, when the session starts.
+//! The `player` compute module: plays a WAV file into the call. The file is read whole when the session starts.
 //!
 //! ```toml
 //! config = { path = "greeting.wav", after_ms = 500, loop = false, on = "start", barge_in = true, hangup = false }

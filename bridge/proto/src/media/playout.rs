@@ -21,6 +21,8 @@ const FRAME: Duration = Duration::from_millis(20);
 const PARTIAL_PATIENCE: Duration = Duration::from_millis(100);
 /// A provider that owes a mark report for longer than this after the modelled time is not believed to send it.
 const MARK_PATIENCE: Duration = Duration::from_secs(5);
+/// Marks that may be pending; one a second for minutes of queued sound.
+const MAX_MARKS: usize = 256;
 /// Silence heard in mid-utterance that counts as an underrun.
 const UNDERRUN: Duration = Duration::from_millis(20);
 
@@ -297,12 +299,17 @@ impl Playout {
         self.boundary = self.end;
     }
 
-    /// Sets a mark behind all that was pushed.
-    pub fn mark(&mut self, owner: usize, name: String) {
+    /// Sets a mark behind all that was pushed; says no if too many are pending.
+    #[must_use]
+    pub fn mark(&mut self, owner: usize, name: String) -> bool {
+        if self.marks.len() >= MAX_MARKS {
+            return false;
+        }
         self.boundary = self.end;
         let wire = format!("rb{}", self.next_mark);
         self.next_mark += 1;
         self.marks.push_back(Mark { at: self.end, owner, name, wire, sent: false });
+        true
     }
 
     /// The provider says that playback reached a mark. Unknown ones are of an earlier epoch, or not ours.

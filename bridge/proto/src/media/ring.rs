@@ -94,6 +94,36 @@ impl Ring {
         self.end += samples.len() as u64;
     }
 
+    /// Lets `samples` of silence pass. Costs no more than the ring holds, however long it was.
+    pub fn push_silence(&mut self, samples: u64) {
+        const PIECE: [i16; 800] = [0; 800];
+        let kept = samples.min(self.capacity() as u64);
+        if kept < samples {
+            self.clear();
+            self.end += samples - kept;
+        }
+        let mut left = kept as usize;
+        while left > 0 {
+            let piece = left.min(PIECE.len());
+            self.push(&PIECE[..piece]);
+            left -= piece;
+        }
+    }
+
+    fn capacity(&self) -> usize {
+        match &self.store {
+            Store::Mu(rb) | Store::A(rb) => rb.capacity().get(),
+            Store::Linear(rb) => rb.capacity().get(),
+        }
+    }
+
+    fn clear(&mut self) {
+        match &mut self.store {
+            Store::Mu(rb) | Store::A(rb) => rb.clear(),
+            Store::Linear(rb) => rb.clear(),
+        };
+    }
+
     /// Like [`Ring::push`], remembering that the samples were made up.
     pub fn push_synthesized(&mut self, samples: &[i16]) {
         let range = self.end..self.end + samples.len() as u64;
@@ -182,6 +212,18 @@ mod tests {
         let mut ring = ring(10);
         ring.push(&[1; 200]);
         assert_eq!(ring.read(50, 10, &mut Vec::new()), Err(Lagged { samples: 70 }));
+    }
+
+    #[test]
+    fn a_long_silence_moves_the_positions_and_costs_nothing() {
+        let mut ring = ring(100);
+        ring.push(&[7; 80]);
+        ring.push_silence(8_000 * 3_600 * 24);
+        ring.push(&[9; 80]);
+        assert_eq!((ring.start(), ring.end()), (691_199_360, 691_200_160));
+        let mut out = Vec::new();
+        assert_eq!(ring.read(691_200_000, 200, &mut out), Ok(160));
+        assert_eq!((out[0], out[79], out[80], out[159]), (0, 0, 9, 9));
     }
 
     #[test]

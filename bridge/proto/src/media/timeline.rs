@@ -12,8 +12,8 @@ use crate::Instant;
 
 /// A sequence this far ahead or behind is a restart of the counter, not loss.
 const RESTART: u64 = 500;
-/// A timestamp this far ahead is a jump of the clock, not a pause.
-const JUMP: Duration = Duration::from_secs(60);
+/// A gap longer than this is not filled: a timestamp so far ahead is a jump of the clock, and of loss no more is made up.
+const MAX_GAP: Duration = Duration::from_secs(10);
 
 /// How a provider's order is repaired.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -193,7 +193,7 @@ impl Timeline {
     }
 
     fn behind(&mut self, age: u64) {
-        let bit = 1_u64.checked_shl(age as u32).unwrap_or(0);
+        let bit = u32::try_from(age).ok().and_then(|age| 1_u64.checked_shl(age)).unwrap_or(0);
         if bit != 0 && self.seen & bit == 0 {
             self.seen |= bit;
             self.counts.late += 1;
@@ -211,9 +211,10 @@ impl Timeline {
     }
 
     fn advance(&mut self, sequence: u64) {
-        let by = sequence + 1 - self.next.unwrap_or(sequence);
-        self.seen = self.seen.checked_shl(by as u32).unwrap_or(0) | 1;
-        self.next = Some(sequence + 1);
+        let by = sequence.wrapping_sub(self.next.unwrap_or(sequence)).wrapping_add(1);
+        self.seen =
+            u32::try_from(by).ok().and_then(|by| self.seen.checked_shl(by)).unwrap_or(0) | 1;
+        self.next = Some(sequence.wrapping_add(1));
     }
 
     fn hold(&mut self, now: Instant, sequence: u64, arrival: &Arrival<'_>) {
@@ -259,7 +260,7 @@ impl Timeline {
                 return;
             }
             let lost = first.sequence - self.next.unwrap_or(first.sequence);
-            let samples = lost * self.nominal;
+            let samples = lost.saturating_mul(self.nominal).min(self.rate.samples_in(MAX_GAP));
             self.counts.lost += lost;
             if samples > 0 {
                 sink(Step::Lost { samples, next: Some(&first.payload) });
@@ -295,7 +296,7 @@ impl Timeline {
         let tolerance = self.policy.tolerance.as_nanos() as i128;
         if ahead.abs() <= tolerance {
             self.base = Some(base + ahead / 256);
-        } else if ahead > 0 && ahead <= JUMP.as_nanos() as i128 {
+        } else if ahead > 0 && ahead <= MAX_GAP.as_nanos() as i128 {
             let samples = self.rate.samples_in(Duration::from_nanos(ahead as u64));
             sink(Step::Silence { samples });
             self.position += samples;
@@ -403,10 +404,23 @@ mod tests {
     #[test]
     fn a_counter_that_begins_anew_stops_nothing() {
         let mut b = Bench::new();
-        for sequence in [9_000, 9_001, 1, 2, 3, u64::MAX - 1] {
+        for sequence in [9_000, 9_001, 1, 2, 3, u64::MAX - 1, u64::MAX, 0, 1] {
             b.push(20, Some(sequence), None);
         }
-        assert_eq!(b.out.len(), 6);
+        assert_eq!(
+            b.out,
+            [
+                "9000",
+                "9001",
+                "1",
+                "2",
+                "3",
+                "18446744073709551614",
+                "18446744073709551615",
+                "0",
+                "1"
+            ]
+        );
         assert_eq!(b.timeline.counts().restarts, 2);
         b.balance();
     }
@@ -418,6 +432,17 @@ mod tests {
         b.push(20, Some(2), Some(85));
         b.push(520, Some(3), Some(585));
         assert_eq!(b.out, ["1", "2", "silence 3840", "3"]);
+    }
+
+    #[test]
+    fn a_clock_far_ahead_or_at_its_end_is_a_jump_and_not_hours_of_silence() {
+        let mut b = Bench::new();
+        b.push(0, Some(1), Some(0));
+        b.push(20, Some(2), Some(3_600_000));
+        b.push(40, Some(3), Some(u64::MAX));
+        b.push(60, Some(4), Some(0));
+        assert_eq!(b.out, ["1", "2", "3", "4"]);
+        assert_eq!(b.timeline.position(), 4 * MS20);
     }
 
     #[test]

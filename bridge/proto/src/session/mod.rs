@@ -39,6 +39,10 @@ use media::MediaPath;
 use port::{Port, PortPhase};
 use state::Phase;
 
+/// A port that may still have something to say.
+const BUSY: [PortPhase; 4] =
+    [PortPhase::Starting, PortPhase::Live, PortPhase::Down, PortPhase::Stopping];
+
 /// What a call keeps to.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SessionConfig {
@@ -442,8 +446,7 @@ impl Session {
             self.run_playout(now);
             self.finish_when_played(now);
         }
-        let busy = [PortPhase::Starting, PortPhase::Live, PortPhase::Down, PortPhase::Stopping];
-        if matches!(self.phase, Phase::Draining { .. }) && self.ports_in(&busy).is_empty() {
+        if matches!(self.phase, Phase::Draining { .. }) && self.ports_in(&BUSY).is_empty() {
             let summary = self.summary();
             self.phase = Phase::Ended;
             self.actions.push_back(Action::Ended(Box::new(summary)));
@@ -467,6 +470,15 @@ impl Session {
     #[must_use]
     pub fn origin(&self) -> Option<Instant> {
         self.media.as_ref().and_then(MediaPath::origin)
+    }
+
+    /// Why the stream is being closed, in one word for the other end.
+    #[must_use]
+    pub fn close_reason(&self) -> &'static str {
+        match &self.phase {
+            Phase::Draining { reason, .. } => reason.name(),
+            _ => "",
+        }
     }
 
     /// How many modules are on the call.

@@ -131,7 +131,8 @@ impl Session {
         for track in tracks {
             if let (Some(input), Some(from)) = (input, media.rate(track)) {
                 let to = SampleRate::new(input.rate).ok_or("accept.in.rate is out of range")?;
-                let position = port::position_of(from_ms, from);
+                let end = media.ring(track).map_or(0, crate::media::ring::Ring::end);
+                let position = port::position_of(from_ms, from).min(end);
                 taps.push((track, Tap::new(position, from, to, input.frame_ms)));
             }
         }
@@ -450,10 +451,10 @@ fn formats(wire: MediaFormat) -> Vec<AudioFormat> {
     let mut formats = vec![AudioFormat::pcm(wire.rate.hz())];
     match wire.encoding {
         Encoding::Pcmu => {
-            formats.push(AudioFormat { encoding: SampleEncoding::Pcmu, rate: wire.rate.hz() })
+            formats.push(AudioFormat { encoding: SampleEncoding::Pcmu, rate: wire.rate.hz() });
         }
         Encoding::Pcma => {
-            formats.push(AudioFormat { encoding: SampleEncoding::Pcma, rate: wire.rate.hz() })
+            formats.push(AudioFormat { encoding: SampleEncoding::Pcma, rate: wire.rate.hz() });
         }
         _ => {}
     }

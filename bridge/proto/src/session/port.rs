@@ -133,7 +133,10 @@ impl Port {
     /// Sound of the port's tracks may be given up to the module's credit.
     pub(super) fn has_credit(&self) -> bool {
         match self.agreed.as_ref().and_then(|a| a.credit.as_ref()) {
-            Some(c) => c.given_ms < self.acked_ms + c.window_ms + c.granted_ms,
+            Some(c) => {
+                let until = self.acked_ms.saturating_add(c.window_ms).saturating_add(c.granted_ms);
+                c.given_ms < until
+            }
             None => true,
         }
     }

@@ -166,8 +166,9 @@ impl Session {
     fn handle_verb(&mut self, now: Instant, id: PortId, message: &FromModule) {
         match message {
             FromModule::Ack { in_ms, .. } => {
+                let given = self.given_ms(id);
                 let port = &mut self.ports[id.0];
-                port.acked_ms = port.acked_ms.max(*in_ms);
+                port.acked_ms = port.acked_ms.max((*in_ms).min(given));
             }
             FromModule::Credit { in_ms } => {
                 if let Some(credit) =
@@ -195,6 +196,16 @@ impl Session {
         }
     }
 
+    /// Sound a module was given so far, in ms of the call: it cannot acknowledge more.
+    fn given_ms(&self, id: PortId) -> u64 {
+        let taps = self.ports[id.0].agreed.iter().flat_map(|agreed| &agreed.taps);
+        let given = taps.filter_map(|(track, tap)| {
+            let rate = self.media.as_ref()?.rate(*track)?;
+            Some(rate.millis_of(tap.cursor()))
+        });
+        given.max().unwrap_or(0)
+    }
+
     fn arm(&mut self, id: PortId, epoch: u32) {
         let current = self.playout().map_or(0, |p| p.epoch());
         if let Some(speaker) = self.ports[id.0].agreed.as_mut().and_then(|a| a.output.as_mut()) {
@@ -216,7 +227,11 @@ impl Session {
             }
             FromModule::Mark { name } => {
                 let name = name.clone();
-                self.with_playout(now, |playout, _| playout.mark(id.0, name));
+                let mut taken = true;
+                self.with_playout(now, |playout, _| taken = playout.mark(id.0, name));
+                if !taken {
+                    self.report(Report::Dropped { reason: Drop::Overflow, count: 1 });
+                }
             }
             FromModule::Pause => self.with_playout(now, |playout, emit| playout.pause(now, emit)),
             FromModule::Resume => self.with_playout(now, |playout, emit| playout.resume(now, emit)),

@@ -12,6 +12,8 @@ use crate::provider::Media;
 
 /// Two tracks may be apart this much before silence aligns them.
 const ALIGN_TOLERANCE: Duration = Duration::from_millis(40);
+/// A track cannot begin later than this; more is a clock gone wrong.
+const MAX_OFFSET: Duration = Duration::from_secs(24 * 3_600);
 /// Playback may begin this much off its place on the call's clock; less would cut hairs in continuous sound.
 const HEARD_TOLERANCE: Duration = Duration::from_millis(5);
 
@@ -65,7 +67,7 @@ impl WireTrack {
     /// Puts silence in front, so that position 0 is the call's first sample.
     pub(super) fn begin_at(&mut self, offset: Duration) {
         if offset > ALIGN_TOLERANCE {
-            push_silence(&mut self.ring, self.format.rate.samples_in(offset), &mut self.pcm);
+            self.ring.push_silence(self.format.rate.samples_in(offset.min(MAX_OFFSET)));
         }
     }
 
@@ -151,23 +153,16 @@ fn apply(
     }
 }
 
-fn push_silence(ring: &mut Ring, samples: u64, scratch: &mut Vec<i16>) {
-    scratch.clear();
-    scratch.resize(usize::try_from(samples).unwrap_or(0), 0);
-    ring.push(scratch);
-}
-
 /// What the caller hears, laid out on the call's clock from what playback says was heard.
 pub(super) struct HeardTrack {
     pub(super) ring: Ring,
     rate: SampleRate,
-    pcm: Vec<i16>,
 }
 
 impl HeardTrack {
     pub(super) fn new(format: MediaFormat, keep: Duration) -> Self {
         let ring = Ring::new(format.encoding, format.rate, keep);
-        Self { ring, rate: format.rate, pcm: Vec::new() }
+        Self { ring, rate: format.rate }
     }
 
     /// `heard` ends now, `elapsed` after the call's first sample; silence fills what came before it.
@@ -176,7 +171,7 @@ impl HeardTrack {
         let have = self.ring.end() + heard.len() as u64;
         let idle = due.saturating_sub(have);
         if idle > self.rate.samples_in(HEARD_TOLERANCE) || (heard.is_empty() && idle > 0) {
-            push_silence(&mut self.ring, idle, &mut self.pcm);
+            self.ring.push_silence(idle);
         }
         self.ring.push(heard);
     }

@@ -49,7 +49,7 @@ impl LogWatch {
                 },
             ),
             Happened::ModuleReady(port) => {
-                tell(call, CallReport::ModuleStarted { module: &name(port) })
+                tell(call, CallReport::ModuleStarted { module: &name(port) });
             }
             Happened::ModuleFailed { port, reason, retrying } => tell(
                 call,
@@ -63,13 +63,13 @@ impl LogWatch {
                 tell(call, CallReport::Dropped { reason: *reason, count: *count });
             }
             Happened::Notice(notice) => {
-                tell(call, CallReport::Notice { text: PeerText(&notice_text(notice)) })
+                tell(call, CallReport::Notice { text: PeerText(&notice_text(notice)) });
             }
             Happened::Transcript(port, t) if t.is_final => {
-                result(call, &name(port), "transcript", &t.text)
+                result(call, &name(port), "transcript", &t.text);
             }
             Happened::Dtmf(Some(port), d) => {
-                result(call, &name(port), "dtmf", &d.digit.to_string())
+                result(call, &name(port), "dtmf", &d.digit.to_string());
             }
             Happened::Event(port, e) => result(call, &name(port), &e.name, &e.data.to_string()),
             Happened::Error(port, e) => {

@@ -30,6 +30,9 @@ pub use watch::{Seen, Watch, Watchers};
 /// Frames given to one module before the others and the wire get their turn: a replay of 10 s must not hold up the call.
 const BURST: usize = 32;
 
+/// Messages kept for a module whose queue is full; one that lets more pile up does not read at all.
+const MAX_BACKLOG: usize = 1_024;
+
 /// Where a port's module runs.
 enum Host {
     /// In the call's own task.
@@ -189,7 +192,7 @@ impl Call {
             Action::StartModule { port, start } => self.start_module(now, port, *start),
             Action::TellModule { port, message } => self.tell(now, port, message),
             Action::StopModule { port, reason, deadline } => {
-                self.stop_module(now, port, reason, deadline)
+                self.stop_module(now, port, reason, deadline);
             }
             Action::DropModule { port } => self.hosts[port.0] = Host::None,
             Action::Report(report) => {
@@ -242,8 +245,12 @@ impl Call {
                 let failed = inline.tell(&message).err();
                 self.take_outputs(now, port, failed);
             }
-            Host::Hosted { hosted, backlog, .. } => {
-                offer(hosted, backlog, ToHost::Message(message))
+            Host::Hosted { hosted, backlog, .. } if backlog.len() < MAX_BACKLOG => {
+                offer(hosted, backlog, ToHost::Message(message));
+            }
+            Host::Hosted { .. } => {
+                self.hosts[port.0] = Host::None;
+                self.session.module_gone(now, port, Some("it takes no messages any more".into()));
             }
             Host::None => {}
         }
@@ -293,7 +300,7 @@ impl Call {
                 self.session.module_audio(now, port, Epoch::Current, samples);
             }
             ringback_module::Output::Message(message) => {
-                self.session.module_message(now, port, message)
+                self.session.module_message(now, port, message);
             }
         });
         if let Some(reason) = failed {
@@ -342,10 +349,10 @@ impl Call {
         match outcome {
             Ok(close) => {
                 self.session.sent(self.socket.is_some());
-                if let Some(code) = close {
-                    if let Some(socket) = self.socket.take() {
-                        socket.close(code, "").await;
-                    }
+                if let Some(code) = close
+                    && let Some(socket) = self.socket.take()
+                {
+                    socket.close(code, self.session.close_reason()).await;
                 }
             }
             Err(error) => {
@@ -389,10 +396,10 @@ async fn receive(
 async fn module_event(hosts: &mut [Host]) -> (PortId, FromHost) {
     poll_fn(|cx| {
         for (index, host) in hosts.iter_mut().enumerate() {
-            if let Host::Hosted { hosted, .. } = host {
-                if let Poll::Ready(event) = hosted.poll_recv(cx) {
-                    return Poll::Ready((PortId(index), event));
-                }
+            if let Host::Hosted { hosted, .. } = host
+                && let Poll::Ready(event) = hosted.poll_recv(cx)
+            {
+                return Poll::Ready((PortId(index), event));
             }
         }
         Poll::Pending

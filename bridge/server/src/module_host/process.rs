@@ -310,6 +310,8 @@ fn spawn(spec: &ChildSpec) -> Result<Child, End> {
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
+        // Tells an SDK that standard output is the contract's from the first octet, imports included.
+        .env("RINGBACK_STDIO", "1")
         .kill_on_drop(true);
     // Ctrl-C at a terminal goes to the whole group; the bridge drains then, and needs its modules for that.
     #[cfg(unix)]

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio_tungstenite::tungstenite::{self, error::ProtocolError};
 
+use super::meter::Flood;
 use super::{SocketOptions, close_code};
 
 /// A socket is of no more use.
@@ -34,6 +35,12 @@ pub enum SocketError {
     ControlFlood {
         /// The limit.
         limit: u32,
+    },
+    /// More octets than any stream needs.
+    #[error("more than {limit} octets within a second")]
+    Flood {
+        /// The limit.
+        limit: u64,
     },
     /// The peer sent nothing, not even answers to our pings.
     #[error("the peer has been silent for {silent_for:?} and answers no ping")]
@@ -66,7 +73,7 @@ impl SocketError {
             Self::Protocol { .. } => Some(close_code::PROTOCOL),
             Self::NotUtf8 { .. } => Some(close_code::INVALID_DATA),
             Self::TooBig { .. } => Some(close_code::TOO_BIG),
-            Self::ControlFlood { .. } => Some(close_code::POLICY),
+            Self::ControlFlood { .. } | Self::Flood { .. } => Some(close_code::POLICY),
             Self::OutgoingTooBig => Some(close_code::INTERNAL),
             Self::Silent { .. } | Self::WriteDeadline { .. } | Self::Cut | Self::Io(_) => None,
         }
@@ -96,6 +103,7 @@ impl SocketError {
             | Wire::ConnectionClosed
             | Wire::AlreadyClosed => Self::Cut,
             Wire::Protocol(error) => Self::Protocol { reason: error.to_string() },
+            Wire::Io(error) if Flood::is_in(&error) => Self::Flood { limit: Flood::RATE },
             Wire::Io(error) => Self::Io(error),
             other => Self::Protocol { reason: other.to_string() },
         }

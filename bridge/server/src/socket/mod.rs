@@ -5,6 +5,7 @@
 mod dial;
 mod error;
 mod heartbeat;
+mod meter;
 
 use std::fmt;
 use std::ops::Deref;
@@ -168,8 +169,13 @@ impl Socket {
         options: SocketOptions,
     ) -> Self {
         let config = Some(options.config());
-        let inner =
-            WebSocketStream::from_partially_read(io, read_ahead.into(), Role::Server, config).await;
+        let inner = WebSocketStream::from_partially_read(
+            Box::new(meter::Metered::new(io)) as Box<dyn Io>,
+            read_ahead.into(),
+            Role::Server,
+            config,
+        )
+        .await;
         Self::new(inner, subprotocol, options)
     }
 

@@ -288,13 +288,12 @@ fn report_end(metrics: &Metrics, call: &str, listener: &str, summary: &Summary) 
     );
     for hop in &summary.ledger.hops {
         for (reason, count) in &hop.dropped {
-            warn!(
-                call,
-                hop = hop.name,
-                reason = reason.name(),
-                count,
-                "sound was dropped on this call"
-            );
+            let (hop, reason, wanted) = (&hop.name, reason.name(), reason.is_wanted());
+            if wanted {
+                debug!(call, hop, reason, count, "sound was dropped on this call, as asked");
+            } else {
+                warn!(call, hop, reason, count, "sound was dropped on this call");
+            }
         }
     }
     for hop in summary.ledger.unbalanced() {

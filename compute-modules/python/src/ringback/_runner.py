@@ -154,6 +154,9 @@ class Runner:
                 break
             else:
                 self._guard(item["type"], self._tell, item)
+        unheard_ms = s.heard_ms - s.now_ms
+        self._dropped_ms += unheard_ms
+        self._unreported_ms += unheard_ms
         self._guard("on_stop", self._call, "on_stop", s)
         if self._unreported_ms:
             self._report_dropped()
@@ -194,7 +197,7 @@ class Runner:
         lag = self.inbox.sound_ms
         s.log(
             "warn",
-            "handlers too slow, oldest sound dropped",
+            "handlers too slow, sound dropped",
             dropped_ms=self._unreported_ms,
             lag_ms=lag,
         )

@@ -74,8 +74,8 @@ class Session:
         self,
         text: str,
         final: bool = True,
-        start_ms: Optional[int] = None,
-        end_ms: Optional[int] = None,
+        start_ms: Optional[float] = None,
+        end_ms: Optional[float] = None,
         id: Optional[str] = None,
         confidence: Optional[float] = None,
         language: Optional[str] = None,
@@ -96,15 +96,15 @@ class Session:
         if final:
             self._open.pop(track, None)
         else:
-            self._open[track] = (id, start_ms)
+            self._open[track] = (id, round(start_ms))
         self._say(
             "transcript",
             id=id,
             track=track,
             text=text,
             final=final,
-            start_ms=int(start_ms),
-            end_ms=int(self.now_ms if end_ms is None else end_ms),
+            start_ms=round(start_ms),
+            end_ms=round(self.now_ms if end_ms is None else end_ms),
             confidence=confidence,
             language=language,
             speaker=speaker,

@@ -173,5 +173,5 @@ def _exit(code: int, finished: bool) -> NoReturn:
         watchdog.start()
         sys.exit(code)
     # A handler still runs, perhaps in C code that never returns; an orderly shutdown would wait for it or crash on it.
-    print("ringback: a handler did not return in time", file=sys.stderr, flush=True)
+    print("ringback: on_load or a handler did not return in time", file=sys.stderr, flush=True)
     os._exit(code)

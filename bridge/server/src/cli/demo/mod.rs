@@ -83,7 +83,8 @@ async fn perform(
     let listener = TcpListener::bind(config.bind).map_err(|e| format!("cannot listen: {e}"))?;
     let address = listener.local_addr().map_err(|e| e.to_string())?;
     let show = Arc::new(Show::new());
-    let bridge = Bridge::new(&config, clock, shutdown.clone(), Some(show.clone()));
+    let watch: Arc<dyn crate::call::Watch> = show.clone();
+    let bridge = Bridge::new(&config, clock, shutdown.clone(), Some(&watch));
     let serving = tokio::spawn(async move { bridge.run(&config, listener).await });
     let url = WsUrl { authority: address.to_string(), target: format!("/{}", provider.name()) };
     show.line(&format!("bridge on ws://{address}, a caller comes over {}", provider.title()));
@@ -119,10 +120,10 @@ async fn call(
         if spoken && last_word.is_none() && client.phone().unspoken(Track::Inbound) == 0 {
             last_word = Some(now);
         }
-        if let Some(at) = last_word {
-            if show.is_complete(at) || now >= at + PATIENCE {
-                return client.hang_up().await.map_err(failed);
-            }
+        if let Some(at) = last_word
+            && (show.is_complete(at) || now >= at + PATIENCE)
+        {
+            return client.hang_up().await.map_err(failed);
         }
         tokio::select! {
             event = client.next() => match event.map_err(failed)? {
