@@ -164,13 +164,16 @@ fn cases() -> Vec<Case> {
     vec![
         Case { name: "garbage text", target: "/twilio", frames: vec![text("hello, operator")],
             code: 1007, end: "protocol", why: "not valid" },
-        Case { name: "JSON of another kind", target: "/twilio", frames: vec![text("[1, 2, 3]")],
-            code: 1007, end: "protocol", why: "" },
         Case { name: "a start without its fields", target: "/twilio", frames: vec![text(r#"{"event":"start"}"#)],
             code: 1002, end: "protocol", why: "" },
         Case { name: "an unknown encoding", target: "/twilio", frames: vec![text(
             r#"{"event":"start","streamSid":"MZ1","start":{"streamSid":"MZ1","callSid":"CA1","tracks":["inbound"],"mediaFormat":{"encoding":"audio/x-none","sampleRate":8000,"channels":1}}}"#)],
             code: 1003, end: "protocol", why: "not supported" },
+        Case { name: "a content type that nobody has", target: "/vonage", frames: vec![text(
+            r#"{"event":"websocket:connected","content-type":"audio/mp3;rate=8000"}"#)],
+            code: 1003, end: "protocol", why: "not supported" },
+        Case { name: "a start without a format", target: "/asterisk", frames: vec![text("MEDIA_START connection_id:c channel:ch")],
+            code: 1002, end: "protocol", why: "format" },
         Case { name: "garbage on the raw wire", target: "/raw", frames: vec![text("{]")],
             code: 1007, end: "protocol", why: "not valid" },
         Case { name: "a mark without a name", target: "/raw", frames: vec![text(r#"{"type":"mark"}"#)],
@@ -212,6 +215,7 @@ async fn each_ends_its_own_call_only() {
             let goodbye = bare.goodbye().await;
             let goodbye = goodbye.unwrap_or_else(|| panic!("{}: cut without a word", case.name));
             assert_eq!(goodbye.code, case.code, "{}: {goodbye:?}", case.name);
+            assert!(!goodbye.reason.is_empty(), "{}: no reason was given", case.name);
             ended += 1;
             let reason = nth_end(&host, ended, case.name).await;
             assert_eq!(reason.name(), case.end, "{}: {reason}", case.name);
@@ -266,6 +270,7 @@ async fn odd_but_allowed(host: &Host, ended: usize) {
     let mut bare = Bare::open(host, "/twilio").await;
     bare.send(&frame(FINAL | BINARY, b"sound where JSON is spoken")).await;
     bare.send(&text(r#"{"event":"connected","protocol":"Call","version":"1.0.0"}"#)).await;
+    bare.send(&text(r#"["event"]"#)).await;
     bare.send(&text(r#"{"event":"dark-matter"}"#)).await;
     // A ping in the middle of a message in pieces (RFC 6455, 5.4).
     bare.send(&frame(TEXT, br#"{"event":"#)).await;
@@ -273,16 +278,16 @@ async fn odd_but_allowed(host: &Host, ended: usize) {
     bare.send(&frame(FINAL, br#""dark-energy"}"#)).await;
     let (kind, payload) = bare.frame().await.expect("an answer to the ping");
     assert_eq!((kind, &*payload), (0x0a, &b"still there?"[..]));
-    let notices = host.log.until("three notices", |entries| {
+    let notices = host.log.until("four notices", |entries| {
         let notices = entries.iter().filter_map(|entry| match &entry.what {
             What::Report(Report::Notice(notice), _) => Some(format!("{notice:?}")),
             _ => None,
         });
         let notices: Vec<_> = notices.collect();
-        (notices.len() >= 3).then_some(notices)
+        (notices.len() >= 4).then_some(notices)
     });
     let notices = notices.await.concat();
-    for word in ["binary", "dark-matter", "dark-energy"] {
+    for word in ["binary", "no event", "dark-matter", "dark-energy"] {
         assert!(notices.contains(word), "{word} is not in {notices}");
     }
     assert!(summaries(&host.log.entries()).nth(ended).is_none(), "the call goes on");

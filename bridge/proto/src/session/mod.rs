@@ -298,7 +298,7 @@ impl Session {
                     self.actions.push_back(Action::DropModule { port });
                 }
             }
-            Phase::Ended => {}
+            Phase::Ended { .. } => {}
         }
     }
 
@@ -339,7 +339,7 @@ impl Session {
     /// Whether nothing more will happen.
     #[must_use]
     pub fn is_ended(&self) -> bool {
-        matches!(self.phase, Phase::Ended)
+        matches!(self.phase, Phase::Ended { .. })
     }
 
     /// Whether the stream is over and modules say their last words.
@@ -448,7 +448,7 @@ impl Session {
         }
         if matches!(self.phase, Phase::Draining { .. }) && self.ports_in(&BUSY).is_empty() {
             let summary = self.summary();
-            self.phase = Phase::Ended;
+            self.phase = Phase::Ended { reason: summary.reason.clone() };
             self.actions.push_back(Action::Ended(Box::new(summary)));
         }
     }
@@ -476,7 +476,7 @@ impl Session {
     #[must_use]
     pub fn close_reason(&self) -> &'static str {
         match &self.phase {
-            Phase::Draining { reason, .. } => reason.name(),
+            Phase::Draining { reason, .. } | Phase::Ended { reason } => reason.name(),
             _ => "",
         }
     }

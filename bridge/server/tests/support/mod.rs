@@ -250,7 +250,7 @@ impl Host {
         let (clock, shutdown, log) = (Clock::start(), Shutdown::new(), Arc::new(Log::default()));
         let address = listener.local_addr().unwrap();
         let watch: Arc<dyn Watch> = log.clone();
-        let bridge = Bridge::new(&config, clock, shutdown.clone(), Some(watch));
+        let bridge = Bridge::new(&config, clock, shutdown.clone(), Some(&watch));
         let serving = tokio::spawn(async move { bridge.run(&config, listener).await });
         Self { clock, shutdown, log, address, serving }
     }
