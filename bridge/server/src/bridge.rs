@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use axum::Router;
-use ringback_module::message::{Kind, Limits as ModuleLimits};
+use ringback_module::message::Kind;
 use ringback_proto::provider::{self, Auth, Options, Protocol, Provider, Upgrade};
 use ringback_proto::session::{BargeIn, OnFail, PortConfig, Session, SessionConfig};
 
@@ -31,7 +31,6 @@ struct Plan {
     sources: Vec<ModuleSource>,
     /// Sound kept for the module that wants most.
     keep: Duration,
-    ready_timeout: Duration,
     watchers: Watchers,
 }
 
@@ -117,8 +116,6 @@ impl Streams for Bridge {
         config.keep = plan.keep;
         config.barge_in = plan.barge_in;
         config.ports.clone_from(&plan.ports);
-        config.limits =
-            ModuleLimits { ready_ms: plan.ready_timeout.as_millis() as u64, ..config.limits };
         let session = Session::new(self.clock.now(), config, admitted.protocol);
         let sources = plan.sources.clone();
         let call = Call::new(self.clock, name, session, socket, sources, plan.watchers.clone());
@@ -150,11 +147,6 @@ fn plan(config: &Config, listener: &ListenerConfig, watch: Option<Arc<dyn Watch>
         ports: modules.iter().map(|module| port(module, route)).collect(),
         sources: modules.iter().map(|module| ModuleSource::of(module)).collect(),
         keep: modules.iter().map(|m| m.ring).max().unwrap_or(Duration::ZERO),
-        ready_timeout: modules
-            .iter()
-            .map(|m| m.ready_timeout)
-            .max()
-            .unwrap_or(Duration::from_secs(5)),
         watchers,
     })
 }
@@ -170,6 +162,8 @@ fn port(module: &ModuleConfig, route: &RouteConfig) -> PortConfig {
             OnFailConfig::Continue => OnFail::Continue,
             OnFailConfig::Hangup => OnFail::Hangup,
         },
+        ready_timeout: module.ready_timeout,
+        in_step: matches!(ModuleSource::of(module), ModuleSource::Inline(_)),
     }
 }
 
