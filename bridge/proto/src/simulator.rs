@@ -5,6 +5,7 @@ mod ear;
 mod mouth;
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use ringback_codecs::{DecodeError, Decoder, EncodeError, UnsupportedFormat};
 
@@ -185,6 +186,13 @@ impl Simulator {
         let early = self.early.iter().filter(|(of, _)| *of == track).map(|(_, pcm)| pcm.len());
         let mouths = self.mouths.iter().filter(|mouth| mouth.track == track).map(Mouth::unsaid);
         early.chain(mouths).sum()
+    }
+
+    /// When the sample that long into the caller's voice was sent, which is when its frame was complete: what latencies are
+    /// measured from. `None` before the stream has started.
+    #[must_use]
+    pub fn sent_at(&self, into: Duration) -> Option<Instant> {
+        self.mouths.first().map(|mouth| mouth.sent_at(into))
     }
 
     /// Presses a key.

@@ -7,6 +7,7 @@ pub mod cli;
 pub mod client;
 pub mod clock;
 pub mod config;
+pub mod events;
 pub mod exit;
 pub mod listener;
 pub mod module_host;

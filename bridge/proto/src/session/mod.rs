@@ -494,6 +494,12 @@ impl Session {
         self.config.provider
     }
 
+    /// The provider's name for the call, once it told one.
+    #[must_use]
+    pub fn provider_call(&self) -> Option<&str> {
+        self.start.as_ref().and_then(|start| start.call.as_deref())
+    }
+
     /// Name of a port's module.
     #[must_use]
     pub fn port_name(&self, port: PortId) -> &str {

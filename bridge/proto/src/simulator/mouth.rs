@@ -58,6 +58,12 @@ impl Mouth {
         self.since + FRAME * (self.frames + 1)
     }
 
+    /// When the frame with the last sample before `into` has been said.
+    pub(super) fn sent_at(&self, into: Duration) -> Instant {
+        let frames = into.as_nanos().div_ceil(FRAME.as_nanos());
+        self.since + FRAME.saturating_mul(u32::try_from(frames).unwrap_or(u32::MAX))
+    }
+
     /// The payload of the next frame if it has been said by `now`.
     pub(super) fn frame(&mut self, now: Instant) -> Result<Option<&[u8]>, EncodeError> {
         if self.next() > now {
@@ -103,5 +109,15 @@ mod tests {
         let expected = [1i16.to_le_bytes().repeat(300), vec![0; 2 * (11_025 - 300)]].concat();
         assert_eq!(said, expected);
         assert_eq!(mouth.unsaid(), 0);
+    }
+
+    #[test]
+    fn a_sample_is_sent_at_the_end_of_its_frame() {
+        let format = MediaFormat::mono(Encoding::Pcmu, SampleRate::new(8_000).unwrap());
+        let mouth = Mouth::new(Track::Inbound, format, Instant::from_millis(5)).unwrap();
+        for (into, sent) in [(0, 5), (1, 25), (20, 25), (21, 45), (1_000, 1_005)] {
+            assert_eq!(mouth.sent_at(Duration::from_millis(into)), Instant::from_millis(sent));
+        }
+        assert!(mouth.sent_at(Duration::MAX) > Instant::from_millis(u64::from(u32::MAX)));
     }
 }

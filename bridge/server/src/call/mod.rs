@@ -22,7 +22,7 @@ use crate::shutdown::Shutdown;
 use crate::socket::{Incoming, Outgoing, Socket, SocketError};
 
 use inline::Inline;
-pub(crate) use log::LogWatch;
+pub(crate) use log::{LogWatch, notice_text};
 pub(crate) use source::ModuleSource;
 pub use watch::{Seen, Watch, Watchers};
 

@@ -166,8 +166,8 @@ mod tests {
         metrics.dropped_late.increment();
         let text = metrics.exposition();
         assert!(text.contains("# TYPE ringback_streams gauge\nringback_streams 2\n"), "{text}");
-        assert!(text.contains("ringback_frames_dropped_total{reason=\"late\"} 42\n"), "{text}");
-        assert_eq!(text.matches("# TYPE ringback_frames_dropped_total counter\n").count(), 1);
+        assert!(text.contains("ringback_sound_dropped_total{reason=\"late\"} 42\n"), "{text}");
+        assert_eq!(text.matches("# TYPE ringback_sound_dropped_total counter\n").count(), 1);
         for line in text.lines().filter(|line| !line.starts_with('#')) {
             let (_, value) = line.rsplit_once(' ').unwrap();
             assert!(value.parse::<u64>().is_ok(), "{line}");

@@ -1,5 +1,7 @@
 //! `ringback call`: acts as a provider, plays a sound file into the bridge, prints what happens and keeps what was heard.
 
+mod show;
+
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -8,11 +10,17 @@ use ringback_codecs::{MediaFormat, Resampler, SampleRate, wav};
 use ringback_proto::Instant;
 use ringback_proto::provider::{self, Dial, Digit, PROVIDERS, Provider, Track};
 use ringback_proto::simulator::PhoneEvent;
+use serde_json::Value;
 
 use super::{LogArgs, runtime, screen};
 use crate::client::{CallEvent, Client, ClientError, WsUrl};
 use crate::clock::Clock;
+use crate::events::{FollowError, Follower};
 use crate::exit::Exit;
+use show::Show;
+
+/// The call's end is waited for so long once we have hung up: a little longer than modules are given.
+const LAST_WORDS: Duration = Duration::from_secs(5);
 
 /// Options of `ringback call`.
 #[derive(Debug, clap::Args)]
@@ -50,6 +58,9 @@ pub(super) struct Args {
     /// Stay on the line for so many seconds after the last word, for answers to come.
     #[arg(long, value_name = "SECONDS", default_value_t = 3.0)]
     linger: f64,
+    /// Print transcripts as they grow, and not only when they are final.
+    #[arg(long)]
+    partials: bool,
     /// Print events as JSON lines.
     #[arg(long)]
     json: bool,
@@ -139,8 +150,46 @@ async fn place(
         authority: "127.0.0.1:8080".into(),
         target: format!("/{}", provider.name()),
     });
-    let mut client = Client::connect(clock, &url, provider, dial(args, provider), true).await?;
-    let mut show = Show { args, since: clock.now(), spoken_at: None };
+    let dial = dial(args, provider);
+    let beside = !provider.info().capabilities.results;
+    // Before the call, so that nothing of it is missed.
+    let follower = match beside.then(|| Follower::connect(&url.authority, Some(&dial.call))) {
+        Some(connecting) => Some(connecting.await),
+        None => None,
+    };
+    let mut client = Client::connect(clock, &url, provider, dial, true).await?;
+    let mut results = Results(follower.and_then(told));
+    let mut show = Show::new(args.json, args.partials, clock.now());
+    talk(args, clock, sound, &mut client, &mut results, &mut show).await?;
+    // Modules say their last words after the call, and for no longer than this.
+    let over = clock.now() + LAST_WORDS;
+    loop {
+        tokio::select! {
+            result = results.next() => match result {
+                Some(result) => {
+                    show.result(clock.now(), &result, |into| client.phone().sent_at(into));
+                    if result["type"] == "call.ended" {
+                        break;
+                    }
+                }
+                None => break,
+            },
+            () = clock.sleep_until(Some(over)) => break,
+        }
+    }
+    finish(args, &mut client, &show);
+    Ok(())
+}
+
+/// Speaks, listens and hangs up.
+async fn talk(
+    args: &Args,
+    clock: Clock,
+    sound: &Sound,
+    client: &mut Client,
+    results: &mut Results,
+    show: &mut Show,
+) -> Result<(), ClientError> {
     let mut spoken = false;
     let mut deadline: Option<Instant> = None;
     loop {
@@ -154,24 +203,53 @@ async fn place(
             for digit in args.dtmf.chars().filter_map(Digit::new) {
                 client.press(digit).await?;
             }
-            show.spoken_at = Some(now);
+            show.spoken(now);
             deadline = Some(now + Duration::from_secs_f64(args.linger.clamp(0.0, 3_600.0)));
         }
         if deadline.is_some_and(|at| at <= now) {
-            client.hang_up().await?;
-            break;
+            return client.hang_up().await;
         }
         let wake = deadline.unwrap_or(now + Duration::from_millis(20));
         tokio::select! {
             event = client.next() => match event? {
-                Some(event) => show.event(clock.now(), &event),
-                None => break,
+                Some(event) => heard(clock.now(), &event, client, show),
+                None => return Ok(()),
             },
+            Some(result) = results.next() => {
+                show.result(clock.now(), &result, |into| client.phone().sent_at(into));
+            }
             () = clock.sleep_until(Some(wake)) => {}
         }
     }
-    finish(args, &mut client);
-    Ok(())
+}
+
+/// Shows what happened at the phone; a result that came on the stream itself is shown like any other.
+fn heard(now: Instant, event: &CallEvent, client: &mut Client, show: &mut Show) {
+    if let CallEvent::Phone(PhoneEvent::Result(json)) = event
+        && let Ok(result) = serde_json::from_str(json)
+    {
+        return show.result(now, &result, |into| client.phone().sent_at(into));
+    }
+    show.event(now, event);
+}
+
+/// The value, or a word on why there is none.
+fn told<T>(result: Result<T, FollowError>) -> Option<T> {
+    result.inspect_err(|error| screen::problem(error)).ok()
+}
+
+/// What the call's modules find, as the bridge tells it beside the call; nothing where it comes on the stream itself.
+struct Results(Option<Follower>);
+
+impl Results {
+    /// The next, or `None` if there will be no more. Cancel safe.
+    async fn next(&mut self) -> Option<Value> {
+        let result = told(self.0.as_mut()?.next().await).flatten();
+        if result.is_none() {
+            self.0 = None;
+        }
+        result
+    }
 }
 
 fn dial(args: &Args, provider: &dyn Provider) -> Dial {
@@ -191,24 +269,8 @@ fn dial(args: &Args, provider: &dyn Provider) -> Dial {
     }
 }
 
-fn finish(args: &Args, client: &mut Client) {
-    let counters = client.counters();
-    if args.json {
-        screen::line(serde_json::json!({
-            "event": "summary",
-            "frames_sent": counters.frames_sent,
-            "media_received": counters.media_received,
-            "samples_received": counters.samples_received,
-            "underruns": counters.underruns,
-            "marks_played": counters.marks_played,
-            "clears": counters.clears,
-        }));
-    } else {
-        screen::line(format!(
-            "sent {} frames, heard {} samples in {} messages",
-            counters.frames_sent, counters.samples_received, counters.media_received
-        ));
-    }
+fn finish(args: &Args, client: &mut Client, show: &Show) {
+    show.summary(&client.counters());
     let Some(path) = &args.save else { return };
     let rate = client.phone().start().and_then(|s| s.outbound).map(|f| f.rate);
     let Some(rate) = rate else {
@@ -235,55 +297,4 @@ pub(super) fn save(path: &Path, rate: SampleRate, samples: &[i16]) -> Result<(),
         writer.write_sample(sample).map_err(failed)?;
     }
     writer.finalize().map_err(failed)
-}
-
-/// Prints what happens.
-struct Show<'a> {
-    args: &'a Args,
-    since: Instant,
-    /// When the last word was sent, for latencies.
-    spoken_at: Option<Instant>,
-}
-
-impl Show<'_> {
-    fn event(&self, now: Instant, event: &CallEvent) {
-        let at = (now - self.since).as_secs_f64();
-        let after = self.spoken_at.map(|spoken| (now - spoken).as_millis());
-        let (name, detail) = describe(event);
-        if self.args.json {
-            screen::line(serde_json::json!({ "at": at, "event": name, "detail": detail }));
-        } else {
-            let after =
-                after.map(|ms| format!("  (+{ms} ms after the last word)")).unwrap_or_default();
-            screen::line(format!("{at:8.3} s  {name:<15} {detail}{after}"));
-        }
-    }
-}
-
-fn describe(event: &CallEvent) -> (&'static str, String) {
-    match event {
-        CallEvent::Closed { code, reason } => ("closed", format!("{code} {reason}")),
-        CallEvent::Phone(event) => match event {
-            PhoneEvent::Started(start) => ("started", started(start)),
-            PhoneEvent::PlaybackBegan => ("playback-began", String::new()),
-            PhoneEvent::PlaybackEnded => ("playback-ended", String::new()),
-            PhoneEvent::MarkRequested(name) => ("mark-set", name.clone()),
-            PhoneEvent::MarkPlayed(name) => ("mark-played", name.clone()),
-            PhoneEvent::Cleared { samples, .. } => {
-                ("cleared", format!("{samples} samples dropped"))
-            }
-            PhoneEvent::Paused => ("paused", String::new()),
-            PhoneEvent::Resumed => ("resumed", String::new()),
-            PhoneEvent::Dtmf(digit) => ("key", digit.as_char().to_string()),
-            PhoneEvent::Result(json) => ("result", json.clone()),
-            PhoneEvent::HungUp => ("hung-up", "by the bridge".into()),
-            PhoneEvent::Notice(notice) => ("notice", format!("{notice:?}")),
-            _ => ("other", format!("{event:?}")),
-        },
-    }
-}
-
-fn started(start: &provider::Start) -> String {
-    let outbound = start.outbound.map_or("listens only".to_owned(), |f| format!("hears {f}"));
-    format!("speaks {}, {outbound}", start.inbound)
 }
