@@ -4,67 +4,33 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use ringback_codecs::{MediaFormat, Resampler, SampleRate, wav};
+use ringback_codecs::{Resampler, SampleRate, wav};
 use ringback_proto::Instant;
-use ringback_proto::provider::{self, Dial, Digit, PROVIDERS, Provider, Track};
-use ringback_proto::simulator::PhoneEvent;
+use ringback_proto::provider::{Digit, Track};
 
+use super::caller::{Caller, Show};
 use super::{LogArgs, runtime, screen};
-use crate::client::{CallEvent, Client, ClientError, WsUrl};
+use crate::client::{Client, ClientError};
 use crate::clock::Clock;
 use crate::exit::Exit;
 
 /// Options of `ringback call`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// Provider to act as.
-    #[arg(long, short, value_parser = provider_named, default_value = "twilio")]
-    provider: &'static str,
+    #[command(flatten)]
+    caller: Caller,
     /// Sound file to speak: WAV, any rate.
     #[arg(long, short, value_name = "WAV")]
     audio: PathBuf,
-    /// The bridge's listener; the default is the provider's path at 127.0.0.1:8080.
-    #[arg(long, short, value_name = "URL")]
-    url: Option<WsUrl>,
     /// Keep what the caller heard in this file.
     #[arg(long, short, value_name = "WAV")]
     save: Option<PathBuf>,
-    /// Calling number.
-    #[arg(long, default_value = "+15550100001")]
-    from: String,
-    /// Called number.
-    #[arg(long, default_value = "+15550100002")]
-    to: String,
-    /// Custom parameter, any number of times.
-    #[arg(long = "param", value_name = "NAME=VALUE", value_parser = parameter)]
-    parameters: Vec<(String, String)>,
     /// Keys to press once the file is spoken.
     #[arg(long, value_name = "KEYS", default_value = "")]
     dtmf: String,
-    /// Sample rate to speak, where the provider has a choice.
-    #[arg(long, value_name = "HZ")]
-    rate: Option<u32>,
-    /// Only stream to the bridge; play nothing of what it answers.
-    #[arg(long)]
-    one_way: bool,
     /// Stay on the line for so many seconds after the last word, for answers to come.
     #[arg(long, value_name = "SECONDS", default_value_t = 3.0)]
     linger: f64,
-    /// Print events as JSON lines.
-    #[arg(long)]
-    json: bool,
-}
-
-fn provider_named(name: &str) -> Result<&'static str, String> {
-    provider::find(name).map(|p| p.name()).ok_or_else(|| {
-        let names: Vec<_> = PROVIDERS.iter().map(|p| p.name()).collect();
-        format!("no such provider; there are {}", names.join(", "))
-    })
-}
-
-fn parameter(text: &str) -> Result<(String, String), String> {
-    let (name, value) = text.split_once('=').ok_or("write it as NAME=VALUE")?;
-    Ok((name.to_owned(), value.to_owned()))
 }
 
 pub(super) fn run(args: &Args, log: &LogArgs) -> Exit {
@@ -76,7 +42,6 @@ pub(super) fn run(args: &Args, log: &LogArgs) -> Exit {
             return Exit::Usage;
         }
     };
-    let Some(provider) = provider::find(args.provider) else { return Exit::Usage };
     let runtime = match runtime(1) {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -84,7 +49,7 @@ pub(super) fn run(args: &Args, log: &LogArgs) -> Exit {
             return Exit::Internal;
         }
     };
-    match runtime.block_on(place(args, provider, &sound)) {
+    match runtime.block_on(place(args, &sound)) {
         Ok(()) => Exit::Ok,
         Err(error) => {
             screen::problem(&error);
@@ -129,18 +94,12 @@ pub(super) fn read_mono_from(reader: impl std::io::Read) -> Result<Sound, String
     Ok(Sound { rate: wav.rate, samples })
 }
 
-async fn place(
-    args: &Args,
-    provider: &'static dyn Provider,
-    sound: &Sound,
-) -> Result<(), ClientError> {
+async fn place(args: &Args, sound: &Sound) -> Result<(), ClientError> {
     let clock = Clock::start();
-    let url = args.url.clone().unwrap_or_else(|| WsUrl {
-        authority: "127.0.0.1:8080".into(),
-        target: format!("/{}", provider.name()),
-    });
-    let mut client = Client::connect(clock, &url, provider, dial(args, provider), true).await?;
-    let mut show = Show { args, since: clock.now(), spoken_at: None };
+    let Args { caller, .. } = args;
+    let mut client =
+        Client::connect(clock, &caller.url(), caller.provider(), caller.dial(), true).await?;
+    let mut show = Show::new(caller.json, clock.now());
     let mut spoken = false;
     let mut deadline: Option<Instant> = None;
     loop {
@@ -170,52 +129,21 @@ async fn place(
             () = clock.sleep_until(Some(wake)) => {}
         }
     }
+    show.summary(client.counters(), &[]);
     finish(args, &mut client);
     Ok(())
 }
 
-fn dial(args: &Args, provider: &dyn Provider) -> Dial {
-    let wanted = args.rate.and_then(SampleRate::new);
-    let format = wanted.and_then(|rate| {
-        let mut formats = provider.info().formats.iter();
-        formats.find(|f| f.rate == rate).copied().map(|f| MediaFormat { rate, ..f })
-    });
-    Dial {
-        call: format!("call-{}", std::process::id()),
-        from: args.from.clone(),
-        to: args.to.clone(),
-        parameters: args.parameters.clone(),
-        format,
-        two_way: !args.one_way,
-        ..Dial::default()
-    }
-}
-
 fn finish(args: &Args, client: &mut Client) {
-    let counters = client.counters();
-    if args.json {
-        screen::line(serde_json::json!({
-            "event": "summary",
-            "frames_sent": counters.frames_sent,
-            "media_received": counters.media_received,
-            "samples_received": counters.samples_received,
-            "underruns": counters.underruns,
-            "marks_played": counters.marks_played,
-            "clears": counters.clears,
-        }));
-    } else {
-        screen::line(format!(
-            "sent {} frames, heard {} samples in {} messages",
-            counters.frames_sent, counters.samples_received, counters.media_received
-        ));
-    }
     let Some(path) = &args.save else { return };
     let rate = client.phone().start().and_then(|s| s.outbound).map(|f| f.rate);
     let Some(rate) = rate else {
         return screen::problem("nothing was saved: the stream is one-way");
     };
     match save(path, rate, client.phone().heard()) {
-        Ok(()) if !args.json => screen::line(format!("what the caller heard: {}", path.display())),
+        Ok(()) if !args.caller.json => {
+            screen::line(format!("what the caller heard: {}", path.display()));
+        }
         Ok(()) => {}
         Err(error) => screen::problem(error),
     }
@@ -235,55 +163,4 @@ pub(super) fn save(path: &Path, rate: SampleRate, samples: &[i16]) -> Result<(),
         writer.write_sample(sample).map_err(failed)?;
     }
     writer.finalize().map_err(failed)
-}
-
-/// Prints what happens.
-struct Show<'a> {
-    args: &'a Args,
-    since: Instant,
-    /// When the last word was sent, for latencies.
-    spoken_at: Option<Instant>,
-}
-
-impl Show<'_> {
-    fn event(&self, now: Instant, event: &CallEvent) {
-        let at = (now - self.since).as_secs_f64();
-        let after = self.spoken_at.map(|spoken| (now - spoken).as_millis());
-        let (name, detail) = describe(event);
-        if self.args.json {
-            screen::line(serde_json::json!({ "at": at, "event": name, "detail": detail }));
-        } else {
-            let after =
-                after.map(|ms| format!("  (+{ms} ms after the last word)")).unwrap_or_default();
-            screen::line(format!("{at:8.3} s  {name:<15} {detail}{after}"));
-        }
-    }
-}
-
-fn describe(event: &CallEvent) -> (&'static str, String) {
-    match event {
-        CallEvent::Closed { code, reason } => ("closed", format!("{code} {reason}")),
-        CallEvent::Phone(event) => match event {
-            PhoneEvent::Started(start) => ("started", started(start)),
-            PhoneEvent::PlaybackBegan => ("playback-began", String::new()),
-            PhoneEvent::PlaybackEnded => ("playback-ended", String::new()),
-            PhoneEvent::MarkRequested(name) => ("mark-set", name.clone()),
-            PhoneEvent::MarkPlayed(name) => ("mark-played", name.clone()),
-            PhoneEvent::Cleared { samples, .. } => {
-                ("cleared", format!("{samples} samples dropped"))
-            }
-            PhoneEvent::Paused => ("paused", String::new()),
-            PhoneEvent::Resumed => ("resumed", String::new()),
-            PhoneEvent::Dtmf(digit) => ("key", digit.as_char().to_string()),
-            PhoneEvent::Result(json) => ("result", json.clone()),
-            PhoneEvent::HungUp => ("hung-up", "by the bridge".into()),
-            PhoneEvent::Notice(notice) => ("notice", format!("{notice:?}")),
-            _ => ("other", format!("{event:?}")),
-        },
-    }
-}
-
-fn started(start: &provider::Start) -> String {
-    let outbound = start.outbound.map_or("listens only".to_owned(), |f| format!("hears {f}"));
-    format!("speaks {}, {outbound}", start.inbound)
 }

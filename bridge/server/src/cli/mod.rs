@@ -2,6 +2,7 @@
 
 mod bench;
 mod call;
+mod caller;
 mod demo;
 #[cfg(feature = "mic")]
 mod mic;
