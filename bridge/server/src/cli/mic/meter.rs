@@ -7,8 +7,8 @@ use ringback_proto::Instant;
 
 /// Time between two pictures.
 const PERIOD: Duration = Duration::from_millis(100);
-/// Characters of a bar.
-const WIDTH: usize = 24;
+/// Characters of a bar; the whole line has to fit 80.
+const WIDTH: usize = 20;
 /// Level at the left end of a bar, in dBFS; the right end is full scale.
 const FLOOR: f64 = -60.0;
 
@@ -111,7 +111,7 @@ mod tests {
         assert_eq!(bar((0.0, 0.0)), format!("{}    0 dBFS", "█".repeat(WIDTH)));
         assert_eq!(
             bar((-30.0, -15.0)),
-            format!("{}·····│{}  -30 dBFS", "█".repeat(12), "·".repeat(6))
+            format!("{}····│{}  -30 dBFS", "█".repeat(10), "·".repeat(5))
         );
         for level in [-1.0, -59.9, -60.0, -200.0] {
             assert_eq!(bar((level, 0.0)).chars().count(), none.chars().count(), "{level}");
