@@ -1,5 +1,7 @@
 //! The bridge as a library: what the machine does. The only crate with an async runtime, sockets, processes and a clock.
 
+#[cfg(feature = "mic")]
+pub mod audio_device;
 pub mod bench;
 pub mod bridge;
 pub mod call;

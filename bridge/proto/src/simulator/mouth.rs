@@ -48,6 +48,11 @@ impl Mouth {
         self.waiting.extend(samples);
     }
 
+    /// Forgets up to `samples` of the oldest that are not said yet; gives how many.
+    pub(super) fn skip(&mut self, samples: usize) -> usize {
+        self.waiting.drain(..samples.min(self.waiting.len())).len()
+    }
+
     /// Samples not said yet.
     pub(super) fn unsaid(&self) -> usize {
         self.waiting.len()
@@ -119,5 +124,16 @@ mod tests {
             assert_eq!(mouth.sent_at(Duration::from_millis(into)), Instant::from_millis(sent));
         }
         assert!(mouth.sent_at(Duration::MAX) > Instant::from_millis(u64::from(u32::MAX)));
+    }
+
+    #[test]
+    fn what_is_skipped_is_the_oldest() {
+        let format = MediaFormat::mono(Encoding::L16(Endian::Little), SampleRate::HZ_8000);
+        let mut mouth = Mouth::new(Track::Inbound, format, Instant::ZERO).unwrap();
+        mouth.say(0..200);
+        assert_eq!((mouth.skip(40), mouth.unsaid()), (40, 160));
+        let payload = mouth.frame(Instant::from_millis(20)).unwrap().unwrap();
+        assert_eq!(payload[..2], 40i16.to_le_bytes());
+        assert_eq!(mouth.skip(1), 0);
     }
 }

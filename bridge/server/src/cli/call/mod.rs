@@ -1,23 +1,22 @@
 //! `ringback call`: acts as a provider, plays a sound file into the bridge, prints what happens and keeps what was heard.
 
-mod show;
-
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use ringback_codecs::{MediaFormat, Resampler, SampleRate, wav};
+use ringback_codecs::{Resampler, SampleRate, wav};
 use ringback_proto::Instant;
-use ringback_proto::provider::{self, Dial, Digit, PROVIDERS, Provider, Track};
+use ringback_proto::provider::{Dial, Digit, Track};
 use ringback_proto::simulator::PhoneEvent;
 use serde_json::Value;
 
+use super::caller::Caller;
+use super::show::Show;
 use super::{LogArgs, runtime, screen};
-use crate::client::{CallEvent, Client, ClientError, WsUrl};
+use crate::client::{CallEvent, Client, ClientError};
 use crate::clock::Clock;
 use crate::events::{FollowError, Follower};
 use crate::exit::Exit;
-use show::Show;
 
 /// The call's end is waited for so long once we have hung up: a little longer than modules are given.
 const LAST_WORDS: Duration = Duration::from_secs(5);
@@ -25,69 +24,49 @@ const LAST_WORDS: Duration = Duration::from_secs(5);
 /// Options of `ringback call`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// Provider to act as.
-    #[arg(long, short, value_parser = provider_named, default_value = "twilio")]
-    provider: &'static str,
+    #[command(flatten)]
+    caller: Caller,
     /// Sound file to speak: WAV, any rate.
     #[arg(long, short, value_name = "WAV")]
     audio: PathBuf,
-    /// The bridge's listener; the default is the provider's path at 127.0.0.1:8080.
-    #[arg(long, short, value_name = "URL")]
-    url: Option<WsUrl>,
     /// Keep what the caller heard in this file.
     #[arg(long, short, value_name = "WAV")]
     save: Option<PathBuf>,
-    /// Calling number.
-    #[arg(long, default_value = "+15550100001")]
-    from: String,
-    /// Called number.
-    #[arg(long, default_value = "+15550100002")]
-    to: String,
-    /// Custom parameter, any number of times.
-    #[arg(long = "param", value_name = "NAME=VALUE", value_parser = parameter)]
-    parameters: Vec<(String, String)>,
     /// Keys to press once the file is spoken.
-    #[arg(long, value_name = "KEYS", default_value = "")]
+    #[arg(long, value_name = "KEYS", default_value = "", value_parser = keys)]
     dtmf: String,
-    /// Sample rate to speak, where the provider has a choice.
-    #[arg(long, value_name = "HZ")]
-    rate: Option<u32>,
-    /// Only stream to the bridge; play nothing of what it answers.
-    #[arg(long)]
-    one_way: bool,
     /// Stay on the line for so many seconds after the last word, for answers to come.
-    #[arg(long, value_name = "SECONDS", default_value_t = 3.0)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 3.0, value_parser = seconds)]
     linger: f64,
     /// Print transcripts as they grow, and not only when they are final.
     #[arg(long)]
     partials: bool,
-    /// Print events as JSON lines.
-    #[arg(long)]
-    json: bool,
 }
 
-fn provider_named(name: &str) -> Result<&'static str, String> {
-    provider::find(name).map(|p| p.name()).ok_or_else(|| {
-        let names: Vec<_> = PROVIDERS.iter().map(|p| p.name()).collect();
-        format!("no such provider; there are {}", names.join(", "))
-    })
+/// Seconds that a duration can be made of.
+fn seconds(text: &str) -> Result<f64, String> {
+    let seconds: f64 = text.parse().map_err(|_| "a number of seconds")?;
+    if (0.0..=3_600.0).contains(&seconds) { Ok(seconds) } else { Err("0 to 3600 seconds".into()) }
 }
 
-fn parameter(text: &str) -> Result<(String, String), String> {
-    let (name, value) = text.split_once('=').ok_or("write it as NAME=VALUE")?;
-    Ok((name.to_owned(), value.to_owned()))
+/// Keys of a telephone.
+fn keys(text: &str) -> Result<String, String> {
+    match text.chars().find(|&key| Digit::new(key).is_none()) {
+        Some(key) => Err(format!("{key:?} is not on a telephone; 0-9, *, # and A-D are")),
+        None => Ok(text.to_owned()),
+    }
 }
 
 pub(super) fn run(args: &Args, log: &LogArgs) -> Exit {
     log.init("warn");
-    let sound = match read_mono(&args.audio) {
-        Ok(sound) => sound,
+    let planned = read_mono(&args.audio).and_then(|sound| Ok((sound, args.caller.dial()?)));
+    let (sound, dial) = match planned {
+        Ok(planned) => planned,
         Err(error) => {
             screen::problem(error);
             return Exit::Usage;
         }
     };
-    let Some(provider) = provider::find(args.provider) else { return Exit::Usage };
     let runtime = match runtime(1) {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -95,7 +74,7 @@ pub(super) fn run(args: &Args, log: &LogArgs) -> Exit {
             return Exit::Internal;
         }
     };
-    match runtime.block_on(place(args, provider, &sound)) {
+    match runtime.block_on(place(args, dial, &sound)) {
         Ok(()) => Exit::Ok,
         Err(error) => {
             screen::problem(&error);
@@ -140,17 +119,9 @@ pub(super) fn read_mono_from(reader: impl std::io::Read) -> Result<Sound, String
     Ok(Sound { rate: wav.rate, samples })
 }
 
-async fn place(
-    args: &Args,
-    provider: &'static dyn Provider,
-    sound: &Sound,
-) -> Result<(), ClientError> {
+async fn place(args: &Args, dial: Dial, sound: &Sound) -> Result<(), ClientError> {
     let clock = Clock::start();
-    let url = args.url.clone().unwrap_or_else(|| WsUrl {
-        authority: "127.0.0.1:8080".into(),
-        target: format!("/{}", provider.name()),
-    });
-    let dial = dial(args, provider);
+    let (url, provider) = (args.caller.url(), args.caller.provider());
     let beside = !provider.info().capabilities.results;
     // Before the call, so that nothing of it is missed.
     let follower = match beside.then(|| Follower::connect(&url.authority, Some(&dial.call))) {
@@ -159,7 +130,7 @@ async fn place(
     };
     let mut client = Client::connect(clock, &url, provider, dial, true).await?;
     let mut results = Results(follower.and_then(told));
-    let mut show = Show::new(args.json, args.partials, clock.now());
+    let mut show = Show::new(args.caller.json, args.partials, clock.now());
     talk(args, clock, sound, &mut client, &mut results, &mut show).await?;
     // Modules say their last words after the call, and for no longer than this.
     let over = clock.now() + LAST_WORDS;
@@ -204,7 +175,7 @@ async fn talk(
                 client.press(digit).await?;
             }
             show.spoken(now);
-            deadline = Some(now + Duration::from_secs_f64(args.linger.clamp(0.0, 3_600.0)));
+            deadline = Some(now + Duration::from_secs_f64(args.linger));
         }
         if deadline.is_some_and(|at| at <= now) {
             return client.hang_up().await;
@@ -252,32 +223,17 @@ impl Results {
     }
 }
 
-fn dial(args: &Args, provider: &dyn Provider) -> Dial {
-    let wanted = args.rate.and_then(SampleRate::new);
-    let format = wanted.and_then(|rate| {
-        let mut formats = provider.info().formats.iter();
-        formats.find(|f| f.rate == rate).copied().map(|f| MediaFormat { rate, ..f })
-    });
-    Dial {
-        call: format!("call-{}", std::process::id()),
-        from: args.from.clone(),
-        to: args.to.clone(),
-        parameters: args.parameters.clone(),
-        format,
-        two_way: !args.one_way,
-        ..Dial::default()
-    }
-}
-
 fn finish(args: &Args, client: &mut Client, show: &Show) {
-    show.summary(&client.counters());
+    show.summary(&client.counters(), &[]);
     let Some(path) = &args.save else { return };
     let rate = client.phone().start().and_then(|s| s.outbound).map(|f| f.rate);
     let Some(rate) = rate else {
         return screen::problem("nothing was saved: the stream is one-way");
     };
     match save(path, rate, client.phone().heard()) {
-        Ok(()) if !args.json => screen::line(format!("what the caller heard: {}", path.display())),
+        Ok(()) if !args.caller.json => {
+            screen::line(format!("what the caller heard: {}", path.display()));
+        }
         Ok(()) => {}
         Err(error) => screen::problem(error),
     }

@@ -7,11 +7,11 @@ use ringback_proto::provider;
 use ringback_proto::simulator::{Counters, PhoneEvent};
 use serde_json::{Value, json};
 
-use crate::cli::screen;
+use super::screen;
 use crate::client::CallEvent;
 
 /// Prints what happens on a call, as lines or as JSON objects.
-pub(in crate::cli) struct Show {
+pub(super) struct Show {
     json: bool,
     partials: bool,
     since: Instant,
@@ -42,29 +42,34 @@ impl Latencies {
 
 impl Show {
     /// Times are told from `since` on. `partials` are transcripts that may still change.
-    pub(in crate::cli) fn new(json: bool, partials: bool, since: Instant) -> Self {
+    pub(super) fn new(json: bool, partials: bool, since: Instant) -> Self {
         Self { json, partials, since, spoken_at: None, latencies: Latencies::default() }
     }
 
     /// The last word was sent.
-    pub(in crate::cli) fn spoken(&mut self, now: Instant) {
+    pub(super) fn spoken(&mut self, now: Instant) {
         self.spoken_at = Some(now);
     }
 
     /// Something happened at the phone.
-    pub(in crate::cli) fn event(&self, now: Instant, event: &CallEvent) {
+    pub(super) fn event(&self, now: Instant, event: &CallEvent) {
         let (name, detail) = describe(event);
+        self.note(now, name, &detail);
+    }
+
+    /// Something of this name happened.
+    pub(super) fn note(&self, now: Instant, name: &str, detail: &str) {
         if self.json {
             let at = (now - self.since).as_secs_f64();
             return screen::line(json!({ "at": at, "event": name, "detail": detail }));
         }
         let after = self.spoken_at.map(|spoken| (now - spoken).as_millis());
         let after = after.map(|ms| format!("(+{ms} ms after the last word)")).unwrap_or_default();
-        self.line(now, name, &detail, &after);
+        self.line(now, name, detail, &after);
     }
 
     /// A module found something, or the bridge told of the call. `sent_at` says when a moment of the caller's voice was sent.
-    pub(in crate::cli) fn result(
+    pub(super) fn result(
         &mut self,
         now: Instant,
         result: &Value,
@@ -97,12 +102,12 @@ impl Show {
         }
     }
 
-    /// What the call came to.
-    pub(in crate::cli) fn summary(&self, counters: &Counters) {
+    /// What the call came to. `more` are figures of the command's own, for JSON; people are told them in the command's words.
+    pub(super) fn summary(&self, counters: &Counters, more: &[(&str, u64)]) {
         let Latencies { count, worst, .. } = self.latencies;
         let mean = self.latencies.mean();
         if self.json {
-            return screen::line(json!({
+            let mut summary = json!({
                 "event": "summary",
                 "frames_sent": counters.frames_sent,
                 "media_received": counters.media_received,
@@ -113,7 +118,11 @@ impl Show {
                 "transcripts": count,
                 "latency_mean_ms": (count > 0).then(|| millis(mean)),
                 "latency_worst_ms": (count > 0).then(|| millis(worst)),
-            }));
+            });
+            for (name, figure) in more {
+                summary[*name] = (*figure).into();
+            }
+            return screen::line(summary);
         }
         screen::line(format!(
             "sent {} frames, heard {} samples in {} messages",
