@@ -30,6 +30,8 @@ pub enum Drop {
     Stale,
     /// The call ended first.
     CallEnded,
+    /// The encoder could not write it.
+    Unencodable,
     /// The socket failed.
     SendFailed,
 }
@@ -51,6 +53,7 @@ impl Drop {
             Self::NotSpeaker => "not_speaker",
             Self::Stale => "stale",
             Self::CallEnded => "call_ended",
+            Self::Unencodable => "unencodable",
             Self::SendFailed => "send_failed",
         }
     }

@@ -5,6 +5,7 @@ mod ear;
 mod mouth;
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use ringback_codecs::{DecodeError, Decoder, EncodeError, UnsupportedFormat};
 
@@ -100,6 +101,7 @@ pub struct Simulator {
     /// Said before the stream started.
     early: Vec<(Track, Vec<i16>)>,
     ear: Option<(Ear, Box<dyn Decoder>)>,
+    cushion: Duration,
     counters: Counters,
     events: VecDeque<PhoneEvent>,
     // Kept for their memory.
@@ -124,6 +126,7 @@ impl Simulator {
             mouths: Vec::new(),
             early: Vec::new(),
             ear: None,
+            cushion: Duration::ZERO,
             counters: Counters::default(),
             events: VecDeque::new(),
             told: Vec::new(),
@@ -157,10 +160,28 @@ impl Simulator {
         self.events.pop_front()
     }
 
+    /// From now on, sound that comes after silence is played so much later, as by a phone with a jitter buffer, so that a live voice
+    /// has no gaps. Without, sound is played the moment it comes, which measures best.
+    pub fn set_cushion(&mut self, cushion: Duration) {
+        self.cushion = cushion;
+        if let Some((ear, _)) = &mut self.ear {
+            ear.set_cushion(cushion);
+        }
+    }
+
     /// All that was heard since the stream started, sample by sample, silence included. Empty if it is not recorded.
     #[must_use]
     pub fn heard(&self) -> &[i16] {
         self.ear.as_ref().map_or(&[], |(ear, _)| ear.recording())
+    }
+
+    /// Appends to `into` what was heard since the last call, and forgets it. A call that is recorded and drained like this, for a
+    /// speaker, takes no memory however long it lasts; [`Self::heard`] then has only what nobody took. Time moves on in
+    /// [`Self::handle_timeout`] and [`Self::handle_message`]. Nothing comes if it is not recorded.
+    pub fn take_heard(&mut self, into: &mut Vec<i16>) {
+        if let Some((ear, _)) = &mut self.ear {
+            ear.take_recording(into);
+        }
     }
 
     /// Samples received and not played yet.
@@ -185,6 +206,20 @@ impl Simulator {
         let early = self.early.iter().filter(|(of, _)| *of == track).map(|(_, pcm)| pcm.len());
         let mouths = self.mouths.iter().filter(|mouth| mouth.track == track).map(Mouth::unsaid);
         early.chain(mouths).sum()
+    }
+
+    /// When the sample that long into the caller's voice was sent, which is when its frame was complete: what latencies are
+    /// measured from. `None` before the stream has started.
+    #[must_use]
+    pub fn sent_at(&self, into: Duration) -> Option<Instant> {
+        self.mouths.first().map(|mouth| mouth.sent_at(into))
+    }
+
+    /// Forgets up to `samples` of what a track was to say, the oldest first, and says how many; for a live voice that came faster
+    /// than it can be said.
+    pub fn skip_unspoken(&mut self, track: Track, samples: usize) -> usize {
+        let mouth = self.mouths.iter_mut().find(|mouth| mouth.track == track);
+        mouth.map_or(0, |mouth| mouth.skip(samples))
     }
 
     /// Presses a key.
@@ -336,7 +371,8 @@ impl Simulator {
         }
         self.early.clear();
         if let Some(format) = start.outbound {
-            let ear = Ear::new(format.rate, now, start.capabilities, self.record);
+            let mut ear = Ear::new(format.rate, now, start.capabilities, self.record);
+            ear.set_cushion(self.cushion);
             self.ear = Some((ear, format.decoder()?));
         }
         self.note(PhoneEvent::Started(start.clone()));

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use ringback_module::message::{
-    Accept, AcceptIn, AcceptOut, Framing, Hangup, HangupAfter, Kind, Overflow, Pace, Ready,
-    ReadyCredit, Start as ModuleStart, Transcript, Vad, VadState,
+    Accept, AcceptIn, AcceptOut, Framing, GapReason, Hangup, HangupAfter, Kind, MarkStatus,
+    Overflow, Pace, Ready, ReadyCredit, Start as ModuleStart, Transcript, Vad, VadState,
 };
 use ringback_module::{FromModule, ToModule};
 use ringback_proto::Instant;
@@ -14,8 +14,8 @@ use ringback_proto::provider::{
     self, Command, Dial, Event, Message, Options, Outbox, Protocol, Send, Track, Upgrade,
 };
 use ringback_proto::session::{
-    Action, BargeIn, EndReason, Epoch, FrameBuf, OnFail, PortConfig, PortId, Report, Session,
-    SessionConfig, Summary,
+    Action, BargeIn, EndReason, Epoch, FrameBuf, Given, OnFail, PortConfig, PortId, Report,
+    Session, SessionConfig, Summary,
 };
 
 /// A call between a provider's end and a session, with every answer of either kept.
@@ -27,6 +27,9 @@ struct Rig {
     far_events: Vec<Event>,
     /// Octets the provider's end was sent to play.
     played: Vec<u8>,
+    /// When the caller will have heard all of it, and marks that are reached by then.
+    line_busy_until: u64,
+    marks: Vec<(u64, String)>,
     started: HashMap<usize, ModuleStart>,
     told: Vec<(usize, ToModule)>,
     stopped: Vec<usize>,
@@ -37,13 +40,8 @@ struct Rig {
 }
 
 fn port(name: &str, speaks: bool) -> PortConfig {
-    PortConfig {
-        name: name.into(),
-        kind: if speaks { Kind::Agent } else { Kind::Tap },
-        config: serde_json::Value::Null,
-        speaks,
-        on_fail: OnFail::Continue,
-    }
+    let kind = if speaks { Kind::Agent } else { Kind::Tap };
+    PortConfig { kind, speaks, ..PortConfig::listening(name) }
 }
 
 impl Rig {
@@ -72,6 +70,8 @@ impl Rig {
             far,
             far_events: Vec::new(),
             played: Vec::new(),
+            line_busy_until: 0,
+            marks: Vec::new(),
             started: HashMap::new(),
             told: Vec::new(),
             stopped: Vec::new(),
@@ -113,7 +113,6 @@ impl Rig {
             if self.session.sends().sends().is_empty() {
                 return;
             }
-            let mut replies = Outbox::new();
             let mut far_out = Outbox::new();
             let now = self.at();
             for send in self.session.sends().sends() {
@@ -130,18 +129,20 @@ impl Rig {
             }
             for event in far_out.events() {
                 match event {
-                    Event::Media(media) => self.played.extend(far_out.octets(&media.payload)),
+                    Event::Media(media) => {
+                        let octets = far_out.octets(&media.payload);
+                        self.line_busy_until =
+                            self.line_busy_until.max(self.now) + octets.len() as u64 / 8;
+                        self.played.extend(octets);
+                    }
                     Event::MarkRequested(name) => {
-                        self.far
-                            .handle_command(now, Command::Played(name), &mut replies)
-                            .expect("says");
+                        self.marks.push((self.line_busy_until, name.clone()))
                     }
                     other => self.far_events.push(other.clone()),
                 }
             }
             self.session.sent(true);
             self.carry(&far_out);
-            self.carry(&replies);
         }
     }
 
@@ -175,8 +176,20 @@ impl Rig {
         for _ in 0..ms {
             self.now += 1;
             let now = self.at();
+            let due: Vec<(u64, String)> = self
+                .marks
+                .extract_if(.., |mark| mark.0 <= now.since_epoch().as_millis() as u64)
+                .collect();
+            for (_, name) in due {
+                self.command(Command::Played(&name));
+            }
             if self.session.poll_timeout().is_some_and(|at| at <= now) {
                 self.session.handle_timeout(now);
+                let next = self.session.poll_timeout();
+                assert!(
+                    next.is_none_or(|at| at > now),
+                    "asks to be woken at {next:?}, which is over"
+                );
             }
             self.exchange();
         }
@@ -201,8 +214,11 @@ impl Rig {
     fn frames(&mut self, port: usize) -> Vec<(u64, Vec<i16>)> {
         let mut frames = Vec::new();
         let mut buffer = FrameBuf::default();
-        while let Some(frame) = self.session.next_frame(PortId(port), &mut buffer) {
-            frames.push((frame.pts, frame.samples.to_vec()));
+        while let Some(given) = self.session.next_frame(PortId(port), &mut buffer) {
+            match given {
+                Given::Sound(frame) => frames.push((frame.pts, frame.samples.to_vec())),
+                Given::Gap(gap) => self.told.push((port, gap)),
+            }
         }
         frames
     }
@@ -487,6 +503,7 @@ fn marks_come_back_to_who_set_them() {
     rig.speak(&ramp(0));
     rig.play(0, &[1_000; 1_600]);
     rig.say(0, &FromModule::Mark { name: "greeting".into() });
+    assert!(!rig.told.iter().any(|(_, m)| matches!(m, ToModule::Mark(_))), "nothing was heard yet");
     rig.run(400);
     let mark = rig.told.iter().find_map(|(_, m)| match m {
         ToModule::Mark(mark) => Some((mark.name.clone(), mark.played_ms)),
@@ -569,7 +586,7 @@ fn the_agents_side_is_what_the_caller_heard_in_its_place() {
             rig.say(0, &FromModule::AudioEnd { epoch: None });
         }
         rig.run(20);
-        while let Some(heard) = rig.session.next_frame(PortId(1), &mut buffer) {
+        while let Some(Given::Sound(heard)) = rig.session.next_frame(PortId(1), &mut buffer) {
             if heard.track == 1 {
                 assert_eq!(heard.pts as usize, agent.len(), "no hole in the positions");
                 agent.extend(heard.samples);
@@ -581,6 +598,154 @@ fn the_agents_side_is_what_the_caller_heard_in_its_place() {
     assert!(first.abs_diff(1_020) <= 25, "begins at {first} ms");
     assert!((last - first).abs_diff(1_000) <= 5, "lasts {} ms", last - first);
     assert!((agent.len() / 8).abs_diff(4_000) <= 60, "{} ms in all", agent.len() / 8);
+    rig.command(Command::Hangup);
+    rig.finish();
+}
+
+#[test]
+fn a_first_message_of_any_length_begins_at_zero() {
+    let mut rig = Rig::new("raw", vec![port("stt", false)]);
+    rig.ready(0, &listens(8_000));
+    rig.run(500);
+    let rate = match &rig.reports[..] {
+        [Report::Started(start), ..] => start.inbound.rate.hz() as usize,
+        other => panic!("started first, not {other:?}"),
+    };
+    let octets = match &rig.reports[0] {
+        Report::Started(start) => start.inbound.octets_for(rate).expect("a plain encoding"),
+        _ => 0,
+    };
+    rig.speak(&vec![0x55; octets]);
+    let frames = rig.frames(0);
+    assert_eq!((frames.len(), frames[0].0), (50, 0), "one second, and not a sample more");
+    rig.command(Command::Hangup);
+    rig.finish();
+}
+
+#[test]
+fn a_module_that_missed_a_clear_learns_of_it() {
+    let mut rig = Rig::new("twilio", vec![port("agent", true), port("other", true)]);
+    rig.ready(0, &speaks(Pace::Clip));
+    rig.ready(1, &speaks(Pace::Clip));
+    rig.speak(&ramp(0));
+    rig.session.module_down(rig.at(), PortId(0), "killed");
+    rig.session.restart_module(rig.at(), PortId(0));
+    rig.exchange();
+    let known = rig.started[&0].resume.clone().expect("resumes").epoch;
+    rig.say(1, &FromModule::Clear { epoch: None });
+    rig.told.clear();
+    rig.ready(0, &speaks(Pace::Clip));
+    let told = rig
+        .told
+        .iter()
+        .any(|(p, m)| *p == 0 && matches!(m, ToModule::Cleared(c) if c.epoch == known));
+    assert!(told, "{:?}", rig.told);
+    rig.command(Command::Hangup);
+    rig.finish();
+}
+
+#[test]
+fn a_module_that_never_acknowledged_resumes_where_the_ring_begins() {
+    let mut rig = Rig::with("twilio", |config| {
+        config.ports = vec![port("stt", false)];
+        config.keep = Duration::from_secs(1);
+    });
+    rig.ready(0, &Ready { overflow: Overflow::Fail, ..listens(8_000) });
+    for frame in 0..500 {
+        rig.speak(&ramp(frame));
+        rig.frames(0);
+        rig.run(20);
+    }
+    rig.session.module_down(rig.at(), PortId(0), "killed");
+    rig.session.restart_module(rig.at(), PortId(0));
+    rig.exchange();
+    assert_eq!(rig.started[&0].resume.clone().expect("resumes").from_ms, 9_000);
+    for frame in 500..510 {
+        rig.speak(&ramp(frame));
+        rig.run(20);
+    }
+    rig.ready(0, &Ready { overflow: Overflow::Fail, ..listens(8_000) });
+    rig.told.clear();
+    let frames = rig.frames(0);
+    assert!(
+        matches!(&rig.told[..], [(0, ToModule::Gap(gap))] if gap.reason == GapReason::Resume),
+        "{:?}",
+        rig.told
+    );
+    assert!(frames.len() >= 44, "{} frames", frames.len());
+    assert!(rig.dropped_modules.is_empty(), "what it missed while away is not held against it");
+    rig.command(Command::Hangup);
+    rig.finish();
+}
+
+#[test]
+fn a_gap_does_not_eat_the_credit_of_a_module_that_waits() {
+    let mut rig = Rig::with("twilio", |config| {
+        config.ports = vec![port("slow", false)];
+        config.keep = Duration::from_secs(1);
+    });
+    rig.ready(0, &Ready { credit: Some(ReadyCredit { in_ms: 100 }), ..listens(8_000) });
+    for frame in 0..200 {
+        rig.speak(&ramp(frame));
+    }
+    let first = rig.frames(0).len();
+    assert_eq!(first, 5);
+    for _ in 0..20 {
+        rig.say(0, &FromModule::Credit { in_ms: 20 });
+        assert_eq!(rig.frames(0).len(), 1, "a grant of 20 ms brings 20 ms");
+    }
+    rig.command(Command::Hangup);
+    rig.finish();
+}
+
+#[test]
+fn a_mark_behind_cleared_sound_is_never_told_as_played() {
+    let mut rig = Rig::new("twilio", vec![port("agent", true), port("other", true)]);
+    rig.ready(0, &speaks(Pace::Clip));
+    rig.ready(1, &speaks(Pace::Clip));
+    rig.speak(&ramp(0));
+    rig.say(1, &FromModule::Clear { epoch: None });
+    rig.session.module_audio(rig.at(), PortId(0), Epoch::Unnumbered, &[900; 800]);
+    rig.say(0, &FromModule::Mark { name: "old".into() });
+    rig.run(300);
+    let fate = rig.told.iter().find_map(|(_, m)| match m {
+        ToModule::Mark(mark) => Some((mark.status, mark.epoch)),
+        _ => None,
+    });
+    assert_eq!(fate, Some((MarkStatus::Cleared, 0)));
+    rig.command(Command::Hangup);
+    rig.finish();
+}
+
+#[test]
+fn a_module_that_is_down_when_the_call_ends_holds_it_up_no_longer_than_the_deadline() {
+    let mut rig = Rig::new("twilio", vec![port("stt", false)]);
+    rig.ready(0, &listens(8_000));
+    rig.speak(&ramp(0));
+    rig.session.module_down(rig.at(), PortId(0), "killed");
+    rig.command(Command::Hangup);
+    rig.run(3_100);
+    assert!(rig.summary.is_some());
+    assert_eq!(rig.dropped_modules, [0]);
+}
+
+#[test]
+fn speech_of_long_ago_interrupts_nothing() {
+    let mut rig = Rig::with("twilio", |config| {
+        config.ports = vec![port("agent", true), port("vad", false)];
+        config.barge_in = Some(BargeIn { min_speech: Duration::from_millis(100) });
+    });
+    rig.ready(0, &speaks(Pace::Clip));
+    rig.speak(&ramp(0));
+    rig.run(5_000);
+    rig.play(0, &vec![1_000; 16_000]);
+    rig.ready(1, &listens(16_000));
+    rig.say(
+        1,
+        &FromModule::Vad(Vad { track: 0, state: VadState::Speech, at_ms: 500, probability: None }),
+    );
+    rig.run(500);
+    assert!(!rig.far_events.contains(&Event::ClearRequested));
     rig.command(Command::Hangup);
     rig.finish();
 }

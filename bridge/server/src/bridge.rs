@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use axum::Router;
 use ringback_module::message::Kind;
 use ringback_proto::provider::{self, Auth, Options, Protocol, Provider, Upgrade};
 use ringback_proto::session::{BargeIn, OnFail, PortConfig, Session, SessionConfig};
@@ -15,6 +14,7 @@ use crate::clock::{Clock, WallTime};
 use crate::config::{
     AuthConfig, Config, ListenerConfig, ModuleConfig, OnFail as OnFailConfig, RouteConfig,
 };
+use crate::events::{self, Events};
 use crate::listener::{Admission, Drained, Endpoint, Refusal, Server, Streams};
 use crate::net;
 use crate::shutdown::Shutdown;
@@ -41,6 +41,7 @@ pub struct Bridge {
     plans: Vec<Plan>,
     calls: AtomicU64,
     born: String,
+    events: Events,
 }
 
 /// A stream that may come in.
@@ -58,29 +59,34 @@ impl Bridge {
         shutdown: Shutdown,
         watch: Option<&Arc<dyn Watch>>,
     ) -> Self {
+        let events = Events::new(shutdown.clone());
+        let watchers = Watchers::new().with(Arc::new(events.clone()));
+        let watchers = watch.cloned().into_iter().fold(watchers, Watchers::with);
         let plans =
-            config.listeners.iter().filter_map(|listener| plan(config, listener, watch.cloned()));
+            config.listeners.iter().filter_map(|listener| plan(config, listener, &watchers));
         Self {
             clock,
             shutdown,
             plans: plans.collect(),
             calls: AtomicU64::new(0),
             born: WallTime::now().compact(),
+            events,
         }
+    }
+
+    /// What happens on all its calls, for whoever wants to listen.
+    #[must_use]
+    pub fn events(&self) -> Events {
+        self.events.clone()
     }
 
     /// Takes calls from `listener` until shut down and all have ended.
     pub async fn run<L: net::Listener>(self, config: &Config, listener: L) -> Drained {
         let endpoints = self.plans.iter().map(|plan| plan.endpoint.clone()).collect();
         let shutdown = self.shutdown.clone();
-        let server = Server::new(
-            Arc::new(self),
-            endpoints,
-            config.limits,
-            config.metrics,
-            Router::new(),
-            shutdown,
-        );
+        let routes = events::routes(self.events.clone());
+        let server =
+            Server::new(Arc::new(self), endpoints, config.limits, config.pages, routes, shutdown);
         server.run(listener).await
     }
 
@@ -124,13 +130,13 @@ impl Streams for Bridge {
 }
 
 /// Works out what the calls of a listener get. The configuration was checked: every name in it exists.
-fn plan(config: &Config, listener: &ListenerConfig, watch: Option<Arc<dyn Watch>>) -> Option<Plan> {
+fn plan(config: &Config, listener: &ListenerConfig, watchers: &Watchers) -> Option<Plan> {
     let provider = provider::find(&listener.provider)?;
     let route = config.route(&listener.route)?;
     let modules: Vec<&ModuleConfig> =
         route.modules.iter().filter_map(|name| config.module(name)).collect();
     let log: Arc<dyn Watch> = Arc::new(LogWatch { listener: listener.endpoint.name.clone() });
-    let watchers = watch.into_iter().fold(Watchers::new().with(log), Watchers::with);
+    let watchers = watchers.clone().with(log);
     let auth = auth(&listener.auth);
     let mut options = listener.options.clone();
     options.one_way |= listener.one_way;
@@ -162,6 +168,8 @@ fn port(module: &ModuleConfig, route: &RouteConfig) -> PortConfig {
             OnFailConfig::Continue => OnFail::Continue,
             OnFailConfig::Hangup => OnFail::Hangup,
         },
+        ready_timeout: module.ready_timeout,
+        in_step: ModuleSource::of(module).is_inline(),
     }
 }
 

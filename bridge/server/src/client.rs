@@ -96,6 +96,8 @@ pub struct Client {
     socket: Option<Socket>,
     phone: Simulator,
     out: Outbox,
+    /// Messages of `out` that were handed to the socket: a send that was cancelled in between is not repeated.
+    fed: usize,
     events: VecDeque<CallEvent>,
 }
 
@@ -143,6 +145,7 @@ impl Client {
             socket: Some(socket),
             phone,
             out: Outbox::new(),
+            fed: 0,
             events: VecDeque::new(),
         };
         client.phone.handle_open(clock.now(), &mut client.out)?;
@@ -243,7 +246,8 @@ impl Client {
     async fn flush(&mut self) -> Result<(), ClientError> {
         if let Some(socket) = &mut self.socket {
             let mut close = None;
-            for send in self.out.sends() {
+            while let Some(send) = self.out.sends().get(self.fed) {
+                self.fed += 1;
                 match send {
                     WireSend::Text(span) => {
                         socket.feed(Outgoing::Text(self.out.text_of(span))).await?;
@@ -260,6 +264,7 @@ impl Client {
             }
         }
         self.out.reset();
+        self.fed = 0;
         Ok(())
     }
 }

@@ -1,5 +1,7 @@
 //! The bridge as a library: what the machine does. The only crate with an async runtime, sockets, processes and a clock.
 
+#[cfg(feature = "mic")]
+pub mod audio_device;
 pub mod bench;
 pub mod bridge;
 pub mod call;
@@ -7,6 +9,7 @@ pub mod cli;
 pub mod client;
 pub mod clock;
 pub mod config;
+pub mod events;
 pub mod exit;
 pub mod listener;
 pub mod module_host;

@@ -4,11 +4,13 @@ use std::io;
 
 use tokio_util::sync::CancellationToken;
 
-/// Two things everybody may wait for: *draining* (no new calls, the live ones go on) and *cut* (end now). Clones share state.
+/// Three things everybody may wait for: *draining* (no new calls, the live ones go on), *cut* (end now) and *finished* (all calls
+/// have ended, and only lookers-on are left). Clones share state.
 #[derive(Debug, Clone, Default)]
 pub struct Shutdown {
     draining: CancellationToken,
     cut: CancellationToken,
+    finished: CancellationToken,
 }
 
 impl Shutdown {
@@ -27,6 +29,11 @@ impl Shutdown {
     pub fn cut(&self) {
         self.draining.cancel();
         self.cut.cancel();
+    }
+
+    /// All calls have ended: who looked on may hear the last words and go. Only the server knows when.
+    pub(crate) fn finish(&self) {
+        self.finished.cancel();
     }
 
     /// Whether new calls are refused.
@@ -49,6 +56,11 @@ impl Shutdown {
     /// Waits until everything has to end. Every call waits for this beside its work.
     pub async fn cut_off(&self) {
         self.cut.cancelled().await;
+    }
+
+    /// Waits until all calls have ended.
+    pub async fn finished(&self) {
+        self.finished.cancelled().await;
     }
 
     /// From now on the first SIGTERM or SIGINT drains and the second cuts.
@@ -126,5 +138,9 @@ mod tests {
         let fresh = Shutdown::new();
         fresh.cut();
         assert!(fresh.is_draining() && fresh.is_cut());
+        let over = Shutdown::new();
+        over.finish();
+        over.finished().await;
+        assert!(!over.is_draining() && !over.is_cut());
     }
 }

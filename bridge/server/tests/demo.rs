@@ -2,37 +2,18 @@
 
 mod support;
 
-use std::path::PathBuf;
-use std::process::Command;
 use std::time::Duration;
 
-use support::{Folder, read_wav, ringback, root, run};
+use support::{Folder, python_with, read_wav, ringback, run, skip};
 
 /// More words wrong than these and the demo has failed, in percent.
 const MOST_WRONG: u32 = 20;
 /// The longest the demo is silent: it waits for its modules to load and for the last words.
 const SILENCE: Duration = Duration::from_secs(60);
 
-/// The Python named by the environment, or that of the repository.
-fn python() -> Option<PathBuf> {
-    let named = std::env::var_os("RINGBACK_PYTHON").map(PathBuf::from);
-    let own = root().join(".venv/bin/python3");
-    named.into_iter().chain([own]).find(|python| {
-        let import = Command::new(python).args(["-c", "import pocketsphinx"]).output();
-        import.is_ok_and(|output| output.status.success())
-    })
-}
-
 #[test]
 fn a_call_is_understood_answered_recorded_and_drawn() {
-    let Some(python) = python() else {
-        let required =
-            ["CI", "RINGBACK_REQUIRE_DEMO"].into_iter().find(|v| std::env::var_os(v).is_some());
-        let why = "no Python with PocketSphinx: neither RINGBACK_PYTHON nor .venv/bin/python3 of the repository has it";
-        assert_eq!(required, None, "{why}");
-        eprintln!("SKIPPED, NOTHING WAS TESTED: {why}; run `bash .ci/test` to set it up");
-        return;
-    };
+    let Some(python) = python_with("pocketsphinx") else { return skip("pocketsphinx") };
     let folder = Folder::new("demo");
     let out = folder.path("out").display().to_string();
     let python = python.display().to_string();

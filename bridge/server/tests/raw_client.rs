@@ -2,34 +2,16 @@
 
 mod support;
 
-use std::path::PathBuf;
 use std::process::Command;
 
 use ringback_codecs::wav::Writer;
-use support::{Folder, PATIENCE, PYTHON, Process, known, quoted, read_wav, root, run};
+use support::{Folder, PATIENCE, Process, known, python_with, quoted, read_wav, root, run, skip};
 
 const SAMPLES: u64 = 16_000;
 
-/// A Python with the `websockets` package: the one named by the environment, that of the repository, or the system's.
-fn python() -> Option<PathBuf> {
-    let named = std::env::var_os("RINGBACK_PYTHON").map(PathBuf::from);
-    let candidates = [root().join(".venv/bin/python3"), PathBuf::from(PYTHON)];
-    named.into_iter().chain(candidates).find(|python| {
-        let import = Command::new(python).args(["-c", "import websockets"]).output();
-        import.is_ok_and(|output| output.status.success())
-    })
-}
-
 #[test]
 fn it_hears_what_it_said_and_gets_results() {
-    let Some(python) = python() else {
-        let required =
-            ["CI", "RINGBACK_REQUIRE_DEMO"].into_iter().find(|v| std::env::var_os(v).is_some());
-        let why = "no Python with the package `websockets`: neither RINGBACK_PYTHON, .venv/bin/python3 of the repository nor python3 has it";
-        assert_eq!(required, None, "{why}");
-        eprintln!("SKIPPED, NOTHING WAS TESTED: {why}; run `bash .ci/test` to set it up");
-        return;
-    };
+    let Some(python) = python_with("websockets") else { return skip("websockets") };
     let folder = Folder::new("raw-client");
     let said: Vec<i16> = (0..SAMPLES).map(known).collect();
     let rate = ringback_codecs::SampleRate::HZ_8000;

@@ -288,7 +288,7 @@ impl Playout {
         }
         self.end -= drop;
         self.boundary = self.boundary.saturating_sub(drop).max(self.sent);
-        for mark in &mut self.marks {
+        for mark in self.marks.iter_mut().filter(|m| m.at > self.sent) {
             mark.at = mark.at.saturating_sub(drop).max(self.sent);
         }
         self.counts.trimmed += drop;
@@ -385,7 +385,12 @@ impl Playout {
             self.counts.resent += self.sent - heard;
             self.sent = heard;
             self.drained = now;
-            self.marks.iter_mut().filter(|m| m.at > heard).for_each(|m| m.sent = false);
+            for mark in self.marks.iter_mut().filter(|m| m.at > heard) {
+                // Under a new name: the provider may yet return the old one, released by the clear.
+                mark.sent = false;
+                mark.wire = format!("rb{}", self.next_mark);
+                self.next_mark += 1;
+            }
             emit(Emit::Clear);
         }
         self.paused = Some(Paused::Here);
@@ -468,6 +473,9 @@ impl Playout {
 
     /// Settles marks the provider will not report, and the end of an utterance.
     fn settle(&mut self, now: Instant) {
+        if matches!(self.paused, Some(Paused::AtProvider(_))) {
+            return;
+        }
         let patience = if self.can.marks { MARK_PATIENCE } else { Duration::ZERO };
         while self.marks.front().is_some_and(|m| m.sent && self.modelled(m.at) + patience <= now) {
             self.finish_mark(MarkStatus::Played);
@@ -498,6 +506,12 @@ impl Playout {
     /// What is to be told, in order.
     pub fn drain_told(&mut self) -> impl Iterator<Item = Told> + '_ {
         self.told.drain(..)
+    }
+
+    /// Sound heard that [`Playout::take_heard`] has not given out yet.
+    #[must_use]
+    pub fn unclaimed(&self, now: Instant) -> Duration {
+        self.rate.duration_of(self.heard(now) - self.base)
     }
 
     /// Appends what the caller has heard since the last time; without this call the memory of it is let go all the same.

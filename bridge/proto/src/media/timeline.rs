@@ -106,6 +106,8 @@ pub struct Timeline {
     base: Option<i128>,
     position: u64,
     nominal: u64,
+    /// When the first payload arrived.
+    first: Option<Instant>,
     counts: TimelineCounts,
     drift: Drift,
 }
@@ -124,6 +126,7 @@ impl Timeline {
             base: None,
             position: 0,
             nominal: 0,
+            first: None,
             counts: TimelineCounts::default(),
             drift: Drift::default(),
         }
@@ -156,6 +159,7 @@ impl Timeline {
     /// A payload arrived; calls `sink` for what can go on.
     pub fn push(&mut self, now: Instant, arrival: Arrival<'_>, sink: &mut dyn FnMut(Step<'_>)) {
         self.counts.arrived += 1;
+        self.first.get_or_insert(now);
         if self.nominal == 0 {
             self.nominal = arrival.samples;
         }
@@ -255,12 +259,14 @@ impl Timeline {
     /// Declares lost what was waited for too long (or at all, if `all`).
     fn give_up(&mut self, now: Instant, all: bool, sink: &mut dyn FnMut(Step<'_>)) {
         while let Some(first) = self.held.first() {
-            let patient = now.saturating_since(first.since) < self.policy.patience;
+            let oldest = self.held.iter().map(|h| h.since).min().unwrap_or(now);
+            let patient = now.saturating_since(oldest) < self.policy.patience;
             if !all && patient && self.held.len() <= self.policy.window {
                 return;
             }
+            let allowance = self.allowance(now);
             let lost = first.sequence - self.next.unwrap_or(first.sequence);
-            let samples = lost.saturating_mul(self.nominal).min(self.rate.samples_in(MAX_GAP));
+            let samples = lost.saturating_mul(self.nominal).min(allowance);
             self.counts.lost += lost;
             if samples > 0 {
                 sink(Step::Lost { samples, next: Some(&first.payload) });
@@ -273,6 +279,14 @@ impl Timeline {
             }
             self.release(now, sink);
         }
+    }
+
+    /// How much may be made up: never more than [`MAX_GAP`] at a time, and never so much that the track runs further ahead of our
+    /// clock than that. A peer cannot have hours made up for it by writing large numbers.
+    fn allowance(&self, now: Instant) -> u64 {
+        let elapsed = self.first.map_or(Duration::ZERO, |first| now - first);
+        let ahead = self.rate.samples_in(elapsed + MAX_GAP).saturating_sub(self.position);
+        ahead.min(self.rate.samples_in(MAX_GAP))
     }
 
     fn deliver(&mut self, now: Instant, arrival: &Arrival<'_>, sink: &mut dyn FnMut(Step<'_>)) {
@@ -296,7 +310,9 @@ impl Timeline {
         let tolerance = self.policy.tolerance.as_nanos() as i128;
         if ahead.abs() <= tolerance {
             self.base = Some(base + ahead / 256);
-        } else if ahead > 0 && ahead <= MAX_GAP.as_nanos() as i128 {
+        } else if ahead > 0
+            && ahead <= self.rate.duration_of(self.allowance(now)).as_nanos() as i128
+        {
             let samples = self.rate.samples_in(Duration::from_nanos(ahead as u64));
             sink(Step::Silence { samples });
             self.position += samples;
@@ -443,6 +459,29 @@ mod tests {
         b.push(60, Some(4), Some(0));
         assert_eq!(b.out, ["1", "2", "3", "4"]);
         assert_eq!(b.timeline.position(), 4 * MS20);
+    }
+
+    #[test]
+    fn a_clock_that_runs_away_step_by_step_is_not_believed_further_than_ours_goes() {
+        let mut b = Bench::new();
+        for i in 0..100_u64 {
+            b.push(i, None, Some(i * 9_000));
+        }
+        assert!(b.timeline.position() <= 8 * 10_100 + 100 * MS20, "{}", b.timeline.position());
+        assert_eq!(b.timeline.counts().delivered, 100);
+    }
+
+    #[test]
+    fn waiting_never_asks_to_be_woken_in_the_past() {
+        let mut b = Bench::new();
+        for (at, sequence) in [(0, 1), (20, 5), (60, 3)] {
+            b.push(at, Some(sequence), None);
+        }
+        let due = b.timeline.poll_timeout().expect("something is held");
+        let out = &mut b.out;
+        b.timeline.handle_timeout(due, &mut |s| out.push(show(s)));
+        assert!(b.timeline.poll_timeout().is_none_or(|at| at > due));
+        b.balance();
     }
 
     #[test]

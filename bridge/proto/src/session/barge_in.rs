@@ -13,6 +13,9 @@ pub struct BargeIn {
     pub min_speech: Duration,
 }
 
+/// Speech that began longer ago than this, and is told only now, interrupts nothing.
+const STALE: Duration = Duration::from_secs(2);
+
 #[derive(Debug, Clone, Copy)]
 pub(super) struct State {
     policy: Option<BargeIn>,
@@ -28,6 +31,8 @@ impl State {
     pub(super) fn handle_vad(&mut self, now: Instant, vad: &Vad, lasted: Duration) {
         let Some(policy) = self.policy else { return };
         self.due = match vad.state {
+            // Speech of long ago is being replayed to a detector that came late; its end follows at once.
+            VadState::Speech if lasted > STALE => None,
             VadState::Speech => Some(now + policy.min_speech.saturating_sub(lasted)),
             VadState::Silence => None,
         };

@@ -14,6 +14,9 @@ use super::port::{AGENT, CALLER};
 use super::track::{HeardTrack, WireTrack};
 use super::{Report, Session, SessionConfig, count_media};
 
+/// A track's timestamps may place its begin this much later than our own clock does; more is a clock gone wrong.
+const MAX_LEAD: Duration = Duration::from_secs(10);
+
 /// Tracks and playback of a call.
 pub(super) struct MediaPath {
     pub(super) caller: Option<WireTrack>,
@@ -89,12 +92,13 @@ impl MediaPath {
             self.other += 1;
             return;
         };
-        let origin = *self.origin.get_or_insert_with(|| {
-            let lasted = track.duration_of(payload);
-            (Instant::from_epoch(now.since_epoch().saturating_sub(lasted)), media.timestamp)
-        });
+        let lasted = track.duration_of(payload);
+        // What arrives has been spoken: it began its own length ago.
+        let began = Instant::from_epoch(now.since_epoch().saturating_sub(lasted));
+        let origin = *self.origin.get_or_insert((began, media.timestamp));
         if track.is_silent() {
-            track.begin_at(offset(now, media.timestamp, origin));
+            let ours = began - origin.0;
+            track.begin_at(offset(began, media.timestamp, origin).min(ours + MAX_LEAD));
         }
         self.undecodable += track.push(now, media, payload);
     }
@@ -174,6 +178,14 @@ impl MediaPath {
 
     /// Moves what was heard since the last time to the agent's track.
     fn lay_out_heard(&mut self, now: Instant) {
+        if let (None, Some(out)) = (self.origin, &self.speaker) {
+            // A greeting may be heard before the caller's first packet comes: the call begins with it.
+            let heard = out.playout.unclaimed(now);
+            if heard > Duration::ZERO {
+                self.origin =
+                    Some((Instant::from_epoch(now.since_epoch().saturating_sub(heard)), None));
+            }
+        }
         let elapsed = self.elapsed(now);
         let Some(out) = &mut self.speaker else { return };
         match &mut self.agent {
@@ -208,11 +220,18 @@ impl MediaPath {
         if let Some(out) = &self.speaker {
             let c = out.playout.counts();
             hops.push(
-                Hop::new("playout", Unit::Samples, c.entered, c.left - c.resent, 0)
-                    .dropping(Drop::Cleared, c.cleared)
-                    .dropping(Drop::Trimmed, c.trimmed)
-                    .dropping(Drop::Overflow, c.overflow)
-                    .dropping(Drop::CallEnded, c.queued),
+                Hop::new(
+                    "playout",
+                    Unit::Samples,
+                    c.entered,
+                    c.left - c.resent - out.encode_failed,
+                    0,
+                )
+                .dropping(Drop::Unencodable, out.encode_failed)
+                .dropping(Drop::Cleared, c.cleared)
+                .dropping(Drop::Trimmed, c.trimmed)
+                .dropping(Drop::Overflow, c.overflow)
+                .dropping(Drop::CallEnded, c.queued),
             );
         }
         hops
@@ -221,13 +240,13 @@ impl MediaPath {
 
 /// Where a track begins on the call's clock: by the provider's clock where it tells, else by ours.
 fn offset(
-    now: Instant,
+    began: Instant,
     timestamp: Option<Duration>,
     origin: (Instant, Option<Duration>),
 ) -> Duration {
     match (timestamp, origin.1) {
         (Some(timestamp), Some(first)) => timestamp.saturating_sub(first),
-        _ => now - origin.0,
+        _ => began - origin.0,
     }
 }
 
@@ -249,7 +268,7 @@ impl Out {
                 Emit::Samples(samples) => {
                     payload.clear();
                     if encoder.encode(samples, payload).is_err() {
-                        *encode_failed += 1;
+                        *encode_failed += samples.len() as u64;
                         return;
                     }
                     Command::Media { track: Track::Outbound, payload }

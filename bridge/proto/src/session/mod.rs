@@ -29,7 +29,7 @@ use crate::provider::{
 };
 
 pub use barge_in::BargeIn;
-pub use modules::FrameBuf;
+pub use modules::{FrameBuf, Given};
 pub use port::{OnFail, PortConfig, PortId};
 pub use speech::Epoch;
 pub use state::EndReason;
@@ -196,6 +196,7 @@ pub struct Session {
     closed: bool,
     now: Instant,
     ended_after: Duration,
+    ended_by: &'static str,
 }
 
 /// Media messages at the wire.
@@ -234,6 +235,7 @@ impl Session {
             closed: false,
             now,
             ended_after: Duration::ZERO,
+            ended_by: "",
         };
         session.with_protocol(now, |protocol, inbox| protocol.handle_open(now, inbox));
         session
@@ -261,9 +263,14 @@ impl Session {
         self.settle(now);
     }
 
-    /// The shell wants the call to end: the bridge shuts down.
-    pub fn shut_down(&mut self, now: Instant) {
+    /// The shell wants the call to end `within` this time: the bridge shuts down.
+    pub fn shut_down(&mut self, now: Instant, within: Duration) {
         self.now = now;
+        let within = u64::try_from(within.as_millis()).unwrap_or(u64::MAX);
+        self.config.limits.stop_ms = self.config.limits.stop_ms.min(within);
+        if let Phase::Draining { deadline, .. } = &mut self.phase {
+            *deadline = (*deadline).min(now + Duration::from_millis(within));
+        }
         self.end(now, EndReason::Drain);
         self.settle(now);
     }
@@ -291,14 +298,12 @@ impl Session {
                 self.end(now, reason);
             }
             Phase::Draining { .. } => {
-                for port in
-                    self.ports_in(&[PortPhase::Starting, PortPhase::Live, PortPhase::Stopping])
-                {
+                for port in self.ports_in(&BUSY) {
                     self.port_gone(port, Some("did not finish in time".into()));
                     self.actions.push_back(Action::DropModule { port });
                 }
             }
-            Phase::Ended { .. } => {}
+            Phase::Ended => {}
         }
     }
 
@@ -308,10 +313,8 @@ impl Session {
         let over = self.phase.is_over();
         let protocol = if over { None } else { self.protocol.poll_timeout() };
         let media = if over { None } else { self.media.as_ref().and_then(MediaPath::poll_timeout) };
-        [protocol, media, self.phase.deadline(), self.barge_in.poll_timeout()]
-            .into_iter()
-            .flatten()
-            .min()
+        let barge_in = if self.phase.is_live() { self.barge_in.poll_timeout() } else { None };
+        [protocol, media, self.phase.deadline(), barge_in].into_iter().flatten().min()
     }
 
     /// What is to be sent, in order, since the last [`Session::sent`].
@@ -339,7 +342,7 @@ impl Session {
     /// Whether nothing more will happen.
     #[must_use]
     pub fn is_ended(&self) -> bool {
-        matches!(self.phase, Phase::Ended { .. })
+        matches!(self.phase, Phase::Ended)
     }
 
     /// Whether the stream is over and modules say their last words.
@@ -427,6 +430,7 @@ impl Session {
             }
             self.outbox.close(reason.close_code());
         }
+        self.ended_by = reason.name();
         let stop = stop_reason(&reason);
         let deadline = Duration::from_millis(self.config.limits.stop_ms);
         self.phase = Phase::Draining { deadline: now + deadline, reason };
@@ -448,7 +452,7 @@ impl Session {
         }
         if matches!(self.phase, Phase::Draining { .. }) && self.ports_in(&BUSY).is_empty() {
             let summary = self.summary();
-            self.phase = Phase::Ended { reason: summary.reason.clone() };
+            self.phase = Phase::Ended;
             self.actions.push_back(Action::Ended(Box::new(summary)));
         }
     }
@@ -475,10 +479,7 @@ impl Session {
     /// Why the stream is being closed, in one word for the other end.
     #[must_use]
     pub fn close_reason(&self) -> &'static str {
-        match &self.phase {
-            Phase::Draining { reason, .. } | Phase::Ended { reason } => reason.name(),
-            _ => "",
-        }
+        self.ended_by
     }
 
     /// How many modules are on the call.
@@ -491,6 +492,12 @@ impl Session {
     #[must_use]
     pub fn provider(&self) -> &'static str {
         self.config.provider
+    }
+
+    /// The provider's name for the call, once it told one.
+    #[must_use]
+    pub fn provider_call(&self) -> Option<&str> {
+        self.start.as_ref().and_then(|start| start.call.as_deref())
     }
 
     /// Name of a port's module.

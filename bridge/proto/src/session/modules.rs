@@ -1,11 +1,12 @@
 //! Modules coming and going: what they are offered, what they agree to, the frames they get, and the call's last account.
 
+use std::ops::Range;
 use std::time::Duration;
 
 use ringback_codecs::{Encoding, MediaFormat, SampleRate};
 use ringback_module::message::{
-    AudioFormat, Call, Dtmf, DtmfSource, Framing, Gap, GapReason, Offer, Overflow, Ready, Reject,
-    Resume, Role, SampleEncoding, Start as ModuleStart, StopReason, Track as OfferedTrack,
+    AudioFormat, Call, Cleared, Dtmf, DtmfSource, Framing, Gap, GapReason, Offer, Overflow, Ready,
+    Reject, Resume, Role, SampleEncoding, Start as ModuleStart, StopReason, Track as OfferedTrack,
 };
 use ringback_module::{AudioFrame, ToModule, VERSION};
 
@@ -18,6 +19,15 @@ use super::media::MediaPath;
 use super::port::{self, AGENT, Agreed, CALLER, Credit, OnFail, PortId, PortPhase, Speaker};
 use super::state::Phase;
 use super::{Action, EndReason, ModuleSummary, Report, Session, Summary};
+
+/// What a module is given next.
+#[derive(Debug)]
+pub enum Given<'a> {
+    /// Sound.
+    Sound(AudioFrame<'a>),
+    /// Sound that is lost: tell the module before what follows.
+    Gap(ToModule),
+}
 
 /// A frame for a module, in memory its caller owns.
 #[derive(Debug, Default)]
@@ -48,9 +58,11 @@ impl Session {
 
     fn start_port(&mut self, id: PortId, resume: Option<Resume>) {
         let Some(start) = self.module_start(id, resume) else { return };
+        let told_epoch = resume_epoch(start.resume.as_ref());
         let port = &mut self.ports[id.0];
         port.phase = PortPhase::Starting;
         port.starts += 1;
+        port.told_epoch = told_epoch;
         self.actions.push_back(Action::StartModule { port: id, start: Box::new(start) });
     }
 
@@ -73,7 +85,11 @@ impl Session {
             call,
             config: port.config.config.clone(),
             offer: offer(start, port.config.speaks),
-            limits: self.config.limits,
+            limits: ringback_module::message::Limits {
+                ready_ms: port.config.ready_timeout.as_millis() as u64,
+                pre_roll_ms: self.config.keep.as_millis() as u64,
+                ..self.config.limits
+            },
             credit: ringback_module::message::StartCredit {
                 out_ms: self.config.playout.max_queue.as_millis() as u64,
             },
@@ -94,6 +110,7 @@ impl Session {
                 port.resume_token.clone_from(&ready.resume_token);
                 port.phase = PortPhase::Live;
                 self.report(Report::ModuleReady(id));
+                self.tell_missed_clear(id);
                 if let Phase::Draining { reason, .. } = &self.phase {
                     let reason = super::stop_reason(reason);
                     let deadline = Duration::from_millis(self.config.limits.stop_ms);
@@ -121,7 +138,8 @@ impl Session {
             }
             (tracks, Some(_)) => tracks.clone(),
         };
-        let from_ms = self.ports[id.0].acked_ms;
+        let from_ms = self.ports[id.0].from_ms;
+        let resuming = self.ports[id.0].starts > 1;
         let keep = self.config.keep;
         let media = self.media.as_mut().ok_or("the call has no sound")?;
         if let (true, Some(format)) = (tracks.contains(&AGENT), outbound) {
@@ -149,6 +167,7 @@ impl Session {
                 given_ms: from_ms,
             }),
             fail_on_gap: ready.overflow == Overflow::Fail,
+            resuming,
             turn: 0,
         })
     }
@@ -181,7 +200,15 @@ impl Session {
         if self.ports.get(id.0).is_none_or(|p| p.phase != PortPhase::Down) {
             return;
         }
-        let (from_ms, token) = (self.ports[id.0].acked_ms, self.ports[id.0].resume_token.clone());
+        // What the ring no longer holds cannot be replayed; a module that never acknowledged gets what there is.
+        let ring = self.media.as_ref().and_then(|m| m.ring(CALLER));
+        let oldest = ring.map_or(0, |ring| {
+            let whole = ring.rate().millis_of(ring.start());
+            whole + u64::from(port::position_of(whole, ring.rate()) < ring.start())
+        });
+        let port = &mut self.ports[id.0];
+        port.from_ms = port.acked_ms.max(oldest);
+        let (from_ms, token) = (port.from_ms, port.resume_token.clone());
         let epoch = self.playout().map_or(0, |p| p.epoch());
         self.start_port(id, Some(Resume { token, from_ms, epoch }));
         self.settle(now);
@@ -230,44 +257,67 @@ impl Session {
         self.actions.push_back(Action::StopModule { port, reason, deadline });
     }
 
-    /// Fills `frame` with the next sound for a module, if there is any and the module has credit for it.
-    pub fn next_frame<'f>(
-        &mut self,
-        id: PortId,
-        frame: &'f mut FrameBuf,
-    ) -> Option<AudioFrame<'f>> {
-        loop {
-            let port = self.ports.get_mut(id.0)?;
-            let flowing = matches!(port.phase, PortPhase::Live | PortPhase::Stopping);
-            if !flowing || !port.has_credit() {
-                return None;
-            }
-            let (media, agreed) = (self.media.as_mut()?, port.agreed.as_mut()?);
-            match agreed.next(media, &mut frame.samples)? {
-                Took::Frame { track, pts, flags, rate } => {
-                    if let Some(credit) = &mut agreed.credit {
-                        let end = (pts + frame.samples.len() as u64) * 1_000 / u64::from(rate);
-                        credit.given_ms = credit.given_ms.max(end);
-                    }
-                    return Some(AudioFrame { track, rate, pts, flags, samples: &frame.samples });
+    /// Fills `frame` with the next sound for a module, if there is any and the module has credit for it. Sound that was lost is
+    /// told in its place.
+    pub fn next_frame<'f>(&mut self, id: PortId, frame: &'f mut FrameBuf) -> Option<Given<'f>> {
+        let port = self.ports.get_mut(id.0)?;
+        let flowing = matches!(port.phase, PortPhase::Live | PortPhase::Stopping);
+        if !flowing || !port.has_credit() {
+            return None;
+        }
+        let (media, agreed) = (self.media.as_mut()?, port.agreed.as_mut()?);
+        match agreed.next(media, &mut frame.samples)? {
+            Took::Frame { track, pts, flags, rate } => {
+                agreed.resuming = false;
+                if let Some(credit) = &mut agreed.credit {
+                    let end = (pts + frame.samples.len() as u64) * 1_000 / u64::from(rate);
+                    credit.given_ms = credit.given_ms.max(end);
                 }
-                Took::Gap { track, from, to, rate } => self.tell_gap(id, track, from, to, rate),
+                Some(Given::Sound(AudioFrame { track, rate, pts, flags, samples: &frame.samples }))
+            }
+            Took::Gap { track, from, to, rate } => {
+                self.gap(id, track, from..to, rate).map(Given::Gap)
             }
         }
     }
 
-    fn tell_gap(&mut self, id: PortId, track: u16, from: u64, to: u64, rate: SampleRate) {
-        self.report(Report::Dropped { reason: Drop::Overwritten, count: to - from });
-        let gap = Gap {
-            track,
-            from_ms: rate.millis_of(from),
-            to_ms: rate.millis_of(to),
-            reason: GapReason::Backpressure,
-        };
-        self.actions.push_back(Action::TellModule { port: id, message: ToModule::Gap(gap) });
-        if self.ports[id.0].agreed.as_ref().is_some_and(|a| a.fail_on_gap) {
+    /// What was overwritten before a module read it; `None` if the module cannot bear that and is let go.
+    fn gap(
+        &mut self,
+        id: PortId,
+        track: u16,
+        lost: Range<u64>,
+        rate: SampleRate,
+    ) -> Option<ToModule> {
+        self.report(Report::Dropped { reason: Drop::Overwritten, count: lost.end - lost.start });
+        let (from_ms, to_ms) = (rate.millis_of(lost.start), rate.millis_of(lost.end));
+        let agreed = self.ports[id.0].agreed.as_mut()?;
+        if let Some(credit) = &mut agreed.credit {
+            // Sound that never came costs no credit, or a module that waits for sound to use would wait for ever.
+            credit.granted_ms =
+                credit.granted_ms.saturating_add(to_ms.saturating_sub(credit.given_ms));
+            credit.given_ms = credit.given_ms.max(to_ms);
+        }
+        let resuming = std::mem::take(&mut agreed.resuming);
+        if agreed.fail_on_gap && !resuming {
             self.actions.push_back(Action::DropModule { port: id });
             self.module_failed(self.now, id, "fell behind further than the ring reaches");
+            return None;
+        }
+        let reason = if resuming { GapReason::Resume } else { GapReason::Backpressure };
+        Some(ToModule::Gap(Gap { track, from_ms, to_ms, reason }))
+    }
+
+    /// A module that was away while playback was cleared believes in an epoch that is over.
+    fn tell_missed_clear(&mut self, id: PortId) {
+        let current = self.playout().map_or(0, |p| p.epoch());
+        let port = &mut self.ports[id.0];
+        let speaks = port.agreed.as_ref().is_some_and(|a| a.output.is_some());
+        if speaks && current > port.told_epoch {
+            port.told_epoch = current;
+            let cleared = Cleared { epoch: current - 1, played_ms: 0, discarded_ms: 0 };
+            self.actions
+                .push_back(Action::TellModule { port: id, message: ToModule::Cleared(cleared) });
         }
     }
 
@@ -418,6 +468,10 @@ impl Agreed {
     }
 }
 
+fn resume_epoch(resume: Option<&Resume>) -> u32 {
+    resume.map_or(0, |resume| resume.epoch)
+}
+
 /// What a module is offered on a stream.
 fn offer(start: &Start, speaks: bool) -> Offer {
     let caller = OfferedTrack { id: CALLER, role: Role::Caller };
@@ -430,7 +484,7 @@ fn offer(start: &Start, speaks: bool) -> Offer {
         tracks.push(agent);
     }
     let can = start.capabilities;
-    let mut features = vec!["finalize", "resume", "vad"];
+    let mut features = vec!["resume", "text", "vad"];
     features.extend(can.dtmf_in.then_some("dtmf"));
     if speaks && start.outbound.is_some() {
         features.extend(["playback", "mark", "clear", "hangup", "pause"]);

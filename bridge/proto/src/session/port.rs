@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use ringback_codecs::{Resampler, SampleRate};
-use ringback_module::message::{AcceptIn, AcceptOut, Framing, Kind, Pace, Ready, SampleEncoding};
+use ringback_module::message::{AcceptIn, AcceptOut, Framing, Kind, Overflow, Pace, Ready};
 
 use crate::media::tap::Tap;
 
@@ -34,6 +34,26 @@ pub struct PortConfig {
     pub speaks: bool,
     /// What its failure means for the call.
     pub on_fail: OnFail,
+    /// It must agree to its session within.
+    pub ready_timeout: Duration,
+    /// Whether it runs in step with the session, so that nothing it says can be out of date.
+    pub in_step: bool,
+}
+
+impl PortConfig {
+    /// A module that listens, with nothing configured.
+    #[must_use]
+    pub fn listening(name: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            kind: Kind::Tap,
+            config: serde_json::Value::Null,
+            speaks: false,
+            on_fail: OnFail::default(),
+            ready_timeout: Duration::from_secs(10),
+            in_step: false,
+        }
+    }
 }
 
 /// Names a module's place on a call.
@@ -63,6 +83,10 @@ pub(super) struct Port {
     /// Everything up to here need not be replayed, in ms of the call.
     pub(super) acked_ms: u64,
     pub(super) resume_token: Option<String>,
+    /// Where its sound begins, in ms of the call.
+    pub(super) from_ms: u64,
+    /// Playback generation it knows of.
+    pub(super) told_epoch: u32,
     pub(super) results: u64,
     pub(super) starts: u32,
     pub(super) spoken: Spoken,
@@ -89,6 +113,8 @@ pub(super) struct Agreed {
     /// Sound may be sent up to this many ms of the call, if the module limits it.
     pub(super) credit: Option<Credit>,
     pub(super) fail_on_gap: bool,
+    /// Nothing was given since a restart: what is missing now was lost while the module was away.
+    pub(super) resuming: bool,
     pub(super) turn: usize,
 }
 
@@ -115,6 +141,8 @@ impl Port {
             agreed: None,
             acked_ms: 0,
             resume_token: None,
+            from_ms: 0,
+            told_epoch: 0,
             results: 0,
             starts: 0,
             spoken: Spoken::default(),
@@ -153,10 +181,17 @@ pub(super) fn check(ready: &Ready, tracks: &[u16]) -> Result<(), String> {
     }
     if let Some(output) = accept.output {
         check_rate("accept.out.rate", output.rate)?;
-        check_law("accept.out", output.encoding, output.rate)?;
     }
     if let Some(unknown) = accept.tracks.iter().find(|t| !tracks.contains(t)) {
         return Err(format!("accept.tracks names track {unknown}; offered were {tracks:?}"));
+    }
+    if accept.tracks.iter().enumerate().any(|(i, t)| accept.tracks[..i].contains(t)) {
+        return Err("accept.tracks names a track twice".into());
+    }
+    if ready.overflow == Overflow::DropNewest {
+        return Err(
+            "overflow \"drop_newest\" is not to be had here; the ring drops the oldest".into()
+        );
     }
     if accept.framing == Framing::Raw && accept.tracks.len() > 1 {
         return Err("raw framing carries one track; accept framing \"hdr16\" for more".into());
@@ -171,14 +206,6 @@ fn check_rate(field: &str, hz: u32) -> Result<(), String> {
             Err(format!("{field} is {hz} Hz, must be {} to {}", SampleRate::MIN, SampleRate::MAX))
         }
     }
-}
-
-fn check_law(field: &str, encoding: SampleEncoding, hz: u32) -> Result<(), String> {
-    let law = matches!(encoding, SampleEncoding::Pcmu | SampleEncoding::Pcma);
-    if law && hz != 8_000 {
-        return Err(format!("{field} is G.711 at {hz} Hz, which is 8000 Hz by definition"));
-    }
-    Ok(())
 }
 
 impl Speaker {

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use ringback_module::message::{Cleared, Hangup, HangupAfter, Pace, Transcript, Vad};
+use ringback_module::message::{
+    Cleared, ErrorReport, Event as NamedEvent, Hangup, HangupAfter, MarkReport, MarkStatus, Pace,
+    Transcript, Vad,
+};
 use ringback_module::{FromModule, ToModule};
 
 use crate::Instant;
@@ -10,7 +13,7 @@ use crate::ledger::Drop;
 use crate::media::playout::Told;
 use crate::provider::{Command, Digit};
 
-use super::port::{PortId, PortPhase};
+use super::port::{PortId, PortPhase, Speaker};
 use super::state::Phase;
 use super::{Action, EndReason, Report, Session};
 
@@ -55,13 +58,14 @@ impl Session {
             port.spoken.stale += count;
             return self.report(Report::Dropped { reason: Drop::Stale, count });
         }
+        speaker.armed = true;
         port.spoken.left += count;
         let mut pcm = std::mem::take(&mut speaker.pcm);
         pcm.clear();
         speaker.resampler.process(samples, &mut pcm);
         let pace = speaker.pace;
         self.play(now, &pcm, pace);
-        if let Some(speaker) = self.ports[id.0].agreed.as_mut().and_then(|a| a.output.as_mut()) {
+        if let Some(speaker) = self.speaker(id) {
             speaker.pcm = pcm;
         }
         self.settle(now);
@@ -178,7 +182,23 @@ impl Session {
                 }
             }
             FromModule::AudioBegin { epoch } => self.arm(id, *epoch),
-            FromModule::Done { .. } => self.module_gone(now, id, None),
+            FromModule::Done { stats } => {
+                if !stats.is_empty() {
+                    let data = serde_json::Value::Object(stats.clone());
+                    self.report(Report::Event(
+                        id,
+                        NamedEvent { name: "module.stats".into(), data },
+                    ));
+                }
+                self.module_gone(now, id, None);
+            }
+            FromModule::GoingAway { resume_token, .. } => {
+                let port = &mut self.ports[id.0];
+                port.resume_token = resume_token.clone().or(port.resume_token.take());
+            }
+            FromModule::Transfer { .. } => {
+                self.refuse(id, "transfer", "no provider here can transfer a call")
+            }
             FromModule::Clear { .. }
             | FromModule::AudioEnd { .. }
             | FromModule::Mark { .. }
@@ -208,7 +228,7 @@ impl Session {
 
     fn arm(&mut self, id: PortId, epoch: u32) {
         let current = self.playout().map_or(0, |p| p.epoch());
-        if let Some(speaker) = self.ports[id.0].agreed.as_mut().and_then(|a| a.output.as_mut()) {
+        if let Some(speaker) = self.speaker(id) {
             speaker.armed = epoch == current;
         }
     }
@@ -221,24 +241,46 @@ impl Session {
                     self.clear(now, Some(id));
                 }
             }
-            FromModule::AudioEnd { .. } => {
+            FromModule::AudioEnd { epoch } => {
+                let current = self.playout().map(|p| p.epoch());
+                if epoch.is_some() && *epoch != current {
+                    return;
+                }
                 self.flush_speaker(now, id);
                 self.with_playout(now, |playout, _| playout.end_utterance());
             }
-            FromModule::Mark { name } => {
-                let name = name.clone();
-                let mut taken = true;
-                self.with_playout(now, |playout, _| taken = playout.mark(id.0, name));
-                if !taken {
-                    self.report(Report::Dropped { reason: Drop::Overflow, count: 1 });
-                }
-            }
+            FromModule::Mark { name } => self.set_mark(now, id, name),
             FromModule::Pause => self.with_playout(now, |playout, emit| playout.pause(now, emit)),
             FromModule::Resume => self.with_playout(now, |playout, emit| playout.resume(now, emit)),
-            FromModule::DtmfSend(send) => self.press(now, &send.digits),
+            FromModule::DtmfSend(send) => self.press(now, id, &send.digits),
             FromModule::Hangup(hangup) => self.hang_up(now, id, hangup),
             _ => {}
         }
+    }
+
+    /// A mark behind sound that was cleared, or one too many, is told as cleared: it will never be reached.
+    fn set_mark(&mut self, now: Instant, id: PortId, name: &str) {
+        let Some(epoch) = self.playout().map(|p| p.epoch()) else { return };
+        let armed = self.speaker(id).is_some_and(|speaker| speaker.armed);
+        let mut taken = false;
+        if armed {
+            self.with_playout(now, |playout, _| taken = playout.mark(id.0, name.to_owned()));
+        }
+        if !taken {
+            let epoch = if armed { epoch } else { epoch.saturating_sub(1) };
+            let report = MarkReport {
+                name: name.to_owned(),
+                epoch,
+                status: MarkStatus::Cleared,
+                played_ms: 0,
+            };
+            self.actions
+                .push_back(Action::TellModule { port: id, message: ToModule::Mark(report) });
+        }
+    }
+
+    fn speaker(&mut self, id: PortId) -> Option<&mut Speaker> {
+        self.ports.get_mut(id.0)?.agreed.as_mut()?.output.as_mut()
     }
 
     /// Plays what the resampler still holds of an utterance.
@@ -252,7 +294,14 @@ impl Session {
         self.play(now, &tail, pace);
     }
 
-    fn press(&mut self, now: Instant, digits: &str) {
+    fn press(&mut self, now: Instant, id: PortId, digits: &str) {
+        if let Some(key) = digits.chars().find(|&key| Digit::new(key).is_none()) {
+            return self.refuse(
+                id,
+                "dtmf.send",
+                &format!("{key:?} is not a key; 0-9, *, # and A-D are"),
+            );
+        }
         for digit in digits.chars().filter_map(Digit::new) {
             if let Err(error) =
                 self.protocol.handle_command(now, Command::Dtmf(digit), &mut self.outbox)
@@ -260,6 +309,15 @@ impl Session {
                 return self.end(now, EndReason::Protocol(error));
             }
         }
+    }
+
+    /// Says that a module asked for what cannot be had.
+    fn refuse(&mut self, id: PortId, verb: &str, why: &str) {
+        let message = format!("`{verb}` was not done: {why}");
+        self.report(Report::Error(
+            id,
+            ErrorReport { code: "unsupported".into(), message, ..ErrorReport::default() },
+        ));
     }
 
     fn hang_up(&mut self, now: Instant, id: PortId, hangup: &Hangup) {
@@ -292,8 +350,9 @@ impl Session {
             let Some(speaker) = port.agreed.as_mut().and_then(|a| a.output.as_mut()) else {
                 continue;
             };
-            speaker.armed = false;
+            speaker.armed = port.config.in_step;
             speaker.resampler.reset();
+            port.told_epoch = cleared.epoch + 1;
             let message = ToModule::Cleared(cleared.clone());
             self.actions.push_back(Action::TellModule { port: PortId(index), message });
         }

@@ -102,7 +102,7 @@ pub(super) enum Phase {
     /// The stream is over; modules say their last words.
     Draining { deadline: Instant, reason: EndReason },
     /// Nothing more happens.
-    Ended { reason: EndReason },
+    Ended,
 }
 
 impl Phase {
@@ -112,7 +112,7 @@ impl Phase {
             | Self::Streaming { deadline, .. }
             | Self::Finishing { deadline, .. }
             | Self::Draining { deadline, .. } => Some(*deadline),
-            Self::Ended { .. } => None,
+            Self::Ended => None,
         }
     }
 
@@ -121,6 +121,6 @@ impl Phase {
     }
 
     pub(super) fn is_over(&self) -> bool {
-        matches!(self, Self::Draining { .. } | Self::Ended { .. })
+        matches!(self, Self::Draining { .. } | Self::Ended)
     }
 }

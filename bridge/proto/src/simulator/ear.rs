@@ -1,6 +1,7 @@
 //! What a person on the phone hears: a queue that plays in real time, as the provider's does. Decoded sound only; speaks no wire.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use ringback_codecs::SampleRate;
 
@@ -34,6 +35,8 @@ pub(super) struct Ear {
     taken: u64,
     marks: VecDeque<(u64, String)>,
     limit: usize,
+    /// Silence before sound that comes to an empty queue.
+    cushion: usize,
     /// Fill at which it is full, and below which it is writable again.
     flow: Option<(usize, usize)>,
     clear: ClearLaw,
@@ -60,6 +63,7 @@ impl Ear {
             taken: 0,
             marks: VecDeque::new(),
             limit,
+            cushion: 0,
             flow: can.flow.map(|flow| (samples(flow.full), samples(flow.writable))),
             clear: can.clear,
             full: false,
@@ -69,9 +73,21 @@ impl Ear {
         }
     }
 
+    /// From now on, sound that comes to an empty queue waits so long, so that what comes after it may be late by as much.
+    pub(super) fn set_cushion(&mut self, cushion: Duration) {
+        self.cushion = usize::try_from(self.rate.samples_in(cushion)).unwrap_or(usize::MAX);
+    }
+
     /// All that was heard, silence included, if it is kept.
     pub(super) fn recording(&self) -> &[i16] {
         self.recording.as_deref().unwrap_or_default()
+    }
+
+    /// Moves what is kept to the end of `into`.
+    pub(super) fn take_recording(&mut self, into: &mut Vec<i16>) {
+        if let Some(recording) = &mut self.recording {
+            into.append(recording);
+        }
     }
 
     /// Samples to play.
@@ -111,6 +127,9 @@ impl Ear {
     pub(super) fn queue(&mut self, samples: &[i16], heard: &mut Vec<Heard>) -> bool {
         if self.queue.len() >= self.limit {
             return false;
+        }
+        if self.queue.is_empty() && !samples.is_empty() {
+            self.queue.resize(self.cushion, 0);
         }
         self.queue.extend(samples);
         if let Some((full, _)) = self.flow
@@ -188,8 +207,6 @@ impl Ear {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::provider::FlowControl;
 
@@ -219,7 +236,11 @@ mod tests {
         assert_eq!(heard, [Heard::Began, Heard::Mark("m".into())]);
         ear.advance(Instant::from_millis(103), &mut heard);
         assert_eq!(heard[2..], [Heard::Ended]);
-        assert_eq!(ear.recording(), [[0; 8].as_slice(), &[7; 12], &[0; 4]].concat());
+        let all = [[0; 8].as_slice(), &[7; 12], &[0; 4]].concat();
+        assert_eq!(ear.recording(), all);
+        let mut taken = Vec::new();
+        ear.take_recording(&mut taken);
+        assert_eq!((taken, ear.recording()), (all, [].as_slice()));
         ear.mark("at once".into(), &mut heard);
         assert_eq!(heard[3..], [Heard::Mark("at once".into())]);
         assert_eq!(ear.next(), None);
@@ -257,6 +278,19 @@ mod tests {
         assert_eq!(ear.next(), Some(room));
         ear.advance(room, &mut heard);
         assert_eq!(heard, [Heard::Began, Heard::Writable]);
+    }
+
+    #[test]
+    fn a_cushion_goes_before_sound_that_comes_to_silence() {
+        let mut ear = ear(ClearLaw::DropsMarks);
+        ear.set_cushion(Duration::from_millis(1));
+        let mut heard = Vec::new();
+        ear.queue(&[3; 8], &mut heard);
+        ear.queue(&[4; 8], &mut heard);
+        ear.mark("m".into(), &mut heard);
+        ear.advance(Instant::from_millis(104), &mut heard);
+        assert_eq!(ear.recording(), [[0; 8], [3; 8], [4; 8], [0; 8]].concat());
+        assert_eq!(heard, [Heard::Began, Heard::Mark("m".into()), Heard::Ended]);
     }
 
     #[test]

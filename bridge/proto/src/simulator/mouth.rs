@@ -48,6 +48,11 @@ impl Mouth {
         self.waiting.extend(samples);
     }
 
+    /// Forgets up to `samples` of the oldest that are not said yet; gives how many.
+    pub(super) fn skip(&mut self, samples: usize) -> usize {
+        self.waiting.drain(..samples.min(self.waiting.len())).len()
+    }
+
     /// Samples not said yet.
     pub(super) fn unsaid(&self) -> usize {
         self.waiting.len()
@@ -56,6 +61,12 @@ impl Mouth {
     /// When the next frame has been said.
     pub(super) fn next(&self) -> Instant {
         self.since + FRAME * (self.frames + 1)
+    }
+
+    /// When the frame with the last sample before `into` has been said.
+    pub(super) fn sent_at(&self, into: Duration) -> Instant {
+        let frames = into.as_nanos().div_ceil(FRAME.as_nanos());
+        self.since + FRAME.saturating_mul(u32::try_from(frames).unwrap_or(u32::MAX))
     }
 
     /// The payload of the next frame if it has been said by `now`.
@@ -103,5 +114,26 @@ mod tests {
         let expected = [1i16.to_le_bytes().repeat(300), vec![0; 2 * (11_025 - 300)]].concat();
         assert_eq!(said, expected);
         assert_eq!(mouth.unsaid(), 0);
+    }
+
+    #[test]
+    fn a_sample_is_sent_at_the_end_of_its_frame() {
+        let format = MediaFormat::mono(Encoding::Pcmu, SampleRate::new(8_000).unwrap());
+        let mouth = Mouth::new(Track::Inbound, format, Instant::from_millis(5)).unwrap();
+        for (into, sent) in [(0, 5), (1, 25), (20, 25), (21, 45), (1_000, 1_005)] {
+            assert_eq!(mouth.sent_at(Duration::from_millis(into)), Instant::from_millis(sent));
+        }
+        assert!(mouth.sent_at(Duration::MAX) > Instant::from_millis(u64::from(u32::MAX)));
+    }
+
+    #[test]
+    fn what_is_skipped_is_the_oldest() {
+        let format = MediaFormat::mono(Encoding::L16(Endian::Little), SampleRate::HZ_8000);
+        let mut mouth = Mouth::new(Track::Inbound, format, Instant::ZERO).unwrap();
+        mouth.say(0..200);
+        assert_eq!((mouth.skip(40), mouth.unsaid()), (40, 160));
+        let payload = mouth.frame(Instant::from_millis(20)).unwrap().unwrap();
+        assert_eq!(payload[..2], 40i16.to_le_bytes());
+        assert_eq!(mouth.skip(1), 0);
     }
 }

@@ -57,7 +57,11 @@ pub async fn run(
     let before = usage();
     while clock.now() < until {
         let left = until - clock.now();
-        clock.sleep_until(Some(clock.now() + left.min(Duration::from_millis(100)))).await;
+        tokio::select! {
+            // No caller ends before its time but by failing, and then the run is not what was asked for.
+            Some(joined) = callers.join_next() => drop(joined.map_err(|error| error.to_string())??),
+            () = clock.sleep_until(Some(clock.now() + left.min(Duration::from_millis(100)))) => {}
+        }
         tick(1.0 - (until - clock.now()).as_secs_f64() / plan.duration.as_secs_f64().max(1e-9));
     }
     let after = usage();

@@ -93,7 +93,8 @@ fn result(call: &str, module: &str, kind: &str, text: &str) {
     tell(call, CallReport::Result { module, kind, text: PeerText(text) });
 }
 
-fn notice_text(notice: &Notice) -> String {
+/// A provider's oddity in a person's words.
+pub(crate) fn notice_text(notice: &Notice) -> String {
     match notice {
         Notice::UnknownMessage { kind } => format!("a message of the unknown kind {kind}"),
         Notice::ProviderError { text } => format!("the provider reports an error: {text}"),

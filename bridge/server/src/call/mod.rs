@@ -10,19 +10,19 @@ use std::future::poll_fn;
 use std::task::Poll;
 use std::time::Duration;
 
+use ringback_module::AudioFrame;
 use ringback_module::message::{StopReason, ToModule};
-use ringback_module::{AudioFrame, FrameFlags};
 use ringback_proto::Instant;
 use ringback_proto::provider::Send as WireSend;
-use ringback_proto::session::{Action, Epoch, FrameBuf, PortId, Session, Summary};
+use ringback_proto::session::{Action, Epoch, FrameBuf, Given, PortId, Session, Summary};
 
 use crate::clock::Clock;
 use crate::module_host::{FromHost, Hosted, ToHost};
 use crate::shutdown::Shutdown;
-use crate::socket::{Incoming, Outgoing, Socket};
+use crate::socket::{Incoming, Outgoing, Socket, SocketError};
 
 use inline::Inline;
-pub(crate) use log::LogWatch;
+pub(crate) use log::{LogWatch, notice_text};
 pub(crate) use source::ModuleSource;
 use source::Place;
 pub use watch::{Seen, Watch, Watchers};
@@ -30,8 +30,12 @@ pub use watch::{Seen, Watch, Watchers};
 /// Frames given to one module before the others and the wire get their turn: a replay of 10 s must not hold up the call.
 const BURST: usize = 32;
 
-/// Messages kept for a module whose queue is full; one that lets more pile up does not read at all.
-const MAX_BACKLOG: usize = 1_024;
+/// Messages kept for a module whose queue is full.
+const MAX_BACKLOG: usize = 256;
+/// Told to end now, modules have so long for last words; the listener's grace is longer.
+const LAST_WORDS: Duration = Duration::from_millis(1_500);
+/// A write that waits for the other end is given up so long after we were told to end now.
+const LAST_WRITE: Duration = Duration::from_millis(250);
 
 /// Where a port's module runs.
 enum Host {
@@ -62,7 +66,7 @@ pub(crate) struct Call {
 
 /// What woke the call.
 enum Wake {
-    Wire(Option<Result<Incoming, crate::socket::SocketError>>),
+    Wire(Option<Result<Incoming, SocketError>>),
     Module(PortId, FromHost),
     Timeout,
     ShutDown,
@@ -97,7 +101,7 @@ impl Call {
         let mut told_to_stop = false;
         loop {
             self.pump();
-            self.transmit().await;
+            self.transmit(shutdown).await;
             if self.session.is_ended() {
                 self.pump();
                 return self.summary.take();
@@ -131,11 +135,11 @@ impl Call {
             Wake::Wire(Some(Err(error))) => self.socket_failed(now, &error).await,
             Wake::Module(port, event) => self.handle_host(now, port, event),
             Wake::Timeout => self.session.handle_timeout(now),
-            Wake::ShutDown => self.session.shut_down(now),
+            Wake::ShutDown => self.session.shut_down(now, LAST_WORDS),
         }
     }
 
-    async fn socket_failed(&mut self, now: Instant, error: &crate::socket::SocketError) {
+    async fn socket_failed(&mut self, now: Instant, error: &SocketError) {
         // A line that is down cannot be told anything; dropping it is all there is.
         if let (Some(socket), Some(code)) = (self.socket.take(), error.close_code()) {
             socket.close(code, &error.to_string()).await;
@@ -245,12 +249,12 @@ impl Call {
                 let failed = inline.tell(&message).err();
                 self.take_outputs(now, port, failed);
             }
-            Host::Hosted { hosted, backlog, .. } if backlog.len() < MAX_BACKLOG => {
-                offer(hosted, backlog, ToHost::Message(message));
+            // One that does not read is found and restarted by its host; until then no more is kept for it than this.
+            Host::Hosted { backlog, .. } if backlog.len() >= MAX_BACKLOG => {
+                tracing::debug!(call = self.name, "message to a module dropped: it does not read");
             }
-            Host::Hosted { .. } => {
-                self.hosts[port.0] = Host::None;
-                self.session.module_gone(now, port, Some("it takes no messages any more".into()));
+            Host::Hosted { hosted, backlog, .. } => {
+                offer(hosted, backlog, ToHost::Message(message));
             }
             Host::None => {}
         }
@@ -283,12 +287,15 @@ impl Call {
 
     fn feed_inline(&mut self, now: Instant, port: PortId) -> bool {
         for fed in 0..BURST {
-            let Some(frame) = self.session.next_frame(port, &mut self.frame) else {
+            let Some(given) = self.session.next_frame(port, &mut self.frame) else {
                 return fed > 0;
             };
             let Host::Inline(inline) = &mut self.hosts[port.0] else { return false };
-            let failed = inline.hear(frame).err();
-            self.take_outputs(now, port, failed);
+            let heard = match given {
+                Given::Sound(frame) => inline.hear(frame),
+                Given::Gap(gap) => inline.tell(&gap),
+            };
+            self.take_outputs(now, port, heard.err());
         }
         true
     }
@@ -322,14 +329,14 @@ impl Call {
             fed = true;
         }
         for _ in 0..BURST {
-            let Some(frame) = self.session.next_frame(port, &mut self.frame) else {
+            let Some(given) = self.session.next_frame(port, &mut self.frame) else {
                 if let Some((reason, deadline)) = stopping.take() {
                     offer(hosted, backlog, ToHost::Stop { reason, deadline });
                 }
                 return fed;
             };
             fed = true;
-            if let Err(item) = hosted.try_send(owned(&frame)) {
+            if let Err(item) = hosted.try_send(owned(given)) {
                 backlog.push_back(item);
                 return true;
             }
@@ -338,12 +345,22 @@ impl Call {
     }
 
     /// Sends what the session has for the wire.
-    async fn transmit(&mut self) {
+    async fn transmit(&mut self, shutdown: &Shutdown) {
         if self.session.sends().sends().is_empty() {
             return;
         }
         let outcome = match &mut self.socket {
-            Some(socket) => send_all(socket, self.session.sends()).await,
+            Some(socket) => {
+                let clock = self.clock;
+                tokio::select! {
+                    biased;
+                    sent = send_all(socket, self.session.sends()) => sent,
+                    () = async {
+                        shutdown.cut_off().await;
+                        clock.sleep_until(Some(clock.now() + LAST_WRITE)).await;
+                    } => Err(SocketError::WriteDeadline { waited: LAST_WRITE }),
+                }
+            }
             None => Ok(None),
         };
         match outcome {
@@ -370,7 +387,7 @@ impl Call {
 async fn send_all(
     socket: &mut Socket,
     outbox: &ringback_proto::provider::Outbox,
-) -> Result<Option<u16>, crate::socket::SocketError> {
+) -> Result<Option<u16>, SocketError> {
     let mut close = None;
     for send in outbox.sends() {
         match send {
@@ -383,9 +400,7 @@ async fn send_all(
     Ok(close)
 }
 
-async fn receive(
-    socket: &mut Option<Socket>,
-) -> Option<Result<Incoming, crate::socket::SocketError>> {
+async fn receive(socket: &mut Option<Socket>) -> Option<Result<Incoming, SocketError>> {
     match socket {
         Some(socket) => socket.recv().await,
         None => std::future::pending().await,
@@ -416,13 +431,11 @@ fn offer(hosted: &Hosted, backlog: &mut VecDeque<ToHost>, item: ToHost) {
     }
 }
 
-fn owned(frame: &AudioFrame<'_>) -> ToHost {
-    let flags: FrameFlags = frame.flags;
-    ToHost::Audio {
-        track: frame.track,
-        pts: frame.pts,
-        rate: frame.rate,
-        flags,
-        samples: frame.samples.to_vec(),
+fn owned(given: Given<'_>) -> ToHost {
+    match given {
+        Given::Gap(gap) => ToHost::Message(gap),
+        Given::Sound(AudioFrame { track, rate, pts, flags, samples }) => {
+            ToHost::Audio { track, pts, rate, flags, samples: samples.to_vec() }
+        }
     }
 }

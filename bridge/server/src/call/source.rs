@@ -33,6 +33,11 @@ impl ModuleSource {
         let ready_ms = u64::try_from(module.ready_timeout.as_millis()).unwrap_or(u64::MAX);
         Self { ready_ms, place: Place::of(module) }
     }
+
+    /// Whether it runs in the call's own task.
+    pub(crate) fn is_inline(&self) -> bool {
+        matches!(self.place, Place::Inline(_))
+    }
 }
 
 impl Place {

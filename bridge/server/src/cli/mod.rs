@@ -2,12 +2,14 @@
 
 mod bench;
 mod call;
+mod caller;
 mod demo;
 #[cfg(feature = "mic")]
 mod mic;
 mod providers;
 mod screen;
 mod serve;
+mod show;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 

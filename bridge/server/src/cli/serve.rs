@@ -4,10 +4,13 @@ use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use serde_json::Value;
+
 use super::{LogArgs, runtime, screen};
 use crate::bridge::Bridge;
 use crate::clock::Clock;
 use crate::config::{Config, Context, Overrides};
+use crate::events::Subscription;
 use crate::exit::Exit;
 use crate::net::{Listener as _, TcpListener};
 use crate::shutdown::Shutdown;
@@ -33,6 +36,9 @@ pub(super) struct Args {
     /// Calls at a time.
     #[arg(long, value_name = "N", conflicts_with = "config")]
     max_calls: Option<usize>,
+    /// Print what is said on all calls as it is understood.
+    #[arg(long)]
+    show: bool,
     /// Threads that serve calls; 0 is one for each core.
     #[arg(long, value_name = "N", default_value_t = 0)]
     threads: usize,
@@ -51,7 +57,7 @@ pub(super) fn run(args: &Args, log: &LogArgs) -> Exit {
         return Exit::Usage;
     }
     match runtime(args.threads) {
-        Ok(runtime) => runtime.block_on(serve(config)),
+        Ok(runtime) => runtime.block_on(serve(config, args.show)),
         Err(error) => {
             screen::problem(error);
             Exit::Internal
@@ -141,7 +147,7 @@ fn words(command: &str) -> Result<Vec<String>, String> {
     if words.is_empty() { Err("--module: the command is empty".into()) } else { Ok(words) }
 }
 
-async fn serve(mut config: Config) -> Exit {
+async fn serve(mut config: Config, show: bool) -> Exit {
     let listener = match TcpListener::bind(config.bind) {
         Ok(listener) => listener,
         Err(error) => {
@@ -160,13 +166,60 @@ async fn serve(mut config: Config) -> Exit {
     let bridge = Bridge::new(&config, Clock::start(), shutdown, None);
     screen::print(&config.summary());
     screen::line(format!("listening on http://{}", config.bind));
+    let shown = show.then(|| tokio::spawn(transcripts(bridge.events().subscribe(None))));
     let drained = bridge.run(&config, listener).await;
+    if let Some(shown) = shown {
+        // It ends with the bridge; all it can fail by is a panic, which was told.
+        let _ = shown.await;
+    }
     if drained.cut > 0 { Exit::Failure } else { Exit::Ok }
+}
+
+/// Prints what is said on all calls, until the bridge ends.
+async fn transcripts(mut events: Subscription) {
+    while let Some(json) = events.next().await {
+        let Some(line) = serde_json::from_str(&json).ok().and_then(|event| said(&event)) else {
+            continue;
+        };
+        // A terminal that is held up must not hold up a thread that serves calls.
+        let _ = tokio::task::spawn_blocking(|| screen::line(line)).await;
+    }
+}
+
+/// The line for a final transcript, and for one that may have been missed.
+fn said(event: &Value) -> Option<String> {
+    let text = |key: &str| event[key].as_str().unwrap_or_default();
+    match text("type") {
+        "transcript" if event["final"] == true => {
+            let late = event["at_ms"].as_u64().zip(event["end_ms"].as_u64());
+            let late = late.map(|(at, end)| format!("  (+{} ms)", at.saturating_sub(end)));
+            let (at, call, module, words) =
+                (text("at"), text("call"), text("module"), text("text"));
+            Some(format!("{at}  {call}  {module}: {words}{}", late.unwrap_or_default()))
+        }
+        "lagged" => Some(format!("({} events were too many to be shown)", event["missed"])),
+        _ => None,
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::words;
+    use serde_json::json;
+
+    use super::{said, words};
+
+    #[test]
+    fn what_is_said_is_shown_when_it_is_final() {
+        let event = json!({
+            "at": "2026-11-21T07:05:09.042Z", "at_ms": 2_345, "call": "c1", "provider": "twilio", "module": "stt",
+            "type": "transcript", "id": "u1", "text": "hello there", "final": true, "start_ms": 900, "end_ms": 2_000,
+        });
+        let line = "2026-11-21T07:05:09.042Z  c1  stt: hello there  (+345 ms)";
+        assert_eq!(said(&event).as_deref(), Some(line));
+        assert_eq!(said(&json!({"type": "transcript", "final": false, "text": "hel"})), None);
+        assert_eq!(said(&json!({"type": "vad", "state": "speech"})), None);
+        assert!(said(&json!({"type": "lagged", "missed": 7})).unwrap().contains("7 events"));
+    }
 
     #[test]
     fn command_lines_are_split_at_spaces_outside_quotes() {

@@ -15,7 +15,7 @@ use ringback_proto::provider::{Options, PROVIDERS};
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::listener::{Endpoint, Limits, MetricsAccess};
+use crate::listener::{Endpoint, Limits, Pages};
 use crate::telemetry::{LogFormat, LogOptions};
 use problem::Source;
 
@@ -34,8 +34,8 @@ pub struct Config {
     pub file: Option<String>,
     /// Where connections are taken.
     pub bind: SocketAddr,
-    /// Who may read the figures.
-    pub metrics: MetricsAccess,
+    /// Who may read the figures and the events of calls.
+    pub pages: Pages,
     /// Bounds of the server.
     pub limits: Limits,
     /// What is logged and how.

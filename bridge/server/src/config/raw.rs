@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use toml::Spanned;
 
-use crate::listener::MetricsAccess;
+use crate::listener::Access;
 use crate::telemetry::LogFormat;
 
 /// A value that remembers where it stands, so that a complaint about it can say so.
@@ -33,7 +33,8 @@ pub(super) struct File {
 pub(super) struct Server {
     pub bind: Option<At<String>>,
     pub drain_timeout: Option<TimeSpan>,
-    pub metrics: Option<MetricsAccess>,
+    pub metrics: Option<Access>,
+    pub events: Option<Access>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -1,6 +1,7 @@
 //! Configurations good and bad: what they mean, and what is said about them.
 
 use super::*;
+use crate::listener::Access;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
@@ -48,6 +49,7 @@ fn an_empty_file_means_the_defaults() {
     let config = parse("").unwrap();
     assert_eq!(config.listeners.len(), PROVIDER_NAMES.len());
     assert_eq!(config.limits, Limits::default());
+    assert_eq!(config.pages, Pages { metrics: Access::Loopback, events: Access::Loopback });
     assert_eq!(config.log, LogOptions::default());
 }
 
@@ -55,7 +57,7 @@ fn an_empty_file_means_the_defaults() {
 fn a_whole_file_means_what_it_says() {
     let config = parse(
         r#"
-        server = { bind = "[::1]:9000", drain_timeout = "2m", metrics = "off" }
+        server = { bind = "[::1]:9000", drain_timeout = "2m", metrics = "off", events = "any" }
         limits = { max_calls = 7, max_message = 4096, write_timeout = "1s", keepalive = "10s" }
         log = { format = "json", level = "debug" }
         [[listener]]
@@ -86,7 +88,7 @@ fn a_whole_file_means_what_it_says() {
     )
     .unwrap();
     assert_eq!(config.bind.to_string(), "[::1]:9000");
-    assert_eq!(config.metrics, MetricsAccess::Off);
+    assert_eq!(config.pages, Pages { metrics: Access::Off, events: Access::Any });
     assert_eq!((config.limits.max_streams, config.limits.drain_timeout.as_secs()), (7, 120));
     assert_eq!(config.log, LogOptions { format: LogFormat::Json, filter: "debug".into() });
     let main = config.listener("main").unwrap();
@@ -147,7 +149,7 @@ fn every_complaint_names_place_key_finding_and_remedy() {
         ),
         (
             "[server]\nbnid = \"x\"",
-            "f.toml:2:1: server.bnid: unknown field `bnid`, expected one of `bind`, `drain_timeout`, `metrics`; did you mean \"bind\"?",
+            "f.toml:2:1: server.bnid: unknown field `bnid`, expected one of `bind`, `drain_timeout`, `metrics`, `events`; did you mean \"bind\"?",
         ),
         (
             "[server]\nbind = 8080",
@@ -164,6 +166,10 @@ fn every_complaint_names_place_key_finding_and_remedy() {
         (
             "[server]\nmetrics = \"on\"",
             "f.toml:2:11: server.metrics: unknown variant `on`, expected one of `off`, `loopback`, `any`",
+        ),
+        (
+            "[server]\nevents = \"all\"",
+            "f.toml:2:10: server.events: unknown variant `all`, expected one of `off`, `loopback`, `any`",
         ),
         (
             "[server]\nbind = \"0.0.0.0:80\"",

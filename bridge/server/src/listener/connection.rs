@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use axum::body::Body;
@@ -17,11 +17,12 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use ringback_proto::provider::Upgrade;
 use tokio::io::AsyncWriteExt as _;
 use tokio::sync::OwnedSemaphorePermit;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 use tower_service::Service as _;
 
 use super::{
-    ANSWER_TIMEOUT, Admission, Bounded, MAX_HEAD, MAX_HEADERS, MetricsAccess, Refusal, Shared,
-    Streams, handshake, routes,
+    ANSWER_TIMEOUT, Admission, Bounded, MAX_HEAD, MAX_HEADERS, Refusal, Shared, Streams, handshake,
+    routes,
 };
 use crate::net::Io;
 use crate::socket::{Socket, linger};
@@ -30,12 +31,14 @@ use crate::telemetry::{METRICS, Report, report};
 /// Held as long as a connection is open, as a stream or before.
 struct Seat {
     _permit: OwnedSemaphorePermit,
+    /// Set by an answer that goes on for as long as the server does.
+    looks_on: OnceLock<TaskTrackerToken>,
 }
 
 impl Seat {
     fn take(permit: OwnedSemaphorePermit) -> Arc<Self> {
         METRICS.connections.increment();
-        Arc::new(Self { _permit: permit })
+        Arc::new(Self { _permit: permit, looks_on: OnceLock::new() })
     }
 }
 
@@ -59,6 +62,7 @@ pub(super) async fn serve<S: Streams, I: Io>(
         .header_read_timeout(shared.limits.header_timeout)
         .max_buf_size(MAX_HEAD)
         .max_headers(MAX_HEADERS);
+    let kept = Arc::clone(&seat);
     let service = service_fn(move |request| {
         let (shared, seat) = (Arc::clone(&shared), Arc::clone(&seat));
         async move {
@@ -72,7 +76,12 @@ pub(super) async fn serve<S: Streams, I: Io>(
         }
     });
     let connection = http.serve_connection(TokioIo::new(io), service).with_upgrades();
-    match tokio::time::timeout(deadline, connection).await {
+    let mut connection = std::pin::pin!(connection);
+    let ended = match tokio::time::timeout(deadline, &mut connection).await {
+        Err(_elapsed) if kept.looks_on.get().is_some() => Ok(connection.await),
+        ended => ended,
+    };
+    match ended {
         Ok(Ok(())) => {}
         Ok(Err(error)) => report(&Report::HttpFailed { peer, reason: &error.to_string() }),
         Err(_elapsed) => {
@@ -102,13 +111,11 @@ async fn answer<S: Streams, I: Io>(
 ) -> Response<Body> {
     let path = request.uri().path();
     let Some(index) = shared.endpoints.iter().position(|b| b.endpoint.path == path) else {
-        let hidden = match shared.metrics {
-            MetricsAccess::Off => true,
-            MetricsAccess::Loopback => !peer.ip().to_canonical().is_loopback(),
-            MetricsAccess::Any => false,
-        };
-        if path == routes::METRICS_PATH && hidden {
+        if !shared.pages.may_see(path, peer, request.headers()) {
             return routes::not_found();
+        }
+        if path == routes::EVENTS_PATH {
+            let _ = seat.looks_on.set(shared.onlookers.token());
         }
         let Ok(response) = shared.router.clone().call(request).await;
         return response;

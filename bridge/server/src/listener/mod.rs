@@ -3,6 +3,7 @@
 //! An accept loop of our own, because a general one does not bound what strangers may do before they have said anything: here a
 //! connection has [`Limits::header_timeout`] to send a whole request, however slowly it starts, and caps hold before any work.
 
+mod access;
 mod connection;
 mod handshake;
 mod routes;
@@ -15,7 +16,6 @@ use std::time::Duration;
 
 use axum::Router;
 use ringback_proto::provider::{Rejection, Upgrade};
-use serde::Deserialize;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -25,6 +25,8 @@ use crate::shutdown::Shutdown;
 use crate::socket::{Socket, SocketOptions};
 use crate::telemetry::{Report, report};
 
+pub use access::{Access, Pages};
+pub(crate) use routes::EVENTS_PATH;
 pub use routes::RESERVED_PATHS;
 
 /// What the streams of a server mean: implemented by the bridge, and by tests.
@@ -112,19 +114,6 @@ pub struct Endpoint {
     pub socket: SocketOptions,
 }
 
-/// Who may read the figures at `/metrics`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum MetricsAccess {
-    /// Nobody.
-    Off,
-    /// Peers on this machine.
-    #[default]
-    Loopback,
-    /// Everybody who reaches the port.
-    Any,
-}
-
 /// Bounds of the whole server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
@@ -136,7 +125,7 @@ pub struct Limits {
     pub header_timeout: Duration,
     /// Once draining, live streams have so long to end by themselves.
     pub drain_timeout: Duration,
-    /// Once told to end, streams have so long for last words.
+    /// Once told to end, streams have so long for last words, and then those who look on to take them.
     pub grace: Duration,
     /// `Retry-After` of refusals for lack of capacity.
     pub retry_after: Duration,
@@ -182,13 +171,15 @@ struct Shared<S> {
     streams: Arc<S>,
     endpoints: Vec<Bounded>,
     limits: Limits,
-    metrics: MetricsAccess,
+    pages: Pages,
     shutdown: Shutdown,
     router: Router,
     live: Arc<Semaphore>,
     connections: Arc<Semaphore>,
     refusals: Arc<Semaphore>,
     tasks: TaskTracker,
+    /// Connections that look on for as long as they like.
+    onlookers: TaskTracker,
     abort: CancellationToken,
 }
 
@@ -211,7 +202,7 @@ impl<S: Streams> Server<S> {
         streams: Arc<S>,
         endpoints: Vec<Endpoint>,
         limits: Limits,
-        metrics: MetricsAccess,
+        pages: Pages,
         routes: Router,
         shutdown: Shutdown,
     ) -> Self {
@@ -226,13 +217,14 @@ impl<S: Streams> Server<S> {
             streams,
             endpoints,
             limits,
-            metrics,
+            pages,
             router: routes::router(shutdown.clone(), limits.retry_after).merge(routes),
             shutdown,
             live: Arc::new(Semaphore::new(limits.max_streams)),
             connections: Arc::new(Semaphore::new(limits.max_connections)),
             refusals: Arc::new(Semaphore::new(MAX_REFUSALS)),
             tasks: TaskTracker::new(),
+            onlookers: TaskTracker::new(),
             abort: CancellationToken::new(),
         };
         Self { shared: Arc::new(shared) }
@@ -309,6 +301,10 @@ impl<S: Streams> Shared<S> {
                 self.tasks.wait().await;
             }
         }
+        self.shutdown.finish();
+        self.onlookers.close();
+        // One that does not take its last words is not waited for.
+        let _ = tokio::time::timeout(self.limits.grace, self.onlookers.wait()).await;
         report(&Report::Drained { cut });
         Drained { cut }
     }

@@ -11,8 +11,10 @@ use crate::shutdown::Shutdown;
 use crate::telemetry::METRICS;
 
 /// Paths that no listener can have.
-pub const RESERVED_PATHS: [&str; 3] = ["/healthz", "/readyz", METRICS_PATH];
+pub const RESERVED_PATHS: [&str; 4] = ["/healthz", "/readyz", METRICS_PATH, EVENTS_PATH];
 pub(super) const METRICS_PATH: &str = "/metrics";
+/// Served by [`crate::events`], which are about single calls; who may read it is decided where requests are answered.
+pub(crate) const EVENTS_PATH: &str = "/events";
 
 /// Liveness says that the process answers at all, and nothing about load: a supervisor that restarts a busy bridge would cut
 /// good calls. Readiness says whether new calls are taken.

@@ -90,9 +90,9 @@ fn serve<L: net::Listener>(
 ) -> (JoinHandle<Drained>, Shutdown) {
     let shutdown = Shutdown::new();
     let streams = Arc::new(Echo { shutdown: shutdown.clone() });
-    let metrics = MetricsAccess::Loopback;
-    let server =
-        Server::new(streams, vec![endpoint], limits, metrics, Router::new(), shutdown.clone());
+    let pages = Pages::default();
+    let routes = Router::new().route("/events", axum::routing::get(async || "an event\n"));
+    let server = Server::new(streams, vec![endpoint], limits, pages, routes, shutdown.clone());
     (tokio::spawn(server.run(listener)), shutdown)
 }
 
@@ -359,8 +359,26 @@ impl<L: net::Listener> net::Listener for FromAfar<L> {
 async fn figures_are_for_this_machine_only() {
     let (listener, connector) = memory(1024);
     let (_server, _shutdown) = serve(FromAfar(listener), endpoint(), Limits::default());
-    assert!(get(&connector, "/metrics").await.starts_with("HTTP/1.1 404 "));
+    for path in ["/metrics", "/events"] {
+        assert!(get(&connector, path).await.starts_with("HTTP/1.1 404 "), "{path}");
+    }
     assert!(get(&connector, "/readyz").await.starts_with("HTTP/1.1 200 "));
+}
+
+#[tokio::test(start_paused = true)]
+async fn events_are_for_this_machine_itself_and_not_for_whom_it_passes_on() {
+    let (connector, _server, _shutdown) = in_memory();
+    let cases = [
+        ("host: 127.0.0.1:8080", "200"),
+        ("host: localhost", "200"),
+        ("host: bridge.example", "404"),
+        ("host: localhost\r\nx-forwarded-for: 192.0.2.7", "404"),
+    ];
+    for (fields, status) in cases {
+        let request = format!("GET /events?call=a HTTP/1.1\r\n{fields}\r\n\r\n");
+        let answer = exchange(connector.connect().await.unwrap(), request.as_bytes()).await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{fields}: {answer}");
+    }
 }
 
 #[tokio::test]

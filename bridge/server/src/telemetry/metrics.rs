@@ -110,6 +110,7 @@ metrics! {
     dropped_not_speaker: Counter "ringback_sound_dropped_total" "reason=\"not_speaker\"", "Sound dropped, by reason, in the unit of the hop: messages at the wire, samples behind it.";
     dropped_stale: Counter "ringback_sound_dropped_total" "reason=\"stale\"", "Sound dropped, by reason, in the unit of the hop: messages at the wire, samples behind it.";
     dropped_call_ended: Counter "ringback_sound_dropped_total" "reason=\"call_ended\"", "Sound dropped, by reason, in the unit of the hop: messages at the wire, samples behind it.";
+    dropped_unencodable: Counter "ringback_sound_dropped_total" "reason=\"unencodable\"", "Sound dropped, by reason, in the unit of the hop: messages at the wire, samples behind it.";
     dropped_send_failed: Counter "ringback_sound_dropped_total" "reason=\"send_failed\"", "Sound dropped, by reason, in the unit of the hop: messages at the wire, samples behind it.";
     modules_started: Counter "ringback_modules_started_total" "", "Modules started for a call.";
     modules_gone: Counter "ringback_modules_gone_total" "", "Modules that crashed, hung or broke the contract.";
@@ -165,8 +166,8 @@ mod tests {
         metrics.dropped_late.increment();
         let text = metrics.exposition();
         assert!(text.contains("# TYPE ringback_streams gauge\nringback_streams 2\n"), "{text}");
-        assert!(text.contains("ringback_frames_dropped_total{reason=\"late\"} 42\n"), "{text}");
-        assert_eq!(text.matches("# TYPE ringback_frames_dropped_total counter\n").count(), 1);
+        assert!(text.contains("ringback_sound_dropped_total{reason=\"late\"} 42\n"), "{text}");
+        assert_eq!(text.matches("# TYPE ringback_sound_dropped_total counter\n").count(), 1);
         for line in text.lines().filter(|line| !line.starts_with('#')) {
             let (_, value) = line.rsplit_once(' ').unwrap();
             assert!(value.parse::<u64>().is_ok(), "{line}");

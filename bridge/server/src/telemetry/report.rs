@@ -180,6 +180,7 @@ const fn drop_metric(reason: Drop, metrics: &Metrics) -> &Metric {
         Drop::NotSpeaker => &metrics.dropped_not_speaker,
         Drop::Stale => &metrics.dropped_stale,
         Drop::CallEnded => &metrics.dropped_call_ended,
+        Drop::Unencodable => &metrics.dropped_unencodable,
         _ => &metrics.dropped_send_failed,
     }
 }

@@ -326,3 +326,25 @@ impl Dice {
 
 /// The Python that tests run modules with; the standard library is enough.
 pub const PYTHON: &str = "python3";
+
+/// A Python that has `package`: the one named by the environment, that of the repository, or the system's.
+pub fn python_with(package: &str) -> Option<PathBuf> {
+    let named = std::env::var_os("RINGBACK_PYTHON").map(PathBuf::from);
+    let candidates = [root().join(".venv/bin/python3"), PathBuf::from(PYTHON)];
+    named.into_iter().chain(candidates).find(|python| {
+        let import = format!("import {package}");
+        let output = std::process::Command::new(python).args(["-c", &import]).output();
+        output.is_ok_and(|output| output.status.success())
+    })
+}
+
+/// Says loudly that a test did not run, for want of a Python that has `package`; fails where it must run.
+pub fn skip(package: &str) {
+    let demanded =
+        ["CI", "RINGBACK_REQUIRE_DEMO"].into_iter().find(|v| std::env::var_os(v).is_some());
+    let why = format!(
+        "no Python with {package}: neither RINGBACK_PYTHON, .venv/bin/python3 of the repository nor {PYTHON} has it"
+    );
+    assert_eq!(demanded, None, "this test must run, but there is {why}");
+    eprintln!("SKIPPED, NOTHING WAS TESTED: {why}; `bash .ci/test` sets one up");
+}

@@ -11,7 +11,7 @@ use std::time::Duration;
 use super::problem::{Source, did_you_mean};
 use super::raw::{self, At};
 use super::{Config, ConfigError, Context, DEFAULT_ROUTE, Overrides, Place, Problem};
-use crate::listener::Limits;
+use crate::listener::{Limits, Pages};
 use crate::socket::SocketOptions;
 use crate::telemetry::{LogFormat, LogOptions};
 
@@ -36,9 +36,12 @@ pub(super) fn check(
     let (modules, routes) = checker.modules_and_routes(raw);
     let listeners = checker.listeners(raw, socket, &routes, bind, &bind_place);
     if checker.problems.is_empty() {
-        let metrics = raw.server.metrics.unwrap_or_default();
+        let pages = Pages {
+            metrics: raw.server.metrics.unwrap_or_default(),
+            events: raw.server.events.unwrap_or_default(),
+        };
         let file = source.map(|source| source.name.to_owned());
-        Ok(Config { file, bind, metrics, limits, log, listeners, modules, routes })
+        Ok(Config { file, bind, pages, limits, log, listeners, modules, routes })
     } else {
         Err(ConfigError { problems: checker.problems })
     }

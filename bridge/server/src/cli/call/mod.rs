@@ -1,0 +1,256 @@
+//! `ringback call`: acts as a provider, plays a sound file into the bridge, prints what happens and keeps what was heard.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use ringback_codecs::{Resampler, SampleRate, wav};
+use ringback_proto::Instant;
+use ringback_proto::provider::{Dial, Digit, Track};
+use ringback_proto::simulator::PhoneEvent;
+use serde_json::Value;
+
+use super::caller::Caller;
+use super::show::Show;
+use super::{LogArgs, runtime, screen};
+use crate::client::{CallEvent, Client, ClientError};
+use crate::clock::Clock;
+use crate::events::{FollowError, Follower};
+use crate::exit::Exit;
+
+/// The call's end is waited for so long once we have hung up: a little longer than modules are given.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+
+/// Options of `ringback call`.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    #[command(flatten)]
+    caller: Caller,
+    /// Sound file to speak: WAV, any rate.
+    #[arg(long, short, value_name = "WAV")]
+    audio: PathBuf,
+    /// Keep what the caller heard in this file.
+    #[arg(long, short, value_name = "WAV")]
+    save: Option<PathBuf>,
+    /// Keys to press once the file is spoken.
+    #[arg(long, value_name = "KEYS", default_value = "", value_parser = keys)]
+    dtmf: String,
+    /// Stay on the line for so many seconds after the last word, for answers to come.
+    #[arg(long, value_name = "SECONDS", default_value_t = 3.0, value_parser = seconds)]
+    linger: f64,
+    /// Print transcripts as they grow, and not only when they are final.
+    #[arg(long)]
+    partials: bool,
+}
+
+/// Seconds that a duration can be made of.
+fn seconds(text: &str) -> Result<f64, String> {
+    let seconds: f64 = text.parse().map_err(|_| "a number of seconds")?;
+    if (0.0..=3_600.0).contains(&seconds) { Ok(seconds) } else { Err("0 to 3600 seconds".into()) }
+}
+
+/// Keys of a telephone.
+fn keys(text: &str) -> Result<String, String> {
+    match text.chars().find(|&key| Digit::new(key).is_none()) {
+        Some(key) => Err(format!("{key:?} is not on a telephone; 0-9, *, # and A-D are")),
+        None => Ok(text.to_owned()),
+    }
+}
+
+pub(super) fn run(args: &Args, log: &LogArgs) -> Exit {
+    log.init("warn");
+    let planned = read_mono(&args.audio).and_then(|sound| Ok((sound, args.caller.dial()?)));
+    let (sound, dial) = match planned {
+        Ok(planned) => planned,
+        Err(error) => {
+            screen::problem(error);
+            return Exit::Usage;
+        }
+    };
+    let runtime = match runtime(1) {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            screen::problem(error);
+            return Exit::Internal;
+        }
+    };
+    match runtime.block_on(place(args, dial, &sound)) {
+        Ok(()) => Exit::Ok,
+        Err(error) => {
+            screen::problem(&error);
+            if matches!(error, ClientError::Connect { .. }) {
+                Exit::Unavailable
+            } else {
+                Exit::Failure
+            }
+        }
+    }
+}
+
+/// Sound of one channel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Sound {
+    pub(super) rate: SampleRate,
+    pub(super) samples: Vec<i16>,
+}
+
+impl Sound {
+    /// The same sound at another rate.
+    pub(super) fn at(&self, rate: SampleRate) -> Vec<i16> {
+        let mut resampler = Resampler::new(self.rate, rate);
+        let mut samples = Vec::new();
+        resampler.process(&self.samples, &mut samples);
+        resampler.finish(&mut samples);
+        samples
+    }
+}
+
+/// Reads a sound file; of two channels, the first.
+pub(super) fn read_mono(path: &Path) -> Result<Sound, String> {
+    let shown = path.display();
+    let file = File::open(path).map_err(|error| format!("cannot open {shown}: {error}"))?;
+    read_mono_from(std::io::BufReader::new(file)).map_err(|error| format!("{shown}: {error}"))
+}
+
+/// Reads sound from anywhere; of two channels, the first.
+pub(super) fn read_mono_from(reader: impl std::io::Read) -> Result<Sound, String> {
+    let wav = wav::read(reader).map_err(|error| error.to_string())?;
+    let samples = wav.samples.iter().step_by(usize::from(wav.channels.max(1))).copied().collect();
+    Ok(Sound { rate: wav.rate, samples })
+}
+
+async fn place(args: &Args, dial: Dial, sound: &Sound) -> Result<(), ClientError> {
+    let clock = Clock::start();
+    let (url, provider) = (args.caller.url(), args.caller.provider());
+    let beside = !provider.info().capabilities.results;
+    // Before the call, so that nothing of it is missed.
+    let follower = match beside.then(|| Follower::connect(&url.authority, Some(&dial.call))) {
+        Some(connecting) => Some(connecting.await),
+        None => None,
+    };
+    let mut client = Client::connect(clock, &url, provider, dial, true).await?;
+    let mut results = Results(follower.and_then(told));
+    let mut show = Show::new(args.caller.json, args.partials, clock.now());
+    talk(args, clock, sound, &mut client, &mut results, &mut show).await?;
+    // Modules say their last words after the call, and for no longer than this.
+    let over = clock.now() + LAST_WORDS;
+    loop {
+        tokio::select! {
+            result = results.next() => match result {
+                Some(result) => {
+                    show.result(clock.now(), &result, |into| client.phone().sent_at(into));
+                    if result["type"] == "call.ended" {
+                        break;
+                    }
+                }
+                None => break,
+            },
+            () = clock.sleep_until(Some(over)) => break,
+        }
+    }
+    finish(args, &mut client, &show);
+    Ok(())
+}
+
+/// Speaks, listens and hangs up.
+async fn talk(
+    args: &Args,
+    clock: Clock,
+    sound: &Sound,
+    client: &mut Client,
+    results: &mut Results,
+    show: &mut Show,
+) -> Result<(), ClientError> {
+    let mut spoken = false;
+    let mut deadline: Option<Instant> = None;
+    loop {
+        if let (false, Some(start)) = (spoken, client.phone().start()) {
+            let rate = start.inbound.rate;
+            client.speak(&sound.at(rate));
+            spoken = true;
+        }
+        let now = clock.now();
+        if spoken && deadline.is_none() && client.phone().unspoken(Track::Inbound) == 0 {
+            for digit in args.dtmf.chars().filter_map(Digit::new) {
+                client.press(digit).await?;
+            }
+            show.spoken(now);
+            deadline = Some(now + Duration::from_secs_f64(args.linger));
+        }
+        if deadline.is_some_and(|at| at <= now) {
+            return client.hang_up().await;
+        }
+        let wake = deadline.unwrap_or(now + Duration::from_millis(20));
+        tokio::select! {
+            event = client.next() => match event? {
+                Some(event) => heard(clock.now(), &event, client, show),
+                None => return Ok(()),
+            },
+            Some(result) = results.next() => {
+                show.result(clock.now(), &result, |into| client.phone().sent_at(into));
+            }
+            () = clock.sleep_until(Some(wake)) => {}
+        }
+    }
+}
+
+/// Shows what happened at the phone; a result that came on the stream itself is shown like any other.
+fn heard(now: Instant, event: &CallEvent, client: &mut Client, show: &mut Show) {
+    if let CallEvent::Phone(PhoneEvent::Result(json)) = event
+        && let Ok(result) = serde_json::from_str(json)
+    {
+        return show.result(now, &result, |into| client.phone().sent_at(into));
+    }
+    show.event(now, event);
+}
+
+/// The value, or a word on why there is none.
+fn told<T>(result: Result<T, FollowError>) -> Option<T> {
+    result.inspect_err(|error| screen::problem(error)).ok()
+}
+
+/// What the call's modules find, as the bridge tells it beside the call; nothing where it comes on the stream itself.
+struct Results(Option<Follower>);
+
+impl Results {
+    /// The next, or `None` if there will be no more. Cancel safe.
+    async fn next(&mut self) -> Option<Value> {
+        let result = told(self.0.as_mut()?.next().await).flatten();
+        if result.is_none() {
+            self.0 = None;
+        }
+        result
+    }
+}
+
+fn finish(args: &Args, client: &mut Client, show: &Show) {
+    show.summary(&client.counters(), &[]);
+    let Some(path) = &args.save else { return };
+    let rate = client.phone().start().and_then(|s| s.outbound).map(|f| f.rate);
+    let Some(rate) = rate else {
+        return screen::problem("nothing was saved: the stream is one-way");
+    };
+    match save(path, rate, client.phone().heard()) {
+        Ok(()) if !args.caller.json => {
+            screen::line(format!("what the caller heard: {}", path.display()));
+        }
+        Ok(()) => {}
+        Err(error) => screen::problem(error),
+    }
+}
+
+/// Writes a mono WAV file.
+pub(super) fn save(path: &Path, rate: SampleRate, samples: &[i16]) -> Result<(), String> {
+    let spec = hound::WavSpec {
+        channels: 1,
+        sample_rate: rate.hz(),
+        bits_per_sample: 16,
+        sample_format: hound::SampleFormat::Int,
+    };
+    let failed = |error: hound::Error| format!("cannot write {}: {error}", path.display());
+    let mut writer = hound::WavWriter::create(path, spec).map_err(failed)?;
+    for &sample in samples {
+        writer.write_sample(sample).map_err(failed)?;
+    }
+    writer.finalize().map_err(failed)
+}

@@ -1,0 +1,94 @@
+//! What all commands that place a call have in common: who calls whom as which provider. Places none.
+
+use ringback_codecs::SampleRate;
+use ringback_proto::provider::{self, Dial, PROVIDERS, Provider};
+
+use crate::client::WsUrl;
+
+/// Options of every command that places a call.
+#[derive(Debug, clap::Args)]
+pub(super) struct Caller {
+    /// Provider to act as.
+    #[arg(long, short, value_parser = provider_named, default_value = "twilio")]
+    provider: &'static str,
+    /// The bridge's listener; the default is the provider's path at 127.0.0.1:8080.
+    #[arg(long, short, value_name = "URL")]
+    url: Option<WsUrl>,
+    /// Calling number.
+    #[arg(long, default_value = "+15550100001")]
+    from: String,
+    /// Called number.
+    #[arg(long, default_value = "+15550100002")]
+    to: String,
+    /// Custom parameter, any number of times.
+    #[arg(long = "param", value_name = "NAME=VALUE", value_parser = parameter)]
+    parameters: Vec<(String, String)>,
+    /// Sample rate to speak, where the provider has a choice.
+    #[arg(long, value_name = "HZ", value_parser = rate)]
+    rate: Option<SampleRate>,
+    /// Only stream to the bridge; play nothing of what it answers.
+    #[arg(long)]
+    pub(super) one_way: bool,
+    /// Print events as JSON lines.
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+fn provider_named(name: &str) -> Result<&'static str, String> {
+    provider::find(name).map(|p| p.name()).ok_or_else(|| {
+        let names: Vec<_> = PROVIDERS.iter().map(|p| p.name()).collect();
+        format!("no such provider; there are {}", names.join(", "))
+    })
+}
+
+fn rate(text: &str) -> Result<SampleRate, String> {
+    let rate = text.parse().ok().and_then(SampleRate::new);
+    rate.ok_or_else(|| format!("a rate in Hz, {} to {}", SampleRate::MIN, SampleRate::MAX))
+}
+
+fn parameter(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("write it as NAME=VALUE")?;
+    Ok((name.to_owned(), value.to_owned()))
+}
+
+impl Caller {
+    /// The provider to act as.
+    pub(super) fn provider(&self) -> &'static dyn Provider {
+        provider::find(self.provider).expect("the parser took no other name")
+    }
+
+    /// Where to call.
+    pub(super) fn url(&self) -> WsUrl {
+        self.url.clone().unwrap_or_else(|| WsUrl {
+            authority: "127.0.0.1:8080".into(),
+            target: format!("/{}", self.provider),
+        })
+    }
+
+    /// The call.
+    pub(super) fn dial(&self) -> Result<Dial, String> {
+        let formats = self.provider().info().formats;
+        let format = match self.rate {
+            None => None,
+            Some(rate) => {
+                Some(formats.iter().find(|f| f.rate == rate).copied().ok_or_else(|| {
+                    let rates: Vec<_> = formats.iter().map(|f| f.rate.hz().to_string()).collect();
+                    format!(
+                        "{} does not speak at {rate}; it has {} Hz",
+                        self.provider,
+                        rates.join(", ")
+                    )
+                })?)
+            }
+        };
+        Ok(Dial {
+            call: format!("call-{}", std::process::id()),
+            from: self.from.clone(),
+            to: self.to.clone(),
+            parameters: self.parameters.clone(),
+            format,
+            two_way: !self.one_way,
+            ..Dial::default()
+        })
+    }
+}

@@ -1,0 +1,137 @@
+//! The other end of `/events`: reads a bridge's event stream. Follows no redirect and does not connect again.
+
+use std::fmt::Write as _;
+use std::io;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use serde_json::Value;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+use crate::listener::EVENTS_PATH;
+
+/// Connecting and the head of the answer take no longer than this.
+const CONNECT_DEADLINE: Duration = Duration::from_secs(2);
+/// The longest line taken, in octets; a transcript with all its words is a few kB.
+const MAX_LINE: usize = 256 * 1024;
+
+/// Why a bridge's events cannot be followed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum FollowError {
+    /// Nobody answers there.
+    #[error("the bridge's events cannot be reached: {0}")]
+    Connect(String),
+    /// The bridge does not tell, or not to us.
+    #[error(
+        "the bridge does not tell its events here: {EVENTS_PATH} answers {status} (see `events` under [server])"
+    )]
+    Refused {
+        /// HTTP status.
+        status: u16,
+    },
+    /// The answer is no event stream.
+    #[error("the bridge's events cannot be read: {0}")]
+    Malformed(String),
+    /// The connection broke.
+    #[error("the bridge's events break off: {0}")]
+    Broken(#[from] io::Error),
+}
+
+/// A bridge's event stream being read.
+#[derive(Debug)]
+pub struct Follower {
+    io: TcpStream,
+    buffer: BytesMut,
+}
+
+impl Follower {
+    /// Follows the bridge at `authority` (`host:port`); with `call`, only the call of that name, the bridge's or the provider's.
+    /// When this returns, the bridge tells everything that happens.
+    ///
+    /// # Errors
+    /// If nobody answers within 2 s or the bridge refuses.
+    pub async fn connect(authority: &str, call: Option<&str>) -> Result<Self, FollowError> {
+        let connecting = tokio::time::timeout(CONNECT_DEADLINE, Self::open(authority, call));
+        connecting.await.unwrap_or_else(|_| Err(FollowError::Connect("no answer in 2 s".into())))
+    }
+
+    async fn open(authority: &str, call: Option<&str>) -> Result<Self, FollowError> {
+        let failed = |error: io::Error| FollowError::Connect(error.to_string());
+        let io = TcpStream::connect(authority).await.map_err(failed)?;
+        let mut follower = Self { io, buffer: BytesMut::new() };
+        let query = call.map(|call| format!("?call={}", escaped(call))).unwrap_or_default();
+        // HTTP/1.0, because there a body is what comes until the end, and not in chunks.
+        let request = format!(
+            "GET {EVENTS_PATH}{query} HTTP/1.0\r\nhost: {authority}\r\naccept: text/event-stream\r\n\r\n"
+        );
+        follower.io.write_all(request.as_bytes()).await.map_err(failed)?;
+        let first = follower.line().await?.unwrap_or_default();
+        let status = first.strip_prefix("HTTP/1.").and_then(|rest| rest.split(' ').nth(1));
+        match status.and_then(|status| status.parse().ok()) {
+            Some(200) => {}
+            Some(status) => return Err(FollowError::Refused { status }),
+            None => return Err(FollowError::Malformed("this is not HTTP".into())),
+        }
+        while follower.line().await?.is_some_and(|field| !field.is_empty()) {}
+        Ok(follower)
+    }
+
+    /// The next event, or `None` once the bridge has ended the stream. Cancel safe.
+    ///
+    /// # Errors
+    /// If the connection breaks or what comes is no event.
+    pub async fn next(&mut self) -> Result<Option<Value>, FollowError> {
+        while let Some(line) = self.line().await? {
+            // Anything else is a comment, or the empty line after an event.
+            if let Some(json) = line.strip_prefix("data:") {
+                let event = serde_json::from_str(json);
+                return event.map(Some).map_err(|e| FollowError::Malformed(e.to_string()));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The next line without its end. Cancel safe: what was read of a line stays in the buffer.
+    async fn line(&mut self) -> Result<Option<String>, FollowError> {
+        loop {
+            if let Some(end) = self.buffer.iter().position(|octet| *octet == b'\n') {
+                let line = self.buffer.split_to(end + 1);
+                return Ok(Some(String::from_utf8_lossy(&line).trim_end().to_owned()));
+            }
+            if self.buffer.len() > MAX_LINE {
+                return Err(FollowError::Malformed(format!("a line is over {MAX_LINE} octets")));
+            }
+            self.buffer.reserve(4 * 1024);
+            if self.io.read_buf(&mut self.buffer).await? == 0 {
+                return Ok(None);
+            }
+        }
+    }
+}
+
+/// Text as a value of a query (RFC 3986, section 2.3: all but the unreserved is escaped).
+fn escaped(text: &str) -> String {
+    let mut escaped = String::new();
+    for octet in text.bytes() {
+        if octet.is_ascii_alphanumeric() || b"-._~".contains(&octet) {
+            escaped.push(char::from(octet));
+        } else {
+            // Writing to a string cannot fail.
+            let _ = write!(escaped, "%{octet:02X}");
+        }
+    }
+    escaped
+}
+
+#[cfg(test)]
+mod tests {
+    use super::escaped;
+
+    #[test]
+    fn names_of_calls_survive_the_query() {
+        assert_eq!(escaped("CA0123-x_y.z~"), "CA0123-x_y.z~");
+        assert_eq!(escaped("a b&c=ü"), "a%20b%26c%3D%C3%BC");
+    }
+}

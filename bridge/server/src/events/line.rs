@@ -1,0 +1,236 @@
+//! What an event looks like: the JSON of everything that is seen on a call. Numbers of people are redacted; what they say is not.
+
+use std::time::Duration;
+
+use ringback_module::message::{
+    Cleared, Dtmf, ErrorReport, Event, Log, Metric, Transcript, Turn, Vad,
+};
+use ringback_proto::Instant;
+use ringback_proto::provider::{Notice, Start};
+use ringback_proto::session::{PortId, Report, Session, Summary};
+use serde::Serialize;
+
+use super::Happening;
+use crate::call::Seen;
+use crate::clock::WallTime;
+use crate::telemetry::{PeerText, Phone};
+
+/// The envelope around what happened.
+#[derive(Serialize)]
+struct Line<'a> {
+    at: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    at_ms: Option<u64>,
+    call: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    provider_call: Option<&'a str>,
+    provider: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    module: Option<&'a str>,
+    #[serde(flatten)]
+    body: Body<'a>,
+}
+
+/// What happened. No field may be called as one of the envelope, `at_ms` excepted: see [`Body::tells_its_time`].
+#[derive(Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+enum Body<'a> {
+    #[serde(rename = "call.started")]
+    Started(Started),
+    #[serde(rename = "call.ended")]
+    Ended(Ended<'a>),
+    #[serde(rename = "module.ready")]
+    ModuleReady,
+    #[serde(rename = "module.failed")]
+    ModuleFailed {
+        reason: String,
+        retrying: bool,
+    },
+    Transcript(&'a Transcript),
+    Turn(&'a Turn),
+    Vad(&'a Vad),
+    Dtmf(&'a Dtmf),
+    Event(&'a Event),
+    Log(&'a Log),
+    Metric(&'a Metric),
+    Error(&'a ErrorReport),
+    Cleared(&'a Cleared),
+    Dropped {
+        reason: &'static str,
+        count: u64,
+    },
+    Notice {
+        text: String,
+    },
+    Lagged {
+        missed: u64,
+    },
+}
+
+impl Body<'_> {
+    /// Whether the contract gives it an `at_ms` of its own.
+    const fn tells_its_time(&self) -> bool {
+        matches!(self, Self::Vad(_) | Self::Dtmf(_))
+    }
+}
+
+#[derive(Serialize)]
+struct Started {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    from: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    to: Option<String>,
+    inbound: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    outbound: Option<String>,
+}
+
+impl Started {
+    /// Custom parameters stay untold: operators put tokens and numbers into them.
+    fn of(start: &Start) -> Self {
+        let redacted = |number: &Option<String>| number.as_deref().map(|n| Phone(n).to_string());
+        Self {
+            from: redacted(&start.from),
+            to: redacted(&start.to),
+            inbound: start.inbound.to_string(),
+            outbound: start.outbound.map(|format| format.to_string()),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Ended<'a> {
+    reason: &'static str,
+    detail: String,
+    duration_ms: u64,
+    heard_ms: u64,
+    played_ms: u64,
+    frames_in: u64,
+    frames_out: u64,
+    underruns: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    drift_ppm: Option<f64>,
+    /// Whether every hop's sound adds up.
+    balanced: bool,
+    /// The hops whose sound does not.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    unbalanced: Vec<String>,
+    modules: Vec<ModuleEnd<'a>>,
+}
+
+#[derive(Serialize)]
+struct ModuleEnd<'a> {
+    name: &'a str,
+    starts: u32,
+    results: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+}
+
+impl<'a> Ended<'a> {
+    fn of(summary: &'a Summary) -> Self {
+        let modules = summary.modules.iter().map(|module| ModuleEnd {
+            name: &module.name,
+            starts: module.starts,
+            results: module.results,
+            error: module.error.as_deref().map(peer_text),
+        });
+        Self {
+            reason: summary.reason.name(),
+            detail: peer_text(&summary.reason.to_string()),
+            duration_ms: millis(summary.duration),
+            heard_ms: millis(summary.heard),
+            played_ms: millis(summary.played),
+            frames_in: summary.frames_in,
+            frames_out: summary.frames_out,
+            underruns: summary.underruns,
+            drift_ppm: summary.drift_ppm,
+            balanced: summary.ledger.is_balanced(),
+            unbalanced: summary.ledger.unbalanced().map(ToString::to_string).collect(),
+            modules: modules.collect(),
+        }
+    }
+}
+
+/// The event that tells of something seen on `call`, or `None` if it is none: a broken socket is told by the end of its call.
+pub(super) fn happening(
+    at: WallTime,
+    call: &str,
+    now: Instant,
+    seen: &Seen<'_>,
+) -> Option<Happening> {
+    let line = match seen {
+        Seen::SocketFailed(_) => return None,
+        Seen::Report { report, session } => {
+            let (port, body) = body(report)?;
+            let elapsed = session.origin().map(|origin| millis(now - origin));
+            Line {
+                at: at.to_string(),
+                at_ms: elapsed.filter(|_| !body.tells_its_time()),
+                call,
+                provider_call: session.provider_call(),
+                provider: session.provider(),
+                module: port.map(|port| name(session, port)),
+                body,
+            }
+        }
+        Seen::Ended(summary) => Line {
+            at: at.to_string(),
+            at_ms: None,
+            call,
+            provider_call: summary.provider_call.as_deref(),
+            provider: summary.provider,
+            module: None,
+            body: Body::Ended(Ended::of(summary)),
+        },
+    };
+    let json = serde_json::to_string(&line).ok()?;
+    let provider_call = line.provider_call.map(str::to_owned);
+    Some(Happening { call: call.to_owned(), provider_call, json })
+}
+
+/// What a listener hears who missed that many events.
+pub(super) fn lagged(missed: u64) -> String {
+    serde_json::to_string(&Body::Lagged { missed }).unwrap_or_default()
+}
+
+/// Which module did what.
+fn body(report: &Report) -> Option<(Option<PortId>, Body<'_>)> {
+    Some(match report {
+        Report::Started(start) => (None, Body::Started(Started::of(start))),
+        Report::ModuleReady(port) => (Some(*port), Body::ModuleReady),
+        Report::ModuleFailed { port, reason, retrying } => {
+            (Some(*port), Body::ModuleFailed { reason: peer_text(reason), retrying: *retrying })
+        }
+        Report::Transcript(port, transcript) => (Some(*port), Body::Transcript(transcript)),
+        Report::Turn(port, turn) => (Some(*port), Body::Turn(turn)),
+        Report::Vad(port, vad) => (Some(*port), Body::Vad(vad)),
+        Report::Dtmf(port, dtmf) => (*port, Body::Dtmf(dtmf)),
+        Report::Event(port, event) => (Some(*port), Body::Event(event)),
+        Report::Log(port, log) => (Some(*port), Body::Log(log)),
+        Report::Metric(port, metric) => (Some(*port), Body::Metric(metric)),
+        Report::Error(port, error) => (Some(*port), Body::Error(error)),
+        Report::Cleared { cleared, by } => (*by, Body::Cleared(cleared)),
+        Report::Dropped { reason, count } => {
+            (None, Body::Dropped { reason: reason.name(), count: *count })
+        }
+        Report::Notice(notice) => (None, Body::Notice { text: notice_text(notice) }),
+        _ => return None,
+    })
+}
+
+fn notice_text(notice: &Notice) -> String {
+    peer_text(&crate::call::notice_text(notice))
+}
+
+fn name(session: &Session, port: PortId) -> &str {
+    session.port_name(port)
+}
+
+fn peer_text(text: &str) -> String {
+    PeerText(text).to_string()
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,137 @@
+//! Who may read the pages that are not for everybody: figures and events. Authenticates nobody; streams have their own rules.
+
+use std::net::{IpAddr, SocketAddr};
+
+use axum::http::uri::Authority;
+use axum::http::{HeaderMap, header};
+use serde::Deserialize;
+
+use super::routes::{EVENTS_PATH, METRICS_PATH};
+
+/// Who may read a page.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Access {
+    /// Nobody.
+    Off,
+    /// Peers on this machine.
+    #[default]
+    Loopback,
+    /// Everybody who reaches the port.
+    Any,
+}
+
+impl Access {
+    /// Whether `peer` may read it.
+    #[must_use]
+    pub fn allows(self, peer: SocketAddr) -> bool {
+        match self {
+            Self::Off => false,
+            Self::Loopback => peer.ip().to_canonical().is_loopback(),
+            Self::Any => true,
+        }
+    }
+}
+
+/// The pages that are not for everybody.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Pages {
+    /// The figures at `/metrics`.
+    pub metrics: Access,
+    /// The live events of all calls at `/events`.
+    pub events: Access,
+}
+
+impl Pages {
+    /// Whether a request for `path` may be answered; of paths that are no such pages, always.
+    pub(super) fn may_see(&self, path: &str, peer: SocketAddr, headers: &HeaderMap) -> bool {
+        match path {
+            METRICS_PATH => self.metrics.allows(peer),
+            // What people say on calls is worth more care than figures.
+            EVENTS_PATH => {
+                self.events.allows(peer) && (self.events == Access::Any || is_direct(headers))
+            }
+            _ => true,
+        }
+    }
+}
+
+/// Header fields by which a proxy says that it passes a request on.
+const PASSED_ON: [&str; 5] =
+    ["forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-real-ip"];
+
+/// Whether a request from this machine was meant for this machine. Through a proxy or tunnel that runs here, strangers have a
+/// local address, and so has a web page whose name was made to resolve to us (DNS rebinding); both are given away by their fields.
+fn is_direct(headers: &HeaderMap) -> bool {
+    let passed_on = PASSED_ON.iter().any(|name| headers.contains_key(*name));
+    !passed_on && headers.get_all(header::HOST).iter().all(|host| names_us(host.as_bytes()))
+}
+
+/// Whether a `Host` is this machine by its own name for itself.
+fn names_us(host: &[u8]) -> bool {
+    let Ok(authority) = Authority::try_from(host) else { return false };
+    let host = authority.host();
+    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+    match address {
+        Ok(address) => address.to_canonical().is_loopback(),
+        Err(_) => host.eq_ignore_ascii_case("localhost"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn peers_are_near_or_far() {
+        let cases = [
+            ("127.0.0.1:1", true),
+            ("127.8.9.10:1", true),
+            ("[::1]:1", true),
+            ("[::ffff:127.0.0.1]:1", true),
+            ("192.0.2.7:1", false),
+            ("10.0.0.1:1", false),
+            ("[::ffff:192.0.2.7]:1", false),
+            ("[2001:db8::1]:1", false),
+        ];
+        for (peer, near) in cases {
+            let peer = peer.parse().unwrap();
+            assert_eq!(Access::Loopback.allows(peer), near, "{peer}");
+            assert!(Access::Any.allows(peer) && !Access::Off.allows(peer), "{peer}");
+        }
+    }
+
+    fn may_see(events: Access, peer: &str, fields: &[(&'static str, &'static str)]) -> bool {
+        let mut headers = HeaderMap::new();
+        for (name, value) in fields {
+            headers.append(*name, HeaderValue::from_static(value));
+        }
+        let pages = Pages { metrics: Access::Off, events };
+        let peer = peer.parse().unwrap();
+        assert!(!pages.may_see("/metrics", peer, &headers) && pages.may_see("/", peer, &headers));
+        pages.may_see("/events", peer, &headers)
+    }
+
+    #[test]
+    fn events_are_told_to_this_machine_and_not_to_whom_it_passes_on() {
+        let near = "127.0.0.1:4711";
+        for host in ["127.0.0.1:8080", "[::1]:8080", "localhost", "LOCALHOST:1"] {
+            assert!(may_see(Access::Loopback, near, &[("host", host)]), "{host}");
+        }
+        assert!(may_see(Access::Loopback, near, &[]), "HTTP/1.0 may name no host");
+        for host in ["bridge.example", "192.0.2.7:8080", "localhost.example", "", "a b"] {
+            assert!(!may_see(Access::Loopback, near, &[("host", host)]), "{host:?}");
+        }
+        for name in PASSED_ON {
+            let fields = [("host", "localhost"), (name, "192.0.2.9")];
+            assert!(!may_see(Access::Loopback, near, &fields), "{name}");
+            assert!(may_see(Access::Any, near, &fields), "{name}");
+        }
+        let local = [("host", "localhost")];
+        assert!(!may_see(Access::Loopback, "192.0.2.7:4711", &local));
+        assert!(may_see(Access::Any, "192.0.2.7:4711", &local));
+        assert!(!may_see(Access::Off, near, &local));
+    }
+}
