@@ -136,7 +136,7 @@ impl Rig {
                         self.played.extend(octets);
                     }
                     Event::MarkRequested(name) => {
-                        self.marks.push((self.line_busy_until, name.clone()))
+                        self.marks.push((self.line_busy_until, name.clone()));
                     }
                     other => self.far_events.push(other.clone()),
                 }

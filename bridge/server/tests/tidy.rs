@@ -285,7 +285,9 @@ impl Place {
         match self {
             Self::Codecs | Self::Unknown => false,
             Self::Api => *below == Self::Codecs,
-            Self::Module | Self::Proto => matches!(below, Self::Codecs | Self::Api),
+            Self::Proto => matches!(below, Self::Codecs | Self::Api),
+            // A detector may stand on another one: speech is not a key tone.
+            Self::Module => matches!(below, Self::Codecs | Self::Api | Self::Module),
             Self::Server => !matches!(below, Self::Server | Self::Example | Self::Unknown),
             Self::Example => true,
         }

@@ -1,3 +1,5 @@
+//! The player against a clock made of frames: when it plays, what, and how it stops.
+
 use std::path::PathBuf;
 
 use ringback_module::message::{Cleared, FromModule, Transcript};

@@ -1,3 +1,5 @@
+//! Recordings as other programs read them: placed by position, and valid at every moment.
+
 use std::path::Path;
 
 use ringback_module::{FrameFlags, Output};

@@ -197,7 +197,7 @@ impl Session {
                 port.resume_token = resume_token.clone().or(port.resume_token.take());
             }
             FromModule::Transfer { .. } => {
-                self.refuse(id, "transfer", "no provider here can transfer a call")
+                self.refuse(id, "transfer", "no provider here can transfer a call");
             }
             FromModule::Clear { .. }
             | FromModule::AudioEnd { .. }

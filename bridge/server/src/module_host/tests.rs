@@ -1,3 +1,5 @@
+//! Hosts against modules that behave and modules that do not; processes are real ones.
+
 use std::os::fd::AsRawFd;
 use std::sync::mpsc::{Receiver, channel};
 

@@ -1,3 +1,5 @@
+//! The stdio runner, spoken to octet by octet as a bridge does.
+
 use std::io::{PipeReader, PipeWriter, pipe};
 use std::thread::JoinHandle;
 

@@ -63,7 +63,7 @@ class Module:
     max_sessions: int = 1
     """Calls this process takes at once. With 1 the bridge starts a process for every call: simple, and uses every core."""
     overflow: str = "drop_oldest"
-    """What the bridge does when you cannot keep up: `drop_oldest`, `drop_newest`, `spool` or `fail`."""
+    """What the bridge does when you cannot keep up: `drop_oldest`, `spool` (the same, said aloud) or `fail`."""
     max_queue_ms: int = 30_000
     """Sound waiting in this process for a slow handler; beyond it the oldest is dropped and reported as a gap."""
     auto_ack: bool = True
