@@ -52,7 +52,7 @@ impl Bare {
             "GET {target} HTTP/1.1\r\nhost: bridge\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
              sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
         );
-        stream.write_all(request.as_bytes()).await.unwrap();
+        stream.write_all(request.as_bytes()).await.expect("the bridge reads");
         let mut bare = Self { stream, unread: Vec::new() };
         let head = bare.take_until(b"\r\n\r\n").await;
         assert!(head.starts_with(b"HTTP/1.1 101"), "{}", String::from_utf8_lossy(&head));
@@ -254,7 +254,7 @@ async fn cut_lines(host: &Host, mut ended: usize) -> usize {
         match how {
             "half a frame" => bare.send(&sound[..90]).await,
             "half a head" => bare.send(&sound[..3]).await,
-            "a reset" => bare.stream.set_zero_linger().unwrap(),
+            "a reset" => bare.stream.set_zero_linger().expect("a socket of ours"),
             _ => {}
         }
         drop(bare);

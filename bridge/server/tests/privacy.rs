@@ -121,7 +121,7 @@ async fn broken(process: &Process) {
 
 async fn metrics(process: &Process) -> String {
     let mut stream = connect(process).await;
-    stream.write_all(b"GET /metrics HTTP/1.1\r\nhost: bridge\r\n\r\n").await.unwrap();
+    stream.write_all(b"GET /metrics HTTP/1.1\r\nhost: bridge\r\n\r\n").await.expect("it reads");
     let mut answer = String::new();
     let read = tokio::time::timeout(PATIENCE, stream.read_to_string(&mut answer)).await;
     read.expect("in time").expect("readable");
