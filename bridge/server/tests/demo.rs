@@ -30,7 +30,7 @@ fn a_call_is_understood_answered_recorded_and_drawn() {
     let percent: u32 = percent.split(' ').next().and_then(|n| n.parse().ok()).expect("a number");
     assert!(percent < MOST_WRONG, "{words}");
     let sound = line("sound");
-    assert!(sound.contains("every hop adds up") && sound.contains(" 0 lost"), "{sound}");
+    assert!(sound.contains("every hop adds up") && sound.contains(" 0 lost"), "{stdout}{stderr}");
 
     let wav = read_wav(&folder.path("out/recording.wav"));
     assert_eq!(wav.channels, 2);

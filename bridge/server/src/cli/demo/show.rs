@@ -4,6 +4,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use ringback_module::message::{Transcript, VadState};
 use ringback_proto::Instant;
+use ringback_proto::ledger::Drop;
 use ringback_proto::session::{PortId, Report, Session, Summary};
 
 use crate::call::{Seen, Watch};
@@ -173,8 +174,11 @@ impl Show {
     }
 
     fn ended(&self, summary: &Summary) {
-        let lost: u64 =
-            summary.ledger.hops.iter().filter(|h| h.name != "playout").map(|h| h.lost()).sum();
+        // What an interruption drops is dropped on purpose, in playback and on its way there.
+        let meant = |reason: Drop| matches!(reason, Drop::Cleared | Drop::Stale);
+        let drops = summary.ledger.hops.iter().filter(|h| h.name != "playout");
+        let drops = drops.flat_map(|h| &h.dropped).filter(|(reason, _)| !meant(*reason));
+        let lost: u64 = drops.map(|(_, count)| count).sum();
         let balance =
             if summary.ledger.is_balanced() { "every hop adds up" } else { "IT DOES NOT ADD UP" };
         self.state().heard.account = format!(
