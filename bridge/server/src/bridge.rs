@@ -169,7 +169,7 @@ fn port(module: &ModuleConfig, route: &RouteConfig) -> PortConfig {
             OnFailConfig::Hangup => OnFail::Hangup,
         },
         ready_timeout: module.ready_timeout,
-        in_step: matches!(ModuleSource::of(module), ModuleSource::Inline(_)),
+        in_step: ModuleSource::of(module).is_inline(),
     }
 }
 

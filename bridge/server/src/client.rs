@@ -8,6 +8,7 @@ use ringback_proto::simulator::{Counters, PhoneEvent, Simulator, SimulatorError}
 use tokio::net::TcpStream;
 
 use crate::clock::Clock;
+use crate::net::Io;
 use crate::socket::{self, DialError, Incoming, Outgoing, Socket, SocketError, SocketOptions};
 
 /// Connecting takes no longer than this.
@@ -119,6 +120,21 @@ impl Client {
             .map_err(|_elapsed| failed("no answer in 5 s".into()))?
             .map_err(|error| failed(error.to_string()))?;
         stream.set_nodelay(true).map_err(|error| failed(error.to_string()))?;
+        Self::over(clock, stream, url, provider, dial, record).await
+    }
+
+    /// [`Self::connect`] over a connection that is there already: one in memory, say.
+    ///
+    /// # Errors
+    /// If the stream is refused.
+    pub async fn over(
+        clock: Clock,
+        stream: impl Io,
+        url: &WsUrl,
+        provider: &dyn Provider,
+        dial: Dial,
+        record: bool,
+    ) -> Result<Self, ClientError> {
         let dial = Dial { target: url.target.clone(), ..dial };
         let (request, phone) = Simulator::new(provider, &dial, record);
         let socket = socket::dial(stream, &url.authority, &request, SocketOptions::default())

@@ -24,6 +24,7 @@ use crate::socket::{Incoming, Outgoing, Socket, SocketError};
 use inline::Inline;
 pub(crate) use log::{LogWatch, notice_text};
 pub(crate) use source::ModuleSource;
+use source::Place;
 pub use watch::{Seen, Watch, Watchers};
 
 /// Frames given to one module before the others and the wire get their turn: a replay of 10 s must not hold up the call.
@@ -210,7 +211,13 @@ impl Call {
         }
     }
 
-    fn start_module(&mut self, now: Instant, port: PortId, start: ringback_module::message::Start) {
+    fn start_module(
+        &mut self,
+        now: Instant,
+        port: PortId,
+        mut start: ringback_module::message::Start,
+    ) {
+        start.limits.ready_ms = self.sources[port.0].ready_ms;
         if let Host::Hosted { hosted, .. } = &self.hosts[port.0] {
             // The host kept itself alive over a crash and asked for this.
             if hosted.try_send(ToHost::Start(Box::new(start))).is_err() {
@@ -218,8 +225,8 @@ impl Call {
             }
             return;
         }
-        match &self.sources[port.0] {
-            ModuleSource::Inline(make) => {
+        match &self.sources[port.0].place {
+            Place::Inline(make) => {
                 let mut inline = Box::new(Inline::new(make()));
                 let answer = inline.start(&start);
                 self.hosts[port.0] = Host::Inline(inline);
@@ -228,8 +235,8 @@ impl Call {
                     Err(reject) => self.session.module_rejected(now, port, &reject),
                 }
             }
-            source => {
-                let Some(hosted) = source.spawn(start) else { return };
+            place => {
+                let Some(hosted) = place.spawn(start) else { return };
                 let (hosted, backlog) = (Box::new(hosted), VecDeque::new());
                 self.hosts[port.0] = Host::Hosted { hosted, stopping: None, backlog };
             }

@@ -10,7 +10,15 @@ use crate::module_host::{ChildSpec, Hosted, spawn_child, spawn_thread};
 
 /// Makes the modules of a port, one for each call.
 #[derive(Clone)]
-pub(crate) enum ModuleSource {
+pub(crate) struct ModuleSource {
+    /// A module has so long to be ready; its own, whatever others of the route are given.
+    pub(super) ready_ms: u64,
+    pub(super) place: Place,
+}
+
+/// Where a module runs.
+#[derive(Clone)]
+pub(super) enum Place {
     /// In the call's own task: quick modules that touch no file.
     Inline(fn() -> Box<dyn Module>),
     /// On a thread of its own: modules that touch files.
@@ -22,6 +30,18 @@ pub(crate) enum ModuleSource {
 impl ModuleSource {
     /// What the configuration says.
     pub(crate) fn of(module: &ModuleConfig) -> Self {
+        let ready_ms = u64::try_from(module.ready_timeout.as_millis()).unwrap_or(u64::MAX);
+        Self { ready_ms, place: Place::of(module) }
+    }
+
+    /// Whether it runs in the call's own task.
+    pub(crate) fn is_inline(&self) -> bool {
+        matches!(self.place, Place::Inline(_))
+    }
+}
+
+impl Place {
+    fn of(module: &ModuleConfig) -> Self {
         let name: Arc<str> = module.name.as_str().into();
         match &module.run {
             ModuleRun::Child { command } => {
@@ -42,9 +62,8 @@ impl ModuleSource {
             }
         }
     }
-
     /// Starts it somewhere else, unless it runs inline.
-    pub(crate) fn spawn(&self, start: Start) -> Option<Hosted> {
+    pub(super) fn spawn(&self, start: Start) -> Option<Hosted> {
         match self {
             Self::Inline(_) => None,
             Self::Thread { name, make } => Some(spawn_thread(name, *make, start)),

@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 use super::process::{End, Process};
 use super::{FromHost, Hosted, Inbox, Seat, ToHost, seat};
 use crate::clock::Clock;
+use crate::telemetry::PeerText;
 
 /// First pause before a restart; doubled each time up to [`MAX_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -52,7 +53,7 @@ async fn supervise(spec: ChildSpec, mut start: Start, seat: Seat) {
             reason.push_str("; it was started again 5 times within a minute and is given up");
             return say(&from, FromHost::Gone { reason: Some(reason) }).await;
         };
-        tracing::warn!(module = %spec.name, after_ms = after.as_millis() as u64, "restarting: {reason}");
+        tracing::warn!(module = %spec.name, after_ms = after.as_millis() as u64, "restarting: {}", PeerText(&reason));
         match start_again(&mut to, &from, reason, after).await {
             Again::Start(again) => start = *again,
             Again::Stop => return say(&from, FromHost::Gone { reason: None }).await,

@@ -12,6 +12,7 @@ use tokio::process::ChildStdout;
 use super::FromHost;
 use super::flood::{MessageBucket, SoundBucket, Verdict};
 use super::process::{End, Outcome, Process, SLOT};
+use crate::telemetry::PeerText;
 
 /// Octets read at once.
 const PIECE: usize = 16 * 1024;
@@ -80,7 +81,8 @@ impl<'a> Listener<'a> {
             Ok(message) => Ok(Heard::Message(message)),
             Err(error) if error.is_data() && self.process.ready.get().is_some() => {
                 let name = &self.process.spec.name;
-                tracing::warn!(module = %name, "message not understood: {error}: {}", quote(body));
+                let what = format!("{error}: {}", quote(body));
+                tracing::warn!(module = %name, "message not understood: {}", PeerText(&what));
                 Ok(Heard::Nothing)
             }
             Err(error) => Err(failed(format!("message not understood: {error}: {}", quote(body)))),

@@ -4,6 +4,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::io::{AsyncRead, AsyncReadExt};
 
+use crate::telemetry::ModuleLine;
+
 /// Octets of a line that are kept.
 const MAX_LINE: usize = 4_096;
 /// Characters of the last line that go into the reason of a failure.
@@ -34,7 +36,7 @@ pub(super) async fn log_lines(module: String, mut stderr: impl AsyncRead + Unpin
     let mut piece = vec![0; MAX_LINE];
     let log = |line: &str| {
         last.set(line);
-        tracing::info!(module = %module, "{line}");
+        tracing::info!(module = %module, "{}", ModuleLine(line));
     };
     while let Ok(len @ 1..) = stderr.read(&mut piece).await {
         lines.push(&piece[..len], log);

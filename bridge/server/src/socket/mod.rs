@@ -158,6 +158,8 @@ pub struct Socket {
     heartbeat: Heartbeat,
     control: ControlBudget,
     ended: bool,
+    /// The peer's close frame came, and the library's answer to it waits to be written.
+    closed_by_peer: bool,
 }
 
 impl Socket {
@@ -191,6 +193,7 @@ impl Socket {
             heartbeat: Heartbeat::new(options.keepalive),
             control: ControlBudget::new(),
             ended: false,
+            closed_by_peer: false,
         }
     }
 
@@ -243,6 +246,7 @@ impl Socket {
         if matches!(message, Raw::Ping(_) | Raw::Pong(_)) {
             self.control.spend()?;
         }
+        self.closed_by_peer |= matches!(message, Raw::Close(_));
         Ok(match message {
             Raw::Text(text) => Incoming::Text(Text(text)),
             Raw::Binary(octets) => Incoming::Binary(octets),
@@ -291,7 +295,7 @@ impl Socket {
         within(&self.options, write).await
     }
 
-    /// Closes the stream and lets go of it: sends the close frame (or answers the peer's), then reads what is still under way
+    /// Closes the stream and lets go of it: sends the close frame (or answers the peer's with its own code), then reads what is still under way
     /// into nothing for at most 200 ms, so that the frame is not overtaken by a reset. A `code` that may not be sent, such as
     /// 1006, sends a close frame without one; of `reason`, 123 octets are sent.
     pub async fn close(mut self, code: u16, reason: &str) {
@@ -299,8 +303,16 @@ impl Socket {
         let reason = cut(reason, MAX_REASON);
         let frame = code.is_allowed().then(|| CloseFrame { code, reason: reason.into() });
         let farewell = async {
+            let written = if self.closed_by_peer {
+                // After the peer's close frame the library takes no frame of ours, and answers only when it is flushed or read
+                // from; an error says that it had answered before.
+                let _ = self.inner.flush().await;
+                true
+            } else {
+                self.inner.close(frame).await.is_ok()
+            };
             // A line that is already down cannot be told anything; there is nobody to report this to.
-            if self.inner.close(frame).await.is_ok() {
+            if written {
                 drain(self.inner.into_inner()).await;
             }
         };

@@ -85,6 +85,17 @@ async fn the_peers_close_is_answered_with_its_own_code() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn closing_alone_answers_the_peers_close() {
+    let (mut server, mut wire) = socket_and_wire(SocketOptions::default()).await;
+    wire.write_all(&frame(0x88, &4000_u16.to_be_bytes())).await.unwrap();
+    assert!(matches!(server.recv().await, Some(Ok(Incoming::Close(_)))));
+    server.close(close_code::NORMAL, "").await;
+    let mut answer = Vec::new();
+    wire.read_to_end(&mut answer).await.unwrap();
+    assert_eq!(answer, [0x88, 2, 0x0f, 0xa0]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn violations_are_told_by_code() {
     let limits = SocketOptions { max_message: 1024, ..SocketOptions::default() };
     let unmasked_text = vec![FIN_TEXT, 1, b'x'];

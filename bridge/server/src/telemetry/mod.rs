@@ -17,6 +17,7 @@ use tracing_subscriber::fmt::time::FormatTime;
 use crate::clock::WallTime;
 
 pub use metrics::{METRICS, Metric, Metrics};
+pub(crate) use redact::ModuleLine;
 pub use redact::{PeerText, Phone, Redacted};
 pub use report::{CallReport, Report, report};
 

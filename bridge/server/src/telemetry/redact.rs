@@ -67,26 +67,42 @@ const TELLING_DIGITS: usize = 7;
 impl fmt::Display for PeerText<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let text = cut(self.0, LONGEST);
-        let mut rest = text;
-        while !rest.is_empty() {
-            let digits = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
-            if digits >= TELLING_DIGITS {
-                f.write_str("***")?;
-            } else {
-                f.write_str(&rest[..digits])?;
-            }
-            let words = &rest[digits..];
-            let end = words.find(|c: char| c.is_ascii_digit()).unwrap_or(words.len());
-            for c in words[..end].chars() {
-                if c.is_control() {
-                    write!(f, "{}", c.escape_default())?;
-                } else {
-                    write!(f, "{c}")?;
-                }
-            }
-            rest = &words[end..];
-        }
+        hide_numbers(f, text)?;
         f.write_str(if text.len() < self.0.len() { "..." } else { "" })
+    }
+}
+
+fn hide_numbers(f: &mut fmt::Formatter<'_>, text: &str) -> fmt::Result {
+    let mut rest = text;
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
+        if digits >= TELLING_DIGITS {
+            f.write_str("***")?;
+        } else {
+            f.write_str(&rest[..digits])?;
+        }
+        let words = &rest[digits..];
+        let end = words.find(|c: char| c.is_ascii_digit()).unwrap_or(words.len());
+        for c in words[..end].chars() {
+            if c.is_control() {
+                write!(f, "{}", c.escape_default())?;
+            } else {
+                write!(f, "{c}")?;
+            }
+        }
+        rest = &words[end..];
+    }
+    Ok(())
+}
+
+/// A line that a module printed: its author needs all of it, so only numbers and control characters are hidden. Who prints it
+/// has bounded its length.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ModuleLine<'a>(pub(crate) &'a str);
+
+impl fmt::Display for ModuleLine<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        hide_numbers(f, self.0)
     }
 }
 

@@ -1,0 +1,225 @@
+//! Modules as real processes through whole calls: whatever one of them does costs its own results and nothing else.
+
+mod support;
+
+use std::future::poll_fn;
+use std::task::Poll;
+
+use ringback_proto::provider::{Dial, find};
+use ringback_proto::session::Report;
+use support::{
+    Caller, Folder, Host, PYTHON, assert_whole, known, quoted, read_wav, root, send_signal,
+};
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpListener;
+
+/// Samples of a caller's frame at 8 kHz.
+const FRAME: u64 = 160;
+
+/// A route whose speaker is an echo in the bridge, `delay_ms` late; `others` are the rest of its modules by name.
+fn route(delay_ms: u32, others: &[&str]) -> String {
+    let names: Vec<_> = ["echo"].iter().chain(others).map(quoted).collect();
+    format!(
+        "[[listener]]\nname = \"raw\"\npath = \"/raw\"\nprovider = \"raw\"\n\
+         [[module]]\nname = \"echo\"\nbuiltin = \"echo\"\nconfig = {{ delay_ms = {delay_ms} }}\n\
+         [[route]]\nname = \"default\"\nmodules = [{}]\nspeaker = \"echo\"\n",
+        names.join(", ")
+    )
+}
+
+fn child(name: &str, script: &str, arguments: &[&str], keys: &str) -> String {
+    let script = root().join("bridge/server").join(script);
+    let words = [PYTHON.to_owned(), script.display().to_string()].into_iter();
+    let words = words.chain(arguments.iter().map(ToString::to_string));
+    let command: Vec<_> = words.map(quoted).collect();
+    let command = command.join(", ");
+    format!("[[module]]\nname = \"{name}\"\nkind = \"child\"\ncommand = [{command}]\n{keys}\n")
+}
+
+/// Tells what it heard; ready at once, or when told so at `gate`.
+fn ears(name: &str, gate: Option<u16>) -> String {
+    let gate = gate.map(|port| port.to_string());
+    let arguments: Vec<&str> = gate.as_deref().into_iter().collect();
+    child(name, "tests/support/ears.py", &arguments, "ready_timeout = \"20s\"")
+}
+
+/// Does what `mode` says to its host.
+fn bad(mode: &str, keys: &str) -> String {
+    child(mode, "src/module_host/test_module.py", &[mode], keys)
+}
+
+async fn call(host: &Host) -> Caller {
+    let provider = find("raw").expect("a provider");
+    let linear =
+        |f: &&ringback_codecs::MediaFormat| f.rate.hz() == 8_000 && f.octets_for(1) == Some(2);
+    let format = *provider.formats().iter().find(linear).expect("raw speaks linear sound");
+    let dial = Dial { target: "/raw".into(), format: Some(format), ..Dial::default() };
+    let stream = host.connect().await;
+    Caller::dial(host.clock, stream, provider, &dial, &[]).await.expect("a call")
+}
+
+/// Goes on with the known sound.
+async fn talk(caller: &mut Caller, frames: u64) {
+    let from = caller.samples_sent;
+    let samples: Vec<i16> = (from..from + frames * FRAME).map(known).collect();
+    caller.speak(&samples).await;
+}
+
+/// Waits for something while the caller talks on.
+async fn meanwhile<T>(caller: &mut Caller, future: impl Future<Output = T>) -> T {
+    let mut future = std::pin::pin!(future);
+    loop {
+        // Looked at between frames: a frame that is dropped half-way would be said and not counted.
+        match poll_fn(|cx| Poll::Ready(future.as_mut().poll(cx))).await {
+            Poll::Ready(value) => return value,
+            Poll::Pending => talk(caller, 1).await,
+        }
+    }
+}
+
+/// Everything said came back, `delay` samples late and in order.
+fn assert_echoed(caller: &Caller, delay: usize) {
+    assert_eq!(caller.samples_heard, caller.samples_sent);
+    let octets = caller.heard.concat();
+    let heard = octets.chunks_exact(2).map(|octets| i16::from_le_bytes([octets[0], octets[1]]));
+    let expected = std::iter::repeat_n(0, delay).chain((0..).map(known));
+    let wrong = heard.zip(expected).position(|(heard, said)| heard != said);
+    assert_eq!(wrong, None, "the first sample of the echo that is not what was said");
+}
+
+/// What ears heard is what was said, every sample of it at least once, whichever process heard it.
+fn assert_heard_all(host: &Host, module: &str, samples: u64) {
+    let number = |event: &serde_json::Value, key: &str| event[key].as_u64().expect("a number");
+    let mut heard: Vec<_> = host.log.events(module, "heard");
+    heard.sort_by_key(|event| number(event, "from"));
+    let mut end = 0;
+    for event in &heard {
+        assert_eq!(number(event, "wrong"), 0, "{module} heard something else: {event}");
+        assert!(number(event, "from") <= end, "{module} missed {end} to {event}");
+        end = end.max(number(event, "to"));
+    }
+    assert_eq!(end, samples, "{module} did not hear the end");
+    assert_eq!(host.log.events(module, "gap"), Vec::<serde_json::Value>::new());
+}
+
+async fn listening(host: &Host, module: &str) {
+    host.log.module(module, "ready", |r| matches!(r, Report::ModuleReady(_))).await;
+}
+
+#[tokio::test]
+async fn a_bad_module_costs_its_own_results_only() {
+    let slow = "ready_timeout = \"20s\"";
+    let names = ["ears", "hang", "flood", "garbage", "reject", "late", "crash", "fatal", "slot"];
+    let toml = [
+        route(0, &names),
+        ears("ears", None),
+        bad("hang", slow),
+        bad("flood", slow),
+        bad("garbage", slow),
+        bad("reject", slow),
+        bad("late", "ready_timeout = \"700ms\""),
+        bad("crash", slow),
+        bad("fatal", slow),
+        bad("slot", slow),
+    ];
+    let host = Host::on_loopback(&toml.concat());
+    let mut caller = call(&host).await;
+    talk(&mut caller, 50).await;
+    for (module, why) in [
+        ("hang", "no sign of life for 2000 ms"),
+        ("flood", "sends sound without end and far beyond its credit"),
+        ("garbage", "does not speak ringback.v1"),
+        ("reject", "rejected the session: bad_config as told"),
+        ("late", "not ready within 700 ms"),
+        ("crash", "exited with status 3: boom"),
+        ("fatal", "vendor: no key"),
+        ("slot", "sent a frame for slot 7"),
+    ] {
+        let failed = |report: &Report| matches!(report, Report::ModuleFailed { reason, .. } if reason.contains(why));
+        meanwhile(&mut caller, host.log.module(module, why, failed)).await;
+    }
+    meanwhile(&mut caller, listening(&host, "ears")).await;
+    let caller = caller.hang_up().await;
+    assert_echoed(&caller, 0);
+    let summary = host.log.ended_alone().await;
+    assert_whole(
+        &summary,
+        &[("module.flood.out", "overflow"), ("module.flood.out", "not_speaker")],
+    );
+    assert_heard_all(&host, "ears", caller.samples_sent);
+    let starts = |name: &str| summary.modules.iter().find(|m| m.name == name).unwrap().starts;
+    assert_eq!((starts("echo"), starts("ears"), starts("reject"), starts("fatal")), (1, 1, 1, 1));
+    assert!(starts("crash") >= 2 && starts("garbage") >= 2, "{:?}", summary.modules);
+    host.stop().await;
+}
+
+#[tokio::test]
+async fn a_killed_module_hears_what_it_missed_and_a_late_one_hears_it_all() {
+    let folder = Folder::new("killed");
+    let gate = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = gate.local_addr().unwrap().port();
+    let recorder = format!(
+        "[[module]]\nname = \"recorder\"\nbuiltin = \"recorder\"\nconfig = {{ path = {} }}\n",
+        quoted(folder.path("call.wav").display())
+    );
+    let toml = [
+        route(100, &["killed", "late", "recorder"]),
+        ears("killed", None),
+        ears("late", Some(port)),
+        recorder,
+    ];
+    let host = Host::on_loopback(&toml.concat());
+    let mut caller = call(&host).await;
+    talk(&mut caller, 100).await;
+    // Two seconds of the call are over before the late one is ready; the other has said what it heard of them.
+    assert!(host.log.events("late", "started").is_empty());
+    let (mut line, _) = meanwhile(&mut caller, gate.accept()).await.unwrap();
+    meanwhile(&mut caller, host.log.events_of("killed", "heard", 1)).await;
+    line.write_all(b"!").await.unwrap();
+    let started = host.log.events("killed", "started");
+    let id = started[0]["pid"].as_u64().expect("a process id");
+    send_signal("KILL", u32::try_from(id).unwrap());
+    talk(&mut caller, 75).await;
+    let started = meanwhile(&mut caller, host.log.events_of("killed", "started", 2)).await;
+    meanwhile(&mut caller, listening(&host, "late")).await;
+    talk(&mut caller, 25).await;
+    let caller = caller.hang_up().await;
+    assert_echoed(&caller, 800);
+
+    let summary = host.log.ended_alone().await;
+    assert_whole(&summary, &[]);
+    assert_heard_all(&host, "killed", caller.samples_sent);
+    assert_heard_all(&host, "late", caller.samples_sent);
+    let from_ms = started[1]["resume"]["from_ms"].as_u64().expect("it is told where to go on");
+    assert!(from_ms > 0, "it had acknowledged what it heard before");
+    check_recording(&folder, caller.samples_sent);
+    host.stop().await;
+}
+
+/// Left the caller from the first sample on, right the echo as it was heard.
+fn check_recording(folder: &Folder, spoken: u64) {
+    let wav = read_wav(&folder.path("call.wav"));
+    assert_eq!((wav.rate.hz(), wav.channels), (8_000, 2));
+    let side = |n: usize| -> Vec<i16> { wav.samples.iter().skip(n).step_by(2).copied().collect() };
+    let (left, right) = (side(0), side(1));
+    let said: Vec<i16> = (0..spoken).map(known).collect();
+    assert!(left.starts_with(&said), "left is not what the caller said, from the start");
+    let begins = right.iter().position(|&sample| sample != 0).expect("an echo");
+    assert!(begins >= 800, "the echo is 100 ms late, heard after {begins} samples");
+    // Where the machine stood still the caller heard nothing for a while; the known sound has no zero in it.
+    let heard: Vec<i16> = right.into_iter().filter(|&sample| sample != 0).collect();
+    assert!(said.starts_with(&heard), "right is not what the caller heard");
+    // 100 ms were not echoed yet, and up to 60 ms not heard.
+    assert!(heard.len() + 8 * 300 > said.len(), "{} of {} were heard", heard.len(), said.len());
+}
+
+#[tokio::test]
+async fn a_module_that_the_call_cannot_do_without_ends_it() {
+    let toml = [route(0, &["reject"]), bad("reject", "on_fail = \"hangup\"")];
+    let host = Host::on_loopback(&toml.concat());
+    let mut caller = call(&host).await;
+    assert_eq!(caller.closed().await.code, 1011);
+    let summary = host.log.ended_alone().await;
+    assert!(summary.reason.to_string().contains("rejected the session: bad_config as told"));
+    host.stop().await;
+}

@@ -1,0 +1,146 @@
+//! Every provider in every format it speaks, over sockets against an echoing bridge: what comes back, and that the sound adds up.
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use ringback_codecs::{Encoding, MediaFormat};
+use ringback_proto::provider::{Dial, PROVIDERS, Provider};
+use support::{Caller, Host, assert_whole, sound};
+
+/// Spoken by every caller: the first words of the sentence.
+const SPOKEN_MS: u64 = 1_200;
+/// What two passes through G.722 must leave of the words at least, as sound over error; 31 dB were measured.
+const G722_DB: f64 = 25.0;
+/// The same for Opus, of the loudness of the words: Opus keeps how speech sounds rather than its wave. 28 dB were measured.
+const OPUS_DB: f64 = 20.0;
+
+/// Every format of every provider that there is a codec for.
+fn matrix() -> Vec<(&'static dyn Provider, MediaFormat)> {
+    let formats = |provider: &&'static dyn Provider| {
+        let provider = *provider;
+        provider.formats().iter().map(move |format| (provider, *format)).collect::<Vec<_>>()
+    };
+    PROVIDERS.iter().flat_map(formats).filter(|(_, f)| f.decoder().is_ok()).collect()
+}
+
+fn name(provider: &dyn Provider, format: MediaFormat) -> String {
+    format!("{}-{}", provider.name(), format).replace(|c: char| !c.is_ascii_alphanumeric(), "-")
+}
+
+fn dial(provider: &dyn Provider, format: MediaFormat) -> Dial {
+    let (target, call) = (format!("/{}", provider.name()), name(provider, format));
+    Dial { target, call, format: Some(format), ..Dial::default() }
+}
+
+fn words(format: MediaFormat) -> Vec<i16> {
+    let hz = format.rate.hz();
+    let sound = sound("sentence.wav", hz);
+    let length = (u64::from(hz) * SPOKEN_MS / 1_000) as usize;
+    // The file begins with silence; the words come after it.
+    sound[hz as usize * 45 / 100..][..length].to_vec()
+}
+
+fn decoded(format: MediaFormat, payloads: &[Vec<u8>]) -> Vec<i16> {
+    let mut decoder = format.decoder().expect("of the matrix");
+    let mut samples = Vec::new();
+    for payload in payloads {
+        decoder.decode(payload, &mut samples).expect("the bridge sends what can be decoded");
+    }
+    samples
+}
+
+/// The best ratio of `said` to what `heard` adds to it, over all delays, in dB; and the delay in samples.
+fn signal_to_noise(said: &[i16], heard: &[i16], most: usize) -> (f64, usize) {
+    let mut best = (f64::NEG_INFINITY, 0);
+    for delay in 0..most.min(heard.len()) {
+        let (mut signal, mut product, mut power) = (0.0, 0.0, 0.0);
+        for (&a, &b) in said.iter().zip(&heard[delay..]) {
+            let (a, b) = (f64::from(a), f64::from(b));
+            signal += a * a;
+            product += a * b;
+            power += b * b;
+        }
+        // What is left of `heard` once the share that follows `said` is taken out.
+        let follows = product * product / signal.max(1.0);
+        let ratio = 10.0 * (follows / (power - follows).max(1e-9)).log10();
+        if ratio > best.0 && product > 0.0 {
+            best = (ratio, delay);
+        }
+    }
+    best
+}
+
+/// How loud it is, every millisecond: the root of the mean square of the 20 ms from there on.
+fn loudness(format: MediaFormat, samples: &[i16]) -> Vec<i16> {
+    let hz = format.rate.hz() as usize;
+    let (step, window) = (hz / 1_000, hz / 50);
+    let loud = |piece: &[i16]| {
+        let sum: f64 = piece.iter().map(|&s| f64::from(s) * f64::from(s)).sum();
+        (sum / window as f64).sqrt() as i16
+    };
+    samples.windows(window).step_by(step).map(loud).collect()
+}
+
+fn check_sound(format: MediaFormat, said: &[i16], caller: &Caller) {
+    let heard = || decoded(format, &caller.heard);
+    let (bound, (ratio, delay)) = match format.encoding {
+        Encoding::G722 => (G722_DB, signal_to_noise(said, &heard(), 200)),
+        Encoding::Opus => {
+            let (said, heard) = (loudness(format, said), loudness(format, &heard()));
+            (OPUS_DB, signal_to_noise(&said, &heard, 60))
+        }
+        _ => {
+            let (sent, heard) = (caller.sent.concat(), caller.heard.concat());
+            assert_eq!(sent.len(), heard.len(), "{format}: octets sent and heard");
+            let first = sent.iter().zip(&heard).position(|(a, b)| a != b);
+            assert_eq!(first, None, "{format}: the first octet that came back changed");
+            return;
+        }
+    };
+    assert!(ratio >= bound, "{format}: {ratio:.1} dB of {bound} dB, at a delay of {delay}");
+}
+
+/// In step with its echo, so that every octet can be asked for however busy the machine is.
+#[tokio::test]
+async fn what_is_said_comes_back() {
+    let host = Arc::new(Host::on_loopback(""));
+    let mut calls = tokio::task::JoinSet::new();
+    for (provider, format) in matrix() {
+        let host = host.clone();
+        calls.spawn(async move {
+            let stream = host.connect().await;
+            let mut caller =
+                Caller::dial(host.clock, stream, provider, &dial(provider, format), &[])
+                    .await
+                    .unwrap_or_else(|error| panic!("{}: {error}", name(provider, format)));
+            assert_eq!(
+                caller.format().await,
+                format,
+                "{} speaks what it was told",
+                provider.name()
+            );
+            let said = words(format);
+            caller.speak(&said).await;
+            caller.pause(3).await;
+            let caller = caller.hang_up().await;
+            // `None` where it is the provider's part to close.
+            let code = caller.goodbye.as_ref().map_or(1000, |goodbye| goodbye.code);
+            assert_eq!(code, 1000, "{}: {:?}", provider.name(), caller.goodbye);
+            check_sound(format, &said, &caller);
+            (provider, format, caller.sent.len() as u64)
+        });
+    }
+    let mut done = BTreeMap::new();
+    while let Some(call) = calls.join_next().await {
+        let (provider, format, frames) = call.expect("a call failed");
+        let summary = host.log.ended(&name(provider, format)).await;
+        assert_whole(&summary, &[]);
+        assert_eq!((summary.frames_in, summary.frames_out), (frames, frames), "{format}");
+        assert_eq!(summary.reason.name(), "remote", "{}", summary.reason);
+        *done.entry(provider.name()).or_insert(0) += 1;
+    }
+    assert_eq!(done.len(), PROVIDERS.len(), "a provider without a format of its own: {done:?}");
+    Arc::into_inner(host).expect("all calls are over").stop().await;
+}
