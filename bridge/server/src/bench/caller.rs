@@ -1,5 +1,6 @@
 //! One caller of the load: sends numbered frames on time and times those that come back. Keeps no sound.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use ringback_codecs::{Encoding, MediaFormat};
@@ -8,13 +9,17 @@ use ringback_proto::provider::{
     Command, Dial, Event, Message, Outbox, Protocol, Provider, Send, Track,
 };
 use tokio::net::TcpStream;
+use tokio::sync::Notify;
 
 use super::COOL_DOWN;
 use crate::client::WsUrl;
 use crate::clock::Clock;
 use crate::socket::{self, Incoming, Outgoing, Socket, SocketOptions};
 
-const FRAME: Duration = Duration::from_millis(20);
+pub(super) const FRAME: Duration = Duration::from_millis(20);
+
+/// A wake-up may come so much before its time.
+const EARLY: Duration = Duration::from_micros(50);
 
 /// When a caller speaks.
 #[derive(Debug, Clone, Copy)]
@@ -53,6 +58,7 @@ struct Caller {
     out: Outbox,
     format: Option<MediaFormat>,
     schedule: Schedule,
+    wake: Arc<Notify>,
     /// Frames sent, which is the number of the next.
     next: u64,
     back: Vec<bool>,
@@ -68,6 +74,7 @@ pub(super) async fn run(
     url: WsUrl,
     index: usize,
     schedule: Schedule,
+    wake: Arc<Notify>,
 ) -> Result<Taken, String> {
     let dial =
         Dial { target: url.target.clone(), call: format!("bench-{index}"), ..Dial::default() };
@@ -85,6 +92,7 @@ pub(super) async fn run(
         out: Outbox::new(),
         format: None,
         schedule,
+        wake,
         next: 0,
         back: Vec::new(),
         partial: Vec::new(),
@@ -99,9 +107,8 @@ impl Caller {
         self.protocol.handle_open(self.clock.now(), &mut self.out).map_err(|e| e.to_string())?;
         self.react().await?;
         let last = self.schedule.until + COOL_DOWN;
+        let wake = Arc::clone(&self.wake);
         loop {
-            let due = self.schedule.first + FRAME * self.next as u32;
-            let wake = if due < self.schedule.until { due } else { last };
             tokio::select! {
                 biased;
                 incoming = self.socket.recv() => match incoming {
@@ -109,19 +116,25 @@ impl Caller {
                     Some(Err(error)) => return Err(error.to_string()),
                     None => return Err("the bridge closed the stream".into()),
                 },
-                () = self.clock.sleep_until(Some(wake)) => {
-                    if wake == last {
-                        break;
-                    }
-                    self.speak(due).await?;
-                }
+                () = wake.notified() => self.speak_all_due().await?,
+                () = self.clock.sleep_until(Some(last)) => break,
             }
         }
         self.socket.close(socket::close_code::NORMAL, "").await;
         Ok(self.taken)
     }
 
-    /// Sends the next frame, and all others that are due by now.
+    /// Sends all frames that are due by now.
+    async fn speak_all_due(&mut self) -> Result<(), String> {
+        loop {
+            let due = self.schedule.first + FRAME * self.next as u32;
+            if due >= self.schedule.until || due > self.clock.now() + EARLY {
+                return Ok(());
+            }
+            self.speak(due).await?;
+        }
+    }
+
     async fn speak(&mut self, due: Instant) -> Result<(), String> {
         let Some(format) = self.format else {
             return Err("the stream has not started in time".into());

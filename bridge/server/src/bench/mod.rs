@@ -6,11 +6,14 @@
 
 mod caller;
 mod figures;
+mod metronome;
 mod server;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use ringback_proto::provider::Provider;
+use tokio::sync::Notify;
 
 use crate::client::WsUrl;
 use crate::clock::Clock;
@@ -48,11 +51,15 @@ pub async fn run(
     let mut callers = tokio::task::JoinSet::new();
     let start = clock.now() + Duration::from_millis(200);
     let (measure_from, until) = (start + WARM_UP, start + WARM_UP + plan.duration);
+    let mut beats = Vec::with_capacity(plan.calls);
     for index in 0..plan.calls {
         let phase = Duration::from_micros(20_000 * index as u64 / plan.calls as u64);
         let schedule = caller::Schedule { first: start + phase, measure_from, until };
-        callers.spawn(caller::run(clock, plan.provider, url.clone(), index, schedule));
+        let wake = Arc::new(Notify::new());
+        beats.push(metronome::Beat { first: schedule.first, wake: Arc::clone(&wake) });
+        callers.spawn(caller::run(clock, plan.provider, url.clone(), index, schedule, wake));
     }
+    metronome::start(clock, beats, caller::FRAME, until);
     clock.sleep_until(Some(measure_from)).await;
     let before = usage();
     while clock.now() < until {
