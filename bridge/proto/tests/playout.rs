@@ -313,6 +313,24 @@ fn a_stall_of_a_live_stream_is_trimmed_back_and_not_kept_as_latency() {
 }
 
 #[test]
+fn a_short_stall_of_a_live_stream_costs_no_sound() {
+    let mut line = Line::new(queueing());
+    let stream = ramp(4_000);
+    let frames: Vec<&[i16]> = stream.chunks(160).collect();
+    let mut due = 0;
+    while line.now < 4_300 {
+        let stalled = (2_000..2_080).contains(&line.now);
+        while !stalled && due < frames.len() && due as u64 * 20 <= line.now {
+            line.push(frames[due], Pace::Live);
+            due += 1;
+        }
+        line.step(stalled);
+    }
+    assert_eq!(line.playout.counts().trimmed, 0);
+    assert_eq!(line.sound(), stream);
+}
+
+#[test]
 fn jitter_of_a_live_stream_is_not_taken_for_latency() {
     let mut line = Line::new(queueing());
     let stream = ramp(4_000);

@@ -8,6 +8,9 @@ use crate::Instant;
 /// Backlog that stayed for this long is not jitter.
 const WINDOW: Duration = Duration::from_secs(1);
 
+/// Backlog above the target that is left alone: cutting sound for less would be heard, the latency would not.
+const SLACK: Duration = Duration::from_millis(60);
+
 /// Watches the backlog of a live stream.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Backlog {
@@ -30,7 +33,9 @@ impl Backlog {
             self.owed = after.saturating_sub(limits.live_target);
             self.window = None;
         } else if now - *since >= WINDOW {
-            self.owed = least.saturating_sub(limits.live_target);
+            if *least > limits.live_target + SLACK {
+                self.owed = least.saturating_sub(limits.live_target);
+            }
             self.window = None;
         }
         self.owed

@@ -269,10 +269,11 @@ impl Playout {
         }
     }
 
-    /// Drops the oldest unsent sound, blending over the seam.
+    /// Drops the oldest unsent sound, in whole frames, blending over the seam.
     fn trim(&mut self, excess: Duration) {
         let waiting = self.end - self.sent;
-        let drop = self.rate.samples_in(excess).min(waiting);
+        // Whole frames: what is cut is then a frame that was late, and the rest stays as it was framed.
+        let drop = self.rate.samples_in(excess).min(waiting) / self.frame * self.frame;
         if drop == 0 {
             return;
         }

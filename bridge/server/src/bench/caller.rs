@@ -32,8 +32,8 @@ pub(super) struct Schedule {
 /// What callers took down, times in microseconds.
 #[derive(Debug, Default)]
 pub(super) struct Taken {
-    /// From due to back.
-    pub(super) latencies: Vec<u32>,
+    /// From due to back, with the second of the run in which the frame was due.
+    pub(super) latencies: Vec<(u32, u32)>,
     /// From due to sent: the generator's own fault.
     pub(super) lateness: Vec<u32>,
     pub(super) sent: u64,
@@ -205,7 +205,8 @@ impl Caller {
         }
         let due = self.schedule.first + FRAME * number as u32;
         if due >= self.schedule.measure_from {
-            self.taken.latencies.push(micros(now - due));
+            let second = (due - self.schedule.measure_from).as_secs() as u32;
+            self.taken.latencies.push((second, micros(now - due)));
         }
     }
 
@@ -248,7 +249,9 @@ fn stamp(format: MediaFormat, number: u64, payload: &mut Vec<u8>) -> Result<(), 
 
 fn read_stamp(format: MediaFormat, frame: &[u8]) -> Option<u64> {
     let width = if matches!(format.encoding, Encoding::L16(_)) { 2 } else { 1 };
-    let septet = |i: usize| frame.get(i * width).map(|octet| u64::from(octet & 0x7f));
+    // From the middle: the first milliseconds may be blended with sound that was cut.
+    let middle = frame.len() / width / 2 / SEPTETS * SEPTETS;
+    let septet = |i: usize| frame.get((middle + i) * width).map(|octet| u64::from(octet & 0x7f));
     (0..SEPTETS).try_fold(0, |number, i| Some(number | septet(i)? << (7 * i)))
 }
 

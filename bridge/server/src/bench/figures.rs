@@ -1,5 +1,6 @@
 //! What a run came to: percentiles, losses, cost. Arithmetic and printing only.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
@@ -54,6 +55,9 @@ pub struct Figures {
     pub strangers: u64,
     /// From due to back.
     pub latency: Percentiles,
+    /// The 99th percentile of each second of the run, and of those the median: what one second that the machine does not steal looks
+    /// like. Microseconds.
+    pub typical_p99: u32,
     /// From due to sent.
     pub lateness: Percentiles,
     /// CPU time of the bridge for a second of one call, in microseconds.
@@ -75,7 +79,8 @@ impl Figures {
             received: taken.latencies.len() as u64,
             duplicates: taken.duplicates,
             strangers: taken.strangers,
-            latency: Percentiles::of(taken.latencies),
+            typical_p99: typical_p99(&taken.latencies),
+            latency: Percentiles::of(taken.latencies.into_iter().map(|(_, us)| us).collect()),
             lateness: Percentiles::of(taken.lateness),
             cpu_us_per_call_second: usage.map(|(before, after)| {
                 after.cpu.saturating_sub(before.cpu).as_micros() as f64 / call_seconds
@@ -113,6 +118,7 @@ impl Figures {
             "duplicates": self.duplicates,
             "strangers": self.strangers,
             "latency_us": points(&self.latency),
+            "typical_second_p99_us": self.typical_p99,
             "generator_lateness_us": points(&self.lateness),
             "spoiled": self.is_spoiled(),
             "cpu_us_per_call_second": self.cpu_us_per_call_second,
@@ -143,6 +149,7 @@ impl fmt::Display for Figures {
             self.duration.as_secs_f64()
         )?;
         row(f, "latency, from due to back", &self.latency)?;
+        writeln!(f, "{:<28} p99 {:.3} ms", "the same, a typical second", ms(self.typical_p99))?;
         row(f, "lateness of the generator", &self.lateness)?;
         writeln!(
             f,
@@ -180,6 +187,15 @@ impl fmt::Display for Figures {
     }
 }
 
+/// The median of the seconds' 99th percentiles.
+fn typical_p99(latencies: &[(u32, u32)]) -> u32 {
+    let mut seconds: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
+    for &(second, us) in latencies {
+        seconds.entry(second).or_default().push(us);
+    }
+    Percentiles::of(seconds.into_values().map(|of| Percentiles::of(of).p99).collect()).p50
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -191,5 +207,14 @@ mod tests {
         assert_eq!((p.p50, p.p99, p.p999, p.max), (500, 990, 999, 1_000));
         assert_eq!(Percentiles::of(vec![7]), Percentiles { p50: 7, p99: 7, p999: 7, max: 7 });
         assert_eq!(Percentiles::of(Vec::new()), Percentiles::default());
+    }
+
+    #[test]
+    fn one_bad_second_does_not_make_a_run_typical() {
+        let good = (0..9_u32).flat_map(|second| (1..=100).map(move |us| (second, us)));
+        let bad = (0..100).map(|_| (9, 50_000));
+        let latencies: Vec<(u32, u32)> = good.chain(bad).collect();
+        assert_eq!(typical_p99(&latencies), 99);
+        assert_eq!(typical_p99(&[]), 0);
     }
 }
