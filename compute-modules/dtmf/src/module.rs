@@ -67,8 +67,7 @@ impl Dtmf {
 
 impl Module for Dtmf {
     fn start(&mut self, start: &Start) -> Result<Ready, Reject> {
-        let config =
-            Config::read(&start.config).map_err(|message| reject("bad_config", message))?;
+        let config = Config::read(&start.config).map_err(Reject::bad_config)?;
         let offered = start.offer.tracks.iter();
         let tracks: Vec<u16> = offered
             .filter(|track| config.tracks.contains(&track.role))
@@ -76,7 +75,7 @@ impl Module for Dtmf {
             .collect();
         if tracks.is_empty() {
             let message = format!("dtmf: none of the tracks {:?} is offered", config.tracks);
-            return Err(reject("unsupported_format", message));
+            return Err(Reject::unsupported_format(message));
         }
         // With a header, holes are told apart from silence.
         let header = tracks.len() > 1 || start.offer.framing.contains(&Framing::Hdr16);
@@ -133,10 +132,6 @@ impl Track {
             detector.process(frame.samples, presses);
         }
     }
-}
-
-fn reject(code: &str, message: String) -> Reject {
-    Reject { code: code.into(), message, ..Reject::default() }
 }
 
 fn report(track: u16, presses: &mut Vec<Press>, out: &mut Outputs) {

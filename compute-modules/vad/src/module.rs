@@ -64,8 +64,7 @@ impl Vad {
 
 impl Module for Vad {
     fn start(&mut self, start: &Start) -> Result<Ready, Reject> {
-        let config =
-            Config::read(&start.config).map_err(|message| reject("bad_config", message))?;
+        let config = Config::read(&start.config).map_err(Reject::bad_config)?;
         let offered = start.offer.tracks.iter();
         let tracks: Vec<u16> = offered
             .filter(|track| config.tracks.contains(&track.role))
@@ -73,7 +72,7 @@ impl Module for Vad {
             .collect();
         if tracks.is_empty() {
             let message = format!("vad: none of the tracks {:?} is offered", config.tracks);
-            return Err(reject("unsupported_format", message));
+            return Err(Reject::unsupported_format(message));
         }
         // With a header, holes are told apart from silence.
         let header = tracks.len() > 1 || start.offer.framing.contains(&Framing::Hdr16);
@@ -109,10 +108,6 @@ impl Module for Vad {
             track.finish(out);
         }
     }
-}
-
-fn reject(code: &str, message: String) -> Reject {
-    Reject { code: code.into(), message, ..Reject::default() }
 }
 
 /// One voice.

@@ -12,7 +12,7 @@ use crate::provider::{Command, Media, Outbox, Protocol, ProtocolError, Start, Tr
 
 use super::port::{AGENT, CALLER};
 use super::track::{HeardTrack, WireTrack};
-use super::{Report, Session, SessionConfig, count_media};
+use super::{Report, Session, SessionConfig};
 
 /// A track's timestamps may place its begin this much later than our own clock does; more is a clock gone wrong.
 const MAX_LEAD: Duration = Duration::from_secs(10);
@@ -283,7 +283,7 @@ impl Out {
                 result = protocol.handle_command(now, command, outbox);
             }
             if is_media {
-                media += count_media(outbox.sends(), before);
+                media += (outbox.sends().len() - before) as u64;
             }
         });
         result.map(|()| media)
@@ -293,6 +293,11 @@ impl Out {
 impl Session {
     pub(super) fn playout(&mut self) -> Option<&mut Playout> {
         self.media.as_mut().and_then(|m| m.speaker.as_mut()).map(|s| &mut s.playout)
+    }
+
+    /// The present playback generation, 0 on a stream that plays nothing.
+    pub(super) fn epoch(&mut self) -> u32 {
+        self.playout().map_or(0, |playout| playout.epoch())
     }
 
     /// Runs playback, or anything that makes it emit.

@@ -528,8 +528,3 @@ fn absorb(outbox: &mut Outbox, from: &Outbox) {
         }
     }
 }
-
-/// Whether a message is a media message is known where it is made; everything else in the outbox is control.
-fn count_media(sends: &[Send], before: usize) -> u64 {
-    (sends.len() - before) as u64
-}

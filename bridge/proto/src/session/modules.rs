@@ -58,7 +58,7 @@ impl Session {
 
     fn start_port(&mut self, id: PortId, resume: Option<Resume>) {
         let Some(start) = self.module_start(id, resume) else { return };
-        let told_epoch = resume_epoch(start.resume.as_ref());
+        let told_epoch = start.resume.as_ref().map_or(0, |resume| resume.epoch);
         let port = &mut self.ports[id.0];
         port.phase = PortPhase::Starting;
         port.starts += 1;
@@ -103,7 +103,7 @@ impl Session {
         if self.ports.get(id.0).is_none_or(|p| p.phase != PortPhase::Starting) {
             return;
         }
-        match self.agree(now, id, ready) {
+        match self.agree(id, ready) {
             Ok(agreed) => {
                 let port = &mut self.ports[id.0];
                 port.agreed = Some(agreed);
@@ -125,7 +125,7 @@ impl Session {
         self.settle(now);
     }
 
-    fn agree(&mut self, now: Instant, id: PortId, ready: &Ready) -> Result<Agreed, String> {
+    fn agree(&mut self, id: PortId, ready: &Ready) -> Result<Agreed, String> {
         let start = self.start.as_ref().ok_or("the call has not started")?;
         let (speaks, outbound) = (self.ports[id.0].config.speaks, start.outbound);
         let offered: Vec<u16> = offer(start, speaks).tracks.iter().map(|t| t.id).collect();
@@ -154,7 +154,6 @@ impl Session {
                 taps.push((track, Tap::new(position, from, to, input.frame_ms)));
             }
         }
-        let _ = now;
         let output = ready.accept.output.filter(|_| speaks).zip(outbound);
         Ok(Agreed {
             input,
@@ -189,7 +188,7 @@ impl Session {
         }
         port.phase = PortPhase::Down;
         port.last_error = Some(reason.to_owned());
-        self.retire(id);
+        port.agreed = None;
         self.report(Report::ModuleFailed { port: id, reason: reason.to_owned(), retrying: true });
         self.settle(now);
     }
@@ -209,7 +208,7 @@ impl Session {
         let port = &mut self.ports[id.0];
         port.from_ms = port.acked_ms.max(oldest);
         let (from_ms, token) = (port.from_ms, port.resume_token.clone());
-        let epoch = self.playout().map_or(0, |p| p.epoch());
+        let epoch = self.epoch();
         self.start_port(id, Some(Resume { token, from_ms, epoch }));
         self.settle(now);
     }
@@ -310,7 +309,7 @@ impl Session {
 
     /// A module that was away while playback was cleared believes in an epoch that is over.
     fn tell_missed_clear(&mut self, id: PortId) {
-        let current = self.playout().map_or(0, |p| p.epoch());
+        let current = self.epoch();
         let port = &mut self.ports[id.0];
         let speaks = port.agreed.as_ref().is_some_and(|a| a.output.is_some());
         if speaks && current > port.told_epoch {
@@ -341,11 +340,6 @@ impl Session {
                 self.actions.push_back(Action::TellModule { port: PortId(index), message });
             }
         }
-    }
-
-    /// Keeps the accounts of a port that will get a new tap.
-    fn retire(&mut self, id: PortId) {
-        self.ports[id.0].agreed = None;
     }
 
     pub(super) fn summary(&self) -> Summary {
@@ -466,10 +460,6 @@ impl Agreed {
         }
         None
     }
-}
-
-fn resume_epoch(resume: Option<&Resume>) -> u32 {
-    resume.map_or(0, |resume| resume.epoch)
 }
 
 /// What a module is offered on a stream.

@@ -35,7 +35,7 @@ impl Session {
     /// A module sent sound to be played, at the rate it agreed to.
     pub fn module_audio(&mut self, now: Instant, id: PortId, epoch: Epoch, samples: &[i16]) {
         self.now = now;
-        let current = self.playout().map_or(0, |p| p.epoch());
+        let current = self.epoch();
         let live = self.phase.is_live();
         let Some(port) = self.ports.get_mut(id.0) else { return };
         let count = samples.len() as u64;
@@ -227,7 +227,7 @@ impl Session {
     }
 
     fn arm(&mut self, id: PortId, epoch: u32) {
-        let current = self.playout().map_or(0, |p| p.epoch());
+        let current = self.epoch();
         if let Some(speaker) = self.speaker(id) {
             speaker.armed = epoch == current;
         }

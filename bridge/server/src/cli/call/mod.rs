@@ -1,6 +1,7 @@
 //! `ringback call`: acts as a provider, plays a sound file into the bridge, prints what happens and keeps what was heard.
 
 use std::fs::File;
+use std::io::BufWriter;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -241,16 +242,9 @@ fn finish(args: &Args, client: &mut Client, show: &Show) {
 
 /// Writes a mono WAV file.
 pub(super) fn save(path: &Path, rate: SampleRate, samples: &[i16]) -> Result<(), String> {
-    let spec = hound::WavSpec {
-        channels: 1,
-        sample_rate: rate.hz(),
-        bits_per_sample: 16,
-        sample_format: hound::SampleFormat::Int,
-    };
-    let failed = |error: hound::Error| format!("cannot write {}: {error}", path.display());
-    let mut writer = hound::WavWriter::create(path, spec).map_err(failed)?;
-    for &sample in samples {
-        writer.write_sample(sample).map_err(failed)?;
-    }
-    writer.finalize().map_err(failed)
+    let failed = |error: wav::WavError| format!("cannot write {}: {error}", path.display());
+    let file = File::create(path).map_err(|error| failed(error.into()))?;
+    let mut writer = wav::Writer::new(BufWriter::new(file), rate, 1).map_err(failed)?;
+    writer.write(samples).map_err(failed)?;
+    writer.finish().map_err(failed)
 }
