@@ -225,7 +225,8 @@ impl Client {
                 closed.map_or((1005, String::new()), |closed| (closed.code, closed.reason))
             }
             Some(Ok(incoming)) => {
-                if let Some(message) = incoming.message() {
+                let message = self.socket.as_ref().and_then(|socket| socket.message(&incoming));
+                if let Some(message) = message {
                     self.phone.handle_message(now, message, &mut self.out)?;
                     self.flush().await?;
                 }
@@ -249,11 +250,9 @@ impl Client {
             while let Some(send) = self.out.sends().get(self.fed) {
                 self.fed += 1;
                 match send {
-                    WireSend::Text(span) => {
-                        socket.feed(Outgoing::Text(self.out.text_of(span))).await?;
-                    }
+                    WireSend::Text(span) => socket.feed(Outgoing::Text(self.out.text_of(span)))?,
                     WireSend::Binary(span) => {
-                        socket.feed(Outgoing::Binary(self.out.octets(span))).await?;
+                        socket.feed(Outgoing::Binary(self.out.octets(span)))?
                     }
                     WireSend::Close(code) => close = Some(*code),
                 }

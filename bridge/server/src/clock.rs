@@ -1,6 +1,8 @@
 //! The only place that reads a clock: monotonic time for all that waits, wall time for labels. Decides nothing by either.
 
 use std::fmt;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ringback_proto::Instant;
@@ -31,6 +33,50 @@ impl Clock {
         match deadline.and_then(|at| self.epoch.checked_add(at.since_epoch())) {
             Some(at) => tokio::time::sleep_until(at).await,
             None => std::future::pending().await,
+        }
+    }
+
+    /// An alarm that is not set.
+    #[must_use]
+    pub fn alarm(&self) -> Alarm {
+        Alarm { epoch: self.epoch, at: None, sleep: tokio::time::sleep_until(self.epoch) }
+    }
+}
+
+pin_project_lite::pin_project! {
+    /// A deadline that may be set anew again and again, which costs nothing while it stays the same and no lock while it moves
+    /// later; a fresh [`Clock::sleep_until`] for each wait costs both. Polled before its time it wakes its task then.
+    #[derive(Debug)]
+    pub struct Alarm {
+        epoch: tokio::time::Instant,
+        at: Option<Instant>,
+        #[pin]
+        sleep: tokio::time::Sleep,
+    }
+}
+
+impl Alarm {
+    /// From now on rings at `deadline`, or never.
+    pub fn set(self: Pin<&mut Self>, deadline: Option<Instant>) {
+        let this = self.project();
+        if *this.at == deadline {
+            return;
+        }
+        *this.at = deadline.filter(|at| {
+            let at = this.epoch.checked_add(at.since_epoch());
+            at.map(|at| this.sleep.reset(at)).is_some()
+        });
+    }
+}
+
+impl Future for Alarm {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = self.project();
+        match this.at {
+            Some(_) => this.sleep.poll(cx),
+            None => Poll::Pending,
         }
     }
 }

@@ -1,15 +1,19 @@
 //! How the process ends: first drain, then now. Waits for signals and tells; what ends a call is the call's business.
 
 use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Waker};
 
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 /// Three things everybody may wait for: *draining* (no new calls, the live ones go on), *cut* (end now) and *finished* (all calls
 /// have ended, and only lookers-on are left). Clones share state.
 #[derive(Debug, Clone, Default)]
 pub struct Shutdown {
     draining: CancellationToken,
-    cut: CancellationToken,
+    cut: Flag,
     finished: CancellationToken,
 }
 
@@ -28,7 +32,7 @@ impl Shutdown {
     /// Ends everything now: live calls get a last word (finish recordings, close with 1001) and no more.
     pub fn cut(&self) {
         self.draining.cancel();
-        self.cut.cancel();
+        self.cut.raise();
     }
 
     /// All calls have ended: who looked on may hear the last words and go. Only the server knows when.
@@ -42,10 +46,10 @@ impl Shutdown {
         self.draining.is_cancelled()
     }
 
-    /// Whether live calls are being ended.
+    /// Whether live calls are being ended. Costs next to nothing.
     #[must_use]
     pub fn is_cut(&self) -> bool {
-        self.cut.is_cancelled()
+        self.cut.is_raised()
     }
 
     /// Waits until draining begins.
@@ -54,8 +58,9 @@ impl Shutdown {
     }
 
     /// Waits until everything has to end. Every call waits for this beside its work.
-    pub async fn cut_off(&self) {
-        self.cut.cancelled().await;
+    #[must_use]
+    pub fn cut_off(&self) -> Raised {
+        self.cut.raised()
     }
 
     /// Waits until all calls have ended.
@@ -77,6 +82,54 @@ impl Shutdown {
             this.cut();
         });
         Ok(())
+    }
+}
+
+/// Something that happens once and for all, to be waited for beside work.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Flag {
+    raised: Arc<AtomicBool>,
+    token: CancellationToken,
+}
+
+impl Flag {
+    pub(crate) fn raise(&self) {
+        self.raised.store(true, Ordering::Release);
+        self.token.cancel();
+    }
+
+    pub(crate) fn is_raised(&self) -> bool {
+        self.raised.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn raised(&self) -> Raised {
+        let (raised, waiting) = (Arc::clone(&self.raised), self.token.clone().cancelled_owned());
+        Raised { raised, waiting: Box::pin(waiting), waker: None }
+    }
+}
+
+/// Waits for a flag. Keep it rather than making it anew: polled again by the same task it looks at an atomic, where the token
+/// behind it would take a lock that all calls share, for every frame of each.
+#[derive(Debug)]
+pub struct Raised {
+    raised: Arc<AtomicBool>,
+    waiting: Pin<Box<WaitForCancellationFutureOwned>>,
+    /// Whom the token wakes.
+    waker: Option<Waker>,
+}
+
+impl Future for Raised {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        if self.raised.load(Ordering::Acquire) {
+            return Poll::Ready(());
+        }
+        if self.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+            return Poll::Pending;
+        }
+        self.waker = Some(cx.waker().clone());
+        self.waiting.as_mut().poll(cx)
     }
 }
 

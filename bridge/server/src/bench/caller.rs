@@ -5,9 +5,7 @@ use std::time::Duration;
 
 use ringback_codecs::{Encoding, MediaFormat};
 use ringback_proto::Instant;
-use ringback_proto::provider::{
-    Command, Dial, Event, Message, Outbox, Protocol, Provider, Send, Track,
-};
+use ringback_proto::provider::{Command, Dial, Event, Outbox, Protocol, Provider, Send, Track};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
@@ -154,13 +152,10 @@ impl Caller {
     }
 
     async fn hear(&mut self, incoming: &Incoming) -> Result<(), String> {
-        let message: Message<'_> = match incoming {
-            Incoming::Close(_) => return Err("the bridge closed the stream".into()),
-            other => match other.message() {
-                Some(message) => message,
-                None => return Ok(()),
-            },
-        };
+        if matches!(incoming, Incoming::Close(_)) {
+            return Err("the bridge closed the stream".into());
+        }
+        let Some(message) = self.socket.message(incoming) else { return Ok(()) };
         let now = self.clock.now();
         self.protocol.handle_message(now, message, &mut self.out).map_err(|e| e.to_string())?;
         self.react().await
@@ -213,10 +208,8 @@ impl Caller {
     async fn flush(&mut self) -> Result<(), String> {
         for send in self.out.sends() {
             let fed = match send {
-                Send::Text(span) => self.socket.feed(Outgoing::Text(self.out.text_of(span))).await,
-                Send::Binary(span) => {
-                    self.socket.feed(Outgoing::Binary(self.out.octets(span))).await
-                }
+                Send::Text(span) => self.socket.feed(Outgoing::Text(self.out.text_of(span))),
+                Send::Binary(span) => self.socket.feed(Outgoing::Binary(self.out.octets(span))),
                 Send::Close(_) => Ok(()),
             };
             fed.map_err(|e| e.to_string())?;

@@ -7,13 +7,14 @@ mod watch;
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
-use std::task::Poll;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use ringback_module::AudioFrame;
 use ringback_module::message::{StopReason, ToModule};
 use ringback_proto::Instant;
-use ringback_proto::provider::Send as WireSend;
+use ringback_proto::provider::{Outbox, Send as WireSend};
 use ringback_proto::session::{Action, Epoch, FrameBuf, Given, PortId, Session, Summary};
 
 use crate::clock::Clock;
@@ -98,28 +99,54 @@ impl Call {
 
     /// Runs the call to its end.
     pub(crate) async fn run(mut self, shutdown: &Shutdown) -> Option<Box<Summary>> {
-        let mut told_to_stop = false;
+        let mut alarm = pin!(self.clock.alarm());
+        let mut cut_off = Some(shutdown.cut_off());
+        let mut now = self.clock.now();
         loop {
-            self.pump();
+            self.pump(now);
             self.transmit(shutdown).await;
             if self.session.is_ended() {
-                self.pump();
+                self.pump(now);
                 return self.summary.take();
             }
-            let wake = tokio::select! {
-                biased;
-                message = receive(&mut self.socket) => Wake::Wire(message),
-                (port, event) = module_event(&mut self.hosts) => Wake::Module(port, event),
-                () = self.clock.sleep_until(self.session.poll_timeout()) => Wake::Timeout,
-                () = shutdown.cut_off(), if !told_to_stop => Wake::ShutDown,
-            };
-            told_to_stop |= matches!(wake, Wake::ShutDown);
-            self.handle(wake).await;
+            alarm.as_mut().set(self.session.poll_timeout());
+            let wake = poll_fn(|cx| {
+                if let Poll::Ready(wake) = self.poll_wake(cx) {
+                    return Poll::Ready(wake);
+                }
+                if alarm.as_mut().poll(cx).is_ready() {
+                    return Poll::Ready(Wake::Timeout);
+                }
+                match cut_off.as_mut().map(|cut_off| Pin::new(cut_off).poll(cx)) {
+                    Some(Poll::Ready(())) => Poll::Ready(Wake::ShutDown),
+                    _ => Poll::Pending,
+                }
+            })
+            .await;
+            cut_off = cut_off.filter(|_| !matches!(wake, Wake::ShutDown));
+            now = self.clock.now();
+            self.handle(now, wake).await;
         }
     }
 
-    async fn handle(&mut self, wake: Wake) {
-        let now = self.clock.now();
+    /// What comes from outside: the wire first, then modules, each in its turn.
+    fn poll_wake(&mut self, cx: &mut Context<'_>) -> Poll<Wake> {
+        if let Some(socket) = &mut self.socket
+            && let Poll::Ready(message) = socket.poll_recv(cx)
+        {
+            return Poll::Ready(Wake::Wire(message));
+        }
+        for (index, host) in self.hosts.iter_mut().enumerate() {
+            if let Host::Hosted { hosted, .. } = host
+                && let Poll::Ready(event) = hosted.poll_recv(cx)
+            {
+                return Poll::Ready(Wake::Module(PortId(index), event));
+            }
+        }
+        Poll::Pending
+    }
+
+    async fn handle(&mut self, now: Instant, wake: Wake) {
         match wake {
             Wake::Wire(Some(Ok(Incoming::Close(_)))) | Wake::Wire(None) => {
                 if let Some(socket) = self.socket.take() {
@@ -128,7 +155,8 @@ impl Call {
                 self.session.handle_closed(now, Ok(()));
             }
             Wake::Wire(Some(Ok(incoming))) => {
-                if let Some(message) = incoming.message() {
+                let message = self.socket.as_ref().and_then(|socket| socket.message(&incoming));
+                if let Some(message) = message {
                     self.session.handle_message(now, message);
                 }
             }
@@ -174,9 +202,8 @@ impl Call {
     }
 
     /// Carries out what the session wants and moves sound to modules, until neither has anything left.
-    fn pump(&mut self) {
+    fn pump(&mut self, now: Instant) {
         loop {
-            let now = self.clock.now();
             let mut busy = false;
             while let Some(action) = self.session.poll_action() {
                 self.perform(now, action);
@@ -350,17 +377,7 @@ impl Call {
             return;
         }
         let outcome = match &mut self.socket {
-            Some(socket) => {
-                let clock = self.clock;
-                tokio::select! {
-                    biased;
-                    sent = send_all(socket, self.session.sends()) => sent,
-                    () = async {
-                        shutdown.cut_off().await;
-                        clock.sleep_until(Some(clock.now() + LAST_WRITE)).await;
-                    } => Err(SocketError::WriteDeadline { waited: LAST_WRITE }),
-                }
-            }
+            Some(socket) => send_all(self.clock, socket, self.session.sends(), shutdown).await,
             None => Ok(None),
         };
         match outcome {
@@ -376,7 +393,7 @@ impl Call {
                 self.session.sent(false);
                 let now = self.clock.now();
                 self.socket_failed(now, &error).await;
-                self.pump();
+                self.pump(now);
                 self.session.sent(false);
             }
         }
@@ -385,41 +402,35 @@ impl Call {
 
 /// Sends everything in one write; gives the close code if the stream is to be closed after it.
 async fn send_all(
+    clock: Clock,
     socket: &mut Socket,
-    outbox: &ringback_proto::provider::Outbox,
+    outbox: &Outbox,
+    shutdown: &Shutdown,
 ) -> Result<Option<u16>, SocketError> {
     let mut close = None;
     for send in outbox.sends() {
         match send {
-            WireSend::Text(span) => socket.feed(Outgoing::Text(outbox.text_of(span))).await?,
-            WireSend::Binary(span) => socket.feed(Outgoing::Binary(outbox.octets(span))).await?,
+            WireSend::Text(span) => socket.feed(Outgoing::Text(outbox.text_of(span)))?,
+            WireSend::Binary(span) => socket.feed(Outgoing::Binary(outbox.octets(span)))?,
             WireSend::Close(code) => close = close.or(Some(*code)),
         }
     }
-    socket.flush().await?;
-    Ok(close)
-}
-
-async fn receive(socket: &mut Option<Socket>) -> Option<Result<Incoming, SocketError>> {
-    match socket {
-        Some(socket) => socket.recv().await,
-        None => std::future::pending().await,
-    }
-}
-
-/// The next event of any hosted module, each in its turn as they come.
-async fn module_event(hosts: &mut [Host]) -> (PortId, FromHost) {
-    poll_fn(|cx| {
-        for (index, host) in hosts.iter_mut().enumerate() {
-            if let Host::Hosted { hosted, .. } = host
-                && let Poll::Ready(event) = hosted.poll_recv(cx)
-            {
-                return Poll::Ready((PortId(index), event));
+    // Nearly always the system takes all of it at once, and nothing has to be waited for.
+    let at_once = poll_fn(|cx| Poll::Ready(socket.poll_flush(cx))).await;
+    match at_once {
+        Poll::Ready(flushed) => flushed?,
+        Poll::Pending => {
+            tokio::select! {
+                biased;
+                flushed = socket.flush() => flushed?,
+                () = async {
+                    shutdown.cut_off().await;
+                    clock.sleep_until(Some(clock.now() + LAST_WRITE)).await;
+                } => return Err(SocketError::WriteDeadline { waited: LAST_WRITE }),
             }
         }
-        Poll::Pending
-    })
-    .await
+    }
+    Ok(close)
 }
 
 /// Sends now, or keeps it in order for later.

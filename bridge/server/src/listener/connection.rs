@@ -250,10 +250,10 @@ async fn stream<S: Streams, I: Io>(
         Err(error) => return report(&Report::HttpFailed { peer, reason: &error.to_string() }),
     };
     let subprotocol = subprotocol.and_then(|name| name.to_str().ok().map(str::to_owned));
-    let socket = Socket::accepted(io, read_ahead, subprotocol, endpoint.socket).await;
+    let socket = Socket::accepted(io, &read_ahead, subprotocol, endpoint.socket);
     tokio::select! {
         () = shared.streams.serve(state, socket) => {}
-        () = shared.abort.cancelled() => {}
+        () = shared.abort.raised() => {}
     }
 }
 

@@ -5,9 +5,9 @@ use axum::http::request::Parts;
 use axum::http::{
     HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Version, header,
 };
-use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use super::{Endpoint, Refusal};
+use crate::socket::accept_key;
 
 /// Checks that a request is a proper upgrade and gives the value of `Sec-WebSocket-Accept`.
 pub(super) fn check(request: &Parts, endpoint: &Endpoint) -> Result<String, Refusal> {
@@ -33,7 +33,7 @@ pub(super) fn check(request: &Parts, endpoint: &Endpoint) -> Result<String, Refu
         return Err(Refusal::new(400, "`Sec-WebSocket-Key` must be 16 octets in base64"));
     }
     check_origin(headers, host, endpoint)?;
-    Ok(derive_accept_key(key.as_bytes()))
+    Ok(accept_key(key.as_bytes()))
 }
 
 /// The value of a field that must be there exactly once.

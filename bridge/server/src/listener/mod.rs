@@ -17,11 +17,10 @@ use std::time::Duration;
 use axum::Router;
 use ringback_proto::provider::{Rejection, Upgrade};
 use tokio::sync::Semaphore;
-use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::net::{self, Io};
-use crate::shutdown::Shutdown;
+use crate::shutdown::{Flag, Shutdown};
 use crate::socket::{Socket, SocketOptions};
 use crate::telemetry::{Report, report};
 
@@ -180,7 +179,7 @@ struct Shared<S> {
     tasks: TaskTracker,
     /// Connections that look on for as long as they like.
     onlookers: TaskTracker,
-    abort: CancellationToken,
+    abort: Flag,
 }
 
 /// An endpoint and the streams it has left.
@@ -225,7 +224,7 @@ impl<S: Streams> Server<S> {
             refusals: Arc::new(Semaphore::new(MAX_REFUSALS)),
             tasks: TaskTracker::new(),
             onlookers: TaskTracker::new(),
-            abort: CancellationToken::new(),
+            abort: Flag::default(),
         };
         Self { shared: Arc::new(shared) }
     }
@@ -297,7 +296,7 @@ impl<S: Streams> Shared<S> {
         if cut > 0 {
             self.shutdown.cut();
             if tokio::time::timeout(self.limits.grace, self.tasks.wait()).await.is_err() {
-                self.abort.cancel();
+                self.abort.raise();
                 self.tasks.wait().await;
             }
         }

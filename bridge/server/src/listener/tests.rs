@@ -4,7 +4,7 @@ use super::*;
 use crate::clock::Clock;
 use crate::net::{MemoryConnector, TcpListener, memory};
 use crate::socket::{DialError, Incoming, Outgoing, SocketError, close_code, dial};
-use ringback_proto::provider::OutgoingUpgrade;
+use ringback_proto::provider::{Message, OutgoingUpgrade};
 use std::io;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -50,7 +50,7 @@ impl Streams for Echo {
                 }
             };
             match message {
-                Some(Ok(Incoming::Text(text))) => match &*text {
+                Some(Ok(incoming @ Incoming::Message(_))) => match &*text_of(&socket, &incoming) {
                     "panic" => panic!("as the test asked for"),
                     "hang" => {
                         socket.send(Outgoing::Text("hanging")).await.unwrap();
@@ -131,7 +131,14 @@ async fn call(io: impl Io) -> Result<Socket, DialError> {
 
 async fn text(socket: &mut Socket) -> String {
     match socket.recv().await {
-        Some(Ok(Incoming::Text(text))) => text.to_string(),
+        Some(Ok(incoming)) => text_of(socket, &incoming),
+        other => panic!("no text: {other:?}"),
+    }
+}
+
+fn text_of(socket: &Socket, incoming: &Incoming) -> String {
+    match socket.message(incoming) {
+        Some(Message::Text(text)) => text.to_owned(),
         other => panic!("no text: {other:?}"),
     }
 }
@@ -416,7 +423,7 @@ async fn a_drain_that_lasts_too_long_closes_with_1001() {
     let closed = loop {
         match socket.recv().await {
             Some(Ok(Incoming::Close(Some(closed)))) => break closed,
-            Some(Ok(Incoming::Ping(_) | Incoming::Pong(_))) => {}
+            Some(Ok(Incoming::Ping | Incoming::Pong)) => {}
             other => panic!("{other:?}"),
         }
     };

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use ringback_proto::provider::OutgoingUpgrade;
-use tokio_tungstenite::client_async_with_config;
-use tokio_tungstenite::tungstenite::{self, ClientRequestBuilder};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use super::{Socket, SocketOptions};
+use super::wire::Role;
+use super::{Agreed, Asking, Socket, SocketOptions};
 use crate::net::Io;
 
 /// A server that takes longer to answer the upgrade is taken for dead.
@@ -47,46 +47,23 @@ pub async fn dial(
     request: &OutgoingUpgrade,
     options: SocketOptions,
 ) -> Result<Socket, DialError> {
-    let uri = format!("ws://{host}{}", request.target)
-        .parse()
-        .map_err(|error| DialError::Request(format!("{host}{}: {error}", request.target)))?;
-    let mut builder = ClientRequestBuilder::new(uri);
-    for (name, value) in &request.headers {
-        builder = builder.with_header(name, value);
-    }
-    for subprotocol in &request.subprotocols {
-        builder = builder.with_sub_protocol(subprotocol);
-    }
-    let io: Box<dyn Io> = Box::new(io);
-    let handshake = client_async_with_config(builder, io, Some(options.config()));
-    let (stream, response) = tokio::time::timeout(HANDSHAKE_DEADLINE, handshake)
+    let mut asking = Asking::new(host, request)?;
+    let mut io: Box<dyn Io> = Box::new(io);
+    let agreed = tokio::time::timeout(HANDSHAKE_DEADLINE, ask(&mut io, &mut asking))
         .await
-        .map_err(|_elapsed| DialError::Deadline(HANDSHAKE_DEADLINE))?
-        .map_err(refusal)?;
-    let subprotocol = response
-        .headers()
-        .get("sec-websocket-protocol")
-        .and_then(|value| value.to_str().ok())
-        .map(str::to_owned);
-    Ok(Socket::new(stream, subprotocol, options))
+        .map_err(|_elapsed| DialError::Deadline(HANDSHAKE_DEADLINE))??;
+    Ok(Socket::new(io, Role::Client, &agreed.read_ahead, agreed.subprotocol, options))
 }
 
-fn refusal(error: tungstenite::Error) -> DialError {
-    match error {
-        tungstenite::Error::Http(response) => DialError::Refused {
-            status: response.status().as_u16(),
-            retry_after: response
-                .headers()
-                .get("retry-after")
-                .and_then(|value| value.to_str().ok())
-                .and_then(|seconds| seconds.parse().ok()),
-            body: response
-                .body()
-                .as_deref()
-                .map(|body| String::from_utf8_lossy(body).trim().to_owned())
-                .unwrap_or_default(),
-        },
-        tungstenite::Error::HttpFormat(error) => DialError::Request(error.to_string()),
-        other => DialError::Handshake(other.to_string()),
+async fn ask(io: &mut Box<dyn Io>, asking: &mut Asking) -> Result<Agreed, DialError> {
+    let failed = |error: std::io::Error| DialError::Handshake(error.to_string());
+    io.write_all(asking.request()).await.map_err(failed)?;
+    io.flush().await.map_err(failed)?;
+    let mut octets = [0; 1024];
+    loop {
+        let count = io.read(&mut octets).await.map_err(failed)?;
+        if let Some(agreed) = asking.take(&octets[..count])? {
+            return Ok(agreed);
+        }
     }
 }

@@ -3,9 +3,7 @@
 use std::io;
 use std::time::Duration;
 
-use tokio_tungstenite::tungstenite::{self, error::ProtocolError};
-
-use super::meter::Flood;
+use super::wire::WireError;
 use super::{SocketOptions, close_code};
 
 /// A socket is of no more use.
@@ -16,13 +14,13 @@ pub enum SocketError {
     #[error("the peer broke the WebSocket protocol: {reason}")]
     Protocol {
         /// How.
-        reason: String,
+        reason: &'static str,
     },
     /// A text message is not UTF-8.
-    #[error("a text message is not UTF-8: {reason}")]
+    #[error("a text message is not UTF-8 after {valid_up_to} octets")]
     NotUtf8 {
-        /// Where it stops being UTF-8.
-        reason: String,
+        /// Octets that are.
+        valid_up_to: usize,
     },
     /// A frame or message is bigger than [`SocketOptions::max_message`].
     #[error("a message is bigger than the limit of {limit} octets")]
@@ -91,21 +89,18 @@ impl SocketError {
         )
     }
 
-    pub(super) fn from_wire(error: tungstenite::Error, options: &SocketOptions) -> Self {
-        use tungstenite::Error as Wire;
+    pub(super) fn from_wire(error: WireError, options: &SocketOptions) -> Self {
         match error {
-            Wire::Capacity(_) => Self::TooBig { limit: options.max_message },
-            Wire::Utf8(reason) => Self::NotUtf8 { reason },
-            Wire::WriteBufferFull(_) => Self::OutgoingTooBig,
-            Wire::Protocol(
-                ProtocolError::ResetWithoutClosingHandshake | ProtocolError::SendAfterClosing,
-            )
-            | Wire::ConnectionClosed
-            | Wire::AlreadyClosed => Self::Cut,
-            Wire::Protocol(error) => Self::Protocol { reason: error.to_string() },
-            Wire::Io(error) if Flood::is_in(&error) => Self::Flood { limit: Flood::RATE },
-            Wire::Io(error) => Self::Io(error),
-            other => Self::Protocol { reason: other.to_string() },
+            WireError::TooBig => Self::TooBig { limit: options.max_message },
+            WireError::NotUtf8 { valid_up_to } => Self::NotUtf8 { valid_up_to },
+            WireError::Protocol(reason) => Self::Protocol { reason },
+        }
+    }
+
+    pub(super) fn from_io(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => Self::Cut,
+            _ => Self::Io(error),
         }
     }
 }

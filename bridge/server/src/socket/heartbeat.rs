@@ -1,5 +1,6 @@
 //! Signs of life of a socket: when to ping, when to give the peer up, and how many pings are too many. Sends nothing itself.
 
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use ringback_proto::Instant;
@@ -52,12 +53,12 @@ impl Heartbeat {
         self.heard = true;
     }
 
-    /// Waits for the next tick; for ever if there is no keep-alive. Cancel safe.
-    pub(super) async fn next(&mut self) -> Beat {
-        let Some(timer) = &mut self.timer else { return std::future::pending().await };
-        timer.tick().await;
+    /// Waits for the next tick; for ever if there is no keep-alive.
+    pub(super) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Beat> {
+        let Some(timer) = &mut self.timer else { return Poll::Pending };
+        ready!(timer.poll_tick(cx));
         let tick = timer.period();
-        self.count(tick)
+        Poll::Ready(self.count(tick))
     }
 
     fn count(&mut self, tick: Duration) -> Beat {

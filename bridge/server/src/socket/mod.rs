@@ -1,29 +1,34 @@
 //! The seam to WebSockets: messages in and out, deadlines, keep-alive and closing; knows nothing of calls or providers.
 //!
-//! Behind it stands tungstenite. Nothing of it shows, so that the layer can be changed without its users.
+//! What stands on the wire is [`wire`]'s business. A message is read, unmasked and handed out in one buffer, and messages are
+//! written together from another: no allocation, no lock and one system call each way for a frame of sound.
 
 mod dial;
 mod error;
 mod heartbeat;
 mod meter;
+mod upgrade;
+pub mod wire;
 
 use std::fmt;
-use std::ops::Deref;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::Bytes;
-use futures_util::{SinkExt as _, StreamExt as _};
 use ringback_proto::provider::Message;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
-use tokio_tungstenite::tungstenite::{self, Utf8Bytes};
+use tokio::io::{AsyncRead as _, AsyncReadExt as _, AsyncWrite as _, AsyncWriteExt as _, ReadBuf};
+use tokio::time::Sleep;
 
 use crate::net::Io;
 
 pub use dial::{DialError, dial};
 pub use error::SocketError;
 use heartbeat::{Beat, ControlBudget, Heartbeat};
+use meter::Meter;
+pub(crate) use upgrade::accept_key;
+pub use upgrade::{Agreed, Asking};
+use wire::{Arrival, Kind, Reader, Role, Writer};
 
 /// Close codes of RFC 6455, section 7.4.1, and of its IANA registry.
 pub mod close_code {
@@ -49,14 +54,10 @@ pub mod close_code {
 
 /// A close frame waits so long for the peer to take it; then the connection is dropped.
 const LINGER: Duration = Duration::from_millis(200);
-/// A close frame has room for so many octets of reason (RFC 6455, 5.5: 125 less the code).
-const MAX_REASON: usize = 123;
-/// Read buffer of a connection. The library's default of 128 KiB costs six times the memory per call and gains nothing.
-const READ_BUFFER: usize = 4 * 1024;
-/// Octets gathered before they are written without a flush.
-const WRITE_BUFFER: usize = 4 * 1024;
 /// A message that we send may be so much bigger than one that we take: sound is sent ahead in larger pieces.
 const OUTGOING_FACTOR: usize = 8;
+/// Octets of small messages that may wait to be written, whatever [`SocketOptions::max_message`] is.
+const WRITE_BUFFER: usize = 4 * 1024;
 
 /// Bounds of a socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,54 +81,17 @@ impl Default for SocketOptions {
     }
 }
 
-impl SocketOptions {
-    fn config(&self) -> WebSocketConfig {
-        WebSocketConfig::default()
-            .read_buffer_size(READ_BUFFER)
-            .write_buffer_size(WRITE_BUFFER)
-            .max_write_buffer_size(WRITE_BUFFER + self.max_message.saturating_mul(OUTGOING_FACTOR))
-            .max_message_size(Some(self.max_message))
-            .max_frame_size(Some(self.max_message))
-    }
-}
-
-/// Text of a message.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Text(Utf8Bytes);
-
-impl Deref for Text {
-    type Target = str;
-
-    fn deref(&self) -> &str {
-        self.0.as_str()
-    }
-}
-
 /// What came.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Incoming {
-    /// A text message, reassembled.
-    Text(Text),
-    /// A binary message, reassembled.
-    Binary(Bytes),
+    /// A message, reassembled: [`Socket::message`] reads it, until the next [`Socket::recv`].
+    Message(Arrival),
     /// The peer asked for life; the answer is on its way already.
-    Ping(Bytes),
+    Ping,
     /// The peer answered a ping.
-    Pong(Bytes),
+    Pong,
     /// The peer closes. Answer with [`Socket::close`]; nothing else comes.
     Close(Option<Closed>),
-}
-
-impl Incoming {
-    /// The message for a protocol, if it is one.
-    #[must_use]
-    pub fn message(&self) -> Option<Message<'_>> {
-        match self {
-            Self::Text(text) => Some(Message::Text(text)),
-            Self::Binary(octets) => Some(Message::Binary(octets)),
-            Self::Ping(_) | Self::Pong(_) | Self::Close(_) => None,
-        }
-    }
 }
 
 /// Why the peer closed. The reason is the peer's text: quote it in logs.
@@ -152,48 +116,53 @@ pub enum Outgoing<'a> {
 
 /// One WebSocket, either end of it. Every end of a stream goes through [`Socket::close`]; dropping it cuts the line.
 pub struct Socket {
-    inner: WebSocketStream<Box<dyn Io>>,
+    io: Box<dyn Io>,
+    reader: Reader,
+    writer: Writer,
+    /// Runs while a write waits for the peer to read.
+    stalled: Option<Pin<Box<Sleep>>>,
     options: SocketOptions,
     subprotocol: Option<String>,
     heartbeat: Heartbeat,
     control: ControlBudget,
+    meter: Meter,
     ended: bool,
-    /// The peer's close frame came, and the library's answer to it waits to be written.
-    closed_by_peer: bool,
+    /// The code of the peer's close frame, once it came.
+    closed_by_peer: Option<Option<u16>>,
 }
 
 impl Socket {
     /// Our end of a stream whose upgrade was answered; `read_ahead` is what came behind the request.
-    pub(crate) async fn accepted(
+    pub(crate) fn accepted(
         io: Box<dyn Io>,
-        read_ahead: Bytes,
+        read_ahead: &[u8],
         subprotocol: Option<String>,
         options: SocketOptions,
     ) -> Self {
-        let config = Some(options.config());
-        let inner = WebSocketStream::from_partially_read(
-            Box::new(meter::Metered::new(io)) as Box<dyn Io>,
-            read_ahead.into(),
-            Role::Server,
-            config,
-        )
-        .await;
-        Self::new(inner, subprotocol, options)
+        Self::new(io, Role::Server, read_ahead, subprotocol, options)
     }
 
     fn new(
-        inner: WebSocketStream<Box<dyn Io>>,
+        io: Box<dyn Io>,
+        role: Role,
+        read_ahead: &[u8],
         subprotocol: Option<String>,
         options: SocketOptions,
     ) -> Self {
+        let mut reader = Reader::new(role, options.max_message);
+        reader.push(read_ahead);
         Self {
-            inner,
+            io,
+            reader,
+            writer: Writer::new(role),
+            stalled: None,
             options,
             subprotocol,
             heartbeat: Heartbeat::new(options.keepalive),
             control: ControlBudget::new(),
+            meter: Meter::new(),
             ended: false,
-            closed_by_peer: false,
+            closed_by_peer: None,
         }
     }
 
@@ -208,57 +177,117 @@ impl Socket {
     /// # Errors
     /// The first error ends the stream: close it with [`SocketError::close_code`].
     pub async fn recv(&mut self) -> Option<Result<Incoming, SocketError>> {
-        if self.ended {
-            return None;
-        }
-        let outcome = self.next().await;
-        self.ended = !matches!(outcome, Some(Ok(_)));
-        outcome
+        poll_fn(|cx| self.poll_recv(cx)).await
     }
 
-    async fn next(&mut self) -> Option<Result<Incoming, SocketError>> {
+    /// [`Socket::recv`] for those who poll.
+    pub fn poll_recv(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Incoming, SocketError>>> {
+        if self.ended {
+            return Poll::Ready(None);
+        }
+        let outcome = match ready!(self.poll_incoming(cx)) {
+            Err(SocketError::Cut) if self.closed_by_peer.is_some() => None,
+            outcome => Some(outcome),
+        };
+        self.ended = !matches!(outcome, Some(Ok(_)));
+        Poll::Ready(outcome)
+    }
+
+    fn poll_incoming(&mut self, cx: &mut Context<'_>) -> Poll<Result<Incoming, SocketError>> {
+        if self.closed_by_peer.is_some() {
+            return Poll::Ready(Err(SocketError::Cut));
+        }
         loop {
-            tokio::select! {
-                biased;
-                message = self.inner.next() => {
-                    self.heartbeat.heard();
-                    return message.map(|message| self.take(message));
-                }
-                beat = self.heartbeat.next() => match beat {
-                    Beat::Quiet => {}
-                    Beat::Ping => if let Err(error) = self.send(Outgoing::Ping(b"")).await {
-                        return Some(Err(error));
-                    }
-                    Beat::Dead { silent_for } => {
-                        return Some(Err(SocketError::Silent { silent_for }));
-                    }
+            let arrival = self.reader.next();
+            let arrival = arrival.map_err(|error| SocketError::from_wire(error, &self.options))?;
+            if let Some(arrival) = arrival {
+                return Poll::Ready(self.take(cx, arrival));
+            }
+            match self.poll_read(cx)? {
+                Poll::Ready(()) => self.heartbeat.heard(),
+                Poll::Pending => {
+                    ready!(self.poll_heartbeat(cx))?;
                 }
             }
         }
     }
 
-    fn take(
-        &mut self,
-        message: Result<tungstenite::Message, tungstenite::Error>,
-    ) -> Result<Incoming, SocketError> {
-        use tungstenite::Message as Raw;
-        let message = message.map_err(|error| SocketError::from_wire(error, &self.options))?;
-        if matches!(message, Raw::Ping(_) | Raw::Pong(_)) {
+    fn take(&mut self, cx: &mut Context<'_>, arrival: Arrival) -> Result<Incoming, SocketError> {
+        if matches!(arrival.kind, Kind::Ping | Kind::Pong) {
             self.control.spend()?;
         }
-        self.closed_by_peer |= matches!(message, Raw::Close(_));
-        Ok(match message {
-            Raw::Text(text) => Incoming::Text(Text(text)),
-            Raw::Binary(octets) => Incoming::Binary(octets),
-            Raw::Ping(octets) => Incoming::Ping(octets),
-            Raw::Pong(octets) => Incoming::Pong(octets),
-            Raw::Close(frame) => Incoming::Close(frame.map(|frame| Closed {
-                code: frame.code.into(),
-                reason: frame.reason.as_str().to_owned(),
-            })),
-            // Single frames are only ever written by this library, never read.
-            Raw::Frame(frame) => Incoming::Binary(frame.into_payload()),
+        let octets = self.reader.octets(&arrival);
+        Ok(match arrival.kind {
+            Kind::Text | Kind::Binary => Incoming::Message(arrival),
+            Kind::Ping => {
+                self.writer.push(Kind::Pong, octets);
+                // What cannot be written now goes out with what is written next.
+                if let Poll::Ready(Err(error)) = self.poll_flush(cx) {
+                    return Err(error);
+                }
+                Incoming::Ping
+            }
+            Kind::Pong => Incoming::Pong,
+            Kind::Close => {
+                let closed = octets.split_first_chunk().map(|(code, reason)| Closed {
+                    code: u16::from_be_bytes(*code),
+                    reason: String::from_utf8_lossy(reason).into_owned(),
+                });
+                self.closed_by_peer = Some(closed.as_ref().map(|closed| closed.code));
+                Incoming::Close(closed)
+            }
         })
+    }
+
+    /// Reads once.
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SocketError>> {
+        let mut buffer = ReadBuf::new(self.reader.space());
+        let read = ready!(Pin::new(&mut self.io).poll_read(cx, &mut buffer));
+        let octets = buffer.filled().len();
+        self.reader.filled(octets);
+        Poll::Ready(match read {
+            Ok(()) if octets == 0 => Err(SocketError::Cut),
+            Ok(()) => self.meter.spend(octets as u64),
+            Err(error) => Err(SocketError::from_io(error)),
+        })
+    }
+
+    /// Waits for the next tick of the keep-alive; an error is the end.
+    fn poll_heartbeat(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SocketError>> {
+        if !self.writer.pending().is_empty()
+            && let Poll::Ready(Err(error)) = self.poll_flush(cx)
+        {
+            return Poll::Ready(Err(error));
+        }
+        loop {
+            match ready!(self.heartbeat.poll_next(cx)) {
+                Beat::Quiet => {}
+                Beat::Ping => {
+                    self.writer.push(Kind::Ping, b"");
+                    if let Poll::Ready(Err(error)) = self.poll_flush(cx) {
+                        return Poll::Ready(Err(error));
+                    }
+                }
+                Beat::Dead { silent_for } => {
+                    return Poll::Ready(Err(SocketError::Silent { silent_for }));
+                }
+            }
+        }
+    }
+
+    /// The octets of a message that [`Socket::recv`] gave; `None` for what is no message.
+    #[must_use]
+    pub fn message(&self, incoming: &Incoming) -> Option<Message<'_>> {
+        match incoming {
+            Incoming::Message(arrival) => Some(match arrival.kind {
+                Kind::Text => Message::Text(self.reader.text(arrival)),
+                _ => Message::Binary(self.reader.octets(arrival)),
+            }),
+            Incoming::Ping | Incoming::Pong | Incoming::Close(_) => None,
+        }
     }
 
     /// Sends a message and waits until the system has taken it.
@@ -266,24 +295,26 @@ impl Socket {
     /// # Errors
     /// [`SocketError::WriteDeadline`] if the peer does not read; the stream is then beyond use.
     pub async fn send(&mut self, message: Outgoing<'_>) -> Result<(), SocketError> {
-        self.feed(message).await?;
+        self.feed(message)?;
         self.flush().await
     }
 
     /// Puts a message into the write buffer; [`Socket::flush`] sends it. Several messages then cost one system call.
     ///
     /// # Errors
-    /// As [`Socket::send`], where the buffer is full and has to be written first.
-    pub async fn feed(&mut self, message: Outgoing<'_>) -> Result<(), SocketError> {
-        let message = match message {
-            Outgoing::Text(text) => tungstenite::Message::Text(text.into()),
-            Outgoing::Binary(octets) => {
-                tungstenite::Message::Binary(Bytes::copy_from_slice(octets))
-            }
-            Outgoing::Ping(octets) => tungstenite::Message::Ping(Bytes::copy_from_slice(octets)),
+    /// [`SocketError::OutgoingTooBig`] if it does not fit.
+    pub fn feed(&mut self, message: Outgoing<'_>) -> Result<(), SocketError> {
+        let (kind, octets) = match message {
+            Outgoing::Text(text) => (Kind::Text, text.as_bytes()),
+            Outgoing::Binary(octets) => (Kind::Binary, octets),
+            Outgoing::Ping(octets) => (Kind::Ping, octets),
         };
-        let write = self.inner.feed(message);
-        within(&self.options, write).await
+        let limit = WRITE_BUFFER + self.options.max_message.saturating_mul(OUTGOING_FACTOR);
+        if self.writer.pending().len() + octets.len() > limit {
+            return Err(SocketError::OutgoingTooBig);
+        }
+        self.writer.push(kind, octets);
+        Ok(())
     }
 
     /// Writes all that was fed.
@@ -291,29 +322,42 @@ impl Socket {
     /// # Errors
     /// As [`Socket::send`].
     pub async fn flush(&mut self) -> Result<(), SocketError> {
-        let write = self.inner.flush();
-        within(&self.options, write).await
+        poll_fn(|cx| self.poll_flush(cx)).await
+    }
+
+    /// [`Socket::flush`] for those who poll.
+    pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SocketError>> {
+        while !self.writer.pending().is_empty() {
+            match Pin::new(&mut self.io).poll_write(cx, self.writer.pending()) {
+                Poll::Ready(Ok(0)) => return Poll::Ready(Err(SocketError::Cut)),
+                Poll::Ready(Ok(octets)) => self.writer.wrote(octets),
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(SocketError::from_io(error))),
+                Poll::Pending => {
+                    let waited = self.options.write_deadline;
+                    let deadline =
+                        self.stalled.get_or_insert_with(|| Box::pin(tokio::time::sleep(waited)));
+                    ready!(deadline.as_mut().poll(cx));
+                    return Poll::Ready(Err(SocketError::WriteDeadline { waited }));
+                }
+            }
+        }
+        self.stalled = None;
+        Pin::new(&mut self.io).poll_flush(cx).map_err(SocketError::from_io)
     }
 
     /// Closes the stream and lets go of it: sends the close frame (or answers the peer's with its own code), then reads what is still under way
     /// into nothing for at most 200 ms, so that the frame is not overtaken by a reset. A `code` that may not be sent, such as
     /// 1006, sends a close frame without one; of `reason`, 123 octets are sent.
     pub async fn close(mut self, code: u16, reason: &str) {
-        let code = tungstenite::protocol::frame::coding::CloseCode::from(code);
-        let reason = cut(reason, MAX_REASON);
-        let frame = code.is_allowed().then(|| CloseFrame { code, reason: reason.into() });
+        match self.closed_by_peer {
+            Some(Some(theirs)) => self.writer.push_close(theirs, ""),
+            Some(None) => self.writer.push(Kind::Close, b""),
+            None => self.writer.push_close(code, reason),
+        }
         let farewell = async {
-            let written = if self.closed_by_peer {
-                // After the peer's close frame the library takes no frame of ours, and answers only when it is flushed or read
-                // from; an error says that it had answered before.
-                let _ = self.inner.flush().await;
-                true
-            } else {
-                self.inner.close(frame).await.is_ok()
-            };
             // A line that is already down cannot be told anything; there is nobody to report this to.
-            if written {
-                drain(self.inner.into_inner()).await;
+            if self.flush().await.is_ok() {
+                drain(self.io).await;
             }
         };
         let _ = tokio::time::timeout(LINGER, farewell).await;
@@ -351,17 +395,6 @@ async fn drain(mut io: impl Io) {
     }
     let mut unheard = [0; 2048];
     while io.read(&mut unheard).await.is_ok_and(|octets| octets > 0) {}
-}
-
-async fn within(
-    options: &SocketOptions,
-    write: impl Future<Output = Result<(), tungstenite::Error>>,
-) -> Result<(), SocketError> {
-    match tokio::time::timeout(options.write_deadline, write).await {
-        Ok(Ok(())) => Ok(()),
-        Ok(Err(error)) => Err(SocketError::from_wire(error, options)),
-        Err(_elapsed) => Err(SocketError::WriteDeadline { waited: options.write_deadline }),
-    }
 }
 
 #[cfg(test)]

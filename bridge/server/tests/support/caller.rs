@@ -12,7 +12,7 @@ use ringback::socket::{self, DialError, Incoming, Outgoing, Socket, SocketOption
 use ringback_codecs::{Encoder, MediaFormat};
 use ringback_proto::Instant;
 use ringback_proto::provider::{
-    Command, Dial, Event, Message, Outbox, Protocol, Provider, Send, Start, Track,
+    Command, Dial, Event, Outbox, Protocol, Provider, Send, Start, Track,
 };
 
 use super::soon;
@@ -196,8 +196,12 @@ impl Caller {
                 closed.map_or((1005, String::new()), |closed| (closed.code, closed.reason))
             }
             Some(Ok(incoming)) => {
-                if let Some(message) = incoming.message() {
-                    self.take(message).await;
+                if let Some(message) = socket.message(&incoming) {
+                    let now = self.clock.now();
+                    let handled = self.protocol.handle_message(now, message, &mut self.out);
+                    handled
+                        .unwrap_or_else(|error| panic!("the bridge broke the protocol: {error}"));
+                    self.react().await;
                 }
                 return;
             }
@@ -208,12 +212,6 @@ impl Caller {
         if let Some(socket) = self.socket.take() {
             socket.close(1000, "").await;
         }
-    }
-
-    async fn take(&mut self, message: Message<'_>) {
-        let handled = self.protocol.handle_message(self.clock.now(), message, &mut self.out);
-        handled.unwrap_or_else(|error| panic!("the bridge broke the protocol: {error}"));
-        self.react().await;
     }
 
     async fn react(&mut self) {
@@ -241,10 +239,8 @@ impl Caller {
         if let Some(socket) = &mut self.socket {
             for send in self.out.sends() {
                 let fed = match send {
-                    Send::Text(span) => socket.feed(Outgoing::Text(self.out.text_of(span))).await,
-                    Send::Binary(span) => {
-                        socket.feed(Outgoing::Binary(self.out.octets(span))).await
-                    }
+                    Send::Text(span) => socket.feed(Outgoing::Text(self.out.text_of(span))),
+                    Send::Binary(span) => socket.feed(Outgoing::Binary(self.out.octets(span))),
                     Send::Close(code) => {
                         close = Some(*code);
                         Ok(())
