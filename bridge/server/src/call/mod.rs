@@ -87,7 +87,7 @@ impl Call {
     }
 
     /// Runs the call to its end.
-    pub(crate) async fn run(mut self, shutdown: &Shutdown) -> Option<Box<Summary>> {
+    pub(crate) async fn run(mut self: Box<Self>, shutdown: &Shutdown) -> Option<Box<Summary>> {
         let mut alarm = pin!(self.clock.alarm());
         let mut cut_off = Some(shutdown.cut_off());
         let mut now = self.clock.now();
