@@ -1,275 +1,308 @@
-//! One caller of the load: sends numbered frames on time and times those that come back. Keeps no sound.
+//! One caller's end of a stream: placed with deadlines, then read and written without waiting. Knows no schedule.
 
-use std::sync::Arc;
+use std::io::{self, Read as _, Write as _};
+use std::net::{TcpStream, ToSocketAddrs as _};
 use std::time::Duration;
 
-use ringback_codecs::{Encoding, MediaFormat};
-use ringback_proto::Instant;
-use ringback_proto::provider::{Command, Dial, Event, Outbox, Protocol, Provider, Send, Track};
-use tokio::net::TcpStream;
-use tokio::sync::Notify;
+use ringback_codecs::MediaFormat;
+use ringback_proto::provider::{Command, Dial, Event, Message, Outbox, Protocol, Send};
 
-use super::COOL_DOWN;
+use super::stamp::Hearing;
+use super::{Answers, Plan};
 use crate::client::WsUrl;
 use crate::clock::Clock;
-use crate::socket::{self, Incoming, Outgoing, Socket, SocketOptions};
+use crate::socket::wire::{Kind, Reader, Role, Writer};
+use crate::socket::{Asking, SocketOptions, close_code};
 
-pub(super) const FRAME: Duration = Duration::from_millis(20);
+/// Whoever takes longer to be connected to, to answer or to start is taken for dead.
+const DEADLINE: Duration = Duration::from_secs(5);
 
-/// A wake-up may come so much before its time.
-const EARLY: Duration = Duration::from_micros(50);
-
-/// When a caller speaks.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Schedule {
-    pub(super) first: Instant,
-    pub(super) measure_from: Instant,
-    pub(super) until: Instant,
+/// A stream that has started.
+pub(super) struct Caller {
+    pub(super) stream: mio::net::TcpStream,
+    pub(super) protocol: Box<dyn Protocol>,
+    pub(super) hearing: Hearing,
+    /// Frames that came back from whoever sends back octets: the next is this one.
+    pub(super) in_order: u32,
+    reader: Reader,
+    /// What the system would not take yet.
+    backlog: Vec<u8>,
 }
 
-/// What callers took down, times in microseconds.
-#[derive(Debug, Default)]
-pub(super) struct Taken {
-    /// From due to back, with the second of the run in which the frame was due.
-    pub(super) latencies: Vec<(u32, u32)>,
-    /// From due to sent: the generator's own fault.
-    pub(super) lateness: Vec<u32>,
-    pub(super) sent: u64,
-    pub(super) duplicates: u64,
-    pub(super) strangers: u64,
+/// What all callers write with: one buffer for all.
+pub(super) struct Pen {
+    pub(super) out: Outbox,
+    writer: Writer,
 }
 
-impl Taken {
-    pub(super) fn add(&mut self, other: Self) {
-        self.latencies.extend(other.latencies);
-        self.lateness.extend(other.lateness);
-        self.sent += other.sent;
-        self.duplicates += other.duplicates;
-        self.strangers += other.strangers;
+impl Pen {
+    pub(super) fn new() -> Self {
+        Self { out: Outbox::new(), writer: Writer::new(Role::Client) }
     }
-}
 
-struct Caller {
-    clock: Clock,
-    socket: Socket,
-    protocol: Box<dyn Protocol>,
-    out: Outbox,
-    format: Option<MediaFormat>,
-    schedule: Schedule,
-    wake: Arc<Notify>,
-    /// Frames sent, which is the number of the next.
-    next: u64,
-    back: Vec<bool>,
-    /// Octets of a frame that came back in part.
-    partial: Vec<u8>,
-    payload: Vec<u8>,
-    taken: Taken,
-}
-
-pub(super) async fn run(
-    clock: Clock,
-    provider: &'static dyn Provider,
-    url: WsUrl,
-    index: usize,
-    schedule: Schedule,
-    wake: Arc<Notify>,
-) -> Result<Taken, String> {
-    let dial =
-        Dial { target: url.target.clone(), call: format!("bench-{index}"), ..Dial::default() };
-    let (request, protocol) = provider.dial(&dial);
-    let stream =
-        TcpStream::connect(&url.authority).await.map_err(|e| format!("{}: {e}", url.authority))?;
-    stream.set_nodelay(true).map_err(|e| e.to_string())?;
-    let socket = socket::dial(stream, &url.authority, &request, SocketOptions::default())
-        .await
-        .map_err(|e| e.to_string())?;
-    let caller = Caller {
-        clock,
-        socket,
-        protocol,
-        out: Outbox::new(),
-        format: None,
-        schedule,
-        wake,
-        next: 0,
-        back: Vec::new(),
-        partial: Vec::new(),
-        payload: Vec::new(),
-        taken: Taken::default(),
-    };
-    caller.call().await
+    /// Puts what is to be sent into frames.
+    fn write_down(&mut self) {
+        for send in self.out.sends() {
+            match send {
+                Send::Text(span) => self.writer.push(Kind::Text, self.out.octets(span)),
+                Send::Binary(span) => self.writer.push(Kind::Binary, self.out.octets(span)),
+                Send::Close(code) => self.writer.push_close(*code, ""),
+            }
+        }
+        self.out.reset();
+    }
 }
 
 impl Caller {
-    async fn call(mut self) -> Result<Taken, String> {
-        self.protocol.handle_open(self.clock.now(), &mut self.out).map_err(|e| e.to_string())?;
-        self.react().await?;
-        let last = self.schedule.until + COOL_DOWN;
-        let wake = Arc::clone(&self.wake);
-        loop {
-            tokio::select! {
-                biased;
-                incoming = self.socket.recv() => match incoming {
-                    Some(Ok(incoming)) => self.hear(&incoming).await?,
-                    Some(Err(error)) => return Err(error.to_string()),
-                    None => return Err("the bridge closed the stream".into()),
-                },
-                () = wake.notified() => self.speak_all_due().await?,
-                () = self.clock.sleep_until(Some(last)) => break,
-            }
-        }
-        self.socket.close(socket::close_code::NORMAL, "").await;
-        Ok(self.taken)
-    }
-
-    /// Sends all frames that are due by now.
-    async fn speak_all_due(&mut self) -> Result<(), String> {
-        loop {
-            let due = self.schedule.first + FRAME * self.next as u32;
-            if due >= self.schedule.until || due > self.clock.now() + EARLY {
-                return Ok(());
-            }
-            self.speak(due).await?;
-        }
-    }
-
-    async fn speak(&mut self, due: Instant) -> Result<(), String> {
-        let Some(format) = self.format else {
-            return Err("the stream has not started in time".into());
+    /// Places call number `index` and waits until its stream has started; also says which format it speaks.
+    pub(super) fn place(
+        clock: Clock,
+        plan: &Plan,
+        url: &WsUrl,
+        index: usize,
+        pen: &mut Pen,
+    ) -> Result<(Self, MediaFormat), String> {
+        let dial = Dial {
+            target: url.target.clone(),
+            call: format!("bench-{index}"),
+            format: plan.format,
+            ..Dial::default()
         };
-        let now = self.clock.now();
-        self.payload.clear();
-        stamp(format, self.next, &mut self.payload)?;
-        let media = Command::Media { track: Track::Inbound, payload: &self.payload };
-        self.protocol.handle_command(now, media, &mut self.out).map_err(|e| e.to_string())?;
-        self.next += 1;
-        self.back.push(false);
-        if due >= self.schedule.measure_from {
-            self.taken.sent += 1;
-            self.taken.lateness.push(micros(now - due));
+        let (request, protocol) = plan.provider.dial(&dial);
+        let mut stream = connect(&url.authority)?;
+        let role = if plan.answers == Answers::Octets { Role::Server } else { Role::Client };
+        let mut reader = Reader::new(role, SocketOptions::default().max_message);
+        if plan.answers != Answers::Octets {
+            let mut asking =
+                Asking::new(&url.authority, &request).map_err(|error| error.to_string())?;
+            reader.push(&ask(&mut stream, &mut asking)?);
         }
-        self.flush().await
+        let mut starting = Starting { clock, stream, reader, protocol, format: None };
+        starting.open(plan.answers, pen)?;
+        let Starting { stream, reader, protocol, format, .. } = starting;
+        stream.set_nonblocking(true).map_err(|error| error.to_string())?;
+        let caller = Self {
+            stream: mio::net::TcpStream::from_std(stream),
+            protocol,
+            hearing: Hearing::default(),
+            in_order: 0,
+            reader,
+            backlog: Vec::new(),
+        };
+        Ok((caller, format.ok_or("the stream has not said what it carries")?))
     }
 
-    async fn hear(&mut self, incoming: &Incoming) -> Result<(), String> {
-        if matches!(incoming, Incoming::Close(_)) {
-            return Err("the bridge closed the stream".into());
-        }
-        let Some(message) = self.socket.message(incoming) else { return Ok(()) };
-        let now = self.clock.now();
-        self.protocol.handle_message(now, message, &mut self.out).map_err(|e| e.to_string())?;
-        self.react().await
-    }
-
-    async fn react(&mut self) -> Result<(), String> {
-        let now = self.clock.now();
-        let out = std::mem::take(&mut self.out);
-        for event in out.events() {
-            match event {
-                Event::Started(start) => self.format = Some(start.inbound),
-                Event::Media(media) => self.partial.extend_from_slice(out.octets(&media.payload)),
-                _ => {}
+    /// Reads once and says whether there may be more.
+    pub(super) fn read(&mut self) -> Result<bool, String> {
+        let space = self.reader.space();
+        let room = space.len();
+        match self.stream.read(space) {
+            Ok(0) => Err("the bridge cut the line".into()),
+            Ok(octets) => {
+                self.reader.filled(octets);
+                Ok(octets == room)
             }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(true),
+            Err(error) => Err(format!("the line broke: {error}")),
         }
-        self.take_frames(now);
-        self.out = out;
-        self.flush().await
     }
 
-    fn take_frames(&mut self, now: Instant) {
-        let Some(format) = self.format else { return };
-        let Some(length) = format.octets_for(format.rate.samples_in(FRAME) as usize) else {
-            return;
+    /// The next message, handed to `take` with the protocol; `false` once all that was read is told.
+    pub(super) fn next_message(
+        &mut self,
+        pen: &mut Pen,
+        take: impl FnOnce(&mut dyn Protocol, Message<'_>, &mut Outbox) -> Result<(), String>,
+    ) -> Result<bool, String> {
+        let Some(arrival) = self.reader.next().map_err(|error| error.to_string())? else {
+            return Ok(false);
         };
-        while self.partial.len() >= length {
-            let number = read_stamp(format, &self.partial[..length]);
-            self.partial.drain(..length);
-            self.note(now, number);
+        let octets = self.reader.octets(&arrival);
+        match arrival.kind {
+            Kind::Text => {
+                let text = self.reader.text(&arrival);
+                take(self.protocol.as_mut(), Message::Text(text), &mut pen.out)?;
+            }
+            Kind::Binary => take(self.protocol.as_mut(), Message::Binary(octets), &mut pen.out)?,
+            Kind::Ping => pen.writer.push(Kind::Pong, octets),
+            Kind::Pong => {}
+            Kind::Close => return Err(closed(octets)),
         }
+        pen.write_down();
+        Ok(true)
     }
 
-    fn note(&mut self, now: Instant, number: Option<u64>) {
-        let seen = number.and_then(|n| Some((n, self.back.get_mut(usize::try_from(n).ok()?)?)));
-        let Some((number, seen)) = seen else {
-            self.taken.strangers += 1;
-            return;
-        };
-        if std::mem::replace(seen, true) {
-            self.taken.duplicates += 1;
-            return;
+    /// Sends what the pen holds; what the system does not take goes out once it does.
+    pub(super) fn flush(&mut self, pen: &mut Pen) -> Result<(), String> {
+        pen.write_down();
+        let pending = pen.writer.pending();
+        if pending.is_empty() {
+            return Ok(());
         }
-        let due = self.schedule.first + FRAME * number as u32;
-        if due >= self.schedule.measure_from {
-            let second = (due - self.schedule.measure_from).as_secs() as u32;
-            self.taken.latencies.push((second, micros(now - due)));
+        if !self.backlog.is_empty() {
+            self.backlog.extend_from_slice(pending);
+            let written = pending.len();
+            pen.writer.wrote(written);
+            return self.flush_backlog();
         }
-    }
-
-    async fn flush(&mut self) -> Result<(), String> {
-        for send in self.out.sends() {
-            let fed = match send {
-                Send::Text(span) => self.socket.feed(Outgoing::Text(self.out.text_of(span))),
-                Send::Binary(span) => self.socket.feed(Outgoing::Binary(self.out.octets(span))),
-                Send::Close(_) => Ok(()),
-            };
-            fed.map_err(|e| e.to_string())?;
-        }
-        self.socket.flush().await.map_err(|e| e.to_string())?;
-        self.out.reset();
+        let taken = write(&mut self.stream, pending)?;
+        self.backlog.extend_from_slice(&pending[taken..]);
+        let written = pending.len();
+        pen.writer.wrote(written);
         Ok(())
     }
-}
 
-fn micros(time: Duration) -> u32 {
-    u32::try_from(time.as_micros()).unwrap_or(u32::MAX)
-}
-
-/// Septets of a frame's number; seven bits each fit every encoding's octets without a code that another one stands for.
-const SEPTETS: usize = 4;
-
-/// A frame whose sound says its number: four septets, over and over.
-fn stamp(format: MediaFormat, number: u64, payload: &mut Vec<u8>) -> Result<(), String> {
-    let samples = format.rate.samples_in(FRAME) as usize;
-    let octets = format.octets_for(samples).ok_or("this format cannot carry numbered frames")?;
-    let septet = |i: usize| (number >> (7 * (i % SEPTETS))) as u8 & 0x7f;
-    match format.encoding {
-        Encoding::Pcmu | Encoding::Pcma => payload.extend((0..octets).map(|i| 0x80 | septet(i))),
-        Encoding::L16(_) => payload.extend((0..octets).map(|i| septet(i / 2))),
-        _ => return Err("this format cannot carry numbered frames".into()),
+    /// The system takes octets again.
+    pub(super) fn flush_backlog(&mut self) -> Result<(), String> {
+        if !self.backlog.is_empty() {
+            let taken = write(&mut self.stream, &self.backlog)?;
+            self.backlog.drain(..taken);
+        }
+        Ok(())
     }
-    Ok(())
-}
 
-fn read_stamp(format: MediaFormat, frame: &[u8]) -> Option<u64> {
-    let width = if matches!(format.encoding, Encoding::L16(_)) { 2 } else { 1 };
-    // From the middle: the first milliseconds may be blended with sound that was cut.
-    let middle = frame.len() / width / 2 / SEPTETS * SEPTETS;
-    let septet = |i: usize| frame.get((middle + i) * width).map(|octet| u64::from(octet & 0x7f));
-    (0..SEPTETS).try_fold(0, |number, i| Some(number | septet(i)? << (7 * i)))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use ringback_codecs::{Endian, SampleRate};
-
-    #[test]
-    fn a_frame_says_its_number_in_every_encoding_and_survives_decoding() {
-        for encoding in [
-            Encoding::Pcmu,
-            Encoding::Pcma,
-            Encoding::L16(Endian::Little),
-            Encoding::L16(Endian::Big),
-        ] {
-            let format = MediaFormat::mono(encoding, SampleRate::HZ_8000);
-            for number in [0, 1, 127, 128, 4_321, 268_435_455] {
-                let mut payload = Vec::new();
-                stamp(format, number, &mut payload).expect("this format can");
-                let (mut pcm, mut again) = (Vec::new(), Vec::new());
-                format.decoder().expect("a codec").decode(&payload, &mut pcm).expect("decodes");
-                format.encoder().expect("a codec").encode(&pcm, &mut again).expect("encodes");
-                assert_eq!(read_stamp(format, &again), Some(number), "{format}");
+    /// Hangs up, without waiting for anything: the run is over, and nobody is left to be told of a line that broke.
+    pub(super) fn hang_up(mut self, clock: Clock, pen: &mut Pen) {
+        if self.protocol.handle_command(clock.now(), Command::Hangup, &mut pen.out).is_ok() {
+            let closes = pen.out.sends().iter().any(|send| matches!(send, Send::Close(_)));
+            if !closes {
+                pen.out.close(close_code::NORMAL);
             }
         }
+        let _ = self.flush(pen);
+    }
+}
+
+/// Writes until the system takes no more; says how much it took.
+fn write(stream: &mut mio::net::TcpStream, octets: &[u8]) -> Result<usize, String> {
+    let mut taken = 0;
+    while taken < octets.len() {
+        match stream.write(&octets[taken..]) {
+            Ok(count) => taken += count,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(format!("the line broke: {error}")),
+        }
+    }
+    Ok(taken)
+}
+
+fn closed(payload: &[u8]) -> String {
+    match payload.split_first_chunk() {
+        Some((code, reason)) => format!(
+            "the bridge closed the stream with {} {:?}",
+            u16::from_be_bytes(*code),
+            String::from_utf8_lossy(reason)
+        ),
+        None => "the bridge closed the stream".into(),
+    }
+}
+
+fn connect(authority: &str) -> Result<TcpStream, String> {
+    let failed = |error: io::Error| format!("cannot connect to {authority}: {error}");
+    let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
+    for address in authority.to_socket_addrs().map_err(failed)? {
+        match TcpStream::connect_timeout(&address, DEADLINE) {
+            Ok(stream) => {
+                stream.set_nodelay(true).map_err(failed)?;
+                stream.set_read_timeout(Some(DEADLINE)).map_err(failed)?;
+                stream.set_write_timeout(Some(DEADLINE)).map_err(failed)?;
+                return Ok(stream);
+            }
+            Err(error) => last = error,
+        }
+    }
+    Err(failed(last))
+}
+
+/// Asks for the stream; gives what came behind the answer.
+fn ask(stream: &mut TcpStream, asking: &mut Asking) -> Result<Vec<u8>, String> {
+    stream.write_all(asking.request()).map_err(|error| unanswered(&error))?;
+    let mut octets = [0; 1024];
+    loop {
+        let count = stream.read(&mut octets).map_err(|error| unanswered(&error))?;
+        if let Some(agreed) = asking.take(&octets[..count]).map_err(|error| error.to_string())? {
+            return Ok(agreed.read_ahead);
+        }
+    }
+}
+
+fn unanswered(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
+            format!("no answer within {DEADLINE:?}")
+        }
+        _ => format!("the connection failed: {error}"),
+    }
+}
+
+/// A stream between its upgrade and its start.
+struct Starting {
+    clock: Clock,
+    stream: TcpStream,
+    reader: Reader,
+    protocol: Box<dyn Protocol>,
+    format: Option<MediaFormat>,
+}
+
+impl Starting {
+    fn open(&mut self, answers: Answers, pen: &mut Pen) -> Result<(), String> {
+        let now = self.clock.now();
+        self.protocol.handle_open(now, &mut pen.out).map_err(|error| error.to_string())?;
+        self.look_for_start(&pen.out);
+        if answers != Answers::Calls {
+            // Whoever sends everything back knows no calls: their beginning is not sent to it.
+            pen.out.reset();
+            return Ok(());
+        }
+        self.send(pen)?;
+        let deadline = now + DEADLINE;
+        while self.format.is_none() {
+            if self.clock.now() > deadline {
+                return Err(format!("the stream has not started within {DEADLINE:?}"));
+            }
+            let octets =
+                self.stream.read(self.reader.space()).map_err(|error| unanswered(&error))?;
+            if octets == 0 {
+                return Err("the bridge cut the line".into());
+            }
+            self.reader.filled(octets);
+            self.take_messages(pen)?;
+            self.send(pen)?;
+        }
+        Ok(())
+    }
+
+    fn take_messages(&mut self, pen: &mut Pen) -> Result<(), String> {
+        while let Some(arrival) = self.reader.next().map_err(|error| error.to_string())? {
+            let message = match arrival.kind {
+                Kind::Text => Message::Text(self.reader.text(&arrival)),
+                Kind::Binary => Message::Binary(self.reader.octets(&arrival)),
+                Kind::Close => return Err(closed(self.reader.octets(&arrival))),
+                Kind::Ping | Kind::Pong => continue,
+            };
+            let now = self.clock.now();
+            self.protocol
+                .handle_message(now, message, &mut pen.out)
+                .map_err(|error| error.to_string())?;
+            self.look_for_start(&pen.out);
+        }
+        Ok(())
+    }
+
+    fn look_for_start(&mut self, out: &Outbox) {
+        for event in out.events() {
+            if let Event::Started(start) = event {
+                self.format = Some(start.inbound);
+            }
+        }
+    }
+
+    fn send(&mut self, pen: &mut Pen) -> Result<(), String> {
+        pen.write_down();
+        self.stream.write_all(pen.writer.pending()).map_err(|error| unanswered(&error))?;
+        let written = pen.writer.pending().len();
+        pen.writer.wrote(written);
+        Ok(())
     }
 }

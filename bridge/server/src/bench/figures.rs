@@ -1,39 +1,57 @@
 //! What a run came to: percentiles, losses, cost. Arithmetic and printing only.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
-use super::caller::Taken;
+use ringback_proto::Instant;
+use serde_json::json;
+
+use super::histogram::{Histogram, Percentiles};
+use super::stamp::FRAME;
+use super::tally::Tally;
 use super::{Plan, Usage};
 
 /// A generator later than this for one frame in a hundred spoils the run.
 const LATE_US: u32 = 1_500;
+/// A generator that stood still for a frame spoils the run: it then sends in heaps, as no telephone does.
+const STOOD_STILL: Duration = FRAME;
+/// A frame that takes longer than its own sound lasts is late.
+const LATE_FRAME: Duration = FRAME;
 
-/// Points of a distribution, in microseconds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Percentiles {
-    /// Median.
-    pub p50: u32,
-    /// 99 of 100 are not above.
-    pub p99: u32,
-    /// 999 of 1,000 are not above.
-    pub p999: u32,
-    /// Highest.
-    pub max: u32,
+/// What the server used while it was measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Cost {
+    cpu: Duration,
+    over: Duration,
+    rss_kib: u64,
+    idle_rss_kib: u64,
+    stolen: Duration,
 }
 
-impl Percentiles {
-    /// Of any number of values; all zero for none.
-    #[must_use]
-    pub fn of(mut values: Vec<u32>) -> Self {
-        values.sort_unstable();
-        let at = |share: f64| {
-            let rank = (values.len() as f64 * share).ceil() as usize;
-            values.get(rank.clamp(1, values.len().max(1)) - 1).copied().unwrap_or(0)
-        };
-        Self { p50: at(0.5), p99: at(0.99), p999: at(0.999), max: at(1.0) }
+impl Cost {
+    pub(super) fn between(
+        before: (Instant, Option<Usage>),
+        after: (Instant, Option<Usage>),
+        idle_rss_kib: u64,
+    ) -> Option<Self> {
+        let (first, last) = before.1.zip(after.1)?;
+        Some(Self {
+            cpu: last.cpu.saturating_sub(first.cpu),
+            over: after.0 - before.0,
+            rss_kib: last.rss_kib,
+            idle_rss_kib,
+            stolen: last.stolen.saturating_sub(first.stolen),
+        })
     }
+}
+
+/// One part of a run: latencies of the frames that were due in it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Moment {
+    /// Its beginning, in seconds of what was measured.
+    pub at: f64,
+    /// From due to back.
+    pub latency: Percentiles,
 }
 
 /// What a run came to.
@@ -49,46 +67,71 @@ pub struct Figures {
     pub sent: u64,
     /// Frames that came back.
     pub received: u64,
+    /// Of those, frames that took longer than 20 ms.
+    pub late: u64,
     /// Frames that came back twice.
     pub duplicates: u64,
-    /// Frames that came back with a number nobody sent.
+    /// What came back and was not sent.
     pub strangers: u64,
     /// From due to back.
     pub latency: Percentiles,
     /// The 99th percentile of each second of the run, and of those the median: what one second that the machine does not steal looks
     /// like. Microseconds.
     pub typical_p99: u32,
+    /// Latency over time.
+    pub moments: Vec<Moment>,
     /// From due to sent.
     pub lateness: Percentiles,
-    /// CPU time of the bridge for a second of one call, in microseconds.
-    pub cpu_us_per_call_second: Option<f64>,
-    /// Memory of the bridge at the end, in KiB.
+    /// The longest that the generator did not get round to look.
+    pub longest_gap: Duration,
+    /// Share of a core that the generator needed, without its spinning.
+    pub generator_busy: f64,
+    /// CPU time of the server for a frame there and back, in microseconds.
+    pub cpu_us_per_frame: Option<f64>,
+    /// Share of a core that the server used.
+    pub cpu_share: Option<f64>,
+    /// Memory of the server at the end, in KiB.
     pub rss_kib: Option<u64>,
     /// Memory a call costs, in KiB.
     pub rss_kib_per_call: Option<f64>,
+    /// Time that the machine's host gave to others, all cores together.
+    pub stolen: Option<Duration>,
 }
 
 impl Figures {
-    pub(super) fn new(plan: &Plan, taken: Taken, usage: Option<(Usage, Usage)>) -> Self {
-        let call_seconds = plan.calls as f64 * plan.duration.as_secs_f64();
+    pub(super) fn new(plan: &Plan, tally: &Tally, cost: Option<Cost>) -> Self {
+        let mut all = Histogram::new();
+        tally.latency.iter().for_each(|part| all.add(part));
+        let moments = tally.latency.iter().enumerate().filter(|(_, part)| part.count() > 0);
+        let moments = moments.map(|(index, part)| Moment {
+            at: index as f64 * tally.part.as_secs_f64(),
+            latency: part.percentiles(),
+        });
+        let cpu_share = cost.map(|cost| cost.cpu.as_secs_f64() / cost.over.as_secs_f64().max(1e-9));
+        let frames_per_second = plan.calls as f64 / FRAME.as_secs_f64();
+        let per_frame = |share: f64| share * 1e6 / frames_per_second.max(1e-9);
         Self {
             provider: plan.provider.name(),
             calls: plan.calls,
             duration: plan.duration,
-            sent: taken.sent,
-            received: taken.latencies.len() as u64,
-            duplicates: taken.duplicates,
-            strangers: taken.strangers,
-            typical_p99: typical_p99(&taken.latencies),
-            latency: Percentiles::of(taken.latencies.into_iter().map(|(_, us)| us).collect()),
-            lateness: Percentiles::of(taken.lateness),
-            cpu_us_per_call_second: usage.map(|(before, after)| {
-                after.cpu.saturating_sub(before.cpu).as_micros() as f64 / call_seconds
+            sent: tally.sent,
+            received: tally.received,
+            late: all.above(LATE_FRAME.as_micros() as u32),
+            duplicates: tally.duplicates,
+            strangers: tally.strangers,
+            typical_p99: typical_p99(tally),
+            moments: moments.collect(),
+            latency: all.percentiles(),
+            lateness: tally.lateness.percentiles(),
+            longest_gap: tally.longest_gap,
+            generator_busy: tally.busy.as_secs_f64() / plan.duration.as_secs_f64().max(1e-9),
+            cpu_us_per_frame: cpu_share.filter(|_| !plan.silent).map(per_frame),
+            cpu_share,
+            rss_kib: cost.map(|cost| cost.rss_kib),
+            rss_kib_per_call: cost.map(|cost| {
+                cost.rss_kib.saturating_sub(cost.idle_rss_kib) as f64 / plan.calls.max(1) as f64
             }),
-            rss_kib: usage.map(|(_, after)| after.rss_kib),
-            rss_kib_per_call: usage.map(|(_, after)| {
-                after.rss_kib.saturating_sub(after.idle_rss_kib) as f64 / plan.calls.max(1) as f64
-            }),
+            stolen: cost.map(|cost| cost.stolen),
         }
     }
 
@@ -98,30 +141,55 @@ impl Figures {
         self.sent.saturating_sub(self.received)
     }
 
-    /// Whether the generator was so late itself that the latencies are not the bridge's.
+    /// CPU time of the server for a second of one call, in microseconds.
+    #[must_use]
+    pub fn cpu_us_per_call_second(&self) -> Option<f64> {
+        self.cpu_us_per_frame.map(|us| us / FRAME.as_secs_f64())
+    }
+
+    /// What the generator needed for a frame there and back, without its spinning, in microseconds.
+    #[must_use]
+    pub fn generator_us_per_frame(&self) -> f64 {
+        let frames = self.sent.max(1) as f64;
+        self.generator_busy * self.duration.as_secs_f64() * 1e6 / frames
+    }
+
+    /// Whether the generator was so late itself that the latencies are not the server's.
     #[must_use]
     pub fn is_spoiled(&self) -> bool {
-        self.lateness.p99 > LATE_US
+        self.lateness.p99 > LATE_US || self.longest_gap >= STOOD_STILL
     }
 
     /// For programs.
     #[must_use]
     pub fn json(&self) -> serde_json::Value {
-        let points = |p: &Percentiles| serde_json::json!({ "p50": p.p50, "p99": p.p99, "p999": p.p999, "max": p.max });
-        serde_json::json!({
+        let points =
+            |p: &Percentiles| json!({ "p50": p.p50, "p99": p.p99, "p999": p.p999, "max": p.max });
+        let moment = |m: &Moment| json!({ "at": m.at, "latency_us": points(&m.latency) });
+        json!({
             "provider": self.provider,
             "calls": self.calls,
             "seconds": self.duration.as_secs_f64(),
             "sent": self.sent,
             "received": self.received,
             "missing": self.missing(),
+            "late": self.late,
             "duplicates": self.duplicates,
             "strangers": self.strangers,
             "latency_us": points(&self.latency),
             "typical_second_p99_us": self.typical_p99,
-            "generator_lateness_us": points(&self.lateness),
+            "over_time": self.moments.iter().map(moment).collect::<Vec<_>>(),
+            "generator": {
+                "lateness_us": points(&self.lateness),
+                "longest_gap_us": self.longest_gap.as_micros() as u64,
+                "busy": self.generator_busy,
+                "cpu_us_per_frame": self.generator_us_per_frame(),
+            },
             "spoiled": self.is_spoiled(),
-            "cpu_us_per_call_second": self.cpu_us_per_call_second,
+            "stolen_ms": self.stolen.map(|stolen| stolen.as_millis() as u64),
+            "cpu_share": self.cpu_share,
+            "cpu_us_per_frame": self.cpu_us_per_frame,
+            "cpu_us_per_call_second": self.cpu_us_per_call_second(),
             "rss_kib": self.rss_kib,
             "rss_kib_per_call": self.rss_kib_per_call,
         })
@@ -141,42 +209,24 @@ impl fmt::Display for Figures {
                 ms(p.max)
             )
         };
-        writeln!(
-            f,
-            "{} calls over {}, {:.0} s",
-            self.calls,
-            self.provider,
-            self.duration.as_secs_f64()
-        )?;
-        row(f, "latency, from due to back", &self.latency)?;
-        writeln!(f, "{:<28} p99 {:.3} ms", "the same, a typical second", ms(self.typical_p99))?;
-        row(f, "lateness of the generator", &self.lateness)?;
-        writeln!(
-            f,
-            "{:<28} {} sent, {} back, {} missing, {} twice, {} unknown",
-            "frames",
-            self.sent,
-            self.received,
-            self.missing(),
-            self.duplicates,
-            self.strangers
-        )?;
-        if let (Some(cpu), Some(rss), Some(per_call)) =
-            (self.cpu_us_per_call_second, self.rss_kib, self.rss_kib_per_call)
-        {
+        let seconds = self.duration.as_secs_f64();
+        writeln!(f, "{} calls over {}, {seconds:.0} s", self.calls, self.provider)?;
+        if self.sent > 0 {
+            row(f, "latency, due to back", &self.latency)?;
+            writeln!(f, "{:<28} p99 {:.3} ms", "latency, a typical second", ms(self.typical_p99))?;
+            row(f, "generator's own lateness", &self.lateness)?;
             writeln!(
                 f,
-                "{:<28} {cpu:.0} us of CPU a second ({:.1} us a frame)",
-                "cost of a call",
-                cpu / 50.0
-            )?;
-            writeln!(
-                f,
-                "{:<28} {:.1} MiB, {per_call:.1} KiB a call",
-                "memory",
-                rss as f64 / 1_024.0
+                "{:<28} {} sent, {} missing, {} late, {} twice, {} unknown",
+                "frames",
+                self.sent,
+                self.missing(),
+                self.late,
+                self.duplicates,
+                self.strangers
             )?;
         }
+        self.show_cost(f)?;
         if self.is_spoiled() {
             writeln!(
                 f,
@@ -187,13 +237,57 @@ impl fmt::Display for Figures {
     }
 }
 
-/// The median of the seconds' 99th percentiles.
-fn typical_p99(latencies: &[(u32, u32)]) -> u32 {
-    let mut seconds: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
-    for &(second, us) in latencies {
-        seconds.entry(second).or_default().push(us);
+impl Figures {
+    fn show_cost(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some((share, per_call)) = self.cpu_share.zip(self.cpu_us_per_call_second()) {
+            let frame = self.cpu_us_per_frame.unwrap_or_default();
+            let percent = share * 100.0;
+            writeln!(
+                f,
+                "{:<28} {per_call:.0} us of CPU a second ({frame:.2} us a frame), {percent:.0} % of a core in all",
+                "cost of a call",
+            )?;
+        } else if let Some(share) = self.cpu_share {
+            writeln!(f, "{:<28} {:.2} % of a core", "cost of all calls", share * 100.0)?;
+        }
+        if let Some((rss, per_call)) = self.rss_kib.zip(self.rss_kib_per_call) {
+            let mib = rss as f64 / 1_024.0;
+            writeln!(f, "{:<28} {mib:.1} MiB, {per_call:.1} KiB a call", "memory")?;
+        }
+        if self.sent > 0 {
+            writeln!(
+                f,
+                "{:<28} {:.2} us a frame, {:.0} % of a core, longest gap {:.1} ms",
+                "generator's own cost",
+                self.generator_us_per_frame(),
+                self.generator_busy * 100.0,
+                self.longest_gap.as_secs_f64() * 1e3,
+            )?;
+        }
+        if let Some(stolen) = self.stolen.filter(|stolen| !stolen.is_zero()) {
+            writeln!(
+                f,
+                "{:<28} {} ms, all cores together",
+                "stolen by the host",
+                stolen.as_millis()
+            )?;
+        }
+        Ok(())
     }
-    Percentiles::of(seconds.into_values().map(|of| Percentiles::of(of).p99).collect()).p50
+}
+
+/// The median of the seconds' 99th percentiles.
+fn typical_p99(tally: &Tally) -> u32 {
+    let parts = (1.0 / tally.part.as_secs_f64()).round().max(1.0) as usize;
+    let mut seconds = Histogram::new();
+    for parts in tally.latency.chunks(parts) {
+        let mut second = Histogram::new();
+        parts.iter().for_each(|part| second.add(part));
+        if second.count() > 0 {
+            seconds.record(second.percentiles().p99);
+        }
+    }
+    seconds.percentiles().p50
 }
 
 #[cfg(test)]
@@ -201,20 +295,61 @@ mod tests {
     use super::*;
 
     #[test]
-    fn percentiles_are_ranks_not_averages() {
-        let values: Vec<u32> = (1..=1_000).rev().collect();
-        let p = Percentiles::of(values);
-        assert_eq!((p.p50, p.p99, p.p999, p.max), (500, 990, 999, 1_000));
-        assert_eq!(Percentiles::of(vec![7]), Percentiles { p50: 7, p99: 7, p999: 7, max: 7 });
-        assert_eq!(Percentiles::of(Vec::new()), Percentiles::default());
+    fn one_bad_second_does_not_make_a_run_typical() {
+        let mut tally = Tally::new(1, 1, Duration::from_secs(10));
+        for part in 0..100_u32 {
+            for us in 1..=100 {
+                let latency = if part < 90 { us } else { 50_000 };
+                tally.back(Duration::from_millis(u64::from(part) * 100), latency);
+            }
+        }
+        assert_eq!(typical_p99(&tally), 99);
+        assert_eq!(typical_p99(&Tally::new(1, 1, Duration::from_secs(1))), 0);
+    }
+
+    fn figures(lateness: u32, gap: Duration) -> Figures {
+        let provider = ringback_proto::provider::find("twilio").expect("known");
+        let plan = Plan {
+            provider,
+            format: None,
+            calls: 100,
+            warm_up: Duration::ZERO,
+            duration: Duration::from_secs(2),
+            answers: super::super::Answers::Calls,
+            silent: false,
+        };
+        let mut tally = Tally::new(1, 100, plan.duration);
+        (0..100).for_each(|_| tally.sent(lateness));
+        for latency in [300, 19_000, 25_000] {
+            tally.back(Duration::ZERO, latency);
+        }
+        tally.turn(gap, Duration::ZERO, true);
+        let cost = Cost {
+            cpu: Duration::from_millis(500),
+            over: Duration::from_secs(2),
+            rss_kib: 3_000,
+            idle_rss_kib: 1_000,
+            stolen: Duration::ZERO,
+        };
+        Figures::new(&plan, &tally, Some(cost))
     }
 
     #[test]
-    fn one_bad_second_does_not_make_a_run_typical() {
-        let good = (0..9_u32).flat_map(|second| (1..=100).map(move |us| (second, us)));
-        let bad = (0..100).map(|_| (9, 50_000));
-        let latencies: Vec<(u32, u32)> = good.chain(bad).collect();
-        assert_eq!(typical_p99(&latencies), 99);
-        assert_eq!(typical_p99(&[]), 0);
+    fn a_run_is_spoiled_by_a_generator_that_is_late_or_stands_still() {
+        let ms = Duration::from_millis;
+        assert!(!figures(1_400, ms(19)).is_spoiled());
+        assert!(figures(1_600, ms(0)).is_spoiled());
+        assert!(figures(0, ms(20)).is_spoiled());
+        assert!(figures(0, ms(20)).to_string().contains("SPOILED"));
+    }
+
+    #[test]
+    fn cost_is_told_per_frame_per_second_and_per_call() {
+        let figures = figures(0, Duration::ZERO);
+        // A quarter of a core for 5,000 frames a second.
+        assert_eq!(figures.cpu_us_per_frame, Some(50.0));
+        assert_eq!(figures.cpu_us_per_call_second(), Some(2_500.0));
+        assert_eq!(figures.rss_kib_per_call, Some(20.0));
+        assert_eq!((figures.missing(), figures.late), (97, 1));
     }
 }

@@ -2,79 +2,166 @@
 //!
 //! *Open schedule*: a frame is due when its time comes, whether or not the last one came back, and its latency counts from then.
 //! A bridge that stalls is charged for every frame that became due meanwhile, and so is a generator that is late itself; its
-//! lateness is measured and told.
+//! lateness is measured and told, and a run that it spoiled says so.
+//!
+//! *Floors*: how long a frame takes and what it costs depends on the machine first. So the same frames are sent to servers that
+//! only send them back, in turns with the bridge, and the ratio is what is worth quoting.
 
 mod caller;
+mod cores;
+mod engine;
 mod figures;
-mod metronome;
+mod floors;
+mod histogram;
+mod schedule;
 mod server;
+mod stamp;
+mod tally;
+mod usage;
 
-use std::sync::Arc;
 use std::time::Duration;
 
+use ringback_codecs::MediaFormat;
+use ringback_proto::Instant;
 use ringback_proto::provider::Provider;
-use tokio::sync::Notify;
 
-use crate::client::WsUrl;
+use caller::{Caller, Pen};
+use engine::Engine;
+use schedule::Schedule;
+use stamp::Stamp;
+use tally::Tally;
+
 use crate::clock::Clock;
 
-pub use figures::{Figures, Percentiles};
-pub use server::{BenchServer, Usage};
+pub use cores::Cores;
+pub use figures::{Figures, Moment};
+pub use floors::Floor;
+pub use histogram::Percentiles;
+pub use server::{Server, Setup, Tick};
+pub use usage::Usage;
 
-/// Frames every caller sends before anything is measured.
-const WARM_UP: Duration = Duration::from_secs(1);
 /// How long frames may still come back after the last one was sent.
 const COOL_DOWN: Duration = Duration::from_millis(500);
+/// From the last call placed to the first frame.
+const BREATH: Duration = Duration::from_millis(50);
+/// How often progress is told.
+const TOLD_EVERY: Duration = Duration::from_millis(100);
+
+/// Who answers, and with what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Answers {
+    /// A bridge: with calls.
+    Calls,
+    /// A WebSocket echo: with the messages that it was sent.
+    Messages,
+    /// A TCP echo: with the octets that it was sent.
+    Octets,
+}
+
+impl Answers {
+    /// How a server answers.
+    #[must_use]
+    pub const fn of(setup: &Setup) -> Self {
+        match setup {
+            Setup::Bridge { .. } => Self::Calls,
+            Setup::Floor(Floor::WsEcho) => Self::Messages,
+            Setup::Floor(Floor::TcpEcho) => Self::Octets,
+        }
+    }
+}
 
 /// What to measure.
 #[derive(Clone)]
 pub struct Plan {
     /// Whose protocol is spoken.
     pub provider: &'static dyn Provider,
+    /// What is spoken, where the provider has a choice.
+    pub format: Option<MediaFormat>,
     /// Calls at once.
     pub calls: usize,
-    /// How long, without the warm-up.
+    /// How long frames are sent before anything is measured.
+    pub warm_up: Duration,
+    /// How long is measured.
     pub duration: Duration,
+    /// Who answers.
+    pub answers: Answers,
+    /// Whether calls are open and nobody speaks.
+    pub silent: bool,
 }
 
-/// Runs the plan against an echoing bridge at `url`; `tick` is told the share done, 0 to 1.
+/// Runs the plan against a server; `progress` is told the share done, 0 to 1.
 ///
 /// # Errors
-/// If a call cannot be placed: the run would measure something else than was asked.
-pub async fn run(
+/// If a call cannot be placed or breaks: the run would measure something else than was asked.
+pub fn run(plan: &Plan, server: &Server, progress: &dyn Fn(f64)) -> Result<Figures, String> {
+    let clock = Clock::start();
+    cores::raise_open_files();
+    let idle_rss_kib = server.idle_rss_kib();
+    let (callers, stamp, pen) = place_all(clock, plan, server)?;
+    let start = clock.now() + BREATH;
+    let (measure_from, until) = (start + plan.warm_up, start + plan.warm_up + plan.duration);
+    let speaking = if plan.silent { 0 } else { plan.calls };
+    let schedule = Schedule::new(speaking, start, measure_from, until);
+    let tally = Tally::new(plan.calls, schedule.frames(), plan.duration);
+    let core = server.generator_core();
+    let engine = Engine {
+        clock,
+        callers,
+        stamp,
+        schedule,
+        answers: plan.answers,
+        tally,
+        cool_down: if plan.silent { Duration::ZERO } else { COOL_DOWN },
+        pen,
+        spins: core.is_some() || cores::count() > 1,
+    };
+    std::thread::scope(|scope| {
+        let generator = scope.spawn(move || cores::with_cores(core.as_slice(), || engine.run()));
+        let sample = || (clock.now(), server.usage());
+        let running = || !generator.is_finished();
+        sleep_until(clock, measure_from, running, |_| {});
+        let before = sample();
+        let share =
+            |left: Duration| 1.0 - left.as_secs_f64() / plan.duration.as_secs_f64().max(1e-9);
+        sleep_until(clock, until, running, |left| progress(share(left)));
+        let after = sample();
+        let tally = generator
+            .join()
+            .map_err(|_| "the generator failed; this is a fault of this program")??;
+        Ok(Figures::new(plan, &tally, figures::Cost::between(before, after, idle_rss_kib)))
+    })
+}
+
+/// Places all calls, one after the other: a herd at the door is another measurement.
+fn place_all(
     clock: Clock,
     plan: &Plan,
-    url: &WsUrl,
-    usage: impl Fn() -> Option<Usage>,
-    tick: impl Fn(f64),
-) -> Result<Figures, String> {
-    let mut callers = tokio::task::JoinSet::new();
-    let start = clock.now() + Duration::from_millis(200);
-    let (measure_from, until) = (start + WARM_UP, start + WARM_UP + plan.duration);
-    let mut beats = Vec::with_capacity(plan.calls);
+    server: &Server,
+) -> Result<(Vec<Caller>, Stamp, Pen), String> {
+    let url = server.url(plan.provider.name());
+    let mut pen = Pen::new();
+    let mut callers = Vec::with_capacity(plan.calls);
+    let mut spoken = None;
     for index in 0..plan.calls {
-        let phase = Duration::from_micros(20_000 * index as u64 / plan.calls as u64);
-        let schedule = caller::Schedule { first: start + phase, measure_from, until };
-        let wake = Arc::new(Notify::new());
-        beats.push(metronome::Beat { first: schedule.first, wake: Arc::clone(&wake) });
-        callers.spawn(caller::run(clock, plan.provider, url.clone(), index, schedule, wake));
+        let (caller, format) = Caller::place(clock, plan, &url, index, &mut pen)
+            .map_err(|error| format!("call {} of {}: {error}", index + 1, plan.calls))?;
+        callers.push(caller);
+        spoken.get_or_insert(format);
     }
-    metronome::start(clock, beats, caller::FRAME, until);
-    clock.sleep_until(Some(measure_from)).await;
-    let before = usage();
-    while clock.now() < until {
+    let format = spoken.ok_or("no calls to measure with")?;
+    let stamp = Stamp::new(format)
+        .ok_or_else(|| format!("{format} cannot carry numbered frames; choose G.711 or L16"))?;
+    Ok((callers, stamp, pen))
+}
+
+/// Sleeps in short pieces, as long as something is `running`.
+fn sleep_until(clock: Clock, until: Instant, running: impl Fn() -> bool, told: impl Fn(Duration)) {
+    loop {
         let left = until - clock.now();
-        tokio::select! {
-            // No caller ends before its time but by failing, and then the run is not what was asked for.
-            Some(joined) = callers.join_next() => drop(joined.map_err(|error| error.to_string())??),
-            () = clock.sleep_until(Some(clock.now() + left.min(Duration::from_millis(100)))) => {}
+        if left.is_zero() || !running() {
+            return;
         }
-        tick(1.0 - (until - clock.now()).as_secs_f64() / plan.duration.as_secs_f64().max(1e-9));
+        std::thread::sleep(left.min(TOLD_EVERY));
+        told(until - clock.now());
     }
-    let after = usage();
-    let mut taken = caller::Taken::default();
-    while let Some(joined) = callers.join_next().await {
-        taken.add(joined.map_err(|error| error.to_string())??);
-    }
-    Ok(Figures::new(plan, taken, before.zip(after)))
 }

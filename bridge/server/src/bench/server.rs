@@ -1,99 +1,264 @@
-//! The bridge under test as a process of its own, so that its cost can be told from the generator's.
+//! What is measured, as a process of its own, so that its cost can be told from the generator's. Sends it nothing.
 
+use std::ffi::OsString;
+use std::fmt::Write as _;
 use std::io::{BufRead as _, BufReader};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use super::cores::{self, Cores};
+use super::floors::{self, Floor};
+use super::usage::{self, Usage};
 use crate::client::WsUrl;
 
-/// What a process has used.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Usage {
-    /// CPU time, user and system.
-    pub cpu: Duration,
-    /// Resident memory.
-    pub rss_kib: u64,
-    /// Resident memory before the first call.
-    pub idle_rss_kib: u64,
+/// Calls the bridge may have; the generator has fewer.
+const MAX_CALLS: usize = 50_000;
+
+/// When a bridge's worker serves what is ready.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Tick {
+    /// At once.
+    Off,
+    /// At once when few calls are live, on a tick when many are.
+    Auto,
+    /// On a tick.
+    Always,
 }
 
-/// A bridge that echoes, in a process of its own; ended when dropped.
-pub struct BenchServer {
-    child: Child,
+impl Tick {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Auto => "auto",
+            Self::Always => "always",
+        }
+    }
+}
+
+/// A server to be started.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Setup {
+    /// This program as a bridge that echoes, at 16 kHz and within its process.
+    Bridge {
+        /// Threads that serve calls.
+        threads: usize,
+        /// What `serve --tick` is told, if anything.
+        tick: Option<Tick>,
+        /// Sound kept for a module that comes back.
+        ring: Duration,
+    },
+    /// The least that any server must do.
+    Floor(Floor),
+}
+
+impl Setup {
+    /// The smallest ring that the configuration allows.
+    pub const NO_RING: Duration = Duration::from_millis(200);
+
+    /// A bridge with one thread, without a replay ring.
+    #[must_use]
+    pub const fn bridge(tick: Option<Tick>) -> Self {
+        Self::Bridge { threads: 1, tick, ring: Self::NO_RING }
+    }
+
+    const fn threads(&self) -> usize {
+        match self {
+            Self::Bridge { threads, .. } => *threads,
+            Self::Floor(_) => 1,
+        }
+    }
+
+    fn command_line(&self, config: Option<&Scratch>) -> Vec<OsString> {
+        match (self, config) {
+            (Self::Bridge { threads, tick, .. }, Some(config)) => {
+                let mut line: Vec<OsString> = vec!["serve".into(), "--config".into()];
+                line.push(config.path.clone().into());
+                line.extend(["--threads".into(), threads.to_string().into()]);
+                line.extend(["--bind", "127.0.0.1:0", "--log", "warn"].map(OsString::from));
+                if let Some(tick) = tick {
+                    line.extend(["--tick", tick.name()].map(OsString::from));
+                }
+                line
+            }
+            (Self::Floor(floor), _) => {
+                ["bench", "--serve-floor", floor.name()].map(OsString::from).into()
+            }
+            (Self::Bridge { .. }, None) => Vec::new(),
+        }
+    }
+
+    fn config(&self) -> Option<String> {
+        let Self::Bridge { ring, .. } = self else { return None };
+        let mut text = String::new();
+        let _ = write!(
+            text,
+            "[limits]\nmax_calls = {MAX_CALLS}\nmax_connections = {}\n\n\
+             [[module]]\nname = \"echo\"\nbuiltin = \"echo\"\nring = \"{}ms\"\nconfig = {{ rate = 16000 }}\n",
+            MAX_CALLS + 100,
+            ring.as_millis(),
+        );
+        Some(text)
+    }
+}
+
+/// A file that is there as long as this is.
+struct Scratch {
+    path: PathBuf,
+}
+
+impl Scratch {
+    fn write(text: &str) -> Result<Self, String> {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("ringback-bench-{}-{number}.toml", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        std::fs::write(&path, text)
+            .map_err(|error| format!("cannot write {}: {error}", path.display()))?;
+        Ok(Self { path })
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // Left behind, it is a small file among temporary ones.
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+/// A server under test; one that was started for it ends when this is dropped.
+pub struct Server {
+    child: Option<Child>,
     authority: String,
+    /// Asked for instead of the provider's own path.
+    target: Option<String>,
+    generator: Option<usize>,
     idle_rss_kib: u64,
 }
 
-impl BenchServer {
-    /// Starts this very program as a bridge on a free port.
+impl Server {
+    /// Starts this very program as `setup` says, on a free port; with `pinned`, on cores of its own if there are enough.
     ///
     /// # Errors
     /// If it cannot be started or does not say where it listens.
-    pub fn start() -> Result<Self, String> {
+    pub fn start(setup: &Setup, pinned: bool) -> Result<Self, String> {
         let program =
             std::env::current_exe().map_err(|e| format!("cannot find this program: {e}"))?;
-        let mut child = Command::new(program)
-            .args([
-                "serve",
-                "--no-config",
-                "--bind",
-                "127.0.0.1:0",
-                "--max-calls",
-                "20000",
-                "--log",
-                "warn",
-            ])
+        let config = setup.config().map(|text| Scratch::write(&text)).transpose()?;
+        let mut command = Command::new(program);
+        command
+            .args(setup.command_line(config.as_ref()))
+            .env_remove("RINGBACK_BIND")
+            .env_remove("RINGBACK_LOG")
             .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .spawn()
-            .map_err(|e| format!("cannot start the bridge: {e}"))?;
-        let stdout = child.stdout.take().ok_or("the bridge has no standard output")?;
+            .stdout(Stdio::piped());
+        cores::raise_open_files();
+        let cores = if pinned { Cores::split(setup.threads()) } else { None };
+        let its_own = cores.as_ref().map_or(&[][..], |cores| &cores.server);
+        let child = cores::with_cores(its_own, || command.spawn())
+            .map_err(|error| format!("cannot start the server: {error}"))?;
+        let target = match setup {
+            Setup::Bridge { .. } => None,
+            Setup::Floor(_) => Some(floors::PATH.to_owned()),
+        };
+        let generator = cores.map(|cores| cores.generator);
+        let mut server = Self {
+            child: Some(child),
+            authority: String::new(),
+            target,
+            generator,
+            idle_rss_kib: 0,
+        };
+        server.authority = server.listen()?;
+        server.idle_rss_kib = server.usage().map_or(0, |usage| usage.rss_kib);
+        Ok(server)
+    }
+
+    /// A bridge that runs already and echoes.
+    #[must_use]
+    pub fn elsewhere(url: WsUrl) -> Self {
+        Self {
+            child: None,
+            authority: url.authority,
+            target: Some(url.target),
+            generator: None,
+            idle_rss_kib: 0,
+        }
+    }
+
+    /// Waits until it says where it listens.
+    fn listen(&mut self) -> Result<String, String> {
+        let stdout = self.child.as_mut().and_then(|child| child.stdout.take());
+        let stdout = stdout.ok_or("the server has no standard output")?;
         let mut lines = BufReader::new(stdout).lines();
         let told = lines.find_map(|line| {
             let line = line.ok()?;
             line.split_once("listening on http://").map(|(_, rest)| rest.trim().to_owned())
         });
-        let Some(authority) = told else {
-            let _ = child.kill();
-            return Err("the bridge did not say where it listens".into());
-        };
+        let told = told.ok_or("the server did not say where it listens");
         // What else it prints is read away, lest the pipe fill up.
         std::thread::spawn(move || lines.for_each(drop));
-        let mut server = Self { child, authority, idle_rss_kib: 0 };
-        server.idle_rss_kib = server.usage().map_or(0, |u| u.rss_kib);
-        Ok(server)
+        Ok(told?)
     }
 
-    /// Its listener for a provider.
+    /// Where calls of a provider go.
     #[must_use]
     pub fn url(&self, provider: &str) -> WsUrl {
-        WsUrl { authority: self.authority.clone(), target: format!("/{provider}") }
+        let target = self.target.clone().unwrap_or_else(|| format!("/{provider}"));
+        WsUrl { authority: self.authority.clone(), target }
     }
 
-    /// What it has used so far; `None` where the system does not tell.
+    /// The core that the generator has for itself.
+    pub(super) fn generator_core(&self) -> Option<usize> {
+        self.generator
+    }
+
+    /// Resident memory before the first call.
+    pub(super) fn idle_rss_kib(&self) -> u64 {
+        self.idle_rss_kib
+    }
+
+    /// What it has used so far; `None` where the system does not tell, or it is not ours.
     #[must_use]
     pub fn usage(&self) -> Option<Usage> {
-        let pid = self.child.id();
-        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        // The name in brackets may hold spaces; the fields are counted behind it (proc(5)).
-        let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
-        let ticks: u64 =
-            fields.get(11)?.parse::<u64>().ok()? + fields.get(12)?.parse::<u64>().ok()?;
-        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-        let rss = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-        let rss_kib = rss.trim().trim_end_matches(" kB").parse().ok()?;
-        // Linux counts in hundredths of a second for user space on every architecture (USER_HZ).
-        Some(Usage {
-            cpu: Duration::from_millis(ticks * 10),
-            rss_kib,
-            idle_rss_kib: self.idle_rss_kib,
-        })
+        usage::of(self.child.as_ref()?.id())
     }
 }
 
-impl Drop for BenchServer {
+impl Drop for Server {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        if let Some(child) = &mut self.child {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Config, Context, Overrides};
+
+    #[test]
+    fn the_bridge_under_test_is_configured_as_the_run_needs_it() {
+        for ring in [Setup::NO_RING, Duration::from_secs(10)] {
+            let setup = Setup::Bridge { threads: 1, tick: Some(Tick::Always), ring };
+            let text = setup.config().expect("a bridge has a configuration");
+            let config =
+                Config::parse("bench", &text, &Overrides::default(), &Context::of_process())
+                    .expect("valid");
+            assert_eq!((config.modules[0].ring, config.limits.max_streams), (ring, MAX_CALLS));
+        }
+        assert_eq!(Setup::Floor(Floor::TcpEcho).config(), None);
+    }
+
+    #[test]
+    fn the_tick_is_passed_on_if_it_was_chosen() {
+        let scratch = Scratch::write("").expect("a temporary file");
+        let line = |tick| Setup::bridge(tick).command_line(Some(&scratch));
+        assert!(line(Some(Tick::Auto)).ends_with(&["--tick".into(), "auto".into()]));
+        assert!(!line(None).contains(&"--tick".into()));
+        assert!(line(None).windows(2).any(|pair| pair == ["--threads", "1"]));
     }
 }

@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use ringback_proto::provider;
+use ringback_codecs::{MediaFormat, SampleRate};
+use ringback_proto::provider::{self, Provider};
 
-use super::{LogArgs, runtime, screen};
-use crate::bench::{BenchServer, Figures, Plan};
+use super::{LogArgs, screen};
+use crate::bench::{self, Answers, Figures, Floor, Plan, Server, Setup, Tick};
 use crate::client::WsUrl;
-use crate::clock::Clock;
 use crate::exit::Exit;
 
 /// Options of `ringback bench`.
@@ -23,48 +23,110 @@ pub(super) struct Args {
     /// Provider whose protocol is spoken.
     #[arg(long, short, default_value = "twilio")]
     provider: String,
+    /// Rate of the sound in Hz, where the provider has a choice.
+    #[arg(long, value_name = "HZ")]
+    rate: Option<u32>,
     /// Load a bridge that is running already; it must echo. Its cost is not measured then.
     #[arg(long, value_name = "URL")]
     url: Option<WsUrl>,
+    /// Threads of the bridge that serve calls.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
+    server_threads: u16,
+    /// When the bridge serves what is ready: at once, on a tick, or either as calls are few or many.
+    #[arg(long)]
+    tick: Option<Tick>,
+    /// Sound that the bridge keeps for each call, in seconds; the least it can keep is 0.2.
+    #[arg(long, value_name = "SECONDS", default_value_t = 10.0, value_parser = ring)]
+    ring: f64,
+    /// Open calls on which nobody speaks.
+    #[arg(long)]
+    idle: bool,
+    /// Give the bridge and the generator no cores of their own.
+    #[arg(long)]
+    no_pin: bool,
     /// As JSON.
     #[arg(long)]
     json: bool,
+    /// Be one of the servers that the bridge is held against; started by this command itself.
+    #[arg(long, hide = true)]
+    serve_floor: Option<Floor>,
+}
+
+fn ring(text: &str) -> Result<f64, String> {
+    let seconds = text.parse().ok().filter(|seconds| (0.2..=120.0).contains(seconds));
+    seconds.ok_or_else(|| "seconds, 0.2 to 120".into())
 }
 
 pub(super) fn run(args: &Args, log: &LogArgs) -> Exit {
     log.init("warn");
-    match measure(args) {
-        Ok(figures) if args.json => screen::print(&format!("{:#}\n", figures.json())),
-        Ok(figures) => screen::print(&figures.to_string()),
-        Err(error) => {
-            screen::problem(error);
-            Exit::Failure
+    if let Some(floor) = args.serve_floor {
+        let served = floor.serve(|address| screen::line(format!("listening on http://{address}")));
+        return ended(served.map(|()| Exit::Ok));
+    }
+    ended(measure(args).map(|figures| {
+        if args.json {
+            screen::print(&format!("{:#}\n", figures.json()))
+        } else {
+            screen::print(&figures.to_string())
+        }
+    }))
+}
+
+fn ended(outcome: Result<Exit, String>) -> Exit {
+    outcome.unwrap_or_else(|error| {
+        screen::problem(error);
+        Exit::Failure
+    })
+}
+
+impl Args {
+    fn provider(&self) -> Result<&'static dyn Provider, String> {
+        provider::find(&self.provider).ok_or_else(|| {
+            format!("no provider is called `{}`; see `ringback providers`", self.provider)
+        })
+    }
+
+    fn format(&self, provider: &dyn Provider) -> Result<Option<MediaFormat>, String> {
+        let Some(hz) = self.rate else { return Ok(None) };
+        let formats = provider.formats();
+        let found = formats.iter().find(|format| Some(format.rate) == SampleRate::new(hz));
+        found.copied().map(Some).ok_or_else(|| {
+            let rates: Vec<_> = formats.iter().map(|format| format.rate.hz().to_string()).collect();
+            format!("{} does not speak at {hz} Hz; it has {}", provider.title(), rates.join(", "))
+        })
+    }
+
+    fn plan(&self) -> Result<Plan, String> {
+        let provider = self.provider()?;
+        Ok(Plan {
+            provider,
+            format: self.format(provider)?,
+            calls: self.calls as usize,
+            warm_up: Duration::from_secs(1),
+            duration: Duration::from_secs(u64::from(self.seconds)),
+            answers: Answers::Calls,
+            silent: self.idle,
+        })
+    }
+
+    fn setup(&self) -> Setup {
+        Setup::Bridge {
+            threads: usize::from(self.server_threads),
+            tick: self.tick,
+            ring: Duration::from_secs_f64(self.ring),
         }
     }
 }
 
 fn measure(args: &Args) -> Result<Figures, String> {
-    let provider = provider::find(&args.provider).ok_or_else(|| {
-        format!("no provider is called `{}`; see `ringback providers`", args.provider)
-    })?;
-    let server = if args.url.is_none() { Some(BenchServer::start()?) } else { None };
-    let url = match (&args.url, &server) {
-        (Some(url), _) => url.clone(),
-        (None, Some(server)) => server.url(provider.name()),
-        (None, None) => return Err("no bridge to load".into()),
-    };
-    let plan = Plan {
-        provider,
-        calls: args.calls as usize,
-        duration: Duration::from_secs(u64::from(args.seconds)),
+    let plan = args.plan()?;
+    let server = match &args.url {
+        Some(url) => Server::elsewhere(url.clone()),
+        None => Server::start(&args.setup(), !args.no_pin)?,
     };
     let bar = progress(args);
-    let runtime = runtime(1).map_err(|e| e.to_string())?;
-    let figures = runtime.block_on(async {
-        let usage = || server.as_ref().and_then(BenchServer::usage);
-        let tick = |share: f64| bar.set_position((share * 1_000.0) as u64);
-        crate::bench::run(Clock::start(), &plan, &url, usage, tick).await
-    });
+    let figures =
+        bench::run(&plan, &server, &|share: f64| bar.set_position((share * 1_000.0) as u64));
     bar.finish_and_clear();
     figures
 }

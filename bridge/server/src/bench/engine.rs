@@ -1,0 +1,210 @@
+//! The generator: one thread that sends what is due, reads what came and notes how long it took. Starts nothing and sums up nothing.
+//!
+//! It must cost less than what it measures, or it measures itself. So there is no task, no timer and no allocation per frame: callers
+//! are due in a fixed order, sockets are asked for what is ready without waiting, and between two frames the thread spins where it
+//! has a core of its own.
+
+use std::time::Duration;
+
+use mio::{Events, Interest, Poll, Token};
+use ringback_proto::Instant;
+use ringback_proto::provider::{Command, Event, Outbox, Track};
+
+use super::Answers;
+use super::caller::{Caller, Pen};
+use super::schedule::{Due, Schedule};
+use super::stamp::{Heard, Hearing, MAX_FRAMES, Stamp};
+use super::tally::{Tally, micros};
+use crate::clock::Clock;
+
+/// Sockets read, and frames sent, before the other is looked after: neither may make the other late.
+const AT_ONCE: usize = 64;
+/// A wait in the system is a whole number of milliseconds and ends late; what is due within this is spun for.
+const SPIN: Duration = Duration::from_millis(2);
+/// The longest wait, so that the end of a silent run is not missed.
+const LONGEST_WAIT: Duration = Duration::from_millis(50);
+/// After the last frame came back, one that comes twice would come within this.
+const ENCORE: Duration = Duration::from_millis(40);
+
+/// What the generator needs to run.
+pub(super) struct Engine {
+    pub(super) clock: Clock,
+    pub(super) callers: Vec<Caller>,
+    pub(super) stamp: Stamp,
+    pub(super) schedule: Schedule,
+    pub(super) answers: Answers,
+    pub(super) tally: Tally,
+    /// How long frames may still come back after the last one was due.
+    pub(super) cool_down: Duration,
+    pub(super) pen: Pen,
+    /// Whether this thread has a core to spin on.
+    pub(super) spins: bool,
+}
+
+/// One caller's part of the books.
+struct Book<'a> {
+    schedule: &'a Schedule,
+    tally: &'a mut Tally,
+    caller: usize,
+    now: Instant,
+}
+
+impl Book<'_> {
+    /// A frame came back.
+    fn note(&mut self, heard: Heard) {
+        let Heard::Frame(number) = heard else {
+            self.tally.strangers += 1;
+            return;
+        };
+        let due = self.schedule.due(self.caller, number);
+        if due > self.now || due >= self.schedule.until() {
+            self.tally.strangers += 1;
+        } else if self.tally.is_repeated(self.caller, number) {
+            self.tally.duplicates += 1;
+        } else if let Some(counted) = self.schedule.counted(due) {
+            self.tally.back(counted, micros(self.now - due));
+        }
+    }
+}
+
+impl Engine {
+    /// Runs the schedule to its end and hangs up.
+    ///
+    /// # Errors
+    /// If a stream broke: the run is not what was asked for.
+    pub(super) fn run(mut self) -> Result<Tally, String> {
+        let mut poll =
+            Poll::new().map_err(|error| format!("cannot watch for what is ready: {error}"))?;
+        for (index, caller) in self.callers.iter_mut().enumerate() {
+            let interest = Interest::READABLE | Interest::WRITABLE;
+            poll.registry()
+                .register(&mut caller.stream, Token(index), interest)
+                .map_err(|error| format!("cannot watch call {index}: {error}"))?;
+        }
+        let outcome = self.turns(&mut poll);
+        let (clock, mut pen) = (self.clock, self.pen);
+        for caller in self.callers {
+            caller.hang_up(clock, &mut pen);
+        }
+        outcome.map(|()| self.tally)
+    }
+
+    fn turns(&mut self, poll: &mut Poll) -> Result<(), String> {
+        let mut events = Events::with_capacity(AT_ONCE);
+        let mut payload = Vec::new();
+        let (mut last, mut allowed, mut worked) = (self.clock.now(), Duration::ZERO, false);
+        loop {
+            let now = self.clock.now();
+            if self.schedule.counted(last).is_some() && now < self.schedule.until() {
+                self.tally.turn(now - last, allowed, worked);
+            }
+            last = now;
+            if self.is_over(now) {
+                return Ok(());
+            }
+            worked = self.speak_all_due(&mut payload)?;
+            allowed = self.wait(self.clock.now());
+            match poll.poll(&mut events, Some(allowed)) {
+                Ok(()) => {}
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(format!("cannot watch for what is ready: {error}")),
+            }
+            worked |= !events.is_empty();
+            for event in &events {
+                let Token(index) = event.token();
+                self.look_after(index, event.is_writable())
+                    .map_err(|error| format!("call {index} of {}: {error}", self.callers.len()))?;
+            }
+            if !self.spins && events.is_empty() && allowed.is_zero() {
+                std::thread::yield_now();
+            }
+        }
+    }
+
+    /// Whether there is nothing left to send or to wait for.
+    fn is_over(&self, now: Instant) -> bool {
+        let until = self.schedule.until();
+        now >= until + self.cool_down || (now >= until + ENCORE && self.tally.is_complete())
+    }
+
+    /// How long the system may be asked to wait for something to read.
+    fn wait(&self, now: Instant) -> Duration {
+        let next = match self.schedule.next() {
+            Some(due) => due.at - now,
+            None => (self.schedule.until() + self.cool_down) - now,
+        };
+        let wait = next.saturating_sub(SPIN).min(LONGEST_WAIT);
+        // Rounded down: the system would round it up.
+        Duration::from_millis(wait.as_millis() as u64)
+    }
+
+    /// Sends what is due, and says whether anything was.
+    fn speak_all_due(&mut self, payload: &mut Vec<u8>) -> Result<bool, String> {
+        for sent in 0..AT_ONCE {
+            let now = self.clock.now();
+            let Some(due) = self.schedule.next().filter(|due| due.at <= now) else {
+                return Ok(sent > 0);
+            };
+            self.schedule.advance();
+            self.speak(now, due, payload)
+                .map_err(|error| format!("call {}: {error}", due.caller))?;
+        }
+        Ok(true)
+    }
+
+    fn speak(&mut self, now: Instant, due: Due, payload: &mut Vec<u8>) -> Result<(), String> {
+        let Some(caller) = self.callers.get_mut(due.caller) else { return Ok(()) };
+        // Both fit: they are bounded by the plan.
+        self.stamp.write(due.number % MAX_FRAMES, due.caller as u32, payload);
+        let media = Command::Media { track: Track::Inbound, payload };
+        caller
+            .protocol
+            .handle_command(now, media, &mut self.pen.out)
+            .map_err(|error| error.to_string())?;
+        caller.flush(&mut self.pen)?;
+        if self.schedule.counted(due.at).is_some() {
+            self.tally.sent(micros(now - due.at));
+        }
+        Ok(())
+    }
+
+    /// Reads all that came for a caller.
+    fn look_after(&mut self, index: usize, writable: bool) -> Result<(), String> {
+        let Some(caller) = self.callers.get_mut(index) else { return Ok(()) };
+        if writable {
+            caller.flush_backlog()?;
+        }
+        let mut more = true;
+        while more {
+            more = caller.read()?;
+            let now = self.clock.now();
+            let mut book =
+                Book { schedule: &self.schedule, tally: &mut self.tally, caller: index, now };
+            let (mut hearing, mut in_order) = (caller.hearing, caller.in_order);
+            let calls = self.answers == Answers::Calls;
+            while caller.next_message(&mut self.pen, |protocol, message, out| {
+                if !calls {
+                    book.note(Heard::Frame(in_order));
+                    in_order += 1;
+                    return Ok(());
+                }
+                protocol.handle_message(now, message, out).map_err(|error| error.to_string())?;
+                hear(&self.stamp, &mut hearing, out, &mut book);
+                Ok(())
+            })? {}
+            (caller.hearing, caller.in_order) = (hearing, in_order);
+            caller.flush(&mut self.pen)?;
+        }
+        Ok(())
+    }
+}
+
+/// Notes the frames in what the protocol understood.
+fn hear(stamp: &Stamp, hearing: &mut Hearing, out: &Outbox, book: &mut Book<'_>) {
+    let caller = book.caller as u32;
+    for event in out.events() {
+        if let Event::Media(media) = event {
+            hearing.hear(stamp, caller, out.octets(&media.payload), |heard| book.note(heard));
+        }
+    }
+}
