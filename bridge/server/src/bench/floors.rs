@@ -98,8 +98,7 @@ async fn ws_echo(listener: TcpListener) {
     let limits = Limits { max_connections: MAX, max_streams: MAX, ..Limits::default() };
     let shutdown = Shutdown::new();
     let (routes, pages, here) = (Router::new(), Pages::default(), Workers::here());
-    let server =
-        Server::new(Arc::new(Echo), vec![endpoint], limits, pages, routes, shutdown, here);
+    let server = Server::new(Arc::new(Echo), vec![endpoint], limits, pages, routes, shutdown, here);
     server.run(listener).await;
 }
 

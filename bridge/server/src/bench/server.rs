@@ -248,7 +248,10 @@ mod tests {
             let config =
                 Config::parse("bench", &text, &Overrides::default(), &Context::of_process())
                     .expect("valid");
-            assert_eq!((config.modules[0].ring, config.limits.max_streams), (Some(ring), MAX_CALLS));
+            assert_eq!(
+                (config.modules[0].ring, config.limits.max_streams),
+                (Some(ring), MAX_CALLS)
+            );
         }
         assert_eq!(Setup::Floor(Floor::TcpEcho).config(), None);
     }
