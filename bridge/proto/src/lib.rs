@@ -5,6 +5,7 @@
 pub mod ledger;
 pub mod media;
 pub mod provider;
+pub mod scratch;
 pub mod session;
 pub mod simulator;
 mod time;

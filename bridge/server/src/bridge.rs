@@ -19,6 +19,7 @@ use crate::listener::{Admission, Drained, Endpoint, Refusal, Server, Streams};
 use crate::net;
 use crate::shutdown::Shutdown;
 use crate::socket::Socket;
+use crate::workers::Workers;
 
 /// What a listener's calls get, worked out once at start.
 struct Plan {
@@ -80,13 +81,19 @@ impl Bridge {
         self.events.clone()
     }
 
-    /// Takes calls from `listener` until shut down and all have ended.
-    pub async fn run<L: net::Listener>(self, config: &Config, listener: L) -> Drained {
+    /// Takes calls from `listener` until shut down and all have ended, and serves them on `workers`.
+    pub async fn run<L: net::Listener>(
+        self,
+        config: &Config,
+        listener: L,
+        workers: Workers,
+    ) -> Drained {
         let endpoints = self.plans.iter().map(|plan| plan.endpoint.clone()).collect();
         let shutdown = self.shutdown.clone();
         let routes = events::routes(self.events.clone());
+        let (limits, pages) = (config.limits, config.pages);
         let server =
-            Server::new(Arc::new(self), endpoints, config.limits, config.pages, routes, shutdown);
+            Server::new(Arc::new(self), endpoints, limits, pages, routes, shutdown, workers);
         server.run(listener).await
     }
 
@@ -141,6 +148,7 @@ fn plan(config: &Config, listener: &ListenerConfig, watchers: &Watchers) -> Opti
     let mut options = listener.options.clone();
     options.one_way |= listener.one_way;
     options.credential_query = auth.query_parameter().map(str::to_owned);
+    let sources: Vec<_> = modules.iter().map(|module| ModuleSource::of(module)).collect();
     Some(Plan {
         endpoint: listener.endpoint.clone(),
         provider,
@@ -151,8 +159,8 @@ fn plan(config: &Config, listener: &ListenerConfig, watchers: &Watchers) -> Opti
             .filter(|b| b.on_speech)
             .map(|b| BargeIn { min_speech: b.min_speech }),
         ports: modules.iter().map(|module| port(module, route)).collect(),
-        sources: modules.iter().map(|module| ModuleSource::of(module)).collect(),
-        keep: modules.iter().map(|m| m.ring).max().unwrap_or(Duration::ZERO),
+        keep: sources.iter().map(|source| source.ring).max().unwrap_or(Duration::ZERO),
+        sources,
         watchers,
     })
 }

@@ -18,3 +18,4 @@ pub mod picture;
 pub mod shutdown;
 pub mod socket;
 pub mod telemetry;
+pub mod workers;

@@ -17,12 +17,20 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Io for T {}
 pub trait Listener: Send + 'static {
     /// One connection.
     type Io: Io;
+    /// A connection on its way to the thread that will serve it.
+    type Parcel: Send + 'static;
 
     /// Waits for the next connection and its peer's address. Cancel safe.
     ///
     /// # Errors
     /// As the system reports them; the caller decides whether to go on.
-    fn accept(&mut self) -> impl Future<Output = io::Result<(Self::Io, SocketAddr)>> + Send;
+    fn accept(&mut self) -> impl Future<Output = io::Result<(Self::Parcel, SocketAddr)>> + Send;
+
+    /// Makes a connection out of what was accepted, on the runtime that will serve it.
+    ///
+    /// # Errors
+    /// If the system does not let that runtime wait for it.
+    fn open(parcel: Self::Parcel) -> io::Result<Self::Io>;
 
     /// The address that peers connect to.
     ///
@@ -66,11 +74,17 @@ impl TcpListener {
 
 impl Listener for TcpListener {
     type Io = TcpStream;
+    type Parcel = std::net::TcpStream;
 
-    async fn accept(&mut self) -> io::Result<(TcpStream, SocketAddr)> {
+    async fn accept(&mut self) -> io::Result<(Self::Parcel, SocketAddr)> {
         let (stream, peer) = self.inner.accept().await?;
         stream.set_nodelay(true)?;
-        Ok((stream, peer))
+        // Sockets belong to the runtime that waits for them; this lets go of it.
+        Ok((stream.into_std()?, peer))
+    }
+
+    fn open(parcel: Self::Parcel) -> io::Result<TcpStream> {
+        TcpStream::from_std(parcel)
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
@@ -112,6 +126,7 @@ pub struct MemoryListener {
 
 impl Listener for MemoryListener {
     type Io = DuplexStream;
+    type Parcel = DuplexStream;
 
     /// Waits for ever once every [`MemoryConnector`] is gone.
     async fn accept(&mut self) -> io::Result<(DuplexStream, SocketAddr)> {
@@ -119,6 +134,10 @@ impl Listener for MemoryListener {
             Some(stream) => Ok((stream, MEMORY_ADDRESS)),
             None => std::future::pending().await,
         }
+    }
+
+    fn open(parcel: DuplexStream) -> io::Result<DuplexStream> {
+        Ok(parcel)
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
@@ -157,7 +176,8 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     async fn echo_once<L: Listener>(listener: &mut L, mut client: impl Io) {
-        let (mut server, _) = listener.accept().await.unwrap();
+        let (server, _) = listener.accept().await.unwrap();
+        let mut server = L::open(server).unwrap();
         client.write_all(b"frame").await.unwrap();
         let mut octets = [0; 5];
         server.read_exact(&mut octets).await.unwrap();

@@ -10,6 +10,7 @@ use ringback::config::{Config, Context, Overrides};
 use ringback::events::{FollowError, Follower};
 use ringback::net::{Listener as _, TcpListener};
 use ringback::shutdown::Shutdown;
+use ringback::workers::Workers;
 use ringback_proto::provider::{self, Dial};
 use serde_json::{Value, json};
 
@@ -79,7 +80,8 @@ impl Rig {
         let listener = TcpListener::bind(config.bind).unwrap();
         let authority = listener.local_addr().unwrap().to_string();
         let bridge = Bridge::new(&config, clock, shutdown.clone(), None);
-        let bridge = tokio::spawn(async move { bridge.run(&config, listener).await });
+        let bridge =
+            tokio::spawn(async move { bridge.run(&config, listener, Workers::here()).await });
         Self { clock, authority, shutdown, bridge }
     }
 

@@ -166,6 +166,12 @@ impl Outputs {
         self.items.is_empty()
     }
 
+    /// Memory held, in octets, beside that of messages.
+    #[must_use]
+    pub fn octets(&self) -> usize {
+        self.samples.capacity() * size_of::<i16>() + self.items.capacity() * size_of::<Item>()
+    }
+
     /// Forgets all answers and keeps the memory.
     pub fn reset(&mut self) {
         self.samples.clear();

@@ -5,6 +5,7 @@
 //! same before and after a clear, a pause or a stall.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::time::Duration;
 
 use ringback_codecs::SampleRate;
@@ -14,6 +15,7 @@ use crate::Instant;
 use crate::provider::{Capabilities, ClearLaw, FrameLaw, PlayoutPolicy};
 
 use super::backlog::Backlog;
+use crate::scratch::Pcm;
 
 /// Length of a message where the provider takes any.
 const FRAME: Duration = Duration::from_millis(20);
@@ -141,7 +143,6 @@ pub struct Playout {
     backlog: Backlog,
     counts: PlayoutCounts,
     told: Vec<Told>,
-    scratch: Vec<i16>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -188,7 +189,6 @@ impl Playout {
             backlog: Backlog::default(),
             counts: PlayoutCounts::default(),
             told: Vec::new(),
-            scratch: Vec::new(),
         }
     }
 
@@ -461,11 +461,13 @@ impl Playout {
             self.tell_playback(PlaybackState::Started, self.sent);
         }
         let from = (self.sent - self.base) as usize;
-        self.scratch.clear();
-        self.scratch.extend(self.queue.range(from..from + take as usize));
+        let mut samples = Pcm::lend();
+        let (first, second) = slices(&self.queue, from..from + take as usize);
+        samples.extend_from_slice(first);
+        samples.extend_from_slice(second);
         let padding = if self.any_length { 0 } else { take.next_multiple_of(self.frame) - take };
-        self.scratch.resize((take + padding) as usize, 0);
-        emit(Emit::Samples(&self.scratch));
+        samples.resize((take + padding) as usize, 0);
+        emit(Emit::Samples(&samples));
         self.counts.left += take;
         self.counts.padding += padding;
         self.sent += take;
@@ -519,10 +521,12 @@ impl Playout {
     pub fn take_heard(&mut self, now: Instant, out: Option<&mut Vec<i16>>) -> u64 {
         let count = self.heard(now) - self.base;
         if count > 0 {
-            let heard = self.queue.drain(..count as usize);
             if let Some(out) = out {
-                out.extend(heard);
+                let (first, second) = slices(&self.queue, 0..count as usize);
+                out.extend_from_slice(first);
+                out.extend_from_slice(second);
             }
+            self.queue.drain(..count as usize);
             self.base += count;
         }
         count
@@ -554,4 +558,15 @@ impl Playout {
         let spare = self.lead.saturating_sub(self.rate.duration_of(take));
         Instant::from_epoch(self.drained.since_epoch().saturating_sub(spare))
     }
+}
+
+/// A range of a queue as the two slices it lies in; copying those is many times quicker than sample by sample.
+fn slices(queue: &VecDeque<i16>, range: Range<usize>) -> (&[i16], &[i16]) {
+    let (first, second) = queue.as_slices();
+    let split = first.len();
+    let of = |slice: &'_ [i16], from: usize, to: usize| from.min(slice.len())..to.min(slice.len());
+    let (start, end) = (range.start, range.end);
+    let front = of(first, start, end);
+    let back = of(second, start.saturating_sub(split), end.saturating_sub(split));
+    (&first[front], &second[back])
 }

@@ -13,6 +13,8 @@ use ringbuf::LocalRb;
 use ringbuf::storage::Heap;
 use ringbuf::traits::Observer;
 
+use crate::scratch::Octets;
+
 /// Spans of made-up sound remembered; older ones are forgotten first.
 const MAX_SPANS: usize = 64;
 
@@ -36,7 +38,6 @@ pub struct Ring {
     rate: SampleRate,
     end: u64,
     synthesized: VecDeque<Range<u64>>,
-    scratch: Vec<u8>,
 }
 
 impl Ring {
@@ -49,7 +50,7 @@ impl Ring {
             Encoding::Pcma => Store::A(LocalRb::new(capacity)),
             _ => Store::Linear(LocalRb::new(capacity)),
         };
-        Self { store, rate, end: 0, synthesized: VecDeque::new(), scratch: Vec::new() }
+        Self { store, rate, end: 0, synthesized: VecDeque::new() }
     }
 
     /// Samples per second.
@@ -79,15 +80,16 @@ impl Ring {
 
     /// Takes samples in; the oldest make room.
     pub fn push(&mut self, samples: &[i16]) {
-        self.scratch.clear();
         match &mut self.store {
             Store::Mu(rb) => {
-                self.scratch.extend(samples.iter().map(|&s| linear_to_mu(s)));
-                rb.push_slice_overwrite(&self.scratch);
+                let mut codes = Octets::lend();
+                codes.extend(samples.iter().map(|&s| linear_to_mu(s)));
+                rb.push_slice_overwrite(&codes);
             }
             Store::A(rb) => {
-                self.scratch.extend(samples.iter().map(|&s| linear_to_a(s)));
-                rb.push_slice_overwrite(&self.scratch);
+                let mut codes = Octets::lend();
+                codes.extend(samples.iter().map(|&s| linear_to_a(s)));
+                rb.push_slice_overwrite(&codes);
             }
             Store::Linear(rb) => rb.push_slice_overwrite(samples),
         }

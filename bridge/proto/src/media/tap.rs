@@ -4,6 +4,7 @@ use ringback_codecs::{Resampler, SampleRate};
 use ringback_module::FrameFlags;
 
 use super::ring::Ring;
+use crate::scratch::Pcm;
 
 /// Left free after a lag, so that the next push does not overwrite what is read next: 100 ms.
 const HEADROOM: u64 = 10;
@@ -39,7 +40,6 @@ pub struct Tap {
     /// Position of `pending[0]` at the tap's rate.
     pts: u64,
     flags: FrameFlags,
-    input: Vec<i16>,
     read: u64,
     lagged: u64,
     origin: u64,
@@ -56,7 +56,6 @@ impl Tap {
             pending: Vec::new(),
             pts: 0,
             flags: FrameFlags::default(),
-            input: Vec::new(),
             read: 0,
             lagged: 0,
             origin: position,
@@ -85,27 +84,33 @@ impl Tap {
 
     /// Fills `frame` with the next frame, if there is one.
     pub fn next(&mut self, ring: &mut Ring, frame: &mut Vec<i16>) -> Next {
-        while self.pending.len() < self.frame {
-            match self.fill(ring) {
-                Ok(0) => return Next::Empty,
+        frame.clear();
+        frame.append(&mut self.pending);
+        while frame.len() < self.frame {
+            match self.fill(ring, frame) {
+                Ok(0) => {
+                    self.pending.append(frame);
+                    return Next::Empty;
+                }
                 Ok(_) => {}
-                Err((from, to)) => return Next::Lagged { from, to },
+                Err((from, to)) => {
+                    frame.clear();
+                    return Next::Lagged { from, to };
+                }
             }
         }
-        frame.clear();
-        frame.extend_from_slice(&self.pending[..self.frame]);
-        self.pending.drain(..self.frame);
+        self.pending.extend(frame.drain(self.frame..));
         let (pts, flags) = (self.pts, std::mem::take(&mut self.flags));
         self.pts += self.frame as u64;
         Next::Frame { pts, flags }
     }
 
     /// Reads as much as one frame needs; the error names what was overwritten.
-    fn fill(&mut self, ring: &mut Ring) -> Result<usize, (u64, u64)> {
+    fn fill(&mut self, ring: &mut Ring, frame: &mut Vec<i16>) -> Result<usize, (u64, u64)> {
         let (from, to) = (self.resampler.from().hz() as usize, self.resampler.to().hz() as usize);
-        let missing = (self.frame - self.pending.len()) * from / to;
-        self.input.clear();
-        let Ok(count) = ring.read(self.cursor, missing.max(1), &mut self.input) else {
+        let missing = (self.frame - frame.len()) * from / to;
+        let mut input = Pcm::lend();
+        let Ok(count) = ring.read(self.cursor, missing.max(1), &mut input) else {
             let lost = self.cursor;
             let headroom = u64::from(ring.rate().hz()) / HEADROOM;
             let target = (ring.start() + headroom).min(ring.end()).max(ring.start());
@@ -119,7 +124,7 @@ impl Tap {
         }
         self.cursor = range.end;
         self.read += count as u64;
-        self.resampler.process(&self.input, &mut self.pending);
+        self.resampler.process(&input, frame);
         Ok(count)
     }
 

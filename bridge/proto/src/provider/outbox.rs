@@ -1,8 +1,11 @@
 //! Where protocol ends put what they want done: events, messages to send and one arena of octets; sends nothing itself.
 
+use std::cell::RefCell;
 use std::ops::Range;
+use std::thread::LocalKey;
 
 use super::{Event, Media, Track};
+use crate::scratch::{Lend, Scratch};
 
 /// A range of octets in an [`Outbox`]'s arena.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
@@ -20,37 +23,65 @@ pub enum Send {
 }
 
 /// What handling a message or command brought about: events for us, messages for the wire, octets for both. The caller owns it,
-/// reads it, and calls [`Outbox::reset`] before the next use; no memory is given back in between.
+/// reads it, and calls [`Outbox::reset`] before the next use. Empty it holds no memory: the thread lends it ([`crate::scratch`]).
 #[derive(Debug, Default)]
 pub struct Outbox {
+    content: Option<Scratch<Box<Content>>>,
+}
+
+/// What is in an outbox that is not empty.
+#[derive(Debug, Default)]
+struct Content {
     arena: Vec<u8>,
     events: Vec<Event>,
     sends: Vec<Send>,
 }
 
+impl Lend for Box<Content> {
+    fn shelf() -> &'static LocalKey<RefCell<Vec<Self>>> {
+        thread_local! { static SHELF: RefCell<Vec<Box<Content>>> = const { RefCell::new(Vec::new()) } }
+        &SHELF
+    }
+
+    fn wipe(&mut self) {
+        self.arena.clear();
+        self.events.clear();
+        self.sends.clear();
+    }
+
+    fn octets(&self) -> usize {
+        let events = self.events.capacity() * size_of::<Event>();
+        self.arena.capacity() + events + self.sends.capacity() * size_of::<Send>()
+    }
+}
+
 impl Outbox {
     /// An empty outbox.
     #[must_use]
-    pub fn new() -> Self {
-        Self::default()
+    pub const fn new() -> Self {
+        Self { content: None }
+    }
+
+    fn content(&mut self) -> &mut Content {
+        self.content.get_or_insert_with(Scratch::lend)
     }
 
     /// What happened, in order.
     #[must_use]
     pub fn events(&self) -> &[Event] {
-        &self.events
+        self.content.as_ref().map_or(&[], |content| &content.events)
     }
 
     /// What to send, in order.
     #[must_use]
     pub fn sends(&self) -> &[Send] {
-        &self.sends
+        self.content.as_ref().map_or(&[], |content| &content.sends)
     }
 
     /// The octets of a span.
     #[must_use]
     pub fn octets(&self, span: &Span) -> &[u8] {
-        &self.arena[span.0.clone()]
+        self.content.as_ref().map_or(&[], |content| &content.arena[span.0.clone()])
     }
 
     /// The text of a span; everything written by [`Outbox::text`] is UTF-8.
@@ -61,14 +92,15 @@ impl Outbox {
 
     /// Notes an event.
     pub fn event(&mut self, event: Event) {
-        self.events.push(event);
+        self.content().events.push(event);
     }
 
     /// Writes octets into the arena and gives their span.
     pub fn store(&mut self, write: impl FnOnce(&mut Vec<u8>)) -> Span {
-        let start = self.arena.len();
-        write(&mut self.arena);
-        Span(start..self.arena.len())
+        let arena = &mut self.content().arena;
+        let start = arena.len();
+        write(arena);
+        Span(start..arena.len())
     }
 
     /// Like [`Outbox::store`], but writing may fail, which leaves nothing behind.
@@ -76,11 +108,12 @@ impl Outbox {
         &mut self,
         write: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
     ) -> Result<Span, E> {
-        let start = self.arena.len();
-        match write(&mut self.arena) {
-            Ok(()) => Ok(Span(start..self.arena.len())),
+        let arena = &mut self.content().arena;
+        let start = arena.len();
+        match write(arena) {
+            Ok(()) => Ok(Span(start..arena.len())),
             Err(error) => {
-                self.arena.truncate(start);
+                arena.truncate(start);
                 Err(error)
             }
         }
@@ -96,29 +129,27 @@ impl Outbox {
     pub fn text(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
         let span = self.store(write);
         debug_assert!(std::str::from_utf8(self.octets(&span)).is_ok());
-        self.sends.push(Send::Text(span));
+        self.content().sends.push(Send::Text(span));
     }
 
     /// Queues a binary message.
     pub fn binary(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
         let span = self.store(write);
-        self.sends.push(Send::Binary(span));
+        self.content().sends.push(Send::Binary(span));
     }
 
     /// Queues a close.
     pub fn close(&mut self, code: u16) {
-        self.sends.push(Send::Close(code));
+        self.content().sends.push(Send::Close(code));
     }
 
     /// Takes the events out and puts `events` in their place; both keep their memory.
     pub fn swap_events(&mut self, events: &mut Vec<Event>) {
-        std::mem::swap(&mut self.events, events);
+        std::mem::swap(&mut self.content().events, events);
     }
 
-    /// Forgets everything and keeps the memory.
+    /// Forgets everything.
     pub fn reset(&mut self) {
-        self.arena.clear();
-        self.events.clear();
-        self.sends.clear();
+        self.content = None;
     }
 }

@@ -9,6 +9,7 @@ use crate::ledger::{Drop, Hop, Unit};
 use crate::media::playout::{Emit, Playout};
 use crate::media::ring::Ring;
 use crate::provider::{Command, Media, Outbox, Protocol, ProtocolError, Start, Track};
+use crate::scratch::{Octets, Pcm};
 
 use super::port::{AGENT, CALLER};
 use super::track::{HeardTrack, WireTrack};
@@ -40,8 +41,6 @@ pub(super) enum Agent {
 pub(super) struct Out {
     pub(super) playout: Playout,
     encoder: Box<dyn Encoder>,
-    payload: Vec<u8>,
-    heard: Vec<i16>,
     pub(super) encode_failed: u64,
 }
 
@@ -59,8 +58,6 @@ impl MediaPath {
             Some(format) => Some(Out {
                 playout: Playout::new(format.rate, start.capabilities, config.playout),
                 encoder: format.encoder().map_err(|e| e.to_string())?,
-                payload: Vec::new(),
-                heard: Vec::new(),
                 encode_failed: 0,
             }),
             None => None,
@@ -190,9 +187,9 @@ impl MediaPath {
         let Some(out) = &mut self.speaker else { return };
         match &mut self.agent {
             Agent::Heard(Some(track)) if self.origin.is_some() => {
-                out.heard.clear();
-                out.playout.take_heard(now, Some(&mut out.heard));
-                track.push(elapsed, &out.heard);
+                let mut heard = Pcm::lend();
+                out.playout.take_heard(now, Some(&mut heard));
+                track.push(elapsed, &heard);
             }
             _ => {
                 out.playout.take_heard(now, None);
@@ -259,7 +256,8 @@ impl Out {
         outbox: &mut Outbox,
         act: impl FnOnce(&mut Playout, &mut dyn FnMut(Emit<'_>)),
     ) -> Result<u64, ProtocolError> {
-        let Self { playout, encoder, payload, encode_failed, .. } = self;
+        let Self { playout, encoder, encode_failed } = self;
+        let mut payload = Octets::lend();
         let mut result = Ok(());
         let mut media = 0;
         act(playout, &mut |emit| {
@@ -267,11 +265,11 @@ impl Out {
             let command = match emit {
                 Emit::Samples(samples) => {
                     payload.clear();
-                    if encoder.encode(samples, payload).is_err() {
+                    if encoder.encode(samples, &mut payload).is_err() {
                         *encode_failed += samples.len() as u64;
                         return;
                     }
-                    Command::Media { track: Track::Outbound, payload }
+                    Command::Media { track: Track::Outbound, payload: &payload }
                 }
                 Emit::Mark(name) => Command::Mark(name),
                 Emit::Clear => Command::Clear,

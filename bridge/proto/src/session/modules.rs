@@ -14,6 +14,7 @@ use crate::Instant;
 use crate::ledger::{Drop, Hop, Ledger, Unit};
 use crate::media::tap::{Next, Tap};
 use crate::provider::{Digit, Start};
+use crate::scratch::Pcm;
 
 use super::media::MediaPath;
 use super::port::{self, AGENT, Agreed, CALLER, Credit, OnFail, PortId, PortPhase, Speaker};
@@ -29,10 +30,10 @@ pub enum Given<'a> {
     Gap(ToModule),
 }
 
-/// A frame for a module, in memory its caller owns.
+/// A frame for a module.
 #[derive(Debug, Default)]
 pub struct FrameBuf {
-    samples: Vec<i16>,
+    samples: Pcm,
 }
 
 impl Session {

@@ -130,7 +130,6 @@ pub(super) struct Speaker {
     pub(super) resampler: Resampler,
     /// Whether its bare sound belongs to the present epoch; a clear disarms it until `audio.begin`.
     pub(super) armed: bool,
-    pub(super) pcm: Vec<i16>,
 }
 
 impl Port {
@@ -212,12 +211,7 @@ impl Speaker {
     /// `None` if the stream cannot play or the rate is absurd (checked before).
     pub(super) fn new(accept: AcceptOut, wire: SampleRate) -> Option<Self> {
         let rate = SampleRate::new(accept.rate)?;
-        Some(Self {
-            pace: accept.pace,
-            resampler: Resampler::new(rate, wire),
-            armed: true,
-            pcm: Vec::new(),
-        })
+        Some(Self { pace: accept.pace, resampler: Resampler::new(rate, wire), armed: true })
     }
 }
 

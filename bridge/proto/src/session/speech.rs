@@ -12,6 +12,7 @@ use crate::Instant;
 use crate::ledger::Drop;
 use crate::media::playout::Told;
 use crate::provider::{Command, Digit};
+use crate::scratch::Pcm;
 
 use super::port::{PortId, PortPhase, Speaker};
 use super::state::Phase;
@@ -60,14 +61,10 @@ impl Session {
         }
         speaker.armed = true;
         port.spoken.left += count;
-        let mut pcm = std::mem::take(&mut speaker.pcm);
-        pcm.clear();
+        let mut pcm = Pcm::lend();
         speaker.resampler.process(samples, &mut pcm);
         let pace = speaker.pace;
         self.play(now, &pcm, pace);
-        if let Some(speaker) = self.speaker(id) {
-            speaker.pcm = pcm;
-        }
         self.settle(now);
     }
 
@@ -288,7 +285,7 @@ impl Session {
         let Some(speaker) = self.ports[id.0].agreed.as_mut().and_then(|a| a.output.as_mut()) else {
             return;
         };
-        let mut tail = Vec::new();
+        let mut tail = Pcm::lend();
         speaker.resampler.finish(&mut tail);
         let pace = speaker.pace;
         self.play(now, &tail, pace);

@@ -9,6 +9,7 @@ use crate::ledger::{Drop, Hop, Unit};
 use crate::media::ring::Ring;
 use crate::media::timeline::{Arrival, Step, Timeline, TimelinePolicy};
 use crate::provider::Media;
+use crate::scratch::Pcm;
 
 /// Two tracks may be apart this much before silence aligns them.
 const ALIGN_TOLERANCE: Duration = Duration::from_millis(40);
@@ -23,7 +24,6 @@ pub(super) struct WireTrack {
     pub(super) timeline: Timeline,
     format: MediaFormat,
     decoder: Box<dyn Decoder>,
-    pcm: Vec<i16>,
     counts: Counts,
 }
 
@@ -49,7 +49,6 @@ impl WireTrack {
             timeline: Timeline::new(format.rate, policy),
             format,
             decoder: format.decoder()?,
-            pcm: Vec::new(),
             counts: Counts::default(),
         })
     }
@@ -88,9 +87,10 @@ impl WireTrack {
     }
 
     fn step(&mut self, act: impl FnOnce(&mut Timeline, &mut dyn FnMut(Step<'_>))) -> u64 {
-        let Self { ring, timeline, decoder, pcm, counts, format } = self;
+        let Self { ring, timeline, decoder, counts, format } = self;
+        let mut pcm = Pcm::lend();
         let refused = counts.undecodable;
-        act(timeline, &mut |step| apply(step, *format, decoder.as_mut(), ring, pcm, counts));
+        act(timeline, &mut |step| apply(step, *format, decoder.as_mut(), ring, &mut pcm, counts));
         counts.undecodable - refused
     }
 

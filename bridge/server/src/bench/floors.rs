@@ -13,6 +13,7 @@ use crate::listener::{Admission, Endpoint, Limits, Pages, Refusal, Server, Strea
 use crate::net::{Io, Listener as _, TcpListener};
 use crate::shutdown::Shutdown;
 use crate::socket::{Incoming, Outgoing, Socket, SocketOptions, close_code};
+use crate::workers::{Tick, Workers};
 
 /// What a connection is read into; as much as a call of ours has.
 const BUFFER: usize = 4 * 1024;
@@ -40,11 +41,12 @@ impl Floor {
         }
     }
 
-    /// Serves on a free port of this machine until the process is ended, on this thread alone; `listening` is told the address.
+    /// Serves on a free port of this machine until the process is ended, on one thread: bare TCP on this one, WebSockets on one like
+    /// those of a bridge. `listening` is told the address.
     ///
     /// # Errors
     /// If the system gives no runtime or no port.
-    pub fn serve(self, listening: impl FnOnce(SocketAddr)) -> Result<(), String> {
+    pub fn serve(self, tick: Tick, listening: impl FnOnce(SocketAddr)) -> Result<(), String> {
         let runtime = Builder::new_current_thread()
             .enable_all()
             .build()
@@ -55,7 +57,11 @@ impl Floor {
             listening(listener.local_addr().map_err(failed)?);
             match self {
                 Self::TcpEcho => tcp_echo(listener).await,
-                Self::WsEcho => ws_echo(listener).await,
+                Self::WsEcho => {
+                    let workers =
+                        Workers::start(1, tick).map_err(|e| format!("cannot start: {e}"))?;
+                    ws_echo(listener, workers).await;
+                }
             }
             Ok(())
         })
@@ -83,7 +89,7 @@ async fn echo_octets(mut stream: impl Io) {
     }
 }
 
-async fn ws_echo(listener: TcpListener) {
+async fn ws_echo(listener: TcpListener, workers: Workers) {
     let endpoint = Endpoint {
         name: "echo".into(),
         path: PATH.into(),
@@ -95,8 +101,15 @@ async fn ws_echo(listener: TcpListener) {
     let limits = Limits { max_connections: MAX, max_streams: MAX, ..Limits::default() };
     let shutdown = Shutdown::new();
     let routes = Router::new();
-    let server =
-        Server::new(Arc::new(Echo), vec![endpoint], limits, Pages::default(), routes, shutdown);
+    let server = Server::new(
+        Arc::new(Echo),
+        vec![endpoint],
+        limits,
+        Pages::default(),
+        routes,
+        shutdown,
+        workers,
+    );
     server.run(listener).await;
 }
 

@@ -37,7 +37,7 @@ pub use cores::Cores;
 pub use figures::{Figures, Moment};
 pub use floors::Floor;
 pub use histogram::Percentiles;
-pub use server::{Server, Setup, Tick};
+pub use server::{Server, Setup};
 pub use usage::Usage;
 
 /// How long frames may still come back after the last one was sent.
@@ -64,8 +64,8 @@ impl Answers {
     pub const fn of(setup: &Setup) -> Self {
         match setup {
             Setup::Bridge { .. } => Self::Calls,
-            Setup::Floor(Floor::WsEcho) => Self::Messages,
-            Setup::Floor(Floor::TcpEcho) => Self::Octets,
+            Setup::Floor { floor: Floor::WsEcho, .. } => Self::Messages,
+            Setup::Floor { floor: Floor::TcpEcho, .. } => Self::Octets,
         }
     }
 }

@@ -1,18 +1,41 @@
 //! A module in the call's own task: called where the sound flows, its panics caught. Does no I/O and no waiting.
 
+use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::thread::LocalKey;
 
 use ringback_module::message::{Ready, Reject, Start, StopReason, ToModule};
 use ringback_module::{AudioFrame, Input, Module, ModuleError, Output, Outputs};
+use ringback_proto::scratch::{Lend, Scratch};
 
 pub(super) struct Inline {
     module: Box<dyn Module>,
-    outputs: Outputs,
+    /// Answers not handed out yet.
+    outputs: Option<Scratch<Answers>>,
+}
+
+/// A buffer for answers, lent by the thread.
+#[derive(Default)]
+struct Answers(Outputs);
+
+impl Lend for Answers {
+    fn shelf() -> &'static LocalKey<RefCell<Vec<Self>>> {
+        thread_local! { static SHELF: RefCell<Vec<Answers>> = const { RefCell::new(Vec::new()) } }
+        &SHELF
+    }
+
+    fn wipe(&mut self) {
+        self.0.reset();
+    }
+
+    fn octets(&self) -> usize {
+        self.0.octets()
+    }
 }
 
 impl Inline {
     pub(super) fn new(module: Box<dyn Module>) -> Self {
-        Self { module, outputs: Outputs::new() }
+        Self { module, outputs: None }
     }
 
     pub(super) fn start(&mut self, start: &Start) -> Result<Ready, Reject> {
@@ -32,12 +55,14 @@ impl Inline {
 
     fn process(&mut self, input: Input<'_>) -> Result<(), String> {
         let Self { module, outputs } = self;
+        let outputs = &mut outputs.get_or_insert_with(Scratch::lend).0;
         let done = catch_unwind(AssertUnwindSafe(|| module.process(input, outputs)));
         flatten(done)
     }
 
     pub(super) fn stop(&mut self, reason: StopReason) -> Result<(), String> {
         let Self { module, outputs } = self;
+        let outputs = &mut outputs.get_or_insert_with(Scratch::lend).0;
         flatten(catch_unwind(AssertUnwindSafe(|| {
             module.stop(reason, outputs);
             Ok(())
@@ -46,8 +71,9 @@ impl Inline {
 
     /// Hands out all answers in order.
     pub(super) fn drain(&mut self, mut sink: impl FnMut(Output<'_>)) {
-        self.outputs.iter().for_each(&mut sink);
-        self.outputs.reset();
+        if let Some(outputs) = self.outputs.take() {
+            outputs.0.iter().for_each(&mut sink);
+        }
     }
 }
 

@@ -61,7 +61,6 @@ pub(crate) struct Call {
     sources: Vec<ModuleSource>,
     watchers: Watchers,
     name: String,
-    frame: FrameBuf,
     summary: Option<Box<Summary>>,
 }
 
@@ -84,17 +83,7 @@ impl Call {
         watchers: Watchers,
     ) -> Self {
         let hosts = sources.iter().map(|_| Host::None).collect();
-        Self {
-            clock,
-            session,
-            socket: Some(socket),
-            hosts,
-            sources,
-            watchers,
-            name,
-            frame: FrameBuf::default(),
-            summary: None,
-        }
+        Self { clock, session, socket: Some(socket), hosts, sources, watchers, name, summary: None }
     }
 
     /// Runs the call to its end.
@@ -313,8 +302,9 @@ impl Call {
     }
 
     fn feed_inline(&mut self, now: Instant, port: PortId) -> bool {
+        let mut frame = FrameBuf::default();
         for fed in 0..BURST {
-            let Some(given) = self.session.next_frame(port, &mut self.frame) else {
+            let Some(given) = self.session.next_frame(port, &mut frame) else {
                 return fed > 0;
             };
             let Host::Inline(inline) = &mut self.hosts[port.0] else { return false };
@@ -355,8 +345,9 @@ impl Call {
             }
             fed = true;
         }
+        let mut frame = FrameBuf::default();
         for _ in 0..BURST {
-            let Some(given) = self.session.next_frame(port, &mut self.frame) else {
+            let Some(given) = self.session.next_frame(port, &mut frame) else {
                 if let Some((reason, deadline)) = stopping.take() {
                     offer(hosted, backlog, ToHost::Stop { reason, deadline });
                 }

@@ -1,6 +1,7 @@
 //! Which module a port gets and where it runs.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use ringback_module::Module;
 use ringback_module::message::Start;
@@ -8,11 +9,18 @@ use ringback_module::message::Start;
 use crate::config::{Builtin, ModuleConfig, ModuleRun};
 use crate::module_host::{ChildSpec, Hosted, spawn_child, spawn_thread};
 
+/// Sound kept for a module that may be slow or start again.
+const RING: Duration = Duration::from_secs(10);
+/// Sound kept for one that runs in step with the call and has always heard everything.
+const IN_STEP_RING: Duration = Duration::from_millis(500);
+
 /// Makes the modules of a port, one for each call.
 #[derive(Clone)]
 pub(crate) struct ModuleSource {
     /// A module has so long to be ready; its own, whatever others of the route are given.
     pub(super) ready_ms: u64,
+    /// So much sound is kept for it.
+    pub(crate) ring: Duration,
     pub(super) place: Place,
 }
 
@@ -31,7 +39,9 @@ impl ModuleSource {
     /// What the configuration says.
     pub(crate) fn of(module: &ModuleConfig) -> Self {
         let ready_ms = u64::try_from(module.ready_timeout.as_millis()).unwrap_or(u64::MAX);
-        Self { ready_ms, place: Place::of(module) }
+        let place = Place::of(module);
+        let usual = if matches!(place, Place::Inline(_)) { IN_STEP_RING } else { RING };
+        Self { ready_ms, ring: module.ring.unwrap_or(usual), place }
     }
 
     /// Whether it runs in the call's own task.

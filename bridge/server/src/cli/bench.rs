@@ -7,9 +7,10 @@ use ringback_codecs::{MediaFormat, SampleRate};
 use ringback_proto::provider::{self, Provider};
 
 use super::{LogArgs, screen};
-use crate::bench::{self, Answers, Figures, Floor, Plan, Server, Setup, Tick};
+use crate::bench::{self, Answers, Figures, Floor, Plan, Server, Setup};
 use crate::client::WsUrl;
 use crate::exit::Exit;
+use crate::workers::Tick;
 
 /// Options of `ringback bench`.
 #[derive(Debug, clap::Args)]
@@ -33,8 +34,8 @@ pub(super) struct Args {
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
     server_threads: u16,
     /// When the bridge serves what is ready: at once, on a tick, or either as calls are few or many.
-    #[arg(long)]
-    tick: Option<Tick>,
+    #[arg(long, value_name = "WHEN", default_value = "auto")]
+    tick: Tick,
     /// Sound that the bridge keeps for each call, in seconds; the least it can keep is 0.2.
     #[arg(long, value_name = "SECONDS", default_value_t = 10.0, value_parser = ring)]
     ring: f64,
@@ -60,7 +61,8 @@ fn ring(text: &str) -> Result<f64, String> {
 pub(super) fn run(args: &Args, log: &LogArgs) -> Exit {
     log.init("warn");
     if let Some(floor) = args.serve_floor {
-        let served = floor.serve(|address| screen::line(format!("listening on http://{address}")));
+        let served = floor
+            .serve(args.tick, |address| screen::line(format!("listening on http://{address}")));
         return ended(served.map(|()| Exit::Ok));
     }
     ended(measure(args).map(|figures| {

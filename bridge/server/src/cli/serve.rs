@@ -5,8 +5,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use serde_json::Value;
+use tokio::runtime::Builder;
 
-use super::{LogArgs, runtime, screen};
+use super::{LogArgs, screen};
 use crate::bridge::Bridge;
 use crate::clock::Clock;
 use crate::config::{Config, Context, Overrides};
@@ -14,6 +15,7 @@ use crate::events::Subscription;
 use crate::exit::Exit;
 use crate::net::{Listener as _, TcpListener};
 use crate::shutdown::Shutdown;
+use crate::workers::{Tick, Workers};
 
 /// Options of `ringback serve`.
 #[derive(Debug, clap::Args)]
@@ -40,8 +42,11 @@ pub(super) struct Args {
     #[arg(long)]
     show: bool,
     /// Threads that serve calls; 0 is one for each core.
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    threads: usize,
+    #[arg(long, value_name = "N")]
+    threads: Option<usize>,
+    /// When a thread serves frames in batches, a millisecond apart: least work, against least latency.
+    #[arg(long, value_name = "WHEN")]
+    tick: Option<Tick>,
 }
 
 pub(super) fn run(args: &Args, log: &LogArgs) -> Exit {
@@ -56,7 +61,7 @@ pub(super) fn run(args: &Args, log: &LogArgs) -> Exit {
         screen::problem(error);
         return Exit::Usage;
     }
-    match runtime(args.threads) {
+    match Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime.block_on(serve(config, args.show)),
         Err(error) => {
             screen::problem(error);
@@ -66,7 +71,8 @@ pub(super) fn run(args: &Args, log: &LogArgs) -> Exit {
 }
 
 fn load(args: &Args, log: &LogArgs) -> Result<Config, String> {
-    let overrides = Overrides { bind: args.bind, ..log.overrides() };
+    let (threads, tick) = (args.threads, args.tick);
+    let overrides = Overrides { bind: args.bind, threads, tick, ..log.overrides() };
     let context = Context::of_process();
     let ad_hoc = !args.modules.is_empty() || args.record.is_some() || args.max_calls.is_some();
     let config = if ad_hoc {
@@ -163,11 +169,18 @@ async fn serve(mut config: Config, show: bool) -> Exit {
         screen::problem(format!("cannot watch for signals: {error}"));
         return Exit::Internal;
     }
+    let workers = match Workers::start(config.threads, config.tick) {
+        Ok(workers) => workers,
+        Err(error) => {
+            screen::problem(format!("cannot start threads to serve calls: {error}"));
+            return Exit::Internal;
+        }
+    };
     let bridge = Bridge::new(&config, Clock::start(), shutdown, None);
     screen::print(&config.summary());
     screen::line(format!("listening on http://{}", config.bind));
     let shown = show.then(|| tokio::spawn(transcripts(bridge.events().subscribe(None))));
-    let drained = bridge.run(&config, listener).await;
+    let drained = bridge.run(&config, listener, workers).await;
     if let Some(shown) = shown {
         // It ends with the bridge; all it can fail by is a panic, which was told.
         let _ = shown.await;

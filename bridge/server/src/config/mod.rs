@@ -17,6 +17,7 @@ use serde_json::Value;
 
 use crate::listener::{Endpoint, Limits, Pages};
 use crate::telemetry::{LogFormat, LogOptions};
+use crate::workers::Tick;
 use problem::Source;
 
 pub use problem::{ConfigError, Place, Problem};
@@ -38,6 +39,10 @@ pub struct Config {
     pub pages: Pages,
     /// Bounds of the server.
     pub limits: Limits,
+    /// Threads that serve calls; 0 is one for each core.
+    pub threads: usize,
+    /// When they wake up in batches.
+    pub tick: Tick,
     /// What is logged and how.
     pub log: LogOptions,
     /// Where streams are taken; never empty.
@@ -123,8 +128,8 @@ pub struct ModuleConfig {
     pub on_fail: OnFail,
     /// It has so long to answer the start.
     pub ready_timeout: Duration,
-    /// So much sound is kept for it while it is slow or starting again.
-    pub ring: Duration,
+    /// So much sound is kept for it while it is slow or starting again; `None` leaves it to where it runs.
+    pub ring: Option<Duration>,
 }
 
 /// What runs as a module.
@@ -212,6 +217,10 @@ pub struct Overrides {
     pub log: Option<String>,
     /// `--log-format`.
     pub log_format: Option<LogFormat>,
+    /// `--threads`.
+    pub threads: Option<usize>,
+    /// `--tick`.
+    pub tick: Option<Tick>,
     /// `--drain-timeout`.
     pub drain_timeout: Option<Duration>,
 }

@@ -7,6 +7,7 @@ use toml::Spanned;
 
 use crate::listener::Access;
 use crate::telemetry::LogFormat;
+use crate::workers::Tick;
 
 /// A value that remembers where it stands, so that a complaint about it can say so.
 pub(super) type At<T> = Spanned<T>;
@@ -35,6 +36,8 @@ pub(super) struct Server {
     pub drain_timeout: Option<TimeSpan>,
     pub metrics: Option<Access>,
     pub events: Option<Access>,
+    pub threads: Option<At<usize>>,
+    pub tick: Option<Tick>,
 }
 
 #[derive(Debug, Default, Deserialize)]

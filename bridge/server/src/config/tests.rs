@@ -109,7 +109,7 @@ fn a_whole_file_means_what_it_says() {
     assert_eq!(config.module("rec").unwrap().config, wanted);
     let bot = config.module("bot").unwrap();
     assert_eq!(bot.run, ModuleRun::Child { command: vec!["python3".into(), "bot.py".into()] });
-    assert_eq!((bot.on_fail, bot.ring.as_secs()), (OnFail::Hangup, 30));
+    assert_eq!((bot.on_fail, bot.ring), (OnFail::Hangup, Some(Duration::from_secs(30))));
     let barge_in = BargeInConfig { on_speech: true, min_speech: Duration::from_millis(300) };
     assert_eq!(config.route("only").unwrap().barge_in, Some(barge_in));
 }
@@ -132,9 +132,12 @@ fn flags_win_over_the_environment_and_the_environment_over_the_file() {
         log: Some("trace".into()),
         log_format: Some(LogFormat::Human),
         drain_timeout: Some(Duration::from_secs(9)),
+        threads: Some(3),
+        tick: Some(Tick::Always),
     };
     let by_flags = Config::parse("f.toml", text, &flags, &context(&variable)).unwrap();
     assert_eq!((by_flags.bind.port(), by_flags.limits.drain_timeout.as_secs()), (3, 9));
+    assert_eq!((by_flags.threads, by_flags.tick), (3, Tick::Always));
     assert_eq!(by_flags.log, LogOptions { format: LogFormat::Human, filter: "trace".into() });
 }
 
@@ -149,7 +152,7 @@ fn every_complaint_names_place_key_finding_and_remedy() {
         ),
         (
             "[server]\nbnid = \"x\"",
-            "f.toml:2:1: server.bnid: unknown field `bnid`, expected one of `bind`, `drain_timeout`, `metrics`, `events`; did you mean \"bind\"?",
+            "f.toml:2:1: server.bnid: unknown field `bnid`, expected one of `bind`, `drain_timeout`, `metrics`, `events`, `threads`, `tick`; did you mean \"bind\"?",
         ),
         (
             "[server]\nbind = 8080",
@@ -442,6 +445,7 @@ fn the_example_works_as_it_stands_and_with_everything_switched_on() {
     assert_eq!(config.listeners[0].endpoint.socket, defaults.listeners[0].endpoint.socket);
     assert_eq!(config.log, defaults.log);
     assert_eq!(config.bind, defaults.bind);
+    assert_eq!((config.threads, config.tick), (defaults.threads, defaults.tick));
     let (shown, meant) = (config.module("echo").unwrap(), defaults.module("echo").unwrap());
     assert_eq!((shown.ready_timeout, shown.ring), (meant.ready_timeout, meant.ring));
 

@@ -13,6 +13,7 @@ use super::*;
 use crate::listener::{Admission, Endpoint, Limits, Pages, Refusal, Server, Streams};
 use crate::net::memory;
 use crate::socket::Socket;
+use crate::workers::Workers;
 
 /// A call with one module, whose first 20 ms of sound arrived at 1,020 ms of the clock; and what it reported so far.
 fn call() -> (Session, Vec<Report>) {
@@ -190,7 +191,15 @@ async fn a_listener_stays_until_the_server_ends_and_hears_the_last_word() {
     let shutdown = Shutdown::new();
     let events = Events::new(shutdown.clone());
     let (limits, pages, routes) = (Limits::default(), Pages::default(), routes(events.clone()));
-    let server = Server::new(Arc::new(Closed), Vec::new(), limits, pages, routes, shutdown.clone());
+    let server = Server::new(
+        Arc::new(Closed),
+        Vec::new(),
+        limits,
+        pages,
+        routes,
+        shutdown.clone(),
+        Workers::here(),
+    );
     let server = tokio::spawn(server.run(listener));
 
     let mut io = connector.connect().await.unwrap();

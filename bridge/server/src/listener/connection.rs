@@ -27,18 +27,20 @@ use super::{
 use crate::net::Io;
 use crate::socket::{Socket, linger};
 use crate::telemetry::{METRICS, Report, report};
+use crate::workers::Desk;
 
 /// Held as long as a connection is open, as a stream or before.
 struct Seat {
     _permit: OwnedSemaphorePermit,
+    _desk: Arc<Desk>,
     /// Set by an answer that goes on for as long as the server does.
     looks_on: OnceLock<TaskTrackerToken>,
 }
 
 impl Seat {
-    fn take(permit: OwnedSemaphorePermit) -> Arc<Self> {
+    fn take(permit: OwnedSemaphorePermit, desk: Arc<Desk>) -> Arc<Self> {
         METRICS.connections.increment();
-        Arc::new(Self { _permit: permit, looks_on: OnceLock::new() })
+        Arc::new(Self { _permit: permit, _desk: desk, looks_on: OnceLock::new() })
     }
 }
 
@@ -54,8 +56,9 @@ pub(super) async fn serve<S: Streams, I: Io>(
     io: I,
     peer: SocketAddr,
     permit: OwnedSemaphorePermit,
+    desk: Arc<Desk>,
 ) {
-    let seat = Seat::take(permit);
+    let seat = Seat::take(permit, desk);
     let deadline = shared.limits.header_timeout + ANSWER_TIMEOUT;
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new())

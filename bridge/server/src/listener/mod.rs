@@ -10,6 +10,7 @@ mod routes;
 
 use std::fmt;
 use std::future::Future;
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,10 +20,11 @@ use ringback_proto::provider::{Rejection, Upgrade};
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
-use crate::net::{self, Io};
+use crate::net;
 use crate::shutdown::{Flag, Shutdown};
 use crate::socket::{Socket, SocketOptions};
 use crate::telemetry::{Report, report};
+use crate::workers::Workers;
 
 pub use access::{Access, Pages};
 pub(crate) use routes::EVENTS_PATH;
@@ -176,6 +178,7 @@ struct Shared<S> {
     live: Arc<Semaphore>,
     connections: Arc<Semaphore>,
     refusals: Arc<Semaphore>,
+    workers: Workers,
     tasks: TaskTracker,
     /// Connections that look on for as long as they like.
     onlookers: TaskTracker,
@@ -204,6 +207,7 @@ impl<S: Streams> Server<S> {
         pages: Pages,
         routes: Router,
         shutdown: Shutdown,
+        workers: Workers,
     ) -> Self {
         let endpoints = endpoints
             .into_iter()
@@ -222,6 +226,7 @@ impl<S: Streams> Server<S> {
             live: Arc::new(Semaphore::new(limits.max_streams)),
             connections: Arc::new(Semaphore::new(limits.max_connections)),
             refusals: Arc::new(Semaphore::new(MAX_REFUSALS)),
+            workers,
             tasks: TaskTracker::new(),
             onlookers: TaskTracker::new(),
             abort: Flag::default(),
@@ -246,9 +251,9 @@ impl<S: Streams> Server<S> {
                 biased;
                 drained = &mut ended => return drained,
                 accepted = listener.accept() => match accepted {
-                    Ok((io, peer)) => {
+                    Ok((parcel, peer)) => {
                         failing = false;
-                        self.shared.take(io, peer);
+                        self.shared.take::<L>(parcel, peer);
                     }
                     Err(error) if net::is_about_one_connection(&error) => {}
                     Err(error) => {
@@ -265,16 +270,30 @@ impl<S: Streams> Server<S> {
 
 impl<S: Streams> Shared<S> {
     /// Starts to serve a connection, or to refuse it.
-    fn take<I: Io>(self: &Arc<Self>, io: I, peer: SocketAddr) {
+    fn take<L: net::Listener>(self: &Arc<Self>, parcel: L::Parcel, peer: SocketAddr) {
+        let open = move || {
+            let failed = |error: io::Error| {
+                report(&Report::HttpFailed { peer, reason: &error.to_string() });
+            };
+            L::open(parcel).map_err(failed).ok()
+        };
         if let Ok(permit) = Arc::clone(&self.connections).try_acquire_owned() {
-            tokio::spawn(connection::serve(Arc::clone(self), io, peer, permit));
+            let (shared, desk) = (Arc::clone(self), Arc::new(self.workers.desk()));
+            let kept = Arc::clone(&desk);
+            desk.spawn(async move {
+                if let Some(io) = open() {
+                    connection::serve(shared, io, peer, permit, kept).await;
+                }
+            });
             return;
         }
         report(&Report::ConnectionRefused { peer, limit: self.limits.max_connections });
         if let Ok(permit) = Arc::clone(&self.refusals).try_acquire_owned() {
             let retry_after = self.limits.retry_after;
             tokio::spawn(async move {
-                connection::refuse(io, retry_after).await;
+                if let Some(io) = open() {
+                    connection::refuse(io, retry_after).await;
+                }
                 drop(permit);
             });
         }

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::clock::Clock;
-use crate::net::{MemoryConnector, TcpListener, memory};
+use crate::net::{Io, MemoryConnector, TcpListener, memory};
 use crate::socket::{DialError, Incoming, Outgoing, SocketError, close_code, dial};
 use ringback_proto::provider::{Message, OutgoingUpgrade};
 use std::io;
@@ -92,7 +92,15 @@ fn serve<L: net::Listener>(
     let streams = Arc::new(Echo { shutdown: shutdown.clone() });
     let pages = Pages::default();
     let routes = Router::new().route("/events", axum::routing::get(async || "an event\n"));
-    let server = Server::new(streams, vec![endpoint], limits, pages, routes, shutdown.clone());
+    let server = Server::new(
+        streams,
+        vec![endpoint],
+        limits,
+        pages,
+        routes,
+        shutdown.clone(),
+        Workers::here(),
+    );
     (tokio::spawn(server.run(listener)), shutdown)
 }
 
@@ -351,8 +359,13 @@ struct FromAfar<L>(L);
 
 impl<L: net::Listener> net::Listener for FromAfar<L> {
     type Io = L::Io;
+    type Parcel = L::Parcel;
 
-    async fn accept(&mut self) -> io::Result<(L::Io, SocketAddr)> {
+    fn open(parcel: L::Parcel) -> io::Result<L::Io> {
+        L::open(parcel)
+    }
+
+    async fn accept(&mut self) -> io::Result<(L::Parcel, SocketAddr)> {
         let (io, _) = self.0.accept().await?;
         Ok((io, "192.0.2.7:4711".parse().unwrap()))
     }
@@ -481,8 +494,13 @@ struct Exhausted<L> {
 
 impl<L: net::Listener> net::Listener for Exhausted<L> {
     type Io = L::Io;
+    type Parcel = L::Parcel;
 
-    async fn accept(&mut self) -> io::Result<(L::Io, SocketAddr)> {
+    fn open(parcel: L::Parcel) -> io::Result<L::Io> {
+        L::open(parcel)
+    }
+
+    async fn accept(&mut self) -> io::Result<(L::Parcel, SocketAddr)> {
         const EMFILE: i32 = 24;
         if let Some(left) = self.failures.checked_sub(1) {
             self.failures = left;

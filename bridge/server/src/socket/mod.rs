@@ -209,6 +209,7 @@ impl Socket {
             match self.poll_read(cx)? {
                 Poll::Ready(()) => self.heartbeat.heard(),
                 Poll::Pending => {
+                    self.reader.rest();
                     ready!(self.poll_heartbeat(cx))?;
                 }
             }

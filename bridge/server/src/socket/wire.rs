@@ -3,7 +3,11 @@
 //! Our own, because a call is 100 messages a second: libraries allocate for each, here a message is unmasked where it was read
 //! and written where it is sent from. `tests/websocket.rs` holds it against an independent implementation.
 
+use std::cell::RefCell;
 use std::ops::Range;
+use std::thread::LocalKey;
+
+use ringback_proto::scratch::{Lend, Octets, Scratch};
 
 /// Octets of a frame's head before the mask: two, and up to eight of length.
 const MAX_HEAD: usize = 14;
@@ -11,8 +15,6 @@ const MAX_HEAD: usize = 14;
 const MAX_CONTROL: usize = 125;
 /// Room for a read. More costs memory per call and gains nothing: a frame of 20 ms is hundreds of octets.
 const READ_BUFFER: usize = 4 * 1024;
-/// Buffers that grew beyond this for one big message are given back after it.
-const KEPT: usize = 16 * 1024;
 
 const FIN: u8 = 0x80;
 const RESERVED: u8 = 0x70;
@@ -104,12 +106,30 @@ struct Head {
     payload: usize,
 }
 
+/// A read buffer. Keeps its length when it is given back, because filling it with zeros again would cost more than all else.
+#[derive(Debug, Default)]
+struct Space(Vec<u8>);
+
+impl Lend for Space {
+    fn shelf() -> &'static LocalKey<RefCell<Vec<Self>>> {
+        thread_local! { static SHELF: RefCell<Vec<Space>> = const { RefCell::new(Vec::new()) } }
+        &SHELF
+    }
+
+    fn wipe(&mut self) {}
+
+    fn octets(&self) -> usize {
+        self.0.capacity()
+    }
+}
+
 /// Takes octets as they come and gives messages.
 #[derive(Debug)]
 pub struct Reader {
     role: Role,
     max_message: usize,
-    buffer: Vec<u8>,
+    /// Lent by the thread while there is something in it.
+    buffer: Option<Scratch<Space>>,
     /// What was read and not yet consumed.
     unread: Range<usize>,
     /// A message of which not all fragments came yet.
@@ -124,7 +144,7 @@ impl Reader {
         Self {
             role,
             max_message,
-            buffer: Vec::new(),
+            buffer: None,
             unread: 0..0,
             assembling: None,
             assembled: Vec::new(),
@@ -134,21 +154,27 @@ impl Reader {
     /// Room for the next read, never empty; tell [`Reader::filled`] how much of it was used.
     pub fn space(&mut self) -> &mut [u8] {
         let wanted = self.wanted();
-        if self.unread.is_empty() {
-            self.unread = 0..0;
-            if self.buffer.len() > KEPT && wanted <= READ_BUFFER {
-                self.buffer = Vec::new();
-            }
-        } else if self.buffer.len() - self.unread.start < wanted
-            || self.unread.end == self.buffer.len()
-        {
-            self.buffer.copy_within(self.unread.clone(), 0);
+        let buffer = &mut self.buffer.get_or_insert_with(Scratch::lend).0;
+        if buffer.len() - self.unread.start < wanted || self.unread.end == buffer.len() {
+            buffer.copy_within(self.unread.clone(), 0);
             self.unread = 0..self.unread.len();
         }
-        if self.buffer.len() < wanted {
-            self.buffer.resize(wanted, 0);
+        if buffer.len() < wanted {
+            buffer.resize(wanted, 0);
         }
-        &mut self.buffer[self.unread.end..]
+        &mut buffer[self.unread.end..]
+    }
+
+    /// Gives the buffer back, if nothing is in it.
+    pub fn rest(&mut self) {
+        if self.unread.is_empty() {
+            self.unread = 0..0;
+            self.buffer = None;
+        }
+    }
+
+    fn buffer(&self) -> &[u8] {
+        self.buffer.as_ref().map_or(&[], |buffer| &buffer.0)
     }
 
     /// Octets the buffer must hold for the frame that has begun.
@@ -159,7 +185,7 @@ impl Reader {
 
     /// So many octets were read into [`Reader::space`].
     pub fn filled(&mut self, octets: usize) {
-        self.unread.end = (self.unread.end + octets).min(self.buffer.len());
+        self.unread.end = (self.unread.end + octets).min(self.buffer().len());
     }
 
     /// Takes octets that were read elsewhere.
@@ -177,7 +203,7 @@ impl Reader {
     #[must_use]
     pub fn octets(&self, arrival: &Arrival) -> &[u8] {
         match &arrival.place {
-            Place::Read(range) => self.buffer.get(range.clone()).unwrap_or_default(),
+            Place::Read(range) => self.buffer().get(range.clone()).unwrap_or_default(),
             Place::Assembled => &self.assembled,
         }
     }
@@ -195,6 +221,7 @@ impl Reader {
     /// The first error is the last word: what follows on the wire means nothing.
     pub fn next(&mut self) -> Result<Option<Arrival>, WireError> {
         loop {
+            self.rest();
             let Some(head) = self.head()? else { return Ok(None) };
             if self.unread.len() < head.octets + head.payload {
                 return Ok(None);
@@ -202,8 +229,8 @@ impl Reader {
             let start = self.unread.start + head.octets;
             let payload = start..start + head.payload;
             self.unread.start = payload.end;
-            if let Some(mask) = head.mask {
-                apply_mask(mask, &mut self.buffer[payload.clone()]);
+            if let (Some(mask), Some(buffer)) = (head.mask, &mut self.buffer) {
+                apply_mask(mask, &mut buffer.0[payload.clone()]);
             }
             if let Some(arrival) = self.take(&head, payload)? {
                 return Ok(Some(arrival));
@@ -218,7 +245,7 @@ impl Reader {
             PING => Kind::Ping,
             PONG => Kind::Pong,
             CLOSE => {
-                check_close(&self.buffer[payload.clone()])?;
+                check_close(&self.buffer()[payload.clone()])?;
                 Kind::Close
             }
             _ => return self.go_on(head, payload),
@@ -226,18 +253,18 @@ impl Reader {
         if !head.fin {
             self.assembling = Some(kind);
             self.assembled.clear();
-            self.assembled.extend_from_slice(&self.buffer[payload]);
+            self.append(payload);
             return Ok(None);
         }
         if kind == Kind::Text {
-            check_text(&self.buffer[payload.clone()])?;
+            check_text(&self.buffer()[payload.clone()])?;
         }
         Ok(Some(Arrival { kind, place: Place::Read(payload) }))
     }
 
     /// A fragment behind the first.
     fn go_on(&mut self, head: &Head, payload: Range<usize>) -> Result<Option<Arrival>, WireError> {
-        self.assembled.extend_from_slice(&self.buffer[payload]);
+        self.append(payload);
         if !head.fin {
             return Ok(None);
         }
@@ -248,9 +275,15 @@ impl Reader {
         Ok(Some(Arrival { kind, place: Place::Assembled }))
     }
 
+    fn append(&mut self, payload: Range<usize>) {
+        let Self { buffer, assembled, .. } = self;
+        let buffer = buffer.as_ref().map_or(&[][..], |buffer| &buffer.0);
+        assembled.extend_from_slice(&buffer[payload]);
+    }
+
     /// Reads and checks the head of the next frame, if all of it is there.
     fn head(&self) -> Result<Option<Head>, WireError> {
-        let octets = &self.buffer[self.unread.clone()];
+        let octets = &self.buffer()[self.unread.clone()];
         let (&[first, second], rest) = match octets.split_first_chunk::<2>() {
             Some(split) => split,
             None => return Ok(None),
@@ -301,7 +334,7 @@ impl Reader {
             }
             TEXT | BINARY => 0,
             CONTINUATION if self.assembling.is_none() => {
-                return protocol("a message goes on that has not begun");
+                return protocol("a continuation of a message that has not begun");
             }
             CONTINUATION => self.assembled.len(),
             _ => return protocol("unknown opcode"),
@@ -373,7 +406,8 @@ impl Masks {
 /// Puts messages into frames, and keeps them until they are written.
 pub struct Writer {
     masks: Option<Box<Masks>>,
-    buffer: Vec<u8>,
+    /// Lent by the thread while something waits in it.
+    buffer: Option<Octets>,
     written: usize,
 }
 
@@ -385,51 +419,48 @@ impl Writer {
             Role::Client => Some(Box::new(Masks { pool: [0; 256], used: 256 })),
             Role::Server => None,
         };
-        Self { masks, buffer: Vec::new(), written: 0 }
+        Self { masks, buffer: None, written: 0 }
     }
 
     /// Octets that wait to be written.
     #[must_use]
     pub fn pending(&self) -> &[u8] {
-        &self.buffer[self.written..]
+        self.buffer.as_ref().map_or(&[], |buffer| &buffer[self.written..])
     }
 
     /// So many octets of [`Writer::pending`] were written.
     pub fn wrote(&mut self, octets: usize) {
         self.written += octets;
-        if self.written < self.buffer.len() {
-            return;
+        if self.pending().is_empty() {
+            self.written = 0;
+            self.buffer = None;
         }
-        self.written = 0;
-        if self.buffer.capacity() > KEPT {
-            self.buffer = Vec::new();
-        }
-        self.buffer.clear();
     }
 
     /// Appends a whole message or a control frame, which must not have more than 125 octets.
     pub fn push(&mut self, kind: Kind, payload: &[u8]) {
         let mask = self.masks.as_mut().map(|masks| masks.next());
         let bit = if mask.is_some() { MASKED } else { 0 };
-        self.buffer.push(FIN | kind.opcode());
-        match payload.len() {
-            short @ 0..=125 => self.buffer.push(bit | short as u8),
-            long => match u16::try_from(long) {
-                Ok(long) => {
-                    self.buffer.push(bit | 126);
-                    self.buffer.extend_from_slice(&long.to_be_bytes());
-                }
-                Err(_) => {
-                    self.buffer.push(bit | 127);
-                    self.buffer.extend_from_slice(&(long as u64).to_be_bytes());
-                }
-            },
+        let buffer = self.buffer.get_or_insert_with(Octets::lend);
+        buffer.push(FIN | kind.opcode());
+        match (payload.len(), u16::try_from(payload.len())) {
+            (short @ 0..=125, _) => buffer.push(bit | short as u8),
+            (_, Ok(long)) => {
+                buffer.push(bit | 126);
+                buffer.extend_from_slice(&long.to_be_bytes());
+            }
+            (longer, Err(_)) => {
+                buffer.push(bit | 127);
+                buffer.extend_from_slice(&(longer as u64).to_be_bytes());
+            }
         }
-        self.buffer.extend_from_slice(&mask.unwrap_or_default()[..if bit == 0 { 0 } else { 4 }]);
-        let start = self.buffer.len();
-        self.buffer.extend_from_slice(payload);
+        if let Some(mask) = &mask {
+            buffer.extend_from_slice(mask);
+        }
+        let start = buffer.len();
+        buffer.extend_from_slice(payload);
         if let Some(mask) = mask {
-            apply_mask(mask, &mut self.buffer[start..]);
+            apply_mask(mask, &mut buffer[start..]);
         }
     }
 

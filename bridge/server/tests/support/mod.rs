@@ -23,6 +23,7 @@ use ringback::config::{Config, Context, Overrides};
 use ringback::listener::Drained;
 use ringback::net::{self, MemoryConnector, TcpListener};
 use ringback::shutdown::Shutdown;
+use ringback::workers::Workers;
 use ringback_proto::Instant;
 use ringback_proto::ledger::Unit;
 use ringback_proto::session::{PortId, Report, Summary};
@@ -251,7 +252,8 @@ impl Host {
         let address = listener.local_addr().unwrap();
         let watch: Arc<dyn Watch> = log.clone();
         let bridge = Bridge::new(&config, clock, shutdown.clone(), Some(&watch));
-        let serving = tokio::spawn(async move { bridge.run(&config, listener).await });
+        let serving =
+            tokio::spawn(async move { bridge.run(&config, listener, Workers::here()).await });
         Self { clock, shutdown, log, address, serving }
     }
 

@@ -20,6 +20,7 @@ use crate::config::{Config, Context, Overrides};
 use crate::exit::Exit;
 use crate::net::{Listener as _, TcpListener};
 use crate::shutdown::Shutdown;
+use crate::workers::Workers;
 use show::{Heard, Show};
 use stage::Stage;
 
@@ -85,7 +86,7 @@ async fn perform(
     let show = Arc::new(Show::new());
     let watch: Arc<dyn crate::call::Watch> = show.clone();
     let bridge = Bridge::new(&config, clock, shutdown.clone(), Some(&watch));
-    let serving = tokio::spawn(async move { bridge.run(&config, listener).await });
+    let serving = tokio::spawn(async move { bridge.run(&config, listener, Workers::here()).await });
     let url = WsUrl { authority: address.to_string(), target: format!("/{}", provider.name()) };
     show.line(&format!("bridge on ws://{address}, a caller comes over {}", provider.title()));
     let outcome = call(clock, &url, provider, caller, &show).await;

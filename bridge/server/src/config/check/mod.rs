@@ -31,6 +31,9 @@ pub(super) fn check(
         .drain_timeout
         .or(raw.server.drain_timeout.map(|raw::TimeSpan(time)| time))
         .unwrap_or(limits.drain_timeout);
+    let threads = checker.number(raw.server.threads.as_ref(), 0..=1024, 0);
+    let threads = overrides.threads.unwrap_or(threads);
+    let tick = overrides.tick.or(raw.server.tick).unwrap_or_default();
     let socket = checker.socket(raw);
     let log = checker.log(raw, overrides);
     let (modules, routes) = checker.modules_and_routes(raw);
@@ -41,7 +44,7 @@ pub(super) fn check(
             events: raw.server.events.unwrap_or_default(),
         };
         let file = source.map(|source| source.name.to_owned());
-        Ok(Config { file, bind, pages, limits, log, listeners, modules, routes })
+        Ok(Config { file, bind, pages, limits, threads, tick, log, listeners, modules, routes })
     } else {
         Err(ConfigError { problems: checker.problems })
     }

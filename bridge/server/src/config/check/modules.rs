@@ -11,7 +11,6 @@ use super::super::{BargeInConfig, Builtin, ModuleConfig, ModuleRun, OnFail, Rout
 use super::{Checker, DEFAULT_ROUTE};
 
 const DEFAULT_READY: Duration = Duration::from_secs(5);
-const DEFAULT_RING: Duration = Duration::from_secs(10);
 const DEFAULT_MIN_SPEECH: Duration = Duration::from_millis(200);
 
 impl Checker<'_> {
@@ -61,7 +60,7 @@ impl Checker<'_> {
             config: json(&toml::Value::Table(raw.config.clone())),
             on_fail: raw.on_fail,
             ready_timeout: self.time(raw.ready_timeout.as_ref(), ready, DEFAULT_READY),
-            ring: self.time(raw.ring.as_ref(), ring, DEFAULT_RING),
+            ring: raw.ring.as_ref().map(|at| self.time(Some(at), ring, Duration::ZERO)),
         }
     }
 
@@ -161,7 +160,7 @@ fn echo() -> ModuleConfig {
         config: Value::Object(serde_json::Map::new()),
         on_fail: OnFail::default(),
         ready_timeout: DEFAULT_READY,
-        ring: DEFAULT_RING,
+        ring: None,
     }
 }
 

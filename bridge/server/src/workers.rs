@@ -1,0 +1,219 @@
+//! Threads that serve calls, a runtime each: a call stays on the thread it began on, and busy threads wake up in batches. Knows
+//! nothing of what it runs.
+//!
+//! # Why a runtime per thread
+//! With work stealing, a frame may be read on one core and its timer fire on another; with a runtime per thread nothing of a call
+//! ever crosses. New connections go to the thread that serves fewest. The kernel could spread them as well (`SO_REUSEPORT`), but
+//! by a hash: calls last for minutes, so what the hash piles up stays piled up.
+//!
+//! # Why batches
+//! Waking up for a frame costs more than its whole way through the bridge. A thread with many calls therefore goes on sleeping
+//! until the next point of a grid of [`GRID`] and serves what has arrived by then: a frame waits half that long at the median.
+//! With few calls a core has time to spare, and each frame is served at once.
+
+use std::io;
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use serde::Deserialize;
+use tokio::runtime::{Builder, Handle};
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::Clock;
+
+/// Grid on which a busy thread wakes up.
+pub const GRID: Duration = Duration::from_millis(1);
+/// Connections from which on a thread counts as busy, where [`Tick::Auto`] decides.
+pub const BUSY: usize = 200;
+/// Tasks run before the kernel is asked for more; the usual 61 would ask several times within a batch.
+const BATCH_TASKS: u32 = 512;
+
+/// When threads wake up in batches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub enum Tick {
+    /// From [`BUSY`] connections on a thread on.
+    #[default]
+    Auto,
+    /// Never: least latency.
+    Off,
+    /// Always: least work.
+    Always,
+}
+
+/// Where connections are served.
+#[derive(Debug, Default)]
+pub struct Workers {
+    /// None: on the runtime that calls.
+    threads: Vec<Worker>,
+}
+
+#[derive(Debug)]
+struct Worker {
+    handle: Handle,
+    load: Arc<AtomicUsize>,
+    stop: CancellationToken,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// A place at a thread, taken as long as this lives.
+#[derive(Debug)]
+pub(crate) struct Desk {
+    handle: Option<Handle>,
+    load: Arc<AtomicUsize>,
+}
+
+impl Workers {
+    /// No threads: everything runs on the runtime that calls, as tests with a clock of their own need it.
+    #[must_use]
+    pub fn here() -> Self {
+        Self::default()
+    }
+
+    /// So many threads; 0 is one for each core.
+    ///
+    /// # Errors
+    /// If the system gives no thread or no way to wait for sockets.
+    pub fn start(threads: usize, tick: Tick) -> io::Result<Self> {
+        let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        let threads = if threads == 0 { cores } else { threads };
+        let threads = (0..threads).map(|index| Worker::start(index, tick));
+        Ok(Self { threads: threads.collect::<io::Result<_>>()? })
+    }
+
+    /// A place at the thread that serves fewest.
+    pub(crate) fn desk(&self) -> Desk {
+        let least = self.threads.iter().min_by_key(|worker| worker.load.load(Ordering::Relaxed));
+        let desk = match least {
+            Some(worker) => {
+                Desk { handle: Some(worker.handle.clone()), load: Arc::clone(&worker.load) }
+            }
+            None => Desk { handle: None, load: Arc::default() },
+        };
+        desk.load.fetch_add(1, Ordering::Relaxed);
+        desk
+    }
+}
+
+impl Desk {
+    /// Runs a task where this place is.
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        match &self.handle {
+            Some(handle) => drop(handle.spawn(task)),
+            None => drop(tokio::spawn(task)),
+        }
+    }
+}
+
+impl Drop for Desk {
+    fn drop(&mut self) {
+        self.load.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Worker {
+    fn start(index: usize, tick: Tick) -> io::Result<Self> {
+        let (load, stop) = (Arc::<AtomicUsize>::default(), CancellationToken::new());
+        let grid = Grid { tick, load: Arc::clone(&load), clock: Clock::start() };
+        let mut builder = Builder::new_current_thread();
+        builder.enable_all().on_thread_park(move || grid.wait());
+        if tick != Tick::Off {
+            builder.event_interval(BATCH_TASKS);
+        }
+        let runtime = builder.build()?;
+        let (handle, stopped) = (runtime.handle().clone(), stop.clone());
+        let thread =
+            std::thread::Builder::new().name(format!("calls-{index}")).spawn(move || {
+                sleep_precisely();
+                runtime.block_on(stopped.cancelled());
+                // What was left running is dropped with the runtime; blocking helpers are not waited for.
+                runtime.shutdown_background();
+            })?;
+        Ok(Self { handle, load, stop, thread: Some(thread) })
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        self.stop.cancel();
+        if let Some(thread) = self.thread.take() {
+            // It can only fail by a panic, which was told where it happened.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// The points in time at which a busy thread wakes up.
+struct Grid {
+    tick: Tick,
+    load: Arc<AtomicUsize>,
+    clock: Clock,
+}
+
+impl Grid {
+    /// Called when a thread has nothing to do, before it asks the kernel what has arrived.
+    fn wait(&self) {
+        if self.is_on() {
+            let past = self.clock.now().since_epoch().as_nanos() % GRID.as_nanos();
+            std::thread::sleep(GRID - Duration::from_nanos(past as u64));
+        }
+    }
+
+    fn is_on(&self) -> bool {
+        match self.tick {
+            Tick::Auto => self.load.load(Ordering::Relaxed) >= BUSY,
+            Tick::Off => false,
+            Tick::Always => true,
+        }
+    }
+}
+
+/// The system may let a thread oversleep by 50 us, to wake up for several at once; the grid is that already.
+fn sleep_precisely() {
+    #[cfg(target_os = "linux")]
+    // A kernel that refuses only lets us sleep longer.
+    let _ = rustix::thread::set_current_timer_slack(std::num::NonZeroU64::new(1));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_go_to_the_thread_that_serves_fewest() {
+        let workers = Workers::start(3, Tick::Auto).expect("threads");
+        let mut desks: Vec<_> = (0..9).map(|_| workers.desk()).collect();
+        let loads = |workers: &Workers| -> Vec<usize> {
+            workers.threads.iter().map(|worker| worker.load.load(Ordering::Relaxed)).collect()
+        };
+        assert_eq!(loads(&workers), [3, 3, 3]);
+        desks.retain(|desk| !Arc::ptr_eq(&desk.load, &workers.threads[1].load));
+        assert_eq!(loads(&workers), [3, 0, 3]);
+        desks.extend((0..3).map(|_| workers.desk()));
+        assert_eq!(loads(&workers), [3, 3, 3]);
+    }
+
+    #[test]
+    fn work_is_done_on_threads_of_its_own() {
+        let workers = Workers::start(1, Tick::Always).expect("a thread");
+        let (sender, receiver) = std::sync::mpsc::channel();
+        workers.desk().spawn(async move {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            let _ = sender.send(std::thread::current().name().map(str::to_owned));
+        });
+        assert_eq!(receiver.recv().expect("it ran").as_deref(), Some("calls-0"));
+    }
+
+    #[test]
+    fn a_thread_is_busy_from_so_many_connections_on() {
+        let load = Arc::<AtomicUsize>::default();
+        let grid = |tick| Grid { tick, load: Arc::clone(&load), clock: Clock::start() };
+        let is_on = || [Tick::Auto, Tick::Off, Tick::Always].map(|tick| grid(tick).is_on());
+        assert_eq!(is_on(), [false, false, true]);
+        load.store(BUSY, Ordering::Relaxed);
+        assert_eq!(is_on(), [true, false, true]);
+    }
+}

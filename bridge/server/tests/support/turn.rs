@@ -1,0 +1,174 @@
+//! A call without a socket: frames of a provider go into a session, through an echo at 16 kHz, and out again. Measures nothing.
+
+use std::time::Duration;
+
+use ringback_echo::Echo;
+use ringback_module::message::Kind;
+use ringback_module::{Input, Module as _, Output, Outputs};
+use ringback_proto::Instant;
+use ringback_proto::provider::{
+    self, Command, Dial, Message, Options, Outbox, Protocol, Provider, Send, Track, Upgrade,
+};
+use ringback_proto::session::{
+    Action, Epoch, FrameBuf, Given, PortConfig, PortId, Session, SessionConfig,
+};
+
+const FRAME: Duration = Duration::from_millis(20);
+const ECHO: PortId = PortId(0);
+
+/// A message of the wire, kept.
+pub(crate) enum Kept {
+    Text(String),
+    Binary(Vec<u8>),
+}
+
+impl Kept {
+    pub(crate) fn message(&self) -> Message<'_> {
+        match self {
+            Self::Text(text) => Message::Text(text),
+            Self::Binary(octets) => Message::Binary(octets),
+        }
+    }
+}
+
+/// The messages of an outbox.
+pub(crate) fn kept(out: &Outbox) -> impl Iterator<Item = Kept> {
+    out.sends().iter().filter_map(|send| match send {
+        Send::Text(span) => Some(Kept::Text(out.text_of(span).to_owned())),
+        Send::Binary(span) => Some(Kept::Binary(out.octets(span).to_vec())),
+        Send::Close(_) => None,
+    })
+}
+
+/// Both ends of a stream, the bridge's first, and what the provider's end says at once. Neither was told that it is open.
+pub(crate) fn ends(provider: &dyn Provider) -> (Box<dyn Protocol>, Box<dyn Protocol>) {
+    let (request, phone) = provider.dial(&Dial::default());
+    let subprotocols = request.subprotocols.iter().map(|p| ("sec-websocket-protocol", p.as_str()));
+    let headers = request.headers.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+    let headers: Vec<_> = headers.chain(subprotocols).collect();
+    let upgrade = Upgrade { target: &request.target, public_url: None, headers: &headers };
+    let accepted = provider.accept(&upgrade, &Options::default());
+    (accepted.expect("accepts what it dials itself").protocol, phone)
+}
+
+/// What the provider's end sends to begin with.
+pub(crate) fn opening(phone: &mut dyn Protocol) -> Vec<Kept> {
+    let mut out = Outbox::new();
+    phone.handle_open(Instant::ZERO, &mut out).expect("opens");
+    kept(&out).collect()
+}
+
+/// 20 ms of the provider's usual format, `n`-th of a sound that goes on.
+pub(crate) fn payload(provider: &dyn Provider, n: usize) -> Vec<u8> {
+    let format = provider.formats()[0];
+    let samples = format.rate.hz() as usize / 50;
+    let pcm: Vec<i16> = (n * samples..(n + 1) * samples).map(|at| (at * 37) as i16 / 4).collect();
+    let mut payload = Vec::new();
+    let mut encoder = format.encoder().expect("a format of the provider has a codec");
+    encoder.encode(&pcm, &mut payload).expect("whole frames");
+    payload
+}
+
+/// `count` frames as the provider's end sends them.
+pub(crate) fn frames(provider: &dyn Provider, phone: &mut dyn Protocol, count: usize) -> Vec<Kept> {
+    let mut out = Outbox::new();
+    for n in 0..count {
+        let payload = payload(provider, n);
+        let media = Command::Media { track: Track::Inbound, payload: &payload };
+        phone.handle_command(Instant::ZERO, media, &mut out).expect("says it");
+    }
+    kept(&out).collect()
+}
+
+/// A call that has started, its echo agreed.
+pub(crate) struct Turn {
+    session: Session,
+    echo: Echo,
+    outputs: Outputs,
+    frame: FrameBuf,
+    /// Frames to come, in turn and again from the first.
+    frames: Vec<Kept>,
+    next: usize,
+    now: Instant,
+}
+
+impl Turn {
+    /// A call of `provider` with `count` different frames.
+    pub(crate) fn new(provider: &str, count: usize) -> Self {
+        let provider = provider::find(provider).expect("a provider of the table");
+        let (bridge, mut phone) = ends(provider);
+        let mut config = SessionConfig::new("call", provider.name());
+        config.ports.push(PortConfig {
+            kind: Kind::Agent,
+            speaks: true,
+            in_step: true,
+            config: serde_json::json!({ "rate": 16_000 }),
+            ..PortConfig::listening("echo")
+        });
+        let opening = opening(phone.as_mut());
+        let mut turn = Self {
+            session: Session::new(Instant::ZERO, config, bridge),
+            echo: Echo::new(),
+            outputs: Outputs::new(),
+            frame: FrameBuf::default(),
+            frames: frames(provider, phone.as_mut(), count),
+            next: 0,
+            now: Instant::ZERO + FRAME,
+        };
+        for message in opening {
+            turn.session.handle_message(Instant::ZERO, message.message());
+            turn.pump();
+            turn.session.sent(true);
+        }
+        turn
+    }
+
+    /// Hears the next frame, 20 ms later; gives the octets sent in answer.
+    pub(crate) fn turn(&mut self) -> usize {
+        self.session.handle_message(self.now, self.frames[self.next].message());
+        self.next = (self.next + 1) % self.frames.len();
+        self.pump();
+        let out = self.session.sends();
+        let octets = out.sends().iter().map(|send| match send {
+            Send::Text(span) => out.text_of(span).len(),
+            Send::Binary(span) => out.octets(span).len(),
+            Send::Close(code) => panic!("closed with {code}"),
+        });
+        let octets = octets.sum();
+        self.session.sent(true);
+        assert!(self.session.poll_timeout().is_some());
+        self.now += FRAME;
+        octets
+    }
+
+    fn pump(&mut self) {
+        loop {
+            let mut busy = false;
+            while let Some(action) = self.session.poll_action() {
+                if let Action::StartModule { port, start } = action {
+                    let ready = self.echo.start(&start).expect("agrees");
+                    self.session.module_ready(self.now, port, &ready);
+                }
+                busy = true;
+            }
+            while let Some(Given::Sound(frame)) = self.session.next_frame(ECHO, &mut self.frame) {
+                self.echo.process(Input::Audio(frame), &mut self.outputs).expect("never fails");
+                for output in self.outputs.iter() {
+                    match output {
+                        Output::Audio(samples) => {
+                            self.session.module_audio(self.now, ECHO, Epoch::Current, samples);
+                        }
+                        Output::Message(message) => {
+                            self.session.module_message(self.now, ECHO, message);
+                        }
+                    }
+                }
+                self.outputs.reset();
+                busy = true;
+            }
+            if !busy {
+                return;
+            }
+        }
+    }
+}
