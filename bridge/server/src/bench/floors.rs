@@ -7,10 +7,11 @@ use std::sync::Arc;
 use axum::Router;
 use ringback_proto::provider::{Message, Upgrade};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 use tokio::runtime::Builder;
 
 use crate::listener::{Admission, Endpoint, Limits, Pages, Refusal, Server, Streams};
-use crate::net::{Io, Listener as _, TcpListener};
+use crate::net::{Listener as _, TcpListener};
 use crate::shutdown::Shutdown;
 use crate::socket::{Incoming, Outgoing, Socket, SocketOptions, close_code};
 use crate::workers::{Tick, Workers};
@@ -52,14 +53,18 @@ impl Floor {
             .build()
             .map_err(|error| format!("cannot start: {error}"))?;
         runtime.block_on(async {
+            let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
             let failed = |error| format!("cannot listen: {error}");
-            let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0).into()).map_err(failed)?;
-            listening(listener.local_addr().map_err(failed)?);
             match self {
-                Self::TcpEcho => tcp_echo(listener).await,
+                Self::TcpEcho => {
+                    let listener = tokio::net::TcpListener::bind(address).await.map_err(failed)?;
+                    listening(listener.local_addr().map_err(failed)?);
+                    tcp_echo(listener).await;
+                }
                 Self::WsEcho => {
-                    let workers =
-                        Workers::start(1, tick).map_err(|e| format!("cannot start: {e}"))?;
+                    let listener = TcpListener::bind(address).map_err(failed)?;
+                    listening(listener.local_addr().map_err(failed)?);
+                    let workers = Workers::start(1, tick).map_err(failed)?;
                     ws_echo(listener, workers).await;
                 }
             }
@@ -74,14 +79,17 @@ impl fmt::Display for Floor {
     }
 }
 
-async fn tcp_echo(mut listener: TcpListener) {
+async fn tcp_echo(listener: tokio::net::TcpListener) {
     while let Ok((stream, _)) = listener.accept().await {
         tokio::spawn(echo_octets(stream));
     }
 }
 
-async fn echo_octets(mut stream: impl Io) {
+async fn echo_octets(mut stream: TcpStream) {
     let mut buffer = vec![0; BUFFER];
+    if stream.set_nodelay(true).is_err() {
+        return;
+    }
     while let Ok(octets @ 1..) = stream.read(&mut buffer).await {
         if stream.write_all(&buffer[..octets]).await.is_err() {
             return;

@@ -1,7 +1,6 @@
 //! What is measured, as a process of its own, so that its cost can be told from the generator's. Sends it nothing.
 
 use std::ffi::OsString;
-use std::fmt::Write as _;
 use std::io::{BufRead as _, BufReader};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -28,8 +27,8 @@ pub enum Setup {
         threads: usize,
         /// When they serve frames in batches.
         tick: Tick,
-        /// Sound kept for a module that comes back.
-        ring: Duration,
+        /// Sound kept for a module that comes back, if that is said.
+        ring: Option<Duration>,
     },
     /// The least that any server must do.
     Floor {
@@ -47,7 +46,7 @@ impl Setup {
     /// A bridge with one thread, without a replay ring.
     #[must_use]
     pub const fn bridge(tick: Tick) -> Self {
-        Self::Bridge { threads: 1, tick, ring: Self::NO_RING }
+        Self::Bridge { threads: 1, tick, ring: Some(Self::NO_RING) }
     }
 
     const fn threads(&self) -> usize {
@@ -80,15 +79,13 @@ impl Setup {
 
     fn config(&self) -> Option<String> {
         let Self::Bridge { ring, .. } = self else { return None };
-        let mut text = String::new();
-        let _ = write!(
-            text,
+        let ring = ring.map(|ring| format!("ring = \"{}ms\"\n", ring.as_millis()));
+        Some(format!(
             "[limits]\nmax_calls = {MAX_CALLS}\nmax_connections = {}\n\n\
-             [[module]]\nname = \"echo\"\nbuiltin = \"echo\"\nring = \"{}ms\"\nconfig = {{ rate = 16000 }}\n",
+             [[module]]\nname = \"echo\"\nbuiltin = \"echo\"\nconfig = {{ rate = 16000 }}\n{}",
             MAX_CALLS + 100,
-            ring.as_millis(),
-        );
-        Some(text)
+            ring.unwrap_or_default(),
+        ))
     }
 }
 
@@ -231,7 +228,7 @@ mod tests {
 
     #[test]
     fn the_bridge_under_test_is_configured_as_the_run_needs_it() {
-        for ring in [Setup::NO_RING, Duration::from_secs(10)] {
+        for ring in [None, Some(Setup::NO_RING), Some(Duration::from_secs(10))] {
             let setup = Setup::Bridge { threads: 1, tick: Tick::Always, ring };
             let text = setup.config().expect("a bridge has a configuration");
             let config =

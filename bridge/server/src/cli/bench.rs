@@ -36,9 +36,9 @@ pub(super) struct Args {
     /// When the bridge serves what is ready: at once, on a tick, or either as calls are few or many.
     #[arg(long, value_name = "WHEN", default_value = "auto")]
     tick: Tick,
-    /// Sound that the bridge keeps for each call, in seconds; the least it can keep is 0.2.
-    #[arg(long, value_name = "SECONDS", default_value_t = 10.0, value_parser = ring)]
-    ring: f64,
+    /// Sound that the bridge keeps of each call for its module, in seconds.
+    #[arg(long, value_name = "SECONDS", value_parser = ring)]
+    ring: Option<f64>,
     /// Open calls on which nobody speaks.
     #[arg(long)]
     idle: bool,
@@ -115,7 +115,7 @@ impl Args {
         Setup::Bridge {
             threads: usize::from(self.server_threads),
             tick: self.tick,
-            ring: Duration::from_secs_f64(self.ring),
+            ring: self.ring.map(Duration::from_secs_f64),
         }
     }
 }
