@@ -95,7 +95,7 @@ impl Engine {
         let (mut last, mut allowed, mut worked) = (self.clock.now(), Duration::ZERO, false);
         loop {
             let now = self.clock.now();
-            if self.schedule.counted(last).is_some() && now < self.schedule.until() {
+            if self.schedule.counted(now).is_some() && last < self.schedule.until() {
                 self.tally.turn(now - last, allowed, worked);
             }
             last = now;

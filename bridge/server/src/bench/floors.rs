@@ -7,13 +7,14 @@ use std::sync::Arc;
 use axum::Router;
 use ringback_proto::provider::{Message, Upgrade};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 use tokio::runtime::Builder;
 
 use crate::listener::{Admission, Endpoint, Limits, Pages, Refusal, Server, Streams};
-use crate::net::{Io, Listener as _, TcpListener};
+use crate::net::{Listener as _, TcpListener};
 use crate::shutdown::Shutdown;
 use crate::socket::{Incoming, Outgoing, Socket, SocketOptions, close_code};
-use crate::workers::Workers;
+use crate::workers::{Tick, Workers};
 
 /// What a connection is read into; as much as a call of ours has.
 const BUFFER: usize = 4 * 1024;
@@ -41,22 +42,31 @@ impl Floor {
         }
     }
 
-    /// Serves on a free port of this machine until the process is ended, on this thread alone; `listening` is told the address.
+    /// Serves on a free port of this machine until the process is ended, on one thread: bare TCP on this one, WebSockets on one like
+    /// those of a bridge. `listening` is told the address.
     ///
     /// # Errors
     /// If the system gives no runtime or no port.
-    pub fn serve(self, listening: impl FnOnce(SocketAddr)) -> Result<(), String> {
+    pub fn serve(self, tick: Tick, listening: impl FnOnce(SocketAddr)) -> Result<(), String> {
         let runtime = Builder::new_current_thread()
             .enable_all()
             .build()
             .map_err(|error| format!("cannot start: {error}"))?;
         runtime.block_on(async {
+            let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
             let failed = |error| format!("cannot listen: {error}");
-            let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0).into()).map_err(failed)?;
-            listening(listener.local_addr().map_err(failed)?);
             match self {
-                Self::TcpEcho => tcp_echo(listener).await,
-                Self::WsEcho => ws_echo(listener).await,
+                Self::TcpEcho => {
+                    let listener = tokio::net::TcpListener::bind(address).await.map_err(failed)?;
+                    listening(listener.local_addr().map_err(failed)?);
+                    tcp_echo(listener).await;
+                }
+                Self::WsEcho => {
+                    let listener = TcpListener::bind(address).map_err(failed)?;
+                    listening(listener.local_addr().map_err(failed)?);
+                    let workers = Workers::start(1, tick).map_err(failed)?;
+                    ws_echo(listener, workers).await;
+                }
             }
             Ok(())
         })
@@ -69,16 +79,17 @@ impl fmt::Display for Floor {
     }
 }
 
-async fn tcp_echo(mut listener: TcpListener) {
+async fn tcp_echo(listener: tokio::net::TcpListener) {
     while let Ok((stream, _)) = listener.accept().await {
-        if let Ok(stream) = TcpListener::open(stream) {
-            tokio::spawn(echo_octets(stream));
-        }
+        tokio::spawn(echo_octets(stream));
     }
 }
 
-async fn echo_octets(mut stream: impl Io) {
+async fn echo_octets(mut stream: TcpStream) {
     let mut buffer = vec![0; BUFFER];
+    if stream.set_nodelay(true).is_err() {
+        return;
+    }
     while let Ok(octets @ 1..) = stream.read(&mut buffer).await {
         if stream.write_all(&buffer[..octets]).await.is_err() {
             return;
@@ -86,7 +97,7 @@ async fn echo_octets(mut stream: impl Io) {
     }
 }
 
-async fn ws_echo(listener: TcpListener) {
+async fn ws_echo(listener: TcpListener, workers: Workers) {
     let endpoint = Endpoint {
         name: "echo".into(),
         path: PATH.into(),
@@ -97,8 +108,16 @@ async fn ws_echo(listener: TcpListener) {
     };
     let limits = Limits { max_connections: MAX, max_streams: MAX, ..Limits::default() };
     let shutdown = Shutdown::new();
-    let (routes, pages, here) = (Router::new(), Pages::default(), Workers::here());
-    let server = Server::new(Arc::new(Echo), vec![endpoint], limits, pages, routes, shutdown, here);
+    let routes = Router::new();
+    let server = Server::new(
+        Arc::new(Echo),
+        vec![endpoint],
+        limits,
+        Pages::default(),
+        routes,
+        shutdown,
+        workers,
+    );
     server.run(listener).await;
 }
 

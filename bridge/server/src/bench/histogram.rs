@@ -88,7 +88,7 @@ fn highest(slot: usize) -> u32 {
     }
     let doublings = slot / (EXACT / 2) - 1;
     let within = slot - doublings * (EXACT / 2);
-    ((u64::from(within) + 1 << doublings) - 1) as u32
+    (((u64::from(within) + 1) << doublings) - 1) as u32
 }
 
 #[cfg(test)]

@@ -8,14 +8,20 @@
 //! only send them back, in turns with the bridge, and the ratio is what is worth quoting.
 
 mod caller;
+mod compare;
 mod cores;
 mod engine;
 mod figures;
 mod floors;
 mod histogram;
+mod plot;
 mod schedule;
+mod search;
 mod server;
+mod stages;
 mod stamp;
+mod survey;
+mod table;
 mod tally;
 mod usage;
 
@@ -33,11 +39,16 @@ use tally::Tally;
 
 use crate::clock::Clock;
 
+pub use compare::{Comparison, Contender, Standing, in_turns, measure, median, ratio};
 pub use cores::Cores;
 pub use figures::{Figures, Moment};
 pub use floors::Floor;
 pub use histogram::Percentiles;
-pub use server::{Server, Setup, Tick};
+pub use plot::{Line, Panel, svg};
+pub use search::{Found, Range, Trial, search};
+pub use server::{Server, Setup};
+pub use survey::{P99_US, Scale, Survey, survey};
+pub use table::{Bound, Row, Table, Verdict};
 pub use usage::Usage;
 
 /// How long frames may still come back after the last one was sent.
@@ -64,8 +75,8 @@ impl Answers {
     pub const fn of(setup: &Setup) -> Self {
         match setup {
             Setup::Bridge { .. } => Self::Calls,
-            Setup::Floor(Floor::WsEcho) => Self::Messages,
-            Setup::Floor(Floor::TcpEcho) => Self::Octets,
+            Setup::Floor { floor: Floor::WsEcho, .. } => Self::Messages,
+            Setup::Floor { floor: Floor::TcpEcho, .. } => Self::Octets,
         }
     }
 }
@@ -113,7 +124,7 @@ pub fn run(plan: &Plan, server: &Server, progress: &dyn Fn(f64)) -> Result<Figur
         tally,
         cool_down: if plan.silent { Duration::ZERO } else { COOL_DOWN },
         pen,
-        spins: core.is_some() || cores::count() > 1,
+        spins: core.is_some() || cores::count() > 2,
     };
     std::thread::scope(|scope| {
         let generator = scope.spawn(move || cores::with_cores(core.as_slice(), || engine.run()));

@@ -1,41 +1,22 @@
 //! What is measured, as a process of its own, so that its cost can be told from the generator's. Sends it nothing.
 
 use std::ffi::OsString;
-use std::fmt::Write as _;
 use std::io::{BufRead as _, BufReader};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use clap::ValueEnum as _;
+
 use super::cores::{self, Cores};
 use super::floors::{self, Floor};
 use super::usage::{self, Usage};
 use crate::client::WsUrl;
+use crate::workers::Tick;
 
 /// Calls the bridge may have; the generator has fewer.
 const MAX_CALLS: usize = 50_000;
-
-/// When a bridge's worker serves what is ready.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum Tick {
-    /// At once.
-    Off,
-    /// At once when few calls are live, on a tick when many are.
-    Auto,
-    /// On a tick.
-    Always,
-}
-
-impl Tick {
-    const fn name(self) -> &'static str {
-        match self {
-            Self::Off => "off",
-            Self::Auto => "auto",
-            Self::Always => "always",
-        }
-    }
-}
 
 /// A server to be started.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,13 +25,18 @@ pub enum Setup {
     Bridge {
         /// Threads that serve calls.
         threads: usize,
-        /// What `serve --tick` is told, if anything.
-        tick: Option<Tick>,
-        /// Sound kept for a module that comes back.
-        ring: Duration,
+        /// When they serve frames in batches.
+        tick: Tick,
+        /// Sound kept for a module that comes back, if that is said.
+        ring: Option<Duration>,
     },
     /// The least that any server must do.
-    Floor(Floor),
+    Floor {
+        /// What that is.
+        floor: Floor,
+        /// When it serves in batches; bare TCP never does.
+        tick: Tick,
+    },
 }
 
 impl Setup {
@@ -59,47 +45,47 @@ impl Setup {
 
     /// A bridge with one thread, without a replay ring.
     #[must_use]
-    pub const fn bridge(tick: Option<Tick>) -> Self {
-        Self::Bridge { threads: 1, tick, ring: Self::NO_RING }
+    pub const fn bridge(tick: Tick) -> Self {
+        Self::Bridge { threads: 1, tick, ring: Some(Self::NO_RING) }
     }
 
     const fn threads(&self) -> usize {
         match self {
             Self::Bridge { threads, .. } => *threads,
-            Self::Floor(_) => 1,
+            Self::Floor { .. } => 1,
         }
     }
 
     fn command_line(&self, config: Option<&Scratch>) -> Vec<OsString> {
-        match (self, config) {
-            (Self::Bridge { threads, tick, .. }, Some(config)) => {
-                let mut line: Vec<OsString> = vec!["serve".into(), "--config".into()];
-                line.push(config.path.clone().into());
-                line.extend(["--threads".into(), threads.to_string().into()]);
-                line.extend(["--bind", "127.0.0.1:0", "--log", "warn"].map(OsString::from));
-                if let Some(tick) = tick {
-                    line.extend(["--tick", tick.name()].map(OsString::from));
-                }
-                line
+        let (Self::Bridge { tick, .. } | Self::Floor { tick, .. }) = self;
+        let mut line = match self {
+            Self::Bridge { threads, .. } => {
+                let threads = threads.to_string();
+                ["serve", "--bind", "127.0.0.1:0", "--log", "error", "--threads", &threads]
+                    .map(OsString::from)
+                    .to_vec()
             }
-            (Self::Floor(floor), _) => {
-                ["bench", "--serve-floor", floor.name()].map(OsString::from).into()
+            Self::Floor { floor, .. } => {
+                ["bench", "--serve-floor", floor.name()].map(OsString::from).to_vec()
             }
-            (Self::Bridge { .. }, None) => Vec::new(),
+        };
+        if let Some(config) = config {
+            line.extend(["--config".into(), config.path.clone().into()]);
         }
+        let tick = tick.to_possible_value().map(|value| value.get_name().to_owned());
+        line.extend(tick.into_iter().flat_map(|tick| ["--tick".into(), tick.into()]));
+        line
     }
 
     fn config(&self) -> Option<String> {
         let Self::Bridge { ring, .. } = self else { return None };
-        let mut text = String::new();
-        let _ = write!(
-            text,
+        let ring = ring.map(|ring| format!("ring = \"{}ms\"\n", ring.as_millis()));
+        Some(format!(
             "[limits]\nmax_calls = {MAX_CALLS}\nmax_connections = {}\n\n\
-             [[module]]\nname = \"echo\"\nbuiltin = \"echo\"\nring = \"{}ms\"\nconfig = {{ rate = 16000 }}\n",
+             [[module]]\nname = \"echo\"\nbuiltin = \"echo\"\nconfig = {{ rate = 16000 }}\n{}",
             MAX_CALLS + 100,
-            ring.as_millis(),
-        );
-        Some(text)
+            ring.unwrap_or_default(),
+        ))
     }
 }
 
@@ -160,7 +146,7 @@ impl Server {
             .map_err(|error| format!("cannot start the server: {error}"))?;
         let target = match setup {
             Setup::Bridge { .. } => None,
-            Setup::Floor(_) => Some(floors::PATH.to_owned()),
+            Setup::Floor { .. } => Some(floors::PATH.to_owned()),
         };
         let generator = cores.map(|cores| cores.generator);
         let mut server = Self {
@@ -242,8 +228,8 @@ mod tests {
 
     #[test]
     fn the_bridge_under_test_is_configured_as_the_run_needs_it() {
-        for ring in [Setup::NO_RING, Duration::from_secs(10)] {
-            let setup = Setup::Bridge { threads: 1, tick: Some(Tick::Always), ring };
+        for ring in [None, Some(Setup::NO_RING), Some(Duration::from_secs(10))] {
+            let setup = Setup::Bridge { threads: 1, tick: Tick::Always, ring };
             let text = setup.config().expect("a bridge has a configuration");
             let config =
                 Config::parse("bench", &text, &Overrides::default(), &Context::of_process())
@@ -253,15 +239,18 @@ mod tests {
                 (Some(ring), MAX_CALLS)
             );
         }
-        assert_eq!(Setup::Floor(Floor::TcpEcho).config(), None);
     }
 
     #[test]
-    fn the_tick_is_passed_on_if_it_was_chosen() {
+    fn servers_are_told_what_the_run_needs() {
         let scratch = Scratch::write("").expect("a temporary file");
-        let line = |tick| Setup::bridge(tick).command_line(Some(&scratch));
-        assert!(line(Some(Tick::Auto)).ends_with(&["--tick".into(), "auto".into()]));
-        assert!(!line(None).contains(&"--tick".into()));
-        assert!(line(None).windows(2).any(|pair| pair == ["--threads", "1"]));
+        let line = Setup::bridge(Tick::Off).command_line(Some(&scratch));
+        for pair in [["--threads", "1"], ["--tick", "off"], ["--bind", "127.0.0.1:0"]] {
+            assert!(line.windows(2).any(|words| words == pair), "{line:?}");
+        }
+        let floor = Setup::Floor { floor: Floor::WsEcho, tick: Tick::Always };
+        let line = ["bench", "--serve-floor", "ws-echo", "--tick", "always"];
+        assert_eq!(floor.command_line(None), line);
+        assert_eq!(floor.config(), None);
     }
 }

@@ -65,12 +65,16 @@ pub(super) struct Stamp {
 impl Stamp {
     /// Numbers in `format`, or `None` if it cannot carry them.
     pub(super) fn new(format: MediaFormat) -> Option<Self> {
-        let high_octet = |octet: u8| i16::from_be_bytes([octet, 0]);
-        let (encode, decode): (fn(i16) -> u8, &dyn Fn(u8) -> i16) = match format.encoding {
-            Encoding::Pcmu => (linear_to_mu, &mu_to_linear),
-            Encoding::Pcma => (linear_to_a, &a_to_linear),
-            Encoding::L16(_) => (|sample| sample.to_be_bytes()[0], &high_octet),
-            _ => return None,
+        let encode = |sample: i16| match format.encoding {
+            Encoding::Pcmu => Some(linear_to_mu(sample)),
+            Encoding::Pcma => Some(linear_to_a(sample)),
+            Encoding::L16(_) => Some(sample.to_be_bytes()[0]),
+            _ => None,
+        };
+        let decode = |octet| match format.encoding {
+            Encoding::Pcmu => mu_to_linear(octet),
+            Encoding::Pcma => a_to_linear(octet),
+            _ => i16::from_be_bytes([octet, 0]),
         };
         let width = format.octets_for(1).filter(|_| format.channels == 1)?;
         let samples = usize::try_from(format.rate.samples_in(FRAME)).ok()?;
@@ -86,8 +90,8 @@ impl Stamp {
             bit => middle(bit) - middle(bit - 1),
         };
         Some(Self {
-            low: encode(LOW),
-            high: encode(HIGH),
+            low: encode(LOW)?,
+            high: encode(HIGH)?,
             width,
             telling,
             levels,
