@@ -236,7 +236,7 @@ mod tests {
                     .expect("valid");
             assert_eq!(
                 (config.modules[0].ring, config.limits.max_streams),
-                (Some(ring), MAX_CALLS)
+                (ring, MAX_CALLS)
             );
         }
     }
