@@ -72,7 +72,7 @@ pub fn in_turns(
 impl Standing {
     /// Runs that the generator did not spoil, or all if it spoiled all.
     fn fair(&self) -> impl Iterator<Item = &Figures> {
-        let any = self.runs.iter().any(|run| !run.is_spoiled());
+        let any = self.is_conclusive();
         self.runs.iter().filter(move |run| !any || !run.is_spoiled())
     }
 
@@ -108,6 +108,12 @@ impl Standing {
     #[must_use]
     pub fn lost(&self) -> u64 {
         self.runs.iter().filter(|run| !run.is_spoiled()).map(Figures::missing).sum()
+    }
+
+    /// Whether the generator left any run unspoiled.
+    #[must_use]
+    pub fn is_conclusive(&self) -> bool {
+        self.runs.iter().any(|run| !run.is_spoiled())
     }
 
     /// Runs that the generator spoiled.

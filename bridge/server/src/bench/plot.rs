@@ -9,6 +9,8 @@ use super::{Figures, Percentiles};
 const WIDTH: u32 = 1_200;
 const PANEL: u32 = 420;
 const TITLE: u32 = 40;
+/// Beside the lines, where it hides none.
+const LEGEND: u32 = 240;
 const INK: RGBColor = RGBColor(0x22, 0x22, 0x22);
 const FAINT: RGBColor = RGBColor(0x99, 0x99, 0x99);
 /// Told apart by those who do not tell red from green, too (Okabe and Ito).
@@ -29,6 +31,12 @@ pub struct Line {
     colour: usize,
     width: u32,
     points: Vec<(f64, f64)>,
+}
+
+impl Line {
+    fn style(&self) -> ShapeStyle {
+        COLOURS[self.colour % COLOURS.len()].stroke_width(self.width)
+    }
 }
 
 /// A coordinate system with its lines.
@@ -115,7 +123,7 @@ pub fn svg(title: &str, panels: &[Panel]) -> Result<String, String> {
         let size = (WIDTH, TITLE + PANEL * panels.len().max(1) as u32);
         let root = SVGBackend::with_string(&mut out, size).into_drawing_area();
         root.fill(&WHITE).map_err(failed)?;
-        let font = ("sans-serif", 20).into_font().color(&INK);
+        let font = ("sans-serif", 24).into_font().color(&INK);
         let root = root.titled(title, font).map_err(failed)?;
         for (area, panel) in root.split_evenly((panels.len().max(1), 1)).iter().zip(panels) {
             draw(area, panel)?;
@@ -130,12 +138,14 @@ fn failed(error: impl std::fmt::Display) -> String {
 }
 
 fn draw(area: &DrawingArea<SVGBackend<'_>, Shift>, panel: &Panel) -> Result<(), String> {
+    let (area, legend) = area.split_horizontally(WIDTH - LEGEND);
+    draw_legend(&legend, panel)?;
     let [(left, right), (low, high)] = panel.extent();
-    let mut chart = ChartBuilder::on(area)
-        .caption(&panel.title, ("sans-serif", 15).into_font().color(&INK))
+    let mut chart = ChartBuilder::on(&area)
+        .caption(&panel.title, ("sans-serif", 18).into_font().color(&INK))
         .margin(12)
-        .x_label_area_size(36)
-        .y_label_area_size(56)
+        .x_label_area_size(40)
+        .y_label_area_size(60)
         .build_cartesian_2d(left..right, (low..high).log_scale())
         .map_err(failed)?;
     chart
@@ -144,37 +154,36 @@ fn draw(area: &DrawingArea<SVGBackend<'_>, Shift>, panel: &Panel) -> Result<(), 
         .bold_line_style(FAINT.mix(0.3))
         .x_desc(panel.across)
         .y_desc("ms")
+        .label_style(("sans-serif", 14).into_font().color(&INK))
         .y_label_formatter(&|ms| format!("{ms}"))
         .draw()
         .map_err(failed)?;
     if let Some(bound) = panel.bound {
-        let path = PathElement::new(vec![(left, bound), (right, bound)], FAINT.stroke_width(1));
+        let path = PathElement::new(vec![(left, bound), (right, bound)], FAINT.stroke_width(2));
         chart.draw_series([path]).map_err(failed)?;
-        let words = format!("{bound} ms");
-        let font = ("sans-serif", 12).into_font().color(&FAINT);
-        chart.draw_series([Text::new(words, (left, bound * 1.15), font)]).map_err(failed)?;
+        let font = ("sans-serif", 14).into_font().color(&FAINT);
+        let words = Text::new(format!(" {bound} ms"), (left, bound * 1.25), font);
+        chart.draw_series([words]).map_err(failed)?;
     }
     for line in &panel.lines {
-        let colour = COLOURS[line.colour % COLOURS.len()];
-        let style = colour.stroke_width(line.width);
-        chart
-            .draw_series([PathElement::new(line.points.clone(), style)])
-            .map_err(failed)?
-            .label(&line.name)
-            .legend(move |(x, y)| PathElement::new(vec![(x, y), (x + 18, y)], style));
+        let path = PathElement::new(line.points.clone(), line.style());
+        chart.draw_series([path]).map_err(failed)?;
         if panel.across == "calls" {
-            let dots = line.points.iter().map(|point| Circle::new(*point, 3, colour.filled()));
+            let style = line.style().color.filled();
+            let dots = line.points.iter().map(|point| Circle::new(*point, 3, style));
             chart.draw_series(dots).map_err(failed)?;
         }
     }
-    chart
-        .configure_series_labels()
-        .position(SeriesLabelPosition::UpperRight)
-        .background_style(WHITE.mix(0.85))
-        .border_style(FAINT.mix(0.5))
-        .label_font(("sans-serif", 12).into_font().color(&INK))
-        .draw()
-        .map_err(failed)?;
+    Ok(())
+}
+
+fn draw_legend(area: &DrawingArea<SVGBackend<'_>, Shift>, panel: &Panel) -> Result<(), String> {
+    for (nth, line) in panel.lines.iter().enumerate() {
+        let y = 48 + 20 * nth as i32;
+        area.draw(&PathElement::new(vec![(4, y), (28, y)], line.style())).map_err(failed)?;
+        let font = ("sans-serif", 14).into_font().color(&INK);
+        area.draw(&Text::new(line.name.clone(), (36, y - 6), font)).map_err(failed)?;
+    }
     Ok(())
 }
 

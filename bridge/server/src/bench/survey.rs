@@ -224,7 +224,8 @@ impl Surveyor {
             let cost = |who| standing(standings, who).and_then(Standing::cpu_us_per_frame);
             let (whole, least) = (cost(who), cost(floor));
             let note = format!("{} us against {} us", shown(whole, 2), shown(least, 2));
-            Row::new(figure, TIMES, bound, ratio(whole, least)).noted(note)
+            let row = Row::new(figure, TIMES, bound, ratio(whole, least)).noted(note);
+            row.conclusive(self.is_conclusive(standings, &[who, floor]))
         };
         vec![
             cost(
@@ -255,14 +256,22 @@ impl Surveyor {
                 let ms = |who| standing(standings, who).and_then(figure).map(|us| us / 1e3);
                 let (whole, least) = (ms(who), ms(floor));
                 let name = format!("latency at {calls} calls, {name}, {point}");
-                rows.push(Row::new(&name, MS, Bound::at_most(bound), whole));
+                let row = Row::new(&name, MS, Bound::at_most(bound), whole);
+                rows.push(row.conclusive(self.is_conclusive(standings, &[who])));
                 let note = format!("{} ms against {} ms", shown(whole, 3), shown(least, 3));
                 let name = format!("{point} against a bare WebSocket echo run the same way");
                 let row = Row::new(name, TIMES, Bound::at_most(1.5), ratio(whole, least));
-                rows.push(row.noted(note));
+                let conclusive = self.is_conclusive(standings, &[who, floor]);
+                rows.push(row.noted(note).conclusive(conclusive));
             }
         }
         rows
+    }
+
+    /// Whether these were measured as they should be: with as many calls as the bounds are about, by a generator that kept up.
+    fn is_conclusive(&self, standings: &[Standing], who: &[Who]) -> bool {
+        let fair = |who: &Who| standing(standings, *who).is_some_and(Standing::is_conclusive);
+        !self.scale.short && who.iter().all(fair)
     }
 
     fn highest(&self) -> Found {
@@ -282,7 +291,7 @@ impl Surveyor {
         if self.scale.short {
             let most = self.scale.range.most;
             return row
-                .inconclusive()
+                .conclusive(false)
                 .noted(format!("no more than {most} tried in the short form"));
         }
         row.noted(found.limit())
@@ -291,7 +300,8 @@ impl Surveyor {
     fn memory(&self, standings: &[Standing]) -> Result<[Row; 2], String> {
         let without = standing(standings, Who::Batched).and_then(Standing::rss_kib_per_call);
         let bound = Bound::at_most(24.0);
-        let without = Row::new("memory of a call, no replay ring", KIB, bound, without);
+        let without = Row::new("memory of a call, no replay ring", KIB, bound, without)
+            .conclusive(!self.scale.short);
         let name = "memory of a call, 10 s replay ring";
         let with = |measured| Row::new(name, KIB, Bound::at_most(128.0), measured);
         if self.scale.short {
@@ -327,7 +337,7 @@ impl Surveyor {
         }
         let note =
             format!("{costs}; not conclusive with {} cores: the generator shares", cores::count());
-        Ok(row.inconclusive().noted(note))
+        Ok(row.conclusive(false).noted(note))
     }
 
     fn idle(&self) -> Result<Row, String> {

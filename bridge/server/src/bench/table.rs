@@ -146,10 +146,10 @@ impl Row {
         Self { note: note.into(), ..self }
     }
 
-    /// Could not be measured as it should be.
+    /// Whether it could be measured as it should be.
     #[must_use]
-    pub fn inconclusive(self) -> Self {
-        Self { conclusive: false, ..self }
+    pub fn conclusive(self, conclusive: bool) -> Self {
+        Self { conclusive, ..self }
     }
 
     /// How it stands.
@@ -244,7 +244,7 @@ mod tests {
     #[test]
     fn what_was_not_measured_as_it_should_be_has_no_verdict() {
         let missing = Row::new("a", ("ms", 1), Bound::at_most(1.0), None);
-        let doubtful = Row { measured: Some(9.0), ..missing.clone() }.inconclusive();
+        let doubtful = Row { measured: Some(9.0), ..missing.clone() }.conclusive(false);
         assert_eq!((missing.verdict(), doubtful.verdict()), (Verdict::Open, Verdict::Open));
         assert!(!Table { rows: vec![missing, doubtful] }.is_missed());
     }
