@@ -79,14 +79,17 @@ pub enum Output<'a> {
 
 #[derive(Debug)]
 enum Item {
+    /// Up to this sample.
     Audio { end: usize },
-    Message(Box<FromModule>),
+    /// The next message.
+    Message,
 }
 
 /// Answers of a module in order, in memory its caller owns and uses again.
 #[derive(Debug, Default)]
 pub struct Outputs {
     samples: Vec<i16>,
+    messages: Vec<FromModule>,
     items: Vec<Item>,
 }
 
@@ -109,7 +112,12 @@ impl Outputs {
 
     /// Says anything.
     pub fn push(&mut self, message: FromModule) {
-        self.items.push(Item::Message(Box::new(message)));
+        if self.messages.is_empty() {
+            // Most modules say one thing at a time, and memory for more would be kept in every call.
+            self.messages.reserve_exact(1);
+        }
+        self.messages.push(message);
+        self.items.push(Item::Message);
     }
 
     /// The utterance is complete.
@@ -150,13 +158,14 @@ impl Outputs {
     /// All answers in order.
     pub fn iter(&self) -> impl Iterator<Item = Output<'_>> {
         let mut start = 0;
-        self.items.iter().map(move |item| match item {
+        let mut messages = self.messages.iter();
+        self.items.iter().filter_map(move |item| match item {
             Item::Audio { end } => {
                 let samples = &self.samples[start..*end];
                 start = *end;
-                Output::Audio(samples)
+                Some(Output::Audio(samples))
             }
-            Item::Message(message) => Output::Message(message),
+            Item::Message => messages.next().map(Output::Message),
         })
     }
 
@@ -175,6 +184,7 @@ impl Outputs {
     /// Forgets all answers and keeps the memory.
     pub fn reset(&mut self) {
         self.samples.clear();
+        self.messages.clear();
         self.items.clear();
     }
 }

@@ -10,6 +10,7 @@
 
 mod caller;
 mod process;
+pub mod turn;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
