@@ -46,6 +46,9 @@ impl fmt::Display for Encoding {
     }
 }
 
+/// Nanoseconds of a second.
+const NANOS: u64 = 1_000_000_000;
+
 /// Samples per second and channel; always within [`SampleRate::MIN`]..=[`SampleRate::MAX`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SampleRate(u32);
@@ -79,13 +82,16 @@ impl SampleRate {
     /// Whole samples in `time`, rounded down.
     #[must_use]
     pub const fn samples_in(self, time: Duration) -> u64 {
-        (time.as_nanos() * self.0 as u128 / 1_000_000_000) as u64
+        // Whole seconds and the rest apart: neither needs more than 64 bits, whose division costs a tenth of that of 128.
+        let rest = time.subsec_nanos() as u64 * self.0 as u64 / NANOS;
+        time.as_secs().saturating_mul(self.0 as u64).saturating_add(rest)
     }
 
     /// How long `samples` samples last, rounded up to the nanosecond so that [`Self::samples_in`] gives `samples` back.
     #[must_use]
     pub const fn duration_of(self, samples: u64) -> Duration {
-        Duration::from_nanos((samples as u128 * 1_000_000_000).div_ceil(self.0 as u128) as u64)
+        let (seconds, rest) = (samples / self.0 as u64, samples % self.0 as u64);
+        Duration::new(seconds, (rest * NANOS).div_ceil(self.0 as u64) as u32)
     }
 
     /// `samples` at this rate in whole milliseconds, rounded down.

@@ -121,7 +121,17 @@ impl Streams for Bridge {
         Ok(Admission { state, subprotocol: accepted.subprotocol })
     }
 
-    async fn serve(&self, admitted: Admitted, socket: Socket) {
+    fn serve(&self, admitted: Admitted, socket: Socket) -> impl Future<Output = ()> + Send {
+        // Made before the future, which would keep room for all that it is made from.
+        let call = self.call(admitted, socket);
+        async move {
+            call.run(&self.shutdown).await;
+        }
+    }
+}
+
+impl Bridge {
+    fn call(&self, admitted: Admitted, socket: Socket) -> Box<Call> {
         let plan = &self.plans[admitted.plan];
         let name = self.next_name();
         let mut config = SessionConfig::new(name.clone(), plan.provider.name());
@@ -131,8 +141,8 @@ impl Streams for Bridge {
         config.ports.clone_from(&plan.ports);
         let session = Session::new(self.clock.now(), config, admitted.protocol);
         let sources = plan.sources.clone();
-        let call = Call::new(self.clock, name, session, socket, sources, plan.watchers.clone());
-        call.run(&self.shutdown).await;
+        let watchers = plan.watchers.clone();
+        Box::new(Call::new(self.clock, name, session, socket, sources, watchers))
     }
 }
 

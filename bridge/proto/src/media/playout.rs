@@ -248,7 +248,7 @@ impl Playout {
         let room = self.rate.samples_in(self.limits.max_queue).saturating_sub(self.end - self.sent);
         let taken = samples.len().min(usize::try_from(room).unwrap_or(usize::MAX));
         let before = self.backlog(now);
-        self.queue.extend(&samples[..taken]);
+        self.queue.extend(samples[..taken].iter().copied());
         self.end += taken as u64;
         self.counts.entered += samples.len() as u64;
         let refused = (samples.len() - taken) as u64;
@@ -504,6 +504,12 @@ impl Playout {
     fn tell_playback(&mut self, state: PlaybackState, position: u64) {
         let played_ms = self.heard_ms(position);
         self.told.push(Told::Playback(Playback { epoch: self.epoch, state, played_ms }));
+    }
+
+    /// Whether [`Playout::drain_told`] has anything.
+    #[must_use]
+    pub fn has_told(&self) -> bool {
+        !self.told.is_empty()
     }
 
     /// What is to be told, in order.

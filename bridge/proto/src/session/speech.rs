@@ -359,6 +359,9 @@ impl Session {
     /// Passes on what playback has to tell: marks to who set them, progress to who wants it.
     pub(super) fn tell_playback(&mut self) {
         let Some(playout) = self.playout() else { return };
+        if !playout.has_told() {
+            return;
+        }
         let told: Vec<Told> = playout.drain_told().collect();
         for told in told {
             match told {

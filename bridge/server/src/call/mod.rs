@@ -20,7 +20,8 @@ use ringback_proto::session::{Action, Epoch, FrameBuf, Given, PortId, Session, S
 use crate::clock::Clock;
 use crate::module_host::{FromHost, Hosted, ToHost};
 use crate::shutdown::Shutdown;
-use crate::socket::{Incoming, Outgoing, Socket, SocketError};
+use crate::socket::wire::Kind;
+use crate::socket::{Incoming, Socket, SocketError};
 
 use inline::Inline;
 pub(crate) use log::{LogWatch, notice_text};
@@ -87,7 +88,7 @@ impl Call {
     }
 
     /// Runs the call to its end.
-    pub(crate) async fn run(mut self, shutdown: &Shutdown) -> Option<Box<Summary>> {
+    pub(crate) async fn run(mut self: Box<Self>, shutdown: &Shutdown) -> Option<Box<Summary>> {
         let mut alarm = pin!(self.clock.alarm());
         let mut cut_off = Some(shutdown.cut_off());
         let mut now = self.clock.now();
@@ -401,8 +402,8 @@ async fn send_all(
     let mut close = None;
     for send in outbox.sends() {
         match send {
-            WireSend::Text(span) => socket.feed(Outgoing::Text(outbox.text_of(span)))?,
-            WireSend::Binary(span) => socket.feed(Outgoing::Binary(outbox.octets(span)))?,
+            WireSend::Text(span) => socket.feed_octets(Kind::Text, outbox.octets(span))?,
+            WireSend::Binary(span) => socket.feed_octets(Kind::Binary, outbox.octets(span))?,
             WireSend::Close(code) => close = close.or(Some(*code)),
         }
     }

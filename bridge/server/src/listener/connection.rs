@@ -248,14 +248,18 @@ async fn stream<S: Streams, I: Io>(
     METRICS.streams.increment();
     let _live = Live { listener: &endpoint.name, peer };
     let Admitted { state, subprotocol, _seats, .. } = admitted;
-    let (io, read_ahead) = match on_upgrade.await {
-        Ok(upgraded) => unwrap_io::<I>(upgraded),
+    let serving = match on_upgrade.await {
+        Ok(upgraded) => {
+            let (io, read_ahead) = unwrap_io::<I>(upgraded);
+            let subprotocol = subprotocol.and_then(|name| name.to_str().ok().map(str::to_owned));
+            let socket = Socket::accepted(io, &read_ahead, subprotocol, endpoint.socket);
+            shared.streams.serve(state, socket)
+        }
         Err(error) => return report(&Report::HttpFailed { peer, reason: &error.to_string() }),
     };
-    let subprotocol = subprotocol.and_then(|name| name.to_str().ok().map(str::to_owned));
-    let socket = Socket::accepted(io, &read_ahead, subprotocol, endpoint.socket);
     tokio::select! {
-        () = shared.streams.serve(state, socket) => {}
+        biased;
+        () = serving => {}
         () = shared.abort.raised() => {}
     }
 }

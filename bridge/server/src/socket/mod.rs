@@ -305,11 +305,19 @@ impl Socket {
     /// # Errors
     /// [`SocketError::OutgoingTooBig`] if it does not fit.
     pub fn feed(&mut self, message: Outgoing<'_>) -> Result<(), SocketError> {
-        let (kind, octets) = match message {
-            Outgoing::Text(text) => (Kind::Text, text.as_bytes()),
-            Outgoing::Binary(octets) => (Kind::Binary, octets),
-            Outgoing::Ping(octets) => (Kind::Ping, octets),
-        };
+        match message {
+            Outgoing::Text(text) => self.feed_octets(Kind::Text, text.as_bytes()),
+            Outgoing::Binary(octets) => self.feed_octets(Kind::Binary, octets),
+            Outgoing::Ping(octets) => self.feed_octets(Kind::Ping, octets),
+        }
+    }
+
+    /// [`Socket::feed`] of octets that are known to be right: UTF-8 for a text, at most 125 for a ping. A peer ends the stream
+    /// over wrong ones.
+    ///
+    /// # Errors
+    /// As [`Socket::feed`].
+    pub fn feed_octets(&mut self, kind: Kind, octets: &[u8]) -> Result<(), SocketError> {
         let limit = WRITE_BUFFER + self.options.max_message.saturating_mul(OUTGOING_FACTOR);
         if self.writer.pending().len() + octets.len() > limit {
             return Err(SocketError::OutgoingTooBig);

@@ -177,10 +177,11 @@ impl Reader {
         self.buffer.as_ref().map_or(&[], |buffer| &buffer.0)
     }
 
-    /// Octets the buffer must hold for the frame that has begun.
+    /// Octets the buffer must hold: the frame that has begun, and more than what is unread.
     fn wanted(&self) -> usize {
         let begun = self.head().ok().flatten().map_or(MAX_HEAD, |head| head.octets + head.payload);
-        begun.max(READ_BUFFER)
+        let full = self.unread.len() == self.buffer().len();
+        begun.max(READ_BUFFER + if full { self.unread.len() } else { 0 })
     }
 
     /// So many octets were read into [`Reader::space`].
