@@ -11,6 +11,8 @@
 
 use std::num::NonZeroUsize;
 
+use multiversion::{multiversion, target::match_target};
+
 use crate::conceal::Concealer;
 use crate::{DecodeError, Decoder, EncodeError, Encoder, Encoding, MediaFormat};
 
@@ -79,8 +81,9 @@ const fn expand_mu(code: u8) -> i16 {
 const fn compress_mu(sample: i16) -> u8 {
     let (sign, magnitude) = if sample < 0 { (0x80, !sample) } else { (0, sample) };
     let biased = (if magnitude > MU_CLIP { MU_CLIP } else { magnitude }) + MU_BIAS;
-    let segment = biased.ilog2() - 7;
-    !(sign | (segment as u8) << 4 | ((biased >> (segment + 3)) & 0x0F) as u8)
+    // As a float, the segment is in its exponent and the step in the highest bits of its fraction.
+    let float = (biased as f32).to_bits() >> 19;
+    !(sign | (float as u16).wrapping_sub((127 + 7) << 4) as u8)
 }
 
 const fn expand_a(code: u8) -> i16 {
@@ -93,9 +96,10 @@ const fn expand_a(code: u8) -> i16 {
 
 const fn compress_a(sample: i16) -> u8 {
     let (sign, magnitude) = if sample < 0 { (0, !sample) } else { (0x80, sample) };
-    let segment = if magnitude < 256 { 0 } else { magnitude.ilog2() - 7 };
-    let mantissa = magnitude >> if segment == 0 { 4 } else { segment + 3 };
-    (sign | (segment as u8) << 4 | (mantissa & 0x0F) as u8) ^ 0x55
+    let float = (magnitude as f32).to_bits() >> 19;
+    let curved = (float as u16).wrapping_sub((127 + 7) << 4);
+    let straight = (magnitude >> 4) as u16;
+    (sign | (if magnitude < 256 { straight } else { curved }) as u8) ^ 0x55
 }
 
 /// One mu-law code to a 16-bit sample (14-bit value of the standard, left-aligned).
@@ -125,18 +129,16 @@ pub fn linear_to_a(sample: i16) -> u8 {
 impl Law {
     /// Appends the samples of `codes` to `pcm`, one a code.
     pub fn decode(self, codes: &[u8], pcm: &mut Vec<i16>) {
-        match self {
-            Self::Mu => pcm.extend(codes.iter().map(|&code| mu_to_linear(code))),
-            Self::A => pcm.extend(codes.iter().map(|&code| a_to_linear(code))),
-        }
+        let start = pcm.len();
+        pcm.resize(start + codes.len(), 0);
+        expand(self, codes, &mut pcm[start..]);
     }
 
     /// Appends the codes of `pcm` to `codes`, one a sample.
     pub fn encode(self, pcm: &[i16], codes: &mut Vec<u8>) {
-        match self {
-            Self::Mu => codes.extend(pcm.iter().map(|&sample| linear_to_mu(sample))),
-            Self::A => codes.extend(pcm.iter().map(|&sample| linear_to_a(sample))),
-        }
+        let start = codes.len();
+        codes.resize(start + pcm.len(), 0);
+        compress(self, pcm, &mut codes[start..]);
     }
 
     const fn encoding(self) -> Encoding {
@@ -144,6 +146,35 @@ impl Law {
             Self::Mu => Encoding::Pcmu,
             Self::A => Encoding::Pcma,
         }
+    }
+}
+
+/// Where vectors have a shift for each of their lanes, working samples out is quicker than looking them up.
+#[multiversion(targets("x86_64+avx2"))]
+fn expand(law: Law, codes: &[u8], pcm: &mut [i16]) {
+    match (law, match_target! { "x86_64+avx2" => true, _ => false }) {
+        (Law::Mu, true) => each(codes, pcm, expand_mu),
+        (Law::Mu, false) => each(codes, pcm, mu_to_linear),
+        (Law::A, true) => each(codes, pcm, expand_a),
+        (Law::A, false) => each(codes, pcm, a_to_linear),
+    }
+}
+
+/// As [`expand`].
+#[multiversion(targets("x86_64+avx2"))]
+fn compress(law: Law, pcm: &[i16], codes: &mut [u8]) {
+    match (law, match_target! { "x86_64+avx2" => true, _ => false }) {
+        (Law::Mu, true) => each(pcm, codes, compress_mu),
+        (Law::Mu, false) => each(pcm, codes, linear_to_mu),
+        (Law::A, true) => each(pcm, codes, compress_a),
+        (Law::A, false) => each(pcm, codes, linear_to_a),
+    }
+}
+
+#[inline(always)]
+fn each<From: Copy, To>(from: &[From], to: &mut [To], convert: impl Fn(From) -> To) {
+    for (to, from) in to.iter_mut().zip(from) {
+        *to = convert(*from);
     }
 }
 
@@ -203,4 +234,25 @@ impl Encoder for G711Encoder {
     }
 
     fn reset(&mut self) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn payloads_and_single_samples_are_converted_alike() {
+        let all: Vec<i16> = (i16::MIN..=i16::MAX).collect();
+        let codes: Vec<u8> = (0..=u8::MAX).collect();
+        type Single = (fn(i16) -> u8, fn(u8) -> i16);
+        let laws: [(Law, Single); 2] =
+            [(Law::Mu, (linear_to_mu, mu_to_linear)), (Law::A, (linear_to_a, a_to_linear))];
+        for (law, (compress, expand)) in laws {
+            let (mut compressed, mut expanded) = (Vec::new(), Vec::new());
+            law.encode(&all, &mut compressed);
+            law.decode(&codes, &mut expanded);
+            assert!(compressed.iter().copied().eq(all.iter().map(|&sample| compress(sample))));
+            assert!(expanded.iter().copied().eq(codes.iter().map(|&code| expand(code))));
+        }
+    }
 }

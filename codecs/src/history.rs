@@ -1,5 +1,7 @@
 //! The last 60 ms of a track, kept for concealment, and the measuring of its quietest blocks. Interprets nothing.
 
+use multiversion::multiversion;
+
 use crate::noise::Floor;
 
 /// Blocks of 10 ms remembered.
@@ -91,18 +93,20 @@ impl History {
 /// Mean magnitude of each channel of an interleaved block.
 fn measure(block: &[i16], channels: usize, floors: &mut [Floor]) {
     if let [floor] = floors {
-        floor.measure(mean_magnitude(block.iter(), block.len()));
+        floor.measure(magnitude(block) / block.len() as u32);
         return;
     }
     for (channel, floor) in floors.iter_mut().enumerate() {
         let samples = block[channel..].iter().step_by(channels);
-        floor.measure(mean_magnitude(samples, block.len() / channels));
+        let sum: u32 = samples.map(|s| u32::from(s.unsigned_abs())).sum();
+        floor.measure(sum / (block.len() / channels) as u32);
     }
 }
 
 /// At most 1,920 samples (10 ms at the highest rate), so the sum fits 32 bits.
-fn mean_magnitude<'a>(samples: impl Iterator<Item = &'a i16>, len: usize) -> u32 {
-    samples.map(|s| u32::from(s.unsigned_abs())).sum::<u32>() / len as u32
+#[multiversion(targets("x86_64+avx2"))]
+fn magnitude(samples: &[i16]) -> u32 {
+    samples.iter().map(|s| u32::from(s.unsigned_abs())).sum()
 }
 
 #[cfg(test)]

@@ -2,19 +2,22 @@
 //!
 //! Input is looked at in *periods*: `down` samples in, `up` samples out, after which the pattern of coefficients repeats. A
 //! period's inputs are dealt out to `down` streams, so that the same output of neighbouring periods reads neighbouring
-//! samples and the compiler can work on [`LANES`] periods at once. Each output is one sum in one fixed order, whatever the
-//! cutting of the input was, and nothing in it is fused or reordered: the samples are the same on every machine.
+//! samples and the compiler can work on as many periods at once as the machine's vectors hold. Each output is one sum in one
+//! fixed order, whatever the cutting of the input was, and nothing in it is fused or reordered: the samples are the same on
+//! every machine.
 
 use std::sync::LazyLock;
 use std::time::Duration;
 
+use multiversion::multiversion;
+
 use super::design;
 use crate::SampleRate;
 
-/// Periods computed at once: their sums fill four of SSE2's sixteen registers, and with twice as many the compiler spills.
-const LANES: usize = 16;
 /// Periods per pass over the stack buffers: 20 ms of the lower of two telephone rates.
-const PASS: usize = 10 * LANES;
+const PASS: usize = 160;
+/// Taps added to the sums at once, which saves loading and storing sums. With more, pointers no longer fit the registers.
+const TOGETHER: usize = 3;
 /// Periods in a pass and those before it, of which a filter reads most where `up` or `down` is 1.
 const SPAN: usize = 2 * design::HALF_LENGTH + PASS;
 
@@ -159,44 +162,50 @@ impl Phase {
         }
         phase
     }
+}
 
-    /// This output of `LANES` periods, the first of them period `first` of the pass.
-    ///
-    /// Kept out of line: once in the binary instead of in all kernels, and compiled the same for each.
-    #[inline(never)]
-    fn filter(&self, streams: &[f32], first: usize) -> [i16; LANES] {
-        let streams = &streams[first..];
-        let mut sums = [0.0f32; LANES];
-        for tap in &self.folded {
-            let (near, far) = (lanes(streams, tap.near), lanes(streams, tap.far));
-            for lane in 0..LANES {
-                sums[lane] += (near[lane] + far[lane]) * tap.weight;
-            }
-        }
-        for tap in &self.plain {
-            let read = lanes(streams, tap.place);
-            for lane in 0..LANES {
-                sums[lane] += read[lane] * tap.weight;
-            }
-        }
-        let mut samples = [0i16; LANES];
-        for lane in 0..LANES {
-            samples[lane] = to_sample(sums[lane]);
-        }
-        samples
+/// One output of as many periods as there is room for in `samples`.
+#[multiversion(targets("x86_64+avx2"))]
+fn filter(phase: &Phase, streams: &[f32], samples: &mut [i16]) {
+    let mut sums = [0.0f32; PASS];
+    let sums = &mut sums[..samples.len()];
+    let (together, rest) = phase.folded.as_chunks::<TOGETHER>();
+    together.iter().for_each(|taps| add_folded(taps, streams, sums));
+    rest.iter().for_each(|tap| add_folded(std::array::from_ref(tap), streams, sums));
+    let (together, rest) = phase.plain.as_chunks::<TOGETHER>();
+    together.iter().for_each(|taps| add_plain(taps, streams, sums));
+    rest.iter().for_each(|tap| add_plain(std::array::from_ref(tap), streams, sums));
+    for (sample, sum) in samples.iter_mut().zip(sums) {
+        *sample = to_sample(*sum);
     }
 }
 
-#[inline]
-fn lanes(streams: &[f32], at: usize) -> &[f32; LANES] {
-    streams[at..].first_chunk().expect("a pass is whole lanes and the farthest tap is before it")
+#[inline(always)]
+fn add_folded<const TAPS: usize>(taps: &[Folded; TAPS], streams: &[f32], sums: &mut [f32]) {
+    let near = taps.each_ref().map(|tap| &streams[tap.near..][..sums.len()]);
+    let far = taps.each_ref().map(|tap| &streams[tap.far..][..sums.len()]);
+    for at in 0..sums.len() {
+        for tap in 0..TAPS {
+            sums[at] += (near[tap][at] + far[tap][at]) * taps[tap].weight;
+        }
+    }
+}
+
+#[inline(always)]
+fn add_plain<const TAPS: usize>(taps: &[Plain; TAPS], streams: &[f32], sums: &mut [f32]) {
+    let read = taps.each_ref().map(|tap| &streams[tap.place..][..sums.len()]);
+    for at in 0..sums.len() {
+        for tap in 0..TAPS {
+            sums[at] += read[tap][at] * taps[tap].weight;
+        }
+    }
 }
 
 /// Nearest sample, ties to even, limited to what 16 bits hold.
 ///
 /// Adding 1.5 * 2^23 leaves no bits for a fraction, so the addition itself rounds; this needs nothing that SSE2 lacks. Sums
 /// stay far below the 2^22 at which it would fail: no phase amplifies a sample more than threefold.
-#[inline]
+#[inline(always)]
 pub(super) fn to_sample(sum: f32) -> i16 {
     const SHIFT: f32 = 12_582_912.0;
     let whole = (sum + SHIFT).to_bits().wrapping_sub(SHIFT.to_bits()) as i32;
@@ -243,18 +252,13 @@ fn filter_pass<const UP: usize, const DOWN: usize>(
             *sample = f32::from(period[stream]);
         }
     }
+    let mut outputs = [[0i16; PASS]; UP];
+    for (output, phase) in outputs.iter_mut().zip(&kernel.phases) {
+        filter(phase, streams.as_flattened(), &mut output[..periods]);
+    }
     let mut made = [[0i16; UP]; PASS];
-    for (index, block) in made.as_chunks_mut::<LANES>().0.iter_mut().enumerate() {
-        if index * LANES >= periods {
-            break;
-        }
-        let mut outputs = [[0i16; LANES]; UP];
-        for (lanes, phase) in outputs.iter_mut().zip(&kernel.phases) {
-            *lanes = phase.filter(streams.as_flattened(), index * LANES);
-        }
-        for (lane, period) in block.iter_mut().enumerate() {
-            *period = std::array::from_fn(|output| outputs[output][lane]);
-        }
+    for (at, period) in made.iter_mut().enumerate() {
+        *period = std::array::from_fn(|output| outputs[output][at]);
     }
     made
 }
