@@ -187,6 +187,10 @@ impl fmt::Display for Comparison {
             ];
             writeln!(f, "{}", columns(&row))?;
         }
+        for standing in self.standings.iter().filter(|standing| !standing.is_conclusive()) {
+            let name = &standing.name;
+            writeln!(f, "SPOILED: in all runs of {name} the generator itself was late")?;
+        }
         for floor in self.standings.iter().skip(1) {
             let [cpu, p50, p99] = self.against(floor).map(|ratio| shown(ratio, 2));
             let name = &self.standings[0].name;
@@ -211,8 +215,7 @@ pub(super) fn shown(figure: Option<f64>, digits: usize) -> String {
 }
 
 /// The middle one, or the mean of the two middle ones; `None` of none.
-#[must_use]
-pub fn median(mut values: Vec<f64>) -> Option<f64> {
+pub(super) fn median(mut values: Vec<f64>) -> Option<f64> {
     values.sort_unstable_by(f64::total_cmp);
     let upper = *values.get(values.len() / 2)?;
     let lower = values[(values.len() - 1) / 2];
@@ -220,8 +223,7 @@ pub fn median(mut values: Vec<f64>) -> Option<f64> {
 }
 
 /// How many times `floor` a figure is.
-#[must_use]
-pub fn ratio(figure: Option<f64>, floor: Option<f64>) -> Option<f64> {
+pub(super) fn ratio(figure: Option<f64>, floor: Option<f64>) -> Option<f64> {
     let (figure, floor) = figure.zip(floor)?;
     (floor > 0.0).then(|| figure / floor)
 }

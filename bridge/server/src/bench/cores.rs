@@ -2,17 +2,16 @@
 
 /// Who runs where.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Cores {
+pub(super) struct Cores {
     /// The server's.
-    pub server: Vec<usize>,
+    pub(super) server: Vec<usize>,
     /// The generator's.
-    pub generator: usize,
+    pub(super) generator: usize,
 }
 
 impl Cores {
     /// `server_threads` cores for the server and the next one for the generator, or `None` if there are not so many.
-    #[must_use]
-    pub fn split(server_threads: usize) -> Option<Self> {
+    pub(super) fn split(server_threads: usize) -> Option<Self> {
         divide(&system::allowed(), server_threads)
     }
 }
@@ -24,7 +23,6 @@ fn divide(allowed: &[usize], server_threads: usize) -> Option<Cores> {
 }
 
 /// Cores this process may use.
-#[must_use]
 pub(super) fn count() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }

@@ -154,10 +154,10 @@ impl Figures {
         self.generator_busy * self.duration.as_secs_f64() * 1e6 / frames
     }
 
-    /// Whether the generator was so late itself that the latencies are not the server's.
+    /// Whether the generator was so late itself that the latencies are not the server's. It cannot be late where nobody speaks.
     #[must_use]
     pub fn is_spoiled(&self) -> bool {
-        self.lateness.p99 > LATE_US || self.longest_gap >= STOOD_STILL
+        self.sent > 0 && (self.lateness.p99 > LATE_US || self.longest_gap >= STOOD_STILL)
     }
 
     /// For programs.

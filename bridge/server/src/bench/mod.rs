@@ -39,8 +39,7 @@ use tally::Tally;
 
 use crate::clock::Clock;
 
-pub use compare::{Comparison, Contender, Standing, in_turns, measure, median, ratio};
-pub use cores::Cores;
+pub use compare::{Comparison, Contender, Standing, in_turns, measure};
 pub use figures::{Figures, Moment};
 pub use floors::Floor;
 pub use histogram::Percentiles;

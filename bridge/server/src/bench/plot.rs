@@ -107,9 +107,8 @@ impl Panel {
         if left > right || low > high {
             return [(0.0, 1.0), (0.01, 10.0)];
         }
-        // A line of one point has no width, and a logarithm has no zero.
-        let right = if right > left { right } else { left + 1.0 };
-        [(left, right), (low.max(0.01) / 1.5, high.max(0.02) * 1.5)]
+        // Neither time nor calls begin at what was measured first; a logarithm has no zero.
+        [(left.min(0.0), right.max(1.0)), (low.max(0.01) / 1.5, high.max(0.02) * 1.5)]
     }
 }
 
@@ -162,7 +161,7 @@ fn draw(area: &DrawingArea<SVGBackend<'_>, Shift>, panel: &Panel) -> Result<(), 
         let path = PathElement::new(vec![(left, bound), (right, bound)], FAINT.stroke_width(2));
         chart.draw_series([path]).map_err(failed)?;
         let font = ("sans-serif", 14).into_font().color(&FAINT);
-        let words = Text::new(format!(" {bound} ms"), (left, bound * 1.25), font);
+        let words = Text::new(format!(" {bound} ms"), (left, bound * 1.2), font);
         chart.draw_series([words]).map_err(failed)?;
     }
     for line in &panel.lines {
