@@ -70,7 +70,7 @@ pub fn in_turns(
 }
 
 impl Standing {
-    /// Runs that the generator did not spoil, or all if it spoiled all.
+    /// Runs that nothing spoiled, or all if all are.
     fn fair(&self) -> impl Iterator<Item = &Figures> {
         let any = self.is_conclusive();
         self.runs.iter().filter(move |run| !any || !run.is_spoiled())
@@ -104,25 +104,26 @@ impl Standing {
         self.typical(|run| run.rss_kib_per_call)
     }
 
-    /// Frames lost in runs that the generator did not spoil.
+    /// Frames lost in runs that nothing spoiled.
     #[must_use]
     pub fn lost(&self) -> u64 {
         self.runs.iter().filter(|run| !run.is_spoiled()).map(Figures::missing).sum()
     }
 
-    /// Whether the generator left any run unspoiled.
+    /// Whether any run is not spoiled.
     #[must_use]
     pub fn is_conclusive(&self) -> bool {
         self.runs.iter().any(|run| !run.is_spoiled())
     }
 
-    /// Runs that the generator spoiled.
+    /// Runs that are spoiled.
     #[must_use]
     pub fn spoiled(&self) -> usize {
         self.runs.iter().filter(|run| run.is_spoiled()).count()
     }
 
-    fn json(&self) -> serde_json::Value {
+    /// What is typical, for programs.
+    pub(super) fn brief(&self) -> serde_json::Value {
         json!({
             "name": self.name,
             "cpu_us_per_frame": self.cpu_us_per_frame(),
@@ -131,8 +132,14 @@ impl Standing {
             "rss_kib_per_call": self.rss_kib_per_call(),
             "lost": self.lost(),
             "spoiled_runs": self.spoiled(),
-            "runs": self.runs.iter().map(Figures::json).collect::<Vec<_>>(),
         })
+    }
+
+    /// The same with all runs.
+    fn json(&self) -> serde_json::Value {
+        let mut json = self.brief();
+        json["runs"] = self.runs.iter().map(Figures::json).collect();
+        json
     }
 }
 
@@ -188,8 +195,8 @@ impl fmt::Display for Comparison {
             writeln!(f, "{}", columns(&row))?;
         }
         for standing in self.standings.iter().filter(|standing| !standing.is_conclusive()) {
-            let name = &standing.name;
-            writeln!(f, "SPOILED: in all runs of {name} the generator itself was late")?;
+            let reason = standing.runs.last().and_then(Figures::spoiled_by).unwrap_or_default();
+            writeln!(f, "SPOILED, all runs of {}: {reason}", standing.name)?;
         }
         for floor in self.standings.iter().skip(1) {
             let [cpu, p50, p99] = self.against(floor).map(|ratio| shown(ratio, 2));

@@ -15,6 +15,8 @@ use super::{Plan, Usage};
 const LATE_US: u32 = 1_500;
 /// A generator that stood still for a frame spoils the run: it then sends in heaps, as no telephone does.
 const STOOD_STILL: Duration = FRAME;
+/// A server that had no core for this share of the time, or a host that took away so much, spoils the run.
+const DISTURBED: f64 = 0.05;
 /// A frame that takes longer than its own sound lasts is late.
 const LATE_FRAME: Duration = FRAME;
 
@@ -25,6 +27,7 @@ pub(super) struct Cost {
     over: Duration,
     rss_kib: u64,
     idle_rss_kib: u64,
+    waited: Duration,
     stolen: Duration,
 }
 
@@ -40,6 +43,7 @@ impl Cost {
             over: after.0 - before.0,
             rss_kib: last.rss_kib,
             idle_rss_kib,
+            waited: last.waited.saturating_sub(first.waited),
             stolen: last.stolen.saturating_sub(first.stolen),
         })
     }
@@ -94,6 +98,8 @@ pub struct Figures {
     pub rss_kib: Option<u64>,
     /// Memory a call costs, in KiB.
     pub rss_kib_per_call: Option<f64>,
+    /// Time that threads of the server were ready and had no core.
+    pub waited: Option<Duration>,
     /// Time that the machine's host gave to others, all cores together.
     pub stolen: Option<Duration>,
 }
@@ -131,6 +137,7 @@ impl Figures {
             rss_kib_per_call: cost.map(|cost| {
                 cost.rss_kib.saturating_sub(cost.idle_rss_kib) as f64 / plan.calls.max(1) as f64
             }),
+            waited: cost.map(|cost| cost.waited),
             stolen: cost.map(|cost| cost.stolen),
         }
     }
@@ -154,10 +161,30 @@ impl Figures {
         self.generator_busy * self.duration.as_secs_f64() * 1e6 / frames
     }
 
-    /// Whether the generator was so late itself that the latencies are not the server's. It cannot be late where nobody speaks.
+    /// What disturbed the run so much that it does not tell about the server, if anything did.
+    #[must_use]
+    pub fn spoiled_by(&self) -> Option<&'static str> {
+        let share = |time: Option<Duration>| {
+            time.unwrap_or_default().as_secs_f64() / self.duration.as_secs_f64().max(1e-9)
+        };
+        if self.sent == 0 {
+            // Where nobody speaks nobody is late.
+            None
+        } else if self.lateness.p99 > LATE_US || self.longest_gap >= STOOD_STILL {
+            Some("the generator itself was late; use fewer calls or a quieter machine")
+        } else if share(self.waited) > DISTURBED {
+            Some("the server had to wait for its core; something else runs on this machine")
+        } else if share(self.stolen) > DISTURBED {
+            Some("the host of this machine gave its time to others")
+        } else {
+            None
+        }
+    }
+
+    /// Whether anything disturbed the run so much that it does not tell about the server.
     #[must_use]
     pub fn is_spoiled(&self) -> bool {
-        self.sent > 0 && (self.lateness.p99 > LATE_US || self.longest_gap >= STOOD_STILL)
+        self.spoiled_by().is_some()
     }
 
     /// For programs.
@@ -186,6 +213,7 @@ impl Figures {
                 "cpu_us_per_frame": self.generator_us_per_frame(),
             },
             "spoiled": self.is_spoiled(),
+            "server_waited_ms": self.waited.map(|waited| waited.as_millis() as u64),
             "stolen_ms": self.stolen.map(|stolen| stolen.as_millis() as u64),
             "cpu_share": self.cpu_share,
             "cpu_us_per_frame": self.cpu_us_per_frame,
@@ -227,11 +255,8 @@ impl fmt::Display for Figures {
             )?;
         }
         self.show_cost(f)?;
-        if self.is_spoiled() {
-            writeln!(
-                f,
-                "SPOILED: the generator itself was late; use fewer calls or a quieter machine"
-            )?;
+        if let Some(reason) = self.spoiled_by() {
+            writeln!(f, "SPOILED: {reason}")?;
         }
         Ok(())
     }
@@ -264,13 +289,12 @@ impl Figures {
                 self.longest_gap.as_secs_f64() * 1e3,
             )?;
         }
-        if let Some(stolen) = self.stolen.filter(|stolen| !stolen.is_zero()) {
-            writeln!(
-                f,
-                "{:<28} {} ms, all cores together",
-                "stolen by the host",
-                stolen.as_millis()
-            )?;
+        for (name, time) in
+            [("waited for a core", self.waited), ("stolen by the host", self.stolen)]
+        {
+            if let Some(time) = time.filter(|time| time.as_millis() > 0) {
+                writeln!(f, "{name:<28} {} ms", time.as_millis())?;
+            }
         }
         Ok(())
     }
@@ -307,7 +331,7 @@ mod tests {
         assert_eq!(typical_p99(&Tally::new(1, 1, Duration::from_secs(1))), 0);
     }
 
-    fn figures(lateness: u32, gap: Duration) -> Figures {
+    fn figures(lateness: u32, gap: Duration, waited: Duration) -> Figures {
         let provider = ringback_proto::provider::find("twilio").expect("known");
         let plan = Plan {
             provider,
@@ -329,23 +353,29 @@ mod tests {
             over: Duration::from_secs(2),
             rss_kib: 3_000,
             idle_rss_kib: 1_000,
+            waited,
             stolen: Duration::ZERO,
         };
         Figures::new(&plan, &tally, Some(cost))
     }
 
     #[test]
-    fn a_run_is_spoiled_by_a_generator_that_is_late_or_stands_still() {
+    fn a_run_is_spoiled_by_a_late_generator_and_by_a_server_without_a_core() {
         let ms = Duration::from_millis;
-        assert!(!figures(1_400, ms(19)).is_spoiled());
-        assert!(figures(1_600, ms(0)).is_spoiled());
-        assert!(figures(0, ms(20)).is_spoiled());
-        assert!(figures(0, ms(20)).to_string().contains("SPOILED"));
+        assert_eq!(figures(1_400, ms(19), ms(90)).spoiled_by(), None);
+        for (spoiled, word) in [
+            (figures(1_600, ms(0), ms(0)), "generator"),
+            (figures(0, ms(20), ms(0)), "generator"),
+            (figures(0, ms(0), ms(110)), "core"),
+        ] {
+            let reason = spoiled.spoiled_by().expect("spoiled");
+            assert!(reason.contains(word) && spoiled.to_string().contains(reason), "{reason}");
+        }
     }
 
     #[test]
     fn cost_is_told_per_frame_per_second_and_per_call() {
-        let figures = figures(0, Duration::ZERO);
+        let figures = figures(0, Duration::ZERO, Duration::ZERO);
         // A quarter of a core for 5,000 frames a second.
         assert_eq!(figures.cpu_us_per_frame, Some(50.0));
         assert_eq!(figures.cpu_us_per_call_second(), Some(2_500.0));

@@ -195,7 +195,7 @@ mod tests {
     #[test]
     fn a_run_and_a_search_are_drawn_with_their_legends() {
         let run = made_up(10, 300, 0, false);
-        let range = Range { first: 100, most: 800, step: 100 };
+        let range = Range { first: 100, most: 800, step: 100, tries: 4 };
         let found = search(range, 20_000, |calls| Ok(made_up(calls, calls as u32 * 60, 0, false)));
         let panels = [Panel::over_time([("one", &run)]), Panel::over_calls(&found)];
         let svg = svg("a < plot", &panels).expect("drawing into memory works");

@@ -16,6 +16,8 @@ pub struct Range {
     pub most: usize,
     /// So close is close enough.
     pub step: usize,
+    /// Trials of one number of calls before it is given up, if something else is in the way; two if nothing is.
+    pub tries: usize,
 }
 
 /// A search under way.
@@ -35,7 +37,7 @@ impl Search {
 
     /// The number to try next; `None` once it is known.
     fn next(&self) -> Option<usize> {
-        let Range { first, most, step } = self.range;
+        let Range { first, most, step, .. } = self.range;
         let step = step.max(1);
         let next = match (self.carried, self.too_many) {
             (0, None) => first.min(most),
@@ -61,7 +63,7 @@ pub enum Trial {
     Carried(Figures),
     /// The server lost frames or was too slow.
     TooMany(Figures),
-    /// The generator was too slow to tell.
+    /// Something else was in the way: the generator, or the machine.
     Spoiled(Figures),
     /// The run broke.
     Broke(String),
@@ -96,7 +98,7 @@ impl Trial {
         match self {
             Self::Carried(_) => "carried",
             Self::TooMany(_) => "too many",
-            Self::Spoiled(_) => "spoiled by the generator",
+            Self::Spoiled(_) => "spoiled",
             Self::Broke(_) => "broke",
         }
     }
@@ -113,7 +115,8 @@ pub struct Found {
     pub p99_us: u32,
 }
 
-/// Searches `range`; `attempt` measures so many calls. A trial that fails is made once more, because a machine has bad moments.
+/// Searches `range`; `attempt` measures so many calls. A trial that fails is made once more, because a machine has bad moments, and
+/// one that was spoiled some more times.
 pub fn search(
     range: Range,
     p99_us: u32,
@@ -122,8 +125,14 @@ pub fn search(
     let (mut search, mut trials) = (Search::new(range), Vec::new());
     while let Some(calls) = search.next() {
         let mut trial = Trial::of(attempt(calls), p99_us);
-        if !matches!(trial, Trial::Carried(_)) {
+        let mut tries = 1;
+        while match &trial {
+            Trial::Carried(_) => false,
+            Trial::Spoiled(_) => tries < range.tries,
+            Trial::TooMany(_) | Trial::Broke(_) => tries < range.tries.min(2),
+        } {
             trial = Trial::of(attempt(calls), p99_us);
+            tries += 1;
         }
         search.tell(calls, matches!(trial, Trial::Carried(_)));
         trials.push((calls, trial));
@@ -139,13 +148,22 @@ impl Found {
         let next = self.trials.iter().find(|(calls, _)| *calls > self.calls);
         match next {
             None => "the generator has no more".into(),
-            Some((calls, Trial::Spoiled(_))) => format!("with {calls} the generator is too slow"),
+            Some((calls, Trial::Spoiled(figures))) => {
+                format!("with {calls}: {}", figures.spoiled_by().unwrap_or_default())
+            }
             Some((calls, Trial::Broke(error))) => format!("with {calls}: {error}"),
             Some((calls, Trial::TooMany(figures) | Trial::Carried(figures))) => {
                 let p99 = f64::from(figures.latency.p99) / 1e3;
                 format!("with {calls}: p99 {p99:.1} ms, {} lost", figures.missing())
             }
         }
+    }
+
+    /// Whether the server is what ends it, or the generator has no more.
+    #[must_use]
+    pub fn is_conclusive(&self) -> bool {
+        let next = self.trials.iter().find(|(calls, _)| *calls > self.calls);
+        !matches!(next, Some((_, Trial::Spoiled(_))))
     }
 
     /// For programs.
@@ -197,7 +215,7 @@ mod tests {
     use super::super::compare::made_up;
     use super::*;
 
-    const RANGE: Range = Range { first: 500, most: 4_000, step: 50 };
+    const RANGE: Range = Range { first: 500, most: 4_000, step: 50, tries: 4 };
 
     /// Searches where so many are carried; also how many runs it took.
     fn carried(limit: usize, range: Range) -> (Found, usize) {
@@ -222,17 +240,28 @@ mod tests {
         }
         assert_eq!(carried(9_000, RANGE).0.calls, 4_000);
         assert_eq!(carried(0, RANGE).0.calls, 0);
-        assert_eq!(carried(9, Range { first: 1, most: 9, step: 1 }).0.calls, 9);
+        assert_eq!(carried(9, Range { first: 1, most: 9, step: 1, tries: 4 }).0.calls, 9);
     }
 
     #[test]
     fn a_bad_moment_is_forgiven_once() {
         let mut bad = true;
-        let found = search(Range { first: 8, most: 8, step: 1 }, 20_000, |calls| {
+        let found = search(Range { first: 8, most: 8, step: 1, tries: 4 }, 20_000, |calls| {
             let lost = u64::from(std::mem::replace(&mut bad, false));
             Ok(made_up(calls, 900, lost, false))
         });
         assert_eq!(found.calls, 8);
+    }
+
+    #[test]
+    fn what_was_spoiled_is_tried_again_and_concludes_nothing() {
+        let mut runs = 0;
+        let found = search(Range { first: 8, most: 8, step: 8, tries: 4 }, 20_000, |calls| {
+            runs += 1;
+            Ok(made_up(calls, 900, 0, true))
+        });
+        assert_eq!((found.calls, runs, found.is_conclusive()), (0, 4, false));
+        assert!(found.limit().contains("generator"), "{}", found.limit());
     }
 
     #[test]
@@ -243,7 +272,7 @@ mod tests {
         assert_eq!(verdict(19_000, 0, false), "carried");
         assert_eq!(verdict(25_000, 0, false), "too many");
         assert_eq!(verdict(100, 1, false), "too many");
-        assert_eq!(verdict(100, 1, true), "spoiled by the generator");
+        assert_eq!(verdict(100, 1, true), "spoiled");
         assert_eq!(Trial::of(Err("cut".into()), 1).verdict(), "broke");
     }
 

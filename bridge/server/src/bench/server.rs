@@ -234,10 +234,7 @@ mod tests {
             let config =
                 Config::parse("bench", &text, &Overrides::default(), &Context::of_process())
                     .expect("valid");
-            assert_eq!(
-                (config.modules[0].ring, config.limits.max_streams),
-                (ring, MAX_CALLS)
-            );
+            assert_eq!((config.modules[0].ring, config.limits.max_streams), (ring, MAX_CALLS));
         }
     }
 

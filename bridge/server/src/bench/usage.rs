@@ -8,6 +8,8 @@ use std::time::Duration;
 pub struct Usage {
     /// CPU time of all its threads, user and system.
     pub cpu: Duration,
+    /// Time that its threads were ready and had no core, because something else ran on it.
+    pub waited: Duration,
     /// Resident memory.
     pub rss_kib: u64,
     /// Time that this machine's host gave to others so far, all cores together.
@@ -20,22 +22,25 @@ const TICK: Duration = Duration::from_millis(10);
 /// What the process `id` has used so far.
 pub(super) fn of(id: u32) -> Option<Usage> {
     let status = fs::read_to_string(format!("/proc/{id}/status")).ok()?;
-    let cpu = cpu_of_threads(id)
-        .or_else(|| cpu_in_ticks(&fs::read_to_string(format!("/proc/{id}/stat")).ok()?))?;
+    let (cpu, waited) = schedule_of_threads(id).or_else(|| {
+        let stat = fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
+        Some((cpu_in_ticks(&stat)?, Duration::ZERO))
+    })?;
     let stolen = fs::read_to_string("/proc/stat").ok();
     let stolen = stolen.as_deref().and_then(stolen_in_ticks).unwrap_or_default();
-    Some(Usage { cpu, rss_kib: rss(&status)?, stolen })
+    Some(Usage { cpu, waited, rss_kib: rss(&status)?, stolen })
 }
 
-/// To the nanosecond, where the kernel keeps such books.
-fn cpu_of_threads(id: u32) -> Option<Duration> {
-    let threads = fs::read_dir(format!("/proc/{id}/task")).ok()?;
-    let nanos = threads.map(|thread| {
+/// Time on a core and time waited for one, to the nanosecond, where the kernel keeps such books.
+fn schedule_of_threads(id: u32) -> Option<(Duration, Duration)> {
+    let (mut cpu, mut waited) = (0, 0);
+    for thread in fs::read_dir(format!("/proc/{id}/task")).ok()? {
         let text = fs::read_to_string(thread.ok()?.path().join("schedstat")).ok()?;
-        text.split_whitespace().next()?.parse::<u64>().ok()
-    });
-    let nanos = nanos.sum::<Option<u64>>()?;
-    (nanos > 0).then(|| Duration::from_nanos(nanos))
+        let mut figures = text.split_whitespace().map(str::parse::<u64>);
+        cpu += figures.next()?.ok()?;
+        waited += figures.next()?.ok()?;
+    }
+    (cpu > 0).then(|| (Duration::from_nanos(cpu), Duration::from_nanos(waited)))
 }
 
 /// User and system time in the text of /proc/<id>/stat.

@@ -24,6 +24,8 @@ const MOST: usize = 9_000;
 /// Where the search for the highest number of calls begins, and how close is close enough.
 const FIRST: usize = 500;
 const STEP: usize = 50;
+/// Trials of one number of calls, if something else is in the way.
+const TRIES: usize = 4;
 
 /// Options of `ringback bench`.
 #[derive(Debug, clap::Args)]
@@ -234,7 +236,7 @@ impl Args {
     fn search(&self) -> Result<Outcome, String> {
         let plan = self.plan()?;
         let bar = Bar::new(self.json, "");
-        let range = Range { first: FIRST, most: MOST, step: STEP };
+        let range = Range { first: FIRST, most: MOST, step: STEP, tries: TRIES };
         let found: Found = bench::search(range, self.p99, |calls| {
             let message = format!("{calls} calls");
             let plan = Plan { calls, ..plan.clone() };
