@@ -252,7 +252,7 @@ impl Client {
                 match send {
                     WireSend::Text(span) => socket.feed(Outgoing::Text(self.out.text_of(span)))?,
                     WireSend::Binary(span) => {
-                        socket.feed(Outgoing::Binary(self.out.octets(span)))?
+                        socket.feed(Outgoing::Binary(self.out.octets(span)))?;
                     }
                     WireSend::Close(code) => close = Some(*code),
                 }

@@ -52,7 +52,7 @@ fn read(role: Role, octets: &[u8], piece: usize) -> Result<Vec<(Kind, Vec<u8>)>,
     let mut messages = Vec::new();
     for piece in octets.chunks(piece.max(1)) {
         reader.push(piece);
-        while let Some(arrival) = reader.next()? {
+        while let Some(arrival) = reader.next_message()? {
             let Arrival { kind, .. } = arrival;
             messages.push((kind, reader.octets(&arrival).to_vec()));
         }

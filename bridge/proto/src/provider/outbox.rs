@@ -26,10 +26,13 @@ pub enum Send {
 /// reads it, and calls [`Outbox::reset`] before the next use. Empty it holds no memory: the thread lends it ([`crate::scratch`]).
 #[derive(Debug, Default)]
 pub struct Outbox {
-    content: Option<Scratch<Box<Content>>>,
+    page: Option<Scratch<Page>>,
 }
 
-/// What is in an outbox that is not empty.
+/// What is in an outbox that is not empty. Boxed, because a call keeps two outboxes and moves them for every message.
+#[derive(Debug, Default)]
+struct Page(Box<Content>);
+
 #[derive(Debug, Default)]
 struct Content {
     arena: Vec<u8>,
@@ -37,21 +40,23 @@ struct Content {
     sends: Vec<Send>,
 }
 
-impl Lend for Box<Content> {
+impl Lend for Page {
     fn shelf() -> &'static LocalKey<RefCell<Vec<Self>>> {
-        thread_local! { static SHELF: RefCell<Vec<Box<Content>>> = const { RefCell::new(Vec::new()) } }
+        thread_local! { static SHELF: RefCell<Vec<Page>> = const { RefCell::new(Vec::new()) } }
         &SHELF
     }
 
     fn wipe(&mut self) {
-        self.arena.clear();
-        self.events.clear();
-        self.sends.clear();
+        let Content { arena, events, sends } = self.0.as_mut();
+        arena.clear();
+        events.clear();
+        sends.clear();
     }
 
     fn octets(&self) -> usize {
-        let events = self.events.capacity() * size_of::<Event>();
-        self.arena.capacity() + events + self.sends.capacity() * size_of::<Send>()
+        let Content { arena, events, sends } = self.0.as_ref();
+        let messages = sends.capacity() * size_of::<Send>();
+        arena.capacity() + events.capacity() * size_of::<Event>() + messages
     }
 }
 
@@ -59,29 +64,29 @@ impl Outbox {
     /// An empty outbox.
     #[must_use]
     pub const fn new() -> Self {
-        Self { content: None }
+        Self { page: None }
     }
 
     fn content(&mut self) -> &mut Content {
-        self.content.get_or_insert_with(Scratch::lend)
+        &mut self.page.get_or_insert_with(Scratch::lend).0
     }
 
     /// What happened, in order.
     #[must_use]
     pub fn events(&self) -> &[Event] {
-        self.content.as_ref().map_or(&[], |content| &content.events)
+        self.page.as_ref().map_or(&[], |page| &page.0.events)
     }
 
     /// What to send, in order.
     #[must_use]
     pub fn sends(&self) -> &[Send] {
-        self.content.as_ref().map_or(&[], |content| &content.sends)
+        self.page.as_ref().map_or(&[], |page| &page.0.sends)
     }
 
     /// The octets of a span.
     #[must_use]
     pub fn octets(&self, span: &Span) -> &[u8] {
-        self.content.as_ref().map_or(&[], |content| &content.arena[span.0.clone()])
+        self.page.as_ref().map_or(&[], |page| &page.0.arena[span.0.clone()])
     }
 
     /// The text of a span; everything written by [`Outbox::text`] is UTF-8.
@@ -150,6 +155,6 @@ impl Outbox {
 
     /// Forgets everything.
     pub fn reset(&mut self) {
-        self.content = None;
+        self.page = None;
     }
 }

@@ -45,7 +45,7 @@ fn websocket() -> impl Iterator<Item = Stage> {
             let mut reader = Reader::new(Role::Server, 64 * 1024);
             move || {
                 reader.push(black_box(&octets));
-                let arrival = reader.next().expect("well-formed").expect("whole");
+                let arrival = reader.next_message().expect("well-formed").expect("whole");
                 black_box(reader.octets(&arrival));
             }
         })

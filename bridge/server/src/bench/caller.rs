@@ -114,7 +114,7 @@ impl Caller {
         pen: &mut Pen,
         take: impl FnOnce(&mut dyn Protocol, Message<'_>, &mut Outbox) -> Result<(), String>,
     ) -> Result<bool, String> {
-        let Some(arrival) = self.reader.next().map_err(|error| error.to_string())? else {
+        let Some(arrival) = self.reader.next_message().map_err(|error| error.to_string())? else {
             return Ok(false);
         };
         let octets = self.reader.octets(&arrival);
@@ -274,7 +274,7 @@ impl Starting {
     }
 
     fn take_messages(&mut self, pen: &mut Pen) -> Result<(), String> {
-        while let Some(arrival) = self.reader.next().map_err(|error| error.to_string())? {
+        while let Some(arrival) = self.reader.next_message().map_err(|error| error.to_string())? {
             let message = match arrival.kind {
                 Kind::Text => Message::Text(self.reader.text(&arrival)),
                 Kind::Binary => Message::Binary(self.reader.octets(&arrival)),

@@ -201,7 +201,7 @@ impl Socket {
             return Poll::Ready(Err(SocketError::Cut));
         }
         loop {
-            let arrival = self.reader.next();
+            let arrival = self.reader.next_message();
             let arrival = arrival.map_err(|error| SocketError::from_wire(error, &self.options))?;
             if let Some(arrival) = arrival {
                 return Poll::Ready(self.take(cx, arrival));

@@ -80,7 +80,7 @@ pub enum WireError {
     TooBig,
 }
 
-/// A message that was read; its octets are at [`Reader::octets`] until the next [`Reader::next`].
+/// A message that was read; its octets are at [`Reader::octets`] until the next [`Reader::next_message`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Arrival {
     /// What it is.
@@ -220,7 +220,7 @@ impl Reader {
     ///
     /// # Errors
     /// The first error is the last word: what follows on the wire means nothing.
-    pub fn next(&mut self) -> Result<Option<Arrival>, WireError> {
+    pub fn next_message(&mut self) -> Result<Option<Arrival>, WireError> {
         loop {
             self.rest();
             let Some(head) = self.head()? else { return Ok(None) };
@@ -285,10 +285,7 @@ impl Reader {
     /// Reads and checks the head of the next frame, if all of it is there.
     fn head(&self) -> Result<Option<Head>, WireError> {
         let octets = &self.buffer()[self.unread.clone()];
-        let (&[first, second], rest) = match octets.split_first_chunk::<2>() {
-            Some(split) => split,
-            None => return Ok(None),
-        };
+        let Some((&[first, second], rest)) = octets.split_first_chunk() else { return Ok(None) };
         let (length, rest) = match second & !MASKED {
             126 => match rest.split_first_chunk() {
                 Some((length, rest)) => (u64::from(u16::from_be_bytes(*length)), rest),
