@@ -13,7 +13,7 @@ const KEPT: usize = 16;
 /// Buffers that grew beyond this (octets) are given back to the system.
 const LARGEST: usize = 64 * 1024;
 
-/// A kind of buffer that can be lent.
+/// A kind of buffer that can be lent. Its default must cost nothing: one stands in for each buffer that goes back.
 pub trait Lend: Default + 'static {
     /// Where a thread keeps them.
     fn shelf() -> &'static LocalKey<RefCell<Vec<Self>>>;

@@ -29,9 +29,10 @@ pub struct Outbox {
     page: Option<Scratch<Page>>,
 }
 
-/// What is in an outbox that is not empty. Boxed, because a call keeps two outboxes and moves them for every message.
+/// What is in an outbox that is not empty. Boxed, because a call keeps two outboxes and moves them for every message; `None` only
+/// until it is first written on, so that a page put in the place of another costs nothing.
 #[derive(Debug, Default)]
-struct Page(Box<Content>);
+struct Page(Option<Box<Content>>);
 
 #[derive(Debug, Default)]
 struct Content {
@@ -47,14 +48,14 @@ impl Lend for Page {
     }
 
     fn wipe(&mut self) {
-        let Content { arena, events, sends } = self.0.as_mut();
+        let Some(Content { arena, events, sends }) = self.0.as_deref_mut() else { return };
         arena.clear();
         events.clear();
         sends.clear();
     }
 
     fn octets(&self) -> usize {
-        let Content { arena, events, sends } = self.0.as_ref();
+        let Some(Content { arena, events, sends }) = self.0.as_deref() else { return 0 };
         let messages = sends.capacity() * size_of::<Send>();
         arena.capacity() + events.capacity() * size_of::<Event>() + messages
     }
@@ -68,25 +69,29 @@ impl Outbox {
     }
 
     fn content(&mut self) -> &mut Content {
-        &mut self.page.get_or_insert_with(Scratch::lend).0
+        self.page.get_or_insert_with(Scratch::lend).0.get_or_insert_default()
+    }
+
+    fn written(&self) -> Option<&Content> {
+        self.page.as_ref()?.0.as_deref()
     }
 
     /// What happened, in order.
     #[must_use]
     pub fn events(&self) -> &[Event] {
-        self.page.as_ref().map_or(&[], |page| &page.0.events)
+        self.written().map_or(&[], |content| &content.events)
     }
 
     /// What to send, in order.
     #[must_use]
     pub fn sends(&self) -> &[Send] {
-        self.page.as_ref().map_or(&[], |page| &page.0.sends)
+        self.written().map_or(&[], |content| &content.sends)
     }
 
     /// The octets of a span.
     #[must_use]
     pub fn octets(&self, span: &Span) -> &[u8] {
-        self.page.as_ref().map_or(&[], |page| &page.0.arena[span.0.clone()])
+        self.written().map_or(&[], |content| &content.arena[span.0.clone()])
     }
 
     /// The text of a span; everything written by [`Outbox::text`] is UTF-8.
