@@ -17,6 +17,8 @@ use crate::scratch::Octets;
 
 /// Spans of made-up sound remembered; older ones are forgotten first.
 const MAX_SPANS: usize = 64;
+/// A message is kept whole if it is not longer than this.
+const LONGEST_MESSAGE: Duration = Duration::from_secs(10);
 
 /// Sound that was asked for is no longer there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,6 +39,8 @@ pub struct Ring {
     store: Store,
     rate: SampleRate,
     end: u64,
+    /// Where the present message began, if messages are told.
+    message: Option<u64>,
     synthesized: VecDeque<Range<u64>>,
 }
 
@@ -50,7 +54,7 @@ impl Ring {
             Encoding::Pcma => Store::A(LocalRb::new(capacity)),
             _ => Store::Linear(LocalRb::new(capacity)),
         };
-        Self { store, rate, end: 0, synthesized: VecDeque::new() }
+        Self { store, rate, end: 0, message: None, synthesized: VecDeque::new() }
     }
 
     /// Samples per second.
@@ -78,8 +82,28 @@ impl Ring {
         }
     }
 
+    /// A message begins: all that is pushed from here to the next one can be read, even if the message and the gap before it are
+    /// longer than the ring, which then grows, up to 10 s. So a reader that keeps up never misses anything.
+    pub fn begin_message(&mut self) {
+        self.message = Some(self.end);
+    }
+
+    /// Makes room for `more` of the present message.
+    fn grow_for(&mut self, more: u64) {
+        let Some(from) = self.message else { return };
+        let message = (self.end - from).saturating_add(more);
+        let wanted = message.min(self.rate.samples_in(LONGEST_MESSAGE)) as usize;
+        if wanted > self.capacity() {
+            match &mut self.store {
+                Store::Mu(rb) | Store::A(rb) => *rb = grown(rb, wanted),
+                Store::Linear(rb) => *rb = grown(rb, wanted),
+            }
+        }
+    }
+
     /// Takes samples in; the oldest make room.
     pub fn push(&mut self, samples: &[i16]) {
+        self.grow_for(samples.len() as u64);
         match &mut self.store {
             Store::Mu(rb) => {
                 let mut codes = Octets::lend();
@@ -99,6 +123,7 @@ impl Ring {
     /// Lets `samples` of silence pass. Costs no more than the ring holds, however long it was.
     pub fn push_silence(&mut self, samples: u64) {
         const PIECE: [i16; 800] = [0; 800];
+        self.grow_for(samples);
         let kept = samples.min(self.capacity() as u64);
         if kept < samples {
             self.clear();
@@ -169,6 +194,15 @@ impl Ring {
     }
 }
 
+/// A larger ring with the same in it.
+fn grown<T: Copy>(rb: &mut LocalRb<Heap<T>>, capacity: usize) -> LocalRb<Heap<T>> {
+    let mut larger = LocalRb::new(capacity);
+    let (first, second) = rb.as_slices();
+    larger.push_slice_overwrite(first);
+    larger.push_slice_overwrite(second);
+    larger
+}
+
 /// Appends `count` elements after `skip` of two adjoining slices, each decoded.
 fn copy<T: Copy>(
     (first, second): (&[T], &[T]),
@@ -226,6 +260,25 @@ mod tests {
         let mut out = Vec::new();
         assert_eq!(ring.read(691_200_000, 200, &mut out), Ok(160));
         assert_eq!((out[0], out[79], out[80], out[159]), (0, 0, 9, 9));
+    }
+
+    #[test]
+    fn a_message_longer_than_the_ring_is_kept_whole_and_an_absurd_one_is_not() {
+        let mut ring = ring(100);
+        for length in [500, 3_000, 160] {
+            ring.begin_message();
+            let from = ring.end();
+            ring.push_synthesized(&vec![3; length]);
+            ring.push_silence(length as u64);
+            ring.push(&vec![5; length]);
+            let mut out = Vec::new();
+            assert_eq!(ring.read(from, 4 * length, &mut out), Ok(3 * length));
+            assert_eq!((out[0], out[length], out[2 * length]), (3, 0, 5));
+        }
+        ring.begin_message();
+        ring.push_silence(8_000 * 3_600);
+        ring.push(&[5; 160]);
+        assert_eq!(ring.end() - ring.start(), 80_000);
     }
 
     #[test]

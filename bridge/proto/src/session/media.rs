@@ -89,6 +89,7 @@ impl MediaPath {
             self.other += 1;
             return;
         };
+        track.ring.begin_message();
         let lasted = track.duration_of(payload);
         // What arrives has been spoken: it began its own length ago.
         let began = Instant::from_epoch(now.since_epoch().saturating_sub(lasted));

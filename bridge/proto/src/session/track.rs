@@ -79,10 +79,12 @@ impl WireTrack {
     }
 
     pub(super) fn handle_timeout(&mut self, now: Instant) -> u64 {
+        self.ring.begin_message();
         self.step(|timeline, sink| timeline.handle_timeout(now, sink))
     }
 
     pub(super) fn finish(&mut self, now: Instant) -> u64 {
+        self.ring.begin_message();
         self.step(|timeline, sink| timeline.finish(now, sink))
     }
 
@@ -167,6 +169,7 @@ impl HeardTrack {
 
     /// `heard` ends now, `elapsed` after the call's first sample; silence fills what came before it.
     pub(super) fn push(&mut self, elapsed: Duration, heard: &[i16]) {
+        self.ring.begin_message();
         let due = self.rate.samples_in(elapsed);
         let have = self.ring.end() + heard.len() as u64;
         let idle = due.saturating_sub(have);
