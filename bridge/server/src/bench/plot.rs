@@ -161,7 +161,8 @@ fn draw(area: &DrawingArea<SVGBackend<'_>, Shift>, panel: &Panel) -> Result<(), 
         let path = PathElement::new(vec![(left, bound), (right, bound)], FAINT.stroke_width(2));
         chart.draw_series([path]).map_err(failed)?;
         let font = ("sans-serif", 14).into_font().color(&FAINT);
-        let words = Text::new(format!(" {bound} ms"), (left, bound * 1.2), font);
+        let words = Text::new(format!("{bound} ms"), (4, -16), font);
+        let words = EmptyElement::at((left, bound)) + words;
         chart.draw_series([words]).map_err(failed)?;
     }
     for line in &panel.lines {
