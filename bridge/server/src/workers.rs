@@ -9,12 +9,13 @@
 //! # Why batches
 //! Waking up for a frame costs more than its whole way through the bridge. A thread with many calls therefore goes on sleeping
 //! until the next point of a grid of [`GRID`] and serves what has arrived by then: a frame waits half that long at the median.
-//! With few calls a core has time to spare, and each frame is served at once.
+//! With few calls a core has time to spare, and each frame is served at once; so it is where many calls are open and little
+//! happens on them.
 
 use std::io;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -117,7 +118,7 @@ impl Drop for Desk {
 impl Worker {
     fn start(index: usize, tick: Tick) -> io::Result<Self> {
         let (load, stop) = (Arc::<AtomicUsize>::default(), CancellationToken::new());
-        let grid = Grid { tick, load: Arc::clone(&load), clock: Clock::start() };
+        let grid = Grid::new(tick, Arc::clone(&load));
         let mut builder = Builder::new_current_thread();
         builder.enable_all().on_thread_park(move || grid.wait());
         if tick != Tick::Off {
@@ -151,15 +152,32 @@ struct Grid {
     tick: Tick,
     load: Arc<AtomicUsize>,
     clock: Clock,
+    /// When the thread last had nothing to do, in nanoseconds.
+    last: AtomicU64,
 }
 
 impl Grid {
+    fn new(tick: Tick, load: Arc<AtomicUsize>) -> Self {
+        Self { tick, load, clock: Clock::start(), last: AtomicU64::new(0) }
+    }
+
     /// Called when a thread has nothing to do, before it asks the kernel what has arrived.
     fn wait(&self) {
         if self.is_on() {
-            let past = self.clock.now().since_epoch().as_nanos() % GRID.as_nanos();
-            std::thread::sleep(GRID - Duration::from_nanos(past as u64));
+            std::thread::sleep(self.pause(self.clock.now().since_epoch()));
         }
+    }
+
+    /// How long to wait for more at `now`: until the next point of the grid, unless the kernel had to be waited for so long the
+    /// last time that there is nothing to be gathered.
+    fn pause(&self, now: Duration) -> Duration {
+        let now = now.as_nanos() as u64;
+        let grid = GRID.as_nanos() as u64;
+        let pause = grid - now % grid;
+        if now - self.last.swap(now, Ordering::Relaxed).min(now) > 3 * grid {
+            return Duration::ZERO;
+        }
+        Duration::from_nanos(pause)
     }
 
     fn is_on(&self) -> bool {
@@ -208,9 +226,17 @@ mod tests {
     }
 
     #[test]
+    fn frames_are_gathered_until_the_next_point_of_the_grid_and_not_where_little_happens() {
+        let grid = Grid::new(Tick::Always, Arc::default());
+        let pause = |micros| grid.pause(Duration::from_micros(micros)).as_micros();
+        assert_eq!([100, 1_300, 2_000, 2_999].map(pause), [900, 700, 1_000, 1]);
+        assert_eq!([50_000, 50_020, 90_000].map(pause), [0, 980, 0]);
+    }
+
+    #[test]
     fn a_thread_is_busy_from_so_many_connections_on() {
         let load = Arc::<AtomicUsize>::default();
-        let grid = |tick| Grid { tick, load: Arc::clone(&load), clock: Clock::start() };
+        let grid = |tick| Grid::new(tick, Arc::clone(&load));
         let is_on = || [Tick::Auto, Tick::Off, Tick::Always].map(|tick| grid(tick).is_on());
         assert_eq!(is_on(), [false, false, true]);
         load.store(BUSY, Ordering::Relaxed);

@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -261,6 +262,9 @@ async fn stream<S: Streams, I: Io>(
         biased;
         () = serving => {}
         () = shared.abort.raised() => {}
+    }
+    if shared.shutdown.is_cut() {
+        shared.cut.fetch_add(1, Ordering::Release);
     }
 }
 

@@ -13,6 +13,7 @@ use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use axum::Router;
@@ -183,6 +184,8 @@ struct Shared<S> {
     /// Connections that look on for as long as they like.
     onlookers: TaskTracker,
     abort: Flag,
+    /// Streams that ended because they were told to.
+    cut: AtomicUsize,
 }
 
 /// An endpoint and the streams it has left.
@@ -230,6 +233,7 @@ impl<S: Streams> Server<S> {
             tasks: TaskTracker::new(),
             onlookers: TaskTracker::new(),
             abort: Flag::default(),
+            cut: AtomicUsize::new(0),
         };
         Self { shared: Arc::new(shared) }
     }
@@ -311,8 +315,7 @@ impl<S: Streams> Shared<S> {
             () = self.shutdown.cut_off() => {}
             () = tokio::time::sleep(timeout) => {}
         }
-        let cut = self.tasks.len();
-        if cut > 0 {
+        if !self.tasks.is_empty() {
             self.shutdown.cut();
             if tokio::time::timeout(self.limits.grace, self.tasks.wait()).await.is_err() {
                 self.abort.raise();
@@ -323,6 +326,8 @@ impl<S: Streams> Shared<S> {
         self.onlookers.close();
         // One that does not take its last words is not waited for.
         let _ = tokio::time::timeout(self.limits.grace, self.onlookers.wait()).await;
+        // Counted by the streams themselves: those on other threads may have ended before anybody could count them here.
+        let cut = self.cut.load(Ordering::Acquire);
         report(&Report::Drained { cut });
         Drained { cut }
     }
