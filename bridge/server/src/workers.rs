@@ -14,8 +14,8 @@
 
 use std::io;
 use std::num::NonZeroUsize;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -27,8 +27,12 @@ use crate::clock::Clock;
 
 /// Grid on which a busy thread wakes up.
 pub const GRID: Duration = Duration::from_millis(1);
-/// Connections from which on a thread counts as busy, where [`Tick::Auto`] decides.
+/// Connections from which on a thread may count as busy, where [`Tick::Auto`] decides.
 pub const BUSY: usize = 200;
+/// It does if it works for one part in so many of the time.
+const BUSY_SHARE: u64 = 10;
+/// Over so long.
+const WINDOW: Duration = Duration::from_millis(100);
 /// Tasks run before the kernel is asked for more; the usual 61 would ask several times within a batch.
 const BATCH_TASKS: u32 = 512;
 
@@ -36,7 +40,7 @@ const BATCH_TASKS: u32 = 512;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "snake_case")]
 pub enum Tick {
-    /// From [`BUSY`] connections on a thread on.
+    /// Where a thread has [`BUSY`] connections or more, and work for a tenth of its time.
     #[default]
     Auto,
     /// Never: least latency.
@@ -118,9 +122,13 @@ impl Drop for Desk {
 impl Worker {
     fn start(index: usize, tick: Tick) -> io::Result<Self> {
         let (load, stop) = (Arc::<AtomicUsize>::default(), CancellationToken::new());
-        let grid = Grid::new(tick, Arc::clone(&load));
+        let grid = Arc::new(Grid::new(tick, Arc::clone(&load)));
+        let waking = Arc::clone(&grid);
         let mut builder = Builder::new_current_thread();
-        builder.enable_all().on_thread_park(move || grid.wait());
+        builder
+            .enable_all()
+            .on_thread_park(move || grid.wait())
+            .on_thread_unpark(move || waking.wake());
         if tick != Tick::Off {
             builder.event_interval(BATCH_TASKS);
         }
@@ -152,37 +160,70 @@ struct Grid {
     tick: Tick,
     load: Arc<AtomicUsize>,
     clock: Clock,
-    /// When the thread last had nothing to do, in nanoseconds.
-    last: AtomicU64,
+    pulse: Mutex<Pulse>,
+}
+
+/// How busy a thread is, times in nanoseconds of its clock. Only that thread ever looks at it.
+#[derive(Debug, Default)]
+struct Pulse {
+    woke: u64,
+    since: u64,
+    worked: u64,
+    is_busy: bool,
+}
+
+impl Pulse {
+    /// The thread has worked since it woke and has nothing to do at `now`.
+    fn rest(&mut self, now: u64) {
+        self.worked += now.saturating_sub(self.woke);
+        let window = now.saturating_sub(self.since);
+        if window >= WINDOW.as_nanos() as u64 {
+            self.is_busy = self.worked * BUSY_SHARE >= window;
+            (self.since, self.worked) = (now, 0);
+        }
+    }
 }
 
 impl Grid {
     fn new(tick: Tick, load: Arc<AtomicUsize>) -> Self {
-        Self { tick, load, clock: Clock::start(), last: AtomicU64::new(0) }
+        Self { tick, load, clock: Clock::start(), pulse: Mutex::default() }
+    }
+
+    fn now(&self) -> u64 {
+        self.clock.now().since_epoch().as_nanos() as u64
+    }
+
+    fn pulse(&self) -> MutexGuard<'_, Pulse> {
+        self.pulse.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Called when a thread has nothing to do, before it asks the kernel what has arrived.
     fn wait(&self) {
-        if self.is_on() {
-            std::thread::sleep(self.pause(self.clock.now().since_epoch()));
+        if self.tick == Tick::Off {
+            return;
+        }
+        let now = self.now();
+        let is_busy = {
+            let mut pulse = self.pulse();
+            pulse.rest(now);
+            pulse.is_busy
+        };
+        if self.is_on(is_busy) {
+            let grid = GRID.as_nanos() as u64;
+            std::thread::sleep(Duration::from_nanos(grid - now % grid));
         }
     }
 
-    /// How long to wait for more at `now`: until the next point of the grid, unless the kernel had to be waited for so long the
-    /// last time that there is nothing to be gathered.
-    fn pause(&self, now: Duration) -> Duration {
-        let now = now.as_nanos() as u64;
-        let grid = GRID.as_nanos() as u64;
-        let pause = grid - now % grid;
-        if now - self.last.swap(now, Ordering::Relaxed).min(now) > 3 * grid {
-            return Duration::ZERO;
+    /// Called when the kernel has something for the thread.
+    fn wake(&self) {
+        if self.tick != Tick::Off {
+            self.pulse().woke = self.now();
         }
-        Duration::from_nanos(pause)
     }
 
-    fn is_on(&self) -> bool {
+    fn is_on(&self, is_busy: bool) -> bool {
         match self.tick {
-            Tick::Auto => self.load.load(Ordering::Relaxed) >= BUSY,
+            Tick::Auto => is_busy && self.load.load(Ordering::Relaxed) >= BUSY,
             Tick::Off => false,
             Tick::Always => true,
         }
@@ -226,20 +267,26 @@ mod tests {
     }
 
     #[test]
-    fn frames_are_gathered_until_the_next_point_of_the_grid_and_not_where_little_happens() {
-        let grid = Grid::new(Tick::Always, Arc::default());
-        let pause = |micros| grid.pause(Duration::from_micros(micros)).as_micros();
-        assert_eq!([100, 1_300, 2_000, 2_999].map(pause), [900, 700, 1_000, 1]);
-        assert_eq!([50_000, 50_020, 90_000].map(pause), [0, 980, 0]);
+    fn a_thread_is_busy_with_so_many_connections_and_so_much_to_do() {
+        let load = Arc::<AtomicUsize>::default();
+        let grid = |tick| Grid::new(tick, Arc::clone(&load));
+        let is_on = |busy| [Tick::Auto, Tick::Off, Tick::Always].map(|tick| grid(tick).is_on(busy));
+        assert_eq!(is_on(true), [false, false, true]);
+        load.store(BUSY, Ordering::Relaxed);
+        assert_eq!(is_on(true), [true, false, true]);
+        assert_eq!(is_on(false), [false, false, true]);
     }
 
     #[test]
-    fn a_thread_is_busy_from_so_many_connections_on() {
-        let load = Arc::<AtomicUsize>::default();
-        let grid = |tick| Grid::new(tick, Arc::clone(&load));
-        let is_on = || [Tick::Auto, Tick::Off, Tick::Always].map(|tick| grid(tick).is_on());
-        assert_eq!(is_on(), [false, false, true]);
-        load.store(BUSY, Ordering::Relaxed);
-        assert_eq!(is_on(), [true, false, true]);
+    fn a_tenth_of_the_time_is_much_to_do() {
+        const MS: u64 = 1_000_000;
+        for (work, busy) in [(MS / 20, false), (MS / 5, true)] {
+            let mut pulse = Pulse::default();
+            for wake in (0..250).map(|ms| ms * MS) {
+                pulse.woke = wake;
+                pulse.rest(wake + work);
+            }
+            assert_eq!(pulse.is_busy, busy, "{work} ns of every millisecond");
+        }
     }
 }
