@@ -14,8 +14,9 @@
 
 use std::io;
 use std::num::NonZeroUsize;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -91,14 +92,14 @@ impl Workers {
 
     /// A place at the thread that serves fewest.
     pub(crate) fn desk(&self) -> Desk {
-        let least = self.threads.iter().min_by_key(|worker| worker.load.load(Ordering::Relaxed));
+        let least = self.threads.iter().min_by_key(|worker| worker.load.load(Relaxed));
         let desk = match least {
             Some(worker) => {
                 Desk { handle: Some(worker.handle.clone()), load: Arc::clone(&worker.load) }
             }
             None => Desk { handle: None, load: Arc::default() },
         };
-        desk.load.fetch_add(1, Ordering::Relaxed);
+        desk.load.fetch_add(1, Relaxed);
         desk
     }
 }
@@ -115,7 +116,7 @@ impl Desk {
 
 impl Drop for Desk {
     fn drop(&mut self) {
-        self.load.fetch_sub(1, Ordering::Relaxed);
+        self.load.fetch_sub(1, Relaxed);
     }
 }
 
@@ -160,41 +161,47 @@ struct Grid {
     tick: Tick,
     load: Arc<AtomicUsize>,
     clock: Clock,
-    pulse: Mutex<Pulse>,
+    pulse: Pulse,
 }
 
-/// How busy a thread is, times in nanoseconds of its clock. Only that thread ever looks at it.
+/// How busy a thread is, times in nanoseconds of its clock. Atomics, because the runtime asks for what may be shared, though only
+/// that thread ever looks at them.
 #[derive(Debug, Default)]
 struct Pulse {
-    woke: u64,
-    since: u64,
-    worked: u64,
-    is_busy: bool,
+    woke: AtomicU64,
+    since: AtomicU64,
+    worked: AtomicU64,
+    is_busy: AtomicBool,
 }
 
 impl Pulse {
-    /// The thread has worked since it woke and has nothing to do at `now`.
-    fn rest(&mut self, now: u64) {
-        self.worked += now.saturating_sub(self.woke);
-        let window = now.saturating_sub(self.since);
-        if window >= WINDOW.as_nanos() as u64 {
-            self.is_busy = self.worked * BUSY_SHARE >= window;
-            (self.since, self.worked) = (now, 0);
+    /// The thread wakes at `now`.
+    fn wake(&self, now: u64) {
+        self.woke.store(now, Relaxed);
+    }
+
+    /// The thread has worked since it woke and has nothing to do at `now`; says whether it is busy.
+    fn rest(&self, now: u64) -> bool {
+        let worked = self.worked.load(Relaxed) + now.saturating_sub(self.woke.load(Relaxed));
+        let window = now.saturating_sub(self.since.load(Relaxed));
+        if window < WINDOW.as_nanos() as u64 {
+            self.worked.store(worked, Relaxed);
+        } else {
+            self.is_busy.store(worked * BUSY_SHARE >= window, Relaxed);
+            self.since.store(now, Relaxed);
+            self.worked.store(0, Relaxed);
         }
+        self.is_busy.load(Relaxed)
     }
 }
 
 impl Grid {
     fn new(tick: Tick, load: Arc<AtomicUsize>) -> Self {
-        Self { tick, load, clock: Clock::start(), pulse: Mutex::default() }
+        Self { tick, load, clock: Clock::start(), pulse: Pulse::default() }
     }
 
     fn now(&self) -> u64 {
         self.clock.now().since_epoch().as_nanos() as u64
-    }
-
-    fn pulse(&self) -> MutexGuard<'_, Pulse> {
-        self.pulse.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Called when a thread has nothing to do, before it asks the kernel what has arrived.
@@ -203,12 +210,7 @@ impl Grid {
             return;
         }
         let now = self.now();
-        let is_busy = {
-            let mut pulse = self.pulse();
-            pulse.rest(now);
-            pulse.is_busy
-        };
-        if self.is_on(is_busy) {
+        if self.is_on(self.pulse.rest(now)) {
             let grid = GRID.as_nanos() as u64;
             std::thread::sleep(Duration::from_nanos(grid - now % grid));
         }
@@ -217,13 +219,13 @@ impl Grid {
     /// Called when the kernel has something for the thread.
     fn wake(&self) {
         if self.tick != Tick::Off {
-            self.pulse().woke = self.now();
+            self.pulse.wake(self.now());
         }
     }
 
     fn is_on(&self, is_busy: bool) -> bool {
         match self.tick {
-            Tick::Auto => is_busy && self.load.load(Ordering::Relaxed) >= BUSY,
+            Tick::Auto => is_busy && self.load.load(Relaxed) >= BUSY,
             Tick::Off => false,
             Tick::Always => true,
         }
@@ -246,7 +248,7 @@ mod tests {
         let workers = Workers::start(3, Tick::Auto).expect("threads");
         let mut desks: Vec<_> = (0..9).map(|_| workers.desk()).collect();
         let loads = |workers: &Workers| -> Vec<usize> {
-            workers.threads.iter().map(|worker| worker.load.load(Ordering::Relaxed)).collect()
+            workers.threads.iter().map(|worker| worker.load.load(Relaxed)).collect()
         };
         assert_eq!(loads(&workers), [3, 3, 3]);
         desks.retain(|desk| !Arc::ptr_eq(&desk.load, &workers.threads[1].load));
@@ -272,7 +274,7 @@ mod tests {
         let grid = |tick| Grid::new(tick, Arc::clone(&load));
         let is_on = |busy| [Tick::Auto, Tick::Off, Tick::Always].map(|tick| grid(tick).is_on(busy));
         assert_eq!(is_on(true), [false, false, true]);
-        load.store(BUSY, Ordering::Relaxed);
+        load.store(BUSY, Relaxed);
         assert_eq!(is_on(true), [true, false, true]);
         assert_eq!(is_on(false), [false, false, true]);
     }
@@ -281,12 +283,12 @@ mod tests {
     fn a_tenth_of_the_time_is_much_to_do() {
         const MS: u64 = 1_000_000;
         for (work, busy) in [(MS / 20, false), (MS / 5, true)] {
-            let mut pulse = Pulse::default();
-            for wake in (0..250).map(|ms| ms * MS) {
-                pulse.woke = wake;
-                pulse.rest(wake + work);
-            }
-            assert_eq!(pulse.is_busy, busy, "{work} ns of every millisecond");
+            let pulse = Pulse::default();
+            let rests = (0..250).map(|ms| ms * MS).map(|wake| {
+                pulse.wake(wake);
+                pulse.rest(wake + work)
+            });
+            assert_eq!(rests.last(), Some(busy), "{work} ns of every millisecond");
         }
     }
 }
