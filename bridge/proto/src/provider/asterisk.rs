@@ -7,13 +7,14 @@ use std::time::Duration;
 
 use ringback_codecs::{Encoding, Endian, MediaFormat, SampleRate};
 
+use super::end::{End, Turn, Wire};
 use super::json;
 use super::short_marks::ShortMarks;
 use super::upgrade::with_query;
 use super::{
     Accepted, Capabilities, ClearLaw, Command, Dial, Event, FlowControl, FrameLaw, HangupLaw, Info,
-    Message, Notice, Options, Outbox, OutgoingUpgrade, PlayoutPolicy, Protocol, ProtocolError,
-    Provider, Rejection, Start, Status, Track, Upgrade,
+    Notice, Options, Outbox, OutgoingUpgrade, PlayoutPolicy, Protocol, ProtocolError, Provider,
+    Rejection, Start, Status, Track, Upgrade,
 };
 use crate::Instant;
 
@@ -118,14 +119,13 @@ impl Provider for Asterisk {
     fn accept(&self, upgrade: &Upgrade<'_>, options: &Options) -> Result<Accepted, Rejection> {
         let subprotocol = upgrade.subprotocols().find(|offered| *offered == SUBPROTOCOL);
         let bridge = Bridge {
-            index: 0,
             parameters: upgrade.parameters(options),
             inbound_format: options.inbound_format,
             one_way: options.one_way,
             marks: ShortMarks::new(LONGEST_MARK),
             state: State::AwaitingStart,
         };
-        Ok(Accepted { protocol: Box::new(bridge), subprotocol: subprotocol.map(str::to_owned) })
+        Ok(Accepted { protocol: End::boxed(bridge), subprotocol: subprotocol.map(str::to_owned) })
     }
 
     fn dial(&self, call: &Dial) -> (OutgoingUpgrade, Box<dyn Protocol>) {
@@ -136,7 +136,7 @@ impl Provider for Asterisk {
             headers: Vec::new(),
             subprotocols: vec![SUBPROTOCOL.into()],
         };
-        (upgrade, Box::new(Phone::new(call, parameters)))
+        (upgrade, End::boxed(Phone::new(call, parameters)))
     }
 }
 
@@ -167,7 +167,6 @@ impl<'a> Line<'a> {
 
 /// The bridge's end.
 struct Bridge {
-    index: u64,
     parameters: Vec<(String, String)>,
     inbound_format: Option<MediaFormat>,
     one_way: bool,
@@ -186,11 +185,10 @@ enum State {
 }
 
 impl Bridge {
-    fn line(&mut self, line: Line<'_>) -> Result<Option<Event>, ProtocolError> {
-        let index = self.index;
+    fn line(&mut self, index: u64, line: Line<'_>) -> Result<Option<Event>, ProtocolError> {
         Ok(Some(match (line.event, &self.state) {
             (kind, State::Stopped) => Event::Notice(Notice::late(kind)),
-            ("MEDIA_START", State::AwaitingStart) => self.start(line)?,
+            ("MEDIA_START", State::AwaitingStart) => self.start(index, line)?,
             ("MEDIA_START", _) => {
                 return Err(ProtocolError::out_of_turn(index, "MEDIA_START", "twice"));
             }
@@ -214,8 +212,7 @@ impl Bridge {
         }))
     }
 
-    fn start(&mut self, line: Line<'_>) -> Result<Event, ProtocolError> {
-        let index = self.index;
+    fn start(&mut self, index: u64, line: Line<'_>) -> Result<Event, ProtocolError> {
         let name = line.field("format").ok_or(ProtocolError::Field {
             index,
             kind: "MEDIA_START",
@@ -253,39 +250,38 @@ impl Bridge {
     }
 }
 
-impl Protocol for Bridge {
-    fn handle_message(
+impl Wire for Bridge {
+    fn text(
         &mut self,
-        _: Instant,
-        message: Message<'_>,
-        out: &mut Outbox,
-    ) -> Result<(), ProtocolError> {
-        let event = match (message, &self.state) {
-            (Message::Text(text), _) if text.starts_with('{') => Err(ProtocolError::Malformed {
-                index: self.index,
+        turn: Turn,
+        text: &str,
+        _: &mut Outbox,
+    ) -> Result<Option<Event>, ProtocolError> {
+        if text.starts_with('{') {
+            return Err(ProtocolError::Malformed {
+                index: turn.index,
                 expected: "plain-text control (without f(json) in the dial string)",
                 reason: "it is JSON".into(),
                 excerpt: json::excerpt(text),
-            }),
-            (Message::Text(text), _) => self.line(Line::new(text)),
-            (Message::Binary(octets), State::Streaming { .. }) => {
-                Ok(Some(out.media(Track::Inbound, octets)))
-            }
-            (Message::Binary(octets), State::AwaitingStart) => {
-                Ok(Some(Event::Notice(Notice::EarlyMedia { octets: octets.len() })))
-            }
-            (Message::Binary(_), State::Stopped) => {
-                Ok(Some(Event::Notice(Notice::late("binary message"))))
-            }
-        };
-        self.index += 1;
-        if let Some(event) = event? {
-            out.event(event);
+            });
         }
-        Ok(())
+        self.line(turn.index, Line::new(text))
     }
 
-    fn handle_command(
+    fn binary(
+        &mut self,
+        _: Turn,
+        octets: &[u8],
+        out: &mut Outbox,
+    ) -> Result<Option<Event>, ProtocolError> {
+        Ok(Some(match self.state {
+            State::Streaming { .. } => out.media(Track::Inbound, octets),
+            State::AwaitingStart => Event::Notice(Notice::EarlyMedia { octets: octets.len() }),
+            State::Stopped => Event::Notice(Notice::late("binary message")),
+        }))
+    }
+
+    fn command(
         &mut self,
         _: Instant,
         command: Command<'_>,
@@ -329,14 +325,13 @@ struct Phone {
     call: Dial,
     parameters: Vec<(String, String)>,
     format: MediaFormat,
-    index: u64,
     closed: bool,
 }
 
 impl Phone {
     fn new(call: &Dial, parameters: Vec<(String, String)>) -> Self {
         let format = call.format.unwrap_or(INFO.formats[0]);
-        Self { call: call.clone(), parameters, format, index: 0, closed: false }
+        Self { call: call.clone(), parameters, format, closed: false }
     }
 
     /// Octets of a frame; nothing where packets are passed through.
@@ -344,7 +339,7 @@ impl Phone {
         self.format.octets_for(self.format.rate.samples_in(PTIME) as usize).unwrap_or(0)
     }
 
-    fn text(&self, text: &str) -> Event {
+    fn line(&self, text: &str) -> Event {
         if text.len() > LONGEST_TEXT {
             let text = format!("text of {} octets dropped, 128 are taken", text.len());
             return Event::Notice(Notice::ProviderError { text });
@@ -360,24 +355,10 @@ impl Phone {
             kind => Event::Notice(Notice::unknown(kind)),
         }
     }
-
-    /// Outside of its bulk mode Asterisk throws away what does not fill a frame.
-    fn binary(&self, octets: &[u8], out: &mut Outbox) -> Result<Event, ProtocolError> {
-        if octets.len() > LONGEST_BINARY {
-            let what = format!("a binary message of {} octets", octets.len());
-            return Err(ProtocolError::Unsupported { index: self.index, what });
-        }
-        let tail = octets.len().checked_rem(self.frame()).unwrap_or(0);
-        if tail > 0 {
-            let text = format!("tail of {tail} octets thrown away");
-            out.event(Event::Notice(Notice::ProviderError { text }));
-        }
-        Ok(out.media(Track::Outbound, &octets[..octets.len() - tail]))
-    }
 }
 
-impl Protocol for Phone {
-    fn handle_open(&mut self, _: Instant, out: &mut Outbox) -> Result<(), ProtocolError> {
+impl Wire for Phone {
+    fn open(&mut self, _: Instant, out: &mut Outbox) -> Result<(), ProtocolError> {
         let (call, frame, name) = (&self.call.call, self.frame(), format_name(self.format));
         let who =
             format_args!("connection_id:ringback channel:WebSocket/ringback/0x1 channel_id:{call}");
@@ -394,22 +375,35 @@ impl Protocol for Phone {
         Ok(())
     }
 
-    fn handle_message(
+    fn text(
         &mut self,
-        _: Instant,
-        message: Message<'_>,
-        out: &mut Outbox,
-    ) -> Result<(), ProtocolError> {
-        let event = match message {
-            Message::Text(text) => Ok(self.text(text)),
-            Message::Binary(octets) => self.binary(octets, out),
-        };
-        self.index += 1;
-        out.event(event?);
-        Ok(())
+        _: Turn,
+        text: &str,
+        _: &mut Outbox,
+    ) -> Result<Option<Event>, ProtocolError> {
+        Ok(Some(self.line(text)))
     }
 
-    fn handle_command(
+    /// Outside of its bulk mode Asterisk throws away what does not fill a frame.
+    fn binary(
+        &mut self,
+        turn: Turn,
+        octets: &[u8],
+        out: &mut Outbox,
+    ) -> Result<Option<Event>, ProtocolError> {
+        if octets.len() > LONGEST_BINARY {
+            let what = format!("a binary message of {} octets", octets.len());
+            return Err(ProtocolError::Unsupported { index: turn.index, what });
+        }
+        let tail = octets.len().checked_rem(self.frame()).unwrap_or(0);
+        if tail > 0 {
+            let text = format!("tail of {tail} octets thrown away");
+            out.event(Event::Notice(Notice::ProviderError { text }));
+        }
+        Ok(Some(out.media(Track::Outbound, &octets[..octets.len() - tail])))
+    }
+
+    fn command(
         &mut self,
         _: Instant,
         command: Command<'_>,

@@ -9,6 +9,7 @@ pub mod auth;
 mod base64;
 mod capability;
 mod channels;
+mod end;
 mod error;
 mod event;
 mod json;

@@ -8,12 +8,13 @@ use std::time::Duration;
 use ringback_codecs::{Encoding, Endian, MediaFormat, SampleRate};
 
 use super::channels::{Joiner, Splitter, sample_octets};
+use super::end::{End, Turn, Wire};
 use super::json::{self, Node, Quoted, Reader};
 use super::upgrade::with_query;
 use super::{
-    Accepted, Capabilities, ClearLaw, Command, Dial, Event, HangupLaw, Info, Message, Notice,
-    Options, Outbox, OutgoingUpgrade, PlayoutPolicy, Protocol, ProtocolError, Provider, Rejection,
-    Start, Status, StopCause, Track, Upgrade,
+    Accepted, Capabilities, ClearLaw, Command, Dial, Event, HangupLaw, Info, Notice, Options,
+    Outbox, OutgoingUpgrade, PlayoutPolicy, Protocol, ProtocolError, Provider, Rejection, Start,
+    Status, StopCause, Track, Upgrade,
 };
 use crate::Instant;
 
@@ -144,13 +145,12 @@ impl Provider for Raw {
             capabilities: if two_way { TWO_WAY } else { TWO_CHANNELS },
         };
         let bridge = Bridge {
-            index: 0,
             two_way,
             state: State::Opening { start: Box::new(start), wire },
             samples: Splitter::new(wire),
         };
         let subprotocol = upgrade.subprotocols().find(|offered| *offered == SUBPROTOCOL);
-        Ok(Accepted { protocol: Box::new(bridge), subprotocol: subprotocol.map(str::to_owned) })
+        Ok(Accepted { protocol: End::boxed(bridge), subprotocol: subprotocol.map(str::to_owned) })
     }
 
     fn dial(&self, call: &Dial) -> (OutgoingUpgrade, Box<dyn Protocol>) {
@@ -171,13 +171,12 @@ impl Provider for Raw {
             headers: Vec::new(),
             subprotocols: vec![SUBPROTOCOL.into()],
         };
-        (upgrade, Box::new(Phone::new(call, wire)))
+        (upgrade, End::boxed(Phone::new(call, wire)))
     }
 }
 
 /// The bridge's end.
 struct Bridge {
-    index: u64,
     two_way: bool,
     state: State,
     samples: Splitter,
@@ -194,8 +193,7 @@ enum State {
 }
 
 impl Bridge {
-    fn text(&mut self, text: &str) -> Result<Event, ProtocolError> {
-        let index = self.index;
+    fn read(&mut self, index: u64, text: &str) -> Result<Event, ProtocolError> {
         let node = Node::parse(index, "ringback.raw.v1 JSON", text)?;
         let reader = |kind| Reader { index, kind, node: &node };
         let kind = node.text("type").unwrap_or("(no type)");
@@ -224,8 +222,8 @@ fn describe(wire: MediaFormat) -> String {
     format!(r#""encoding":"{name}","rate":{hz},"channels":{channels}"#)
 }
 
-impl Protocol for Bridge {
-    fn handle_open(&mut self, _: Instant, out: &mut Outbox) -> Result<(), ProtocolError> {
+impl Wire for Bridge {
+    fn open(&mut self, _: Instant, out: &mut Outbox) -> Result<(), ProtocolError> {
         if let State::Opening { start, wire } = std::mem::replace(&mut self.state, State::Streaming)
         {
             let stream = start.stream.as_deref();
@@ -238,33 +236,32 @@ impl Protocol for Bridge {
         Ok(())
     }
 
-    fn handle_message(
+    fn text(
         &mut self,
-        _: Instant,
-        message: Message<'_>,
-        out: &mut Outbox,
-    ) -> Result<(), ProtocolError> {
-        let event = match (message, &self.state) {
-            (Message::Text(text), _) => self.text(text).map(Some),
-            (Message::Binary(octets), State::Streaming) => {
-                self.samples.split(octets, out, |media, out| out.event(Event::Media(media)));
-                Ok(None)
-            }
-            (Message::Binary(octets), State::Opening { .. }) => {
-                Ok(Some(Event::Notice(Notice::EarlyMedia { octets: octets.len() })))
-            }
-            (Message::Binary(_), State::Stopped) => {
-                Ok(Some(Event::Notice(Notice::late("binary message"))))
-            }
-        };
-        self.index += 1;
-        if let Some(event) = event? {
-            out.event(event);
-        }
-        Ok(())
+        turn: Turn,
+        text: &str,
+        _: &mut Outbox,
+    ) -> Result<Option<Event>, ProtocolError> {
+        self.read(turn.index, text).map(Some)
     }
 
-    fn handle_command(
+    fn binary(
+        &mut self,
+        _: Turn,
+        octets: &[u8],
+        out: &mut Outbox,
+    ) -> Result<Option<Event>, ProtocolError> {
+        Ok(Some(match self.state {
+            State::Streaming => {
+                self.samples.split(octets, out, |media, out| out.event(Event::Media(media)));
+                return Ok(None);
+            }
+            State::Opening { .. } => Event::Notice(Notice::EarlyMedia { octets: octets.len() }),
+            State::Stopped => Event::Notice(Notice::late("binary message")),
+        }))
+    }
+
+    fn command(
         &mut self,
         _: Instant,
         command: Command<'_>,
@@ -297,7 +294,6 @@ impl Protocol for Bridge {
 struct Phone {
     call: Dial,
     wire: MediaFormat,
-    index: u64,
     /// Where there are two channels.
     joiner: Option<Joiner>,
     stopped: bool,
@@ -309,11 +305,10 @@ impl Phone {
             Some(octets) if wire.channels == 2 => Some(Joiner::new(octets)),
             _ => None,
         };
-        Self { call: call.clone(), wire, index: 0, joiner, stopped: false }
+        Self { call: call.clone(), wire, joiner, stopped: false }
     }
 
-    fn text(&self, text: &str) -> Result<Option<Event>, ProtocolError> {
-        let index = self.index;
+    fn read(&self, index: u64, text: &str) -> Result<Option<Event>, ProtocolError> {
         let node = Node::parse(index, "ringback.raw.v1 JSON", text)?;
         let reader = |kind| Reader { index, kind, node: &node };
         Ok(Some(match node.text("type") {
@@ -333,8 +328,8 @@ impl Phone {
     }
 }
 
-impl Protocol for Phone {
-    fn handle_open(&mut self, _: Instant, out: &mut Outbox) -> Result<(), ProtocolError> {
+impl Wire for Phone {
+    fn open(&mut self, _: Instant, out: &mut Outbox) -> Result<(), ProtocolError> {
         let can = if self.joiner.is_some() || !self.call.two_way { TWO_CHANNELS } else { TWO_WAY };
         let track = MediaFormat { channels: 1, ..self.wire };
         let parameters = self.call.parameters.clone();
@@ -343,24 +338,25 @@ impl Protocol for Phone {
         Ok(())
     }
 
-    fn handle_message(
+    fn text(
         &mut self,
-        _: Instant,
-        message: Message<'_>,
-        out: &mut Outbox,
-    ) -> Result<(), ProtocolError> {
-        let event = match message {
-            Message::Text(text) => self.text(text),
-            Message::Binary(octets) => Ok(Some(out.media(Track::Outbound, octets))),
-        };
-        self.index += 1;
-        if let Some(event) = event? {
-            out.event(event);
-        }
-        Ok(())
+        turn: Turn,
+        text: &str,
+        _: &mut Outbox,
+    ) -> Result<Option<Event>, ProtocolError> {
+        self.read(turn.index, text)
     }
 
-    fn handle_command(
+    fn binary(
+        &mut self,
+        _: Turn,
+        octets: &[u8],
+        out: &mut Outbox,
+    ) -> Result<Option<Event>, ProtocolError> {
+        Ok(Some(out.media(Track::Outbound, octets)))
+    }
+
+    fn command(
         &mut self,
         _: Instant,
         command: Command<'_>,
