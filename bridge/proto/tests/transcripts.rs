@@ -227,12 +227,14 @@ impl Transcript {
 
 fn options(given: &Value) -> Options {
     let format = |name| match name {
+        "pcmu" => MediaFormat::PCMU_8000,
         "pcma" => MediaFormat::mono(Encoding::Pcma, SampleRate::HZ_8000),
         "l16-8000" => MediaFormat::mono(Encoding::L16(Endian::Little), SampleRate::HZ_8000),
         other => panic!("format {other}"),
     };
     Options {
         inbound_format: given["inbound_format"].as_str().map(format),
+        outbound_format: given["outbound_format"].as_str().map(format),
         one_way: given["one_way"] == true,
         early_media: match given["early_media"].as_str() {
             Some("drop") => EarlyMedia::Drop,

@@ -60,6 +60,11 @@ impl<'a> Node<'a> {
         }
     }
 
+    /// The scalar at the first of these paths that leads to one.
+    pub(super) fn first(&self, paths: &[&str]) -> Option<&str> {
+        paths.iter().find_map(|path| self.text(path))
+    }
+
     /// The whole number at a path, quoted or not; fractions are cut, signs refused.
     pub(super) fn number(&self, path: &str) -> Option<u64> {
         whole(self.text(path)?)
@@ -209,6 +214,12 @@ impl<'n> Reader<'n> {
     /// The scalar at `path`, which must be there.
     pub(super) fn text(&self, path: &'static str) -> Result<&'n str, ProtocolError> {
         self.node.text(path).ok_or_else(|| self.error(path, "is missing or no text"))
+    }
+
+    /// The telephone key at the first of these paths that leads to something; one must.
+    pub(super) fn first_digit(&self, paths: &[&'static str]) -> Result<Digit, ProtocolError> {
+        let there = paths.iter().find(|path| self.node.text(path).is_some()).or(paths.first());
+        self.digit(there.copied().unwrap_or("digit"))
     }
 
     /// The telephone key at `path`, which must be there.

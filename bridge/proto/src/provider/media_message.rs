@@ -3,9 +3,12 @@
 
 use std::time::Duration;
 
+use ringback_codecs::MediaFormat;
+
+use super::dialect::MediaPaths;
 use super::json::Reader;
 use super::scan::Cursor;
-use super::{Media, Outbox, ProtocolError, Track, base64, json, scan};
+use super::{Media, Outbox, ProtocolError, Track, base64, scan};
 
 /// The members of a media message.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -24,20 +27,30 @@ pub(super) struct MediaMessage<'a> {
 
 impl<'a> MediaMessage<'a> {
     /// Reads a media message as known senders write it, members in any order; `None` if it is anything else or has an escape.
-    /// `stream` names the member that names the stream.
-    pub(super) fn scan(text: &'a str, stream: &str) -> Option<Self> {
+    /// `name` is the member that names messages, `stream` the one that names the stream.
+    pub(super) fn scan(
+        text: &'a str,
+        name: &str,
+        paths: &MediaPaths,
+        stream: &str,
+    ) -> Option<Self> {
         let mut found = Self::default();
         let (mut is_media, mut has_payload) = (false, false);
         scan::walk(text, |parent, key, value| {
-            match (parent, key) {
-                ("", "event") if value != "media" => return None,
-                ("", "event") => is_media = true,
-                ("", key) if key == stream => found.stream = Some(value),
-                ("media", "track") => found.track = Some(value),
-                ("media", "chunk") => found.chunk = Some(value.parse().ok()?),
-                ("media", "timestamp") => found.timestamp = Some(value.parse().ok()?),
-                ("media", "payload") => (found.payload, has_payload) = (value, true),
-                _ => {}
+            let is = |path| is_path(path, parent, key);
+            if is(name) {
+                is_media = value == paths.kind;
+                return is_media.then_some(());
+            } else if is(paths.payload) {
+                (found.payload, has_payload) = (value, true);
+            } else if is(stream) {
+                found.stream = Some(value);
+            } else if is(paths.track) {
+                found.track = Some(value);
+            } else if is(paths.chunk) {
+                found.chunk = Some(value.parse().ok()?);
+            } else if is(paths.timestamp) {
+                found.timestamp = Some(value.parse().ok()?);
             }
             Some(())
         })?;
@@ -73,14 +86,18 @@ impl<'a> MediaMessage<'a> {
     }
 
     /// Reads a media message however it is written.
-    pub(super) fn read(message: &Reader<'a>, stream: &'static str) -> Result<Self, ProtocolError> {
+    pub(super) fn read(
+        message: &Reader<'a>,
+        paths: &MediaPaths,
+        stream: &str,
+    ) -> Result<Self, ProtocolError> {
         let node = message.node;
         Ok(Self {
             stream: node.text(stream),
-            track: node.text("media.track"),
-            chunk: node.number("media.chunk"),
-            timestamp: node.number("media.timestamp"),
-            payload: message.text("media.payload")?,
+            track: node.text(paths.track),
+            chunk: node.number(paths.chunk),
+            timestamp: node.number(paths.timestamp),
+            payload: message.text(paths.payload)?,
         })
     }
 
@@ -138,33 +155,37 @@ pub(super) fn tracks(
 }
 
 /// Counts what is sent on a track, to number and time its messages.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Counter {
+    format: MediaFormat,
     messages: u64,
-    octets: u64,
+    samples: u64,
 }
 
 impl Counter {
-    /// Number (from 1) and timestamp in milliseconds of the next message, at `octets_per_ms`.
-    pub(super) const fn next(&mut self, octets: usize, octets_per_ms: u64) -> (u64, u64) {
-        let timestamp = self.octets / octets_per_ms;
+    /// For sound of this format.
+    pub(super) const fn new(format: MediaFormat) -> Self {
+        Self { format, messages: 0, samples: 0 }
+    }
+
+    /// Number (from 1) and timestamp in milliseconds of the next message. Where octets do not tell how long a message lasts, it
+    /// is taken for 20 ms.
+    pub(super) fn next(&mut self, octets: usize) -> (u64, u64) {
+        let timestamp = self.format.rate.millis_of(self.samples);
+        let usual = self.format.rate.samples_in(Duration::from_millis(20));
         self.messages += 1;
-        self.octets += octets as u64;
+        self.samples += self.format.samples_in(octets).map_or(usual, |samples| samples as u64);
         (self.messages, timestamp)
     }
 }
 
-/// Appends `"media":{...}` with all members, the numbers quoted.
-pub(super) fn print(track: Track, (chunk, ms): (u64, u64), payload: &[u8], text: &mut Vec<u8>) {
-    text.extend_from_slice(br#""media":{"track":""#);
-    text.extend_from_slice(track_name(track).as_bytes());
-    text.extend_from_slice(br#"","chunk":""#);
-    json::digits(chunk, text);
-    text.extend_from_slice(br#"","timestamp":""#);
-    json::digits(ms, text);
-    text.extend_from_slice(br#"","payload":""#);
-    base64::encode(payload, text);
-    text.extend_from_slice(br#""}"#);
+/// Whether `path` is `parent.key`, or `key` where there is no parent.
+fn is_path(path: &str, parent: &str, key: &str) -> bool {
+    match path.strip_prefix(parent) {
+        Some(rest) if parent.is_empty() => rest == key,
+        Some(rest) => rest.strip_prefix('.') == Some(key),
+        None => false,
+    }
 }
 
 #[cfg(test)]
@@ -173,10 +194,10 @@ mod tests {
     use super::*;
 
     fn both(text: &str) -> (Option<MediaMessage<'_>>, bool) {
-        let scanned = MediaMessage::scan(text, "streamSid");
+        let scanned = MediaMessage::scan(text, "event", &MediaPaths::USUAL, "streamSid");
         let node = Node::parse(0, "JSON", text).unwrap();
         let reader = Reader { index: 0, kind: "media", node: &node };
-        let read = MediaMessage::read(&reader, "streamSid").ok();
+        let read = MediaMessage::read(&reader, &MediaPaths::USUAL, "streamSid").ok();
         (scanned, scanned.is_none_or(|scanned| Some(scanned) == read))
     }
 
@@ -192,7 +213,7 @@ mod tests {
             assert_eq!((scanned.is_some(), agrees), (takes, true), "{text}");
         }
         let usual = r#"{"event":"media","sequenceNumber":"12","media":{"track":"inbound","chunk":"11","timestamp":"220","payload":"AA=="},"streamSid":"MZ1"}"#;
-        let scanned = MediaMessage::scan(usual, "no such member");
+        let scanned = MediaMessage::scan(usual, "event", &MediaPaths::USUAL, "none");
         assert_eq!((scanned.is_some(), MediaMessage::scan_twilio(usual)), (true, scanned));
         for cut in 0..usual.len() {
             assert_eq!(MediaMessage::scan_twilio(&usual[..cut]), None);

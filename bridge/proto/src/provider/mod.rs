@@ -9,6 +9,8 @@ pub mod auth;
 mod base64;
 mod capability;
 mod channels;
+mod dialect;
+mod early;
 mod end;
 mod error;
 mod event;
@@ -34,6 +36,7 @@ pub use event::{Command, Digit, Event, Media, Message, Notice, Start, StopCause,
 pub use outbox::{Outbox, Send, Span};
 pub use upgrade::{Accepted, OutgoingUpgrade, Rejection, Upgrade};
 
+use self::dialect::Spoken;
 use crate::Instant;
 
 /// One end of one stream. Pure: told messages, commands and the time.
@@ -77,6 +80,8 @@ pub trait Protocol: std::marker::Send {
 pub struct Options {
     /// Believed instead of the format the stream announces.
     pub inbound_format: Option<MediaFormat>,
+    /// Sent instead of what the stream announces, on wires where the two may differ and only one is told.
+    pub outbound_format: Option<MediaFormat>,
     /// The stream only listens, though its wire looks as if sound could be sent. Twilio's `<Start><Stream>` of the inbound track
     /// announces itself just like `<Connect><Stream>`, and reports an error for every message it is sent.
     pub one_way: bool,
@@ -255,7 +260,7 @@ impl fmt::Display for Status {
 
 /// All providers; routes, command-line values and test matrices derive from it.
 pub static PROVIDERS: &[&dyn Provider] =
-    &[&twilio::Twilio, &vonage::Vonage, &asterisk::Asterisk, &raw::Raw];
+    &[&Spoken(&twilio::DIALECT), &Spoken(&vonage::DIALECT), &asterisk::Asterisk, &raw::Raw];
 
 /// The provider of that name.
 #[must_use]

@@ -1,0 +1,310 @@
+//! Our end of every dialect: what the provider says to events, commands to what it is told. Says nothing that its table does not.
+
+use std::time::Duration;
+
+use ringback_codecs::MediaFormat;
+
+use super::super::channels::Splitter;
+use super::super::early::Early;
+use super::super::end::{Turn, Wire};
+use super::super::json::{self, Node, Quoted, Reader};
+use super::super::media_message::{Counter, MediaMessage};
+use super::super::{
+    Command, Event, Notice, Options, Outbox, ProtocolError, Start, StopCause, Track, Upgrade,
+};
+use super::{Carriage, Dialect, Kind, Ours, Query, Template, Values, read};
+use crate::Instant;
+
+/// The bridge's end.
+pub(super) struct Bridge {
+    dialect: &'static Dialect,
+    options: Options,
+    /// From the query.
+    parameters: Vec<(String, String)>,
+    early: Early,
+    state: State,
+}
+
+enum State {
+    AwaitingStart,
+    Streaming(Box<Stream>),
+    Stopped,
+}
+
+/// A stream that has started.
+struct Stream {
+    samples: Splitter,
+    /// Nothing where it is only listened to.
+    lines: Option<Lines>,
+}
+
+/// What we say on one stream.
+struct Lines {
+    media: Option<Template>,
+    mark: Option<Template>,
+    clear: Option<Template>,
+    dtmf: Option<Template>,
+    hangup: Option<Template>,
+    sequence: u64,
+    sent: Counter,
+}
+
+impl Lines {
+    fn new(ours: &Ours, known: &[(&str, String)], format: MediaFormat) -> Self {
+        let template = |pattern: &str| (!pattern.is_empty()).then(|| Template::new(pattern, known));
+        Self {
+            media: template(ours.media),
+            mark: template(ours.mark),
+            clear: template(ours.clear),
+            dtmf: template(ours.dtmf),
+            hangup: template(ours.hangup),
+            sequence: 0,
+            sent: Counter::new(format),
+        }
+    }
+
+    fn say(&mut self, command: Command<'_>, out: &mut Outbox) {
+        let mut values = Values::default();
+        let template = match command {
+            Command::Media { track, payload } => {
+                let (chunk, milliseconds) = self.sent.next(payload.len());
+                values = Values { track, payload, chunk, milliseconds, ..values };
+                &self.media
+            }
+            Command::Mark(name) => {
+                values.name = name;
+                &self.mark
+            }
+            Command::Dtmf(digit) => {
+                values.digit = digit.as_char();
+                &self.dtmf
+            }
+            Command::Clear => &self.clear,
+            Command::Hangup => &self.hangup,
+            _ => return,
+        };
+        if let Some(template) = template {
+            self.sequence += 1;
+            values.sequence = self.sequence;
+            out.text(|text| template.print(&values, text));
+        }
+    }
+}
+
+impl Bridge {
+    pub(super) fn new(dialect: &'static Dialect, upgrade: &Upgrade<'_>, options: &Options) -> Self {
+        let parameters = match dialect.query {
+            Query::Parameters => upgrade.parameters(options),
+            Query::Dropped | Query::Kept => Vec::new(),
+        };
+        let early = Early::new(options.early_media);
+        Self { dialect, options: options.clone(), parameters, early, state: State::AwaitingStart }
+    }
+
+    fn media(
+        &self,
+        index: u64,
+        message: &MediaMessage<'_>,
+        out: &mut Outbox,
+    ) -> Result<Event, ProtocolError> {
+        Ok(match self.state {
+            State::AwaitingStart => Event::Notice(Notice::EarlyMedia { octets: message.octets() }),
+            State::Streaming(_) => Event::Media(message.decode(index, Track::Inbound, out)?),
+            State::Stopped => Event::Notice(Notice::late("media")),
+        })
+    }
+
+    /// Everything but media as it usually comes.
+    fn control(
+        &mut self,
+        index: u64,
+        text: &str,
+        out: &mut Outbox,
+    ) -> Result<Option<Event>, ProtocolError> {
+        let theirs = &self.dialect.theirs;
+        let node = Node::parse(index, self.dialect.expected, text)?;
+        let told = node.text(theirs.key).unwrap_or_default();
+        let known = theirs.kinds.iter().find(|(name, _)| *name == told);
+        let told = if told.is_empty() { "(no name)" } else { told };
+        let Some((name, kind)) = known.copied() else {
+            let stopped = matches!(self.state, State::Stopped);
+            let notice = if stopped { Notice::late(told) } else { Notice::unknown(told) };
+            return Ok(Some(Event::Notice(notice)));
+        };
+        let reader = Reader { index, kind: name, node: &node };
+        Ok(Some(match (kind, &self.state) {
+            (Kind::Media, _) => {
+                let Carriage::Base64(paths) = self.dialect.carriage else { return Ok(None) };
+                self.media(index, &MediaMessage::read(&reader, &paths, "")?, out)?
+            }
+            (_, State::Stopped) => Event::Notice(Notice::late(told)),
+            (Kind::Nothing, _) => return Ok(None),
+            (Kind::Start, State::AwaitingStart) => {
+                let start = self.start(&reader, out)?;
+                out.event(start);
+                self.early.release(out);
+                return Ok(None);
+            }
+            (Kind::Start, _) => return Err(ProtocolError::out_of_turn(index, name, "twice")),
+            (Kind::Error, _) => {
+                let text = node.first(theirs.error).map_or_else(|| node.to_string(), str::to_owned);
+                Event::Notice(Notice::ProviderError { text: json::excerpt(&text) })
+            }
+            (Kind::Dtmf | Kind::Played | Kind::Cleared, State::AwaitingStart) => {
+                return Err(ProtocolError::out_of_turn(index, name, "before start"));
+            }
+            (Kind::Dtmf, _) => Event::Dtmf {
+                digit: reader.first_digit(theirs.digit)?,
+                duration: node
+                    .first(theirs.duration)
+                    .and_then(json::whole)
+                    .map(Duration::from_millis),
+            },
+            (Kind::Played, _) => match node.first(theirs.mark) {
+                Some(name) => Event::Played(name.to_owned()),
+                None => Event::Notice(Notice::unknown("mark without a name")),
+            },
+            (Kind::Cleared, _) => Event::Cleared,
+            (Kind::Stop, state) => {
+                let only_listens =
+                    matches!(state, State::Streaming(stream) if stream.lines.is_none());
+                let cause = if only_listens { StopCause::StreamStopped } else { StopCause::Remote };
+                self.state = State::Stopped;
+                Event::Stopped(cause)
+            }
+        }))
+    }
+
+    fn start(&mut self, message: &Reader<'_>, out: &mut Outbox) -> Result<Event, ProtocolError> {
+        let (dialect, node, theirs) = (self.dialect, message.node, &self.dialect.theirs);
+        let tracks = (dialect.tracks)(message)?;
+        let given = self.options.inbound_format;
+        let usual = given.unwrap_or(dialect.info.formats[0]);
+        let announced = match (read::announced(dialect, message, usual), given) {
+            (Ok(format), _) | (Err(_), Some(format)) => format,
+            (Err(error), None) => return Err(error),
+        };
+        let inbound = given.unwrap_or(announced);
+        let outbound = MediaFormat { channels: 1, ..(dialect.outbound)(announced) };
+        let outbound = self.options.outbound_format.unwrap_or(outbound);
+        let two_way = !self.options.one_way && !tracks.contains(&Track::Outbound);
+
+        let mut parameters = std::mem::take(&mut self.parameters);
+        parameters.extend((dialect.parameters)(node));
+        let found = |paths, names: &[&str]| {
+            node.first(paths).map(str::to_owned).or_else(|| json::parameter(&parameters, names))
+        };
+        let stream = node.first(theirs.stream).map(str::to_owned);
+        if stream.is_none() && !dialect.ours.stream.is_empty() {
+            let path = theirs.stream.last().copied().unwrap_or(dialect.ours.stream);
+            return Err(message.error(path, "is missing or no text"));
+        }
+        let call = found(theirs.call, &["call", "uuid", "call_uuid"]);
+        let from = found(theirs.from, &["from", "From", "caller-id", "caller_id"]);
+        let to = found(theirs.to, &["to", "To"]);
+        let known = [
+            ("stream", Quoted(stream.as_deref().unwrap_or_default()).to_string()),
+            ("call", Quoted(call.as_deref().unwrap_or_default()).to_string()),
+            ("encoding", Quoted((dialect.encoding_name)(outbound)).to_string()),
+            ("rate", outbound.rate.hz().to_string()),
+        ];
+        if !dialect.ours.answer.is_empty() {
+            let answer = Template::new(dialect.ours.answer, &known);
+            out.text(|text| answer.print(&Values::default(), text));
+        }
+        let lines = two_way.then(|| Lines::new(&dialect.ours, &known, outbound));
+        let samples = Splitter::new(MediaFormat { channels: tracks.len() as u8, ..inbound });
+        self.state = State::Streaming(Box::new(Stream { samples, lines }));
+        Ok(Event::Started(Box::new(Start {
+            stream,
+            call,
+            from,
+            to,
+            parameters,
+            tracks,
+            inbound: MediaFormat { channels: 1, ..inbound },
+            outbound: two_way.then_some(outbound),
+            capabilities: dialect.capabilities(two_way, outbound),
+        })))
+    }
+}
+
+impl Wire for Bridge {
+    fn text(
+        &mut self,
+        turn: Turn,
+        text: &str,
+        out: &mut Outbox,
+    ) -> Result<Option<Event>, ProtocolError> {
+        // Tries the quickest way to read a message first, and leaves errors to the slowest.
+        if let Some(usual) = self.dialect.usual_media
+            && let Some(message) = usual(text)
+            && let Ok(event) = self.media(turn.index, &message, out)
+        {
+            return Ok(Some(event));
+        }
+        if let Carriage::Base64(paths) = &self.dialect.carriage
+            && let Some(message) = MediaMessage::scan(text, self.dialect.theirs.key, paths, "")
+        {
+            return self.media(turn.index, &message, out).map(Some);
+        }
+        self.early.expire(turn.now, out);
+        self.control(turn.index, text, out)
+    }
+
+    fn binary(
+        &mut self,
+        turn: Turn,
+        octets: &[u8],
+        out: &mut Outbox,
+    ) -> Result<Option<Event>, ProtocolError> {
+        if self.dialect.carriage != Carriage::Binary {
+            return Ok(Some(Event::Notice(Notice::unknown("binary message"))));
+        }
+        match &mut self.state {
+            State::AwaitingStart => self.early.keep(turn.now, octets, out),
+            State::Streaming(stream) => {
+                stream.samples.split(octets, out, |media, out| out.event(Event::Media(media)));
+            }
+            State::Stopped => out.event(Event::Notice(Notice::late("binary message"))),
+        }
+        Ok(None)
+    }
+
+    fn command(
+        &mut self,
+        _: Instant,
+        command: Command<'_>,
+        out: &mut Outbox,
+    ) -> Result<(), ProtocolError> {
+        let lines = match &mut self.state {
+            State::Streaming(stream) => stream.lines.as_mut(),
+            State::AwaitingStart => None,
+            State::Stopped => return Ok(()),
+        };
+        match (command, lines) {
+            (Command::Media { track: Track::Inbound, .. }, _) => {}
+            (Command::Media { payload, .. }, Some(_))
+                if self.dialect.carriage == Carriage::Binary =>
+            {
+                out.binary(|octets| octets.extend_from_slice(payload));
+            }
+            (command, Some(lines)) => lines.say(command, out),
+            (_, None) => {}
+        }
+        if command == Command::Hangup {
+            self.state = State::Stopped;
+            out.close(1000);
+        }
+        Ok(())
+    }
+
+    fn timeout(&mut self, now: Instant, out: &mut Outbox) -> Result<(), ProtocolError> {
+        self.early.expire(now, out);
+        Ok(())
+    }
+
+    fn next_timeout(&self) -> Option<Instant> {
+        self.early.expires()
+    }
+}

@@ -1,0 +1,296 @@
+//! JSON wires told as tables. Most providers' protocols are alike: somebody announces a stream, sound follows in base64 or binary
+//! messages, and a handful of JSON messages about marks, keys and ends. A [`Dialect`] says how one of them writes these; both ends
+//! are made of it here. Knows no provider.
+
+mod bridge;
+mod phone;
+mod read;
+mod template;
+
+use ringback_codecs::{Endian, MediaFormat};
+
+use self::bridge::Bridge;
+use self::phone::Phone;
+use super::end::End;
+use super::json::{Node, Reader};
+use super::media_message::MediaMessage;
+use super::upgrade::with_query;
+use super::{
+    Accepted, Capabilities, Dial, Info, Options, OutgoingUpgrade, Protocol, ProtocolError,
+    Provider, Rejection, Track, Upgrade,
+};
+
+pub(super) use self::read::{listed_tracks, members_of, only_inbound, usual_format};
+pub(super) use self::template::{Template, Values};
+
+/// Paths of which the first that leads to something counts.
+pub(super) type Paths = &'static [&'static str];
+
+/// How a provider writes what all of them say.
+pub(super) struct Dialect {
+    pub(super) info: &'static Info,
+    /// What messages are called where they are not JSON.
+    pub(super) expected: &'static str,
+    /// What the provider says.
+    pub(super) theirs: Theirs,
+    /// What it is told.
+    pub(super) ours: Ours,
+    /// How sound is carried.
+    pub(super) carriage: Carriage,
+    /// The order of octets in linear PCM, where the wire does not tell.
+    pub(super) endian: Endian,
+    /// What becomes of the query of the URL that the provider was given.
+    pub(super) query: Query,
+    /// What can be done on a stream of this format, if it is two-way.
+    pub(super) two_way: fn(MediaFormat) -> Capabilities,
+    /// What is left on one that is not.
+    pub(super) one_way: Capabilities,
+    /// What an encoding is called on this wire.
+    pub(super) encoding_name: fn(MediaFormat) -> &'static str,
+    /// The format that this wire calls so, with what it says of the rate; linear PCM in [`Dialect::endian`].
+    pub(super) format: fn(&Self, name: &str, hz: Option<u64>) -> Option<MediaFormat>,
+    /// The format to answer in where that one comes in.
+    pub(super) outbound: fn(MediaFormat) -> MediaFormat,
+    /// The tracks a start message tells of.
+    pub(super) tracks: fn(&Reader<'_>) -> Result<Vec<Track>, ProtocolError>,
+    /// The custom parameters in a start message.
+    pub(super) parameters: fn(&Node<'_>) -> Vec<(String, String)>,
+    /// A quicker way to read the usual media message.
+    pub(super) usual_media: Option<fn(&str) -> Option<MediaMessage<'_>>>,
+    /// Subprotocols of which the provider offers one and wants it back; the usual one first.
+    pub(super) subprotocols: &'static [&'static str],
+}
+
+/// How sound is carried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Carriage {
+    /// In base64, within messages of the names [`Theirs::kinds`] and [`Ours::kinds`] give, at these paths.
+    Base64(MediaPaths),
+    /// As binary messages.
+    Binary,
+}
+
+/// Where the provider's media message has what. Paths of one or two names; an empty one is never found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct MediaPaths {
+    /// Name of the message.
+    pub(super) kind: &'static str,
+    pub(super) track: &'static str,
+    pub(super) chunk: &'static str,
+    pub(super) timestamp: &'static str,
+    pub(super) payload: &'static str,
+}
+
+impl MediaPaths {
+    /// As Twilio has them, and whoever copied it.
+    pub(super) const USUAL: Self = Self {
+        kind: "media",
+        track: "media.track",
+        chunk: "media.chunk",
+        timestamp: "media.timestamp",
+        payload: "media.payload",
+    };
+}
+
+/// What becomes of the query of the URL that the provider was given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Query {
+    /// It is gone before the provider dials.
+    Dropped,
+    /// It comes, and is about the listener only.
+    Kept,
+    /// It comes, and is all there is to describe the call.
+    Parameters,
+}
+
+/// What a message of the provider means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Nothing that matters.
+    Nothing,
+    Start,
+    Media,
+    Dtmf,
+    /// Playback reached a mark.
+    Played,
+    Cleared,
+    Stop,
+    /// Something we did was wrong.
+    Error,
+}
+
+/// The provider's messages. Patterns are for our playing its part; paths for reading them.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Theirs {
+    /// Member that names a message.
+    pub(super) key: &'static str,
+    /// Messages by name.
+    pub(super) kinds: &'static [(&'static str, Kind)],
+    /// Words: `stream`, `call`, `from`, `to`, `parameters`, `members`, `tracks`, `encoding`, `rate` and those of all patterns.
+    pub(super) open: &'static [&'static str],
+    pub(super) media: &'static str,
+    pub(super) dtmf: &'static str,
+    pub(super) played: &'static str,
+    pub(super) cleared: &'static str,
+    pub(super) stop: &'static str,
+    /// What the names of streams begin with, where we play the provider.
+    pub(super) stream_prefix: &'static str,
+    /// Custom parameter in which users tell the call's name, where the wire does not.
+    pub(super) call_parameter: Option<&'static str>,
+    pub(super) stream: Paths,
+    pub(super) call: Paths,
+    pub(super) from: Paths,
+    pub(super) to: Paths,
+    pub(super) encoding: Paths,
+    pub(super) rate: Paths,
+    pub(super) channels: Paths,
+    pub(super) digit: Paths,
+    /// In milliseconds.
+    pub(super) duration: Paths,
+    pub(super) mark: Paths,
+    pub(super) error: Paths,
+}
+
+impl Theirs {
+    /// As Twilio names things where it has them; the patterns are missing.
+    pub(super) const USUAL: Self = Self {
+        key: "event",
+        kinds: &[
+            ("connected", Kind::Nothing),
+            ("start", Kind::Start),
+            ("media", Kind::Media),
+            ("dtmf", Kind::Dtmf),
+            ("mark", Kind::Played),
+            ("stop", Kind::Stop),
+        ],
+        open: &[],
+        media: "",
+        dtmf: "",
+        played: "",
+        cleared: "",
+        stop: "",
+        stream_prefix: "",
+        call_parameter: None,
+        stream: &["streamSid", "start.streamSid"],
+        call: &["start.callSid", "callSid"],
+        from: &["start.from", "from"],
+        to: &["start.to", "to"],
+        encoding: &["start.mediaFormat.encoding"],
+        rate: &["start.mediaFormat.sampleRate"],
+        channels: &["start.mediaFormat.channels"],
+        digit: &["dtmf.digit"],
+        duration: &["dtmf.duration"],
+        mark: &["mark.name"],
+        error: &[],
+    };
+}
+
+/// What we ask for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Request {
+    Nothing,
+    Media,
+    Mark,
+    Clear,
+    Dtmf,
+    Hangup,
+}
+
+/// Our messages: patterns to print them, paths and names to read them where we play the provider. An empty pattern is something
+/// that cannot be said.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Ours {
+    /// Member that names a message.
+    pub(super) key: &'static str,
+    /// Messages by name.
+    pub(super) kinds: &'static [(&'static str, Request)],
+    /// Said once the stream has started.
+    pub(super) answer: &'static str,
+    pub(super) media: &'static str,
+    pub(super) mark: &'static str,
+    pub(super) clear: &'static str,
+    pub(super) dtmf: &'static str,
+    /// Without one, closing the stream is all there is.
+    pub(super) hangup: &'static str,
+    /// Where the sound is.
+    pub(super) payload: &'static str,
+    pub(super) name: &'static str,
+    pub(super) digit: &'static str,
+    /// Member that must name the stream, or nothing.
+    pub(super) stream: &'static str,
+}
+
+impl Ours {
+    /// As Twilio takes them.
+    pub(super) const USUAL: Self = Self {
+        key: "event",
+        kinds: &[("media", Request::Media), ("mark", Request::Mark), ("clear", Request::Clear)],
+        answer: "",
+        media: r#"{"event":"media","streamSid":$stream,"media":{"payload":"$payload"}}"#,
+        mark: r#"{"event":"mark","streamSid":$stream,"mark":{"name":$name}}"#,
+        clear: r#"{"event":"clear","streamSid":$stream}"#,
+        dtmf: "",
+        hangup: "",
+        payload: "media.payload",
+        name: "mark.name",
+        digit: "dtmf.digit",
+        stream: "streamSid",
+    };
+}
+
+impl Dialect {
+    /// What most have in common with Twilio; the table of one wire says what it has not.
+    pub(super) const fn like_twilio(info: &'static Info, expected: &'static str) -> Self {
+        Self {
+            info,
+            expected,
+            theirs: Theirs::USUAL,
+            ours: Ours::USUAL,
+            carriage: Carriage::Base64(MediaPaths::USUAL),
+            endian: Endian::Little,
+            query: Query::Kept,
+            two_way: |_| Capabilities::LISTEN_ONLY,
+            one_way: Capabilities::LISTEN_ONLY,
+            encoding_name: |_| "audio/x-mulaw",
+            format: usual_format,
+            outbound: |inbound| inbound,
+            tracks: |message| listed_tracks(message, "start.tracks"),
+            parameters: |message| members_of(message, "start.customParameters"),
+            usual_media: None,
+            subprotocols: &[],
+        }
+    }
+
+    /// What can be done on a stream.
+    fn capabilities(&self, two_way: bool, format: MediaFormat) -> Capabilities {
+        if two_way { (self.two_way)(format) } else { self.one_way }
+    }
+}
+
+/// A provider that is told as a table.
+pub(super) struct Spoken(pub(super) &'static Dialect);
+
+impl Provider for Spoken {
+    fn info(&self) -> &'static Info {
+        self.0.info
+    }
+
+    fn accept(&self, upgrade: &Upgrade<'_>, options: &Options) -> Result<Accepted, Rejection> {
+        let wanted = self.0.subprotocols;
+        let subprotocol = upgrade.subprotocols().find(|offered| wanted.contains(offered));
+        let subprotocol = subprotocol.map(str::to_owned);
+        Ok(Accepted { protocol: End::boxed(Bridge::new(self.0, upgrade, options)), subprotocol })
+    }
+
+    fn dial(&self, call: &Dial) -> (OutgoingUpgrade, Box<dyn Protocol>) {
+        let target = match self.0.query {
+            Query::Dropped => call.target.split('?').next().unwrap_or("/").to_owned(),
+            Query::Kept => call.target.clone(),
+            Query::Parameters => with_query(&call.target, &phone::described(self.0, call)),
+        };
+        let subprotocols = self.0.subprotocols.iter().take(1).map(|name| (*name).to_owned());
+        let request =
+            OutgoingUpgrade { target, headers: Vec::new(), subprotocols: subprotocols.collect() };
+        (request, End::boxed(Phone::new(self.0, call)))
+    }
+}

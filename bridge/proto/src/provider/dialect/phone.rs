@@ -1,0 +1,254 @@
+//! The provider's end of every dialect, acted out from its table, with what it refuses. For the simulator, the load generator and
+//! tests.
+
+use ringback_codecs::MediaFormat;
+
+use super::super::channels::{Joiner, sample_octets};
+use super::super::end::{Turn, Wire};
+use super::super::json::{Members, Node, Quoted, Reader};
+use super::super::media_message::{Counter, MediaMessage, track_name};
+use super::super::{
+    Capabilities, Command, Dial, Event, FrameLaw, Notice, Outbox, PlayoutPolicy, ProtocolError,
+    Track,
+};
+use super::{Carriage, Dialect, MediaPaths, Request, Template, Values, template};
+use crate::Instant;
+
+/// The provider's end.
+pub(super) struct Phone {
+    dialect: &'static Dialect,
+    call: Dial,
+    stream: Option<String>,
+    inbound: MediaFormat,
+    /// What it is sent; the same unless the provider takes something else.
+    outbound: MediaFormat,
+    can: Capabilities,
+    media: Template,
+    /// Messages sent from the stream's start on.
+    sequence: u64,
+    sent: [Counter; 2],
+    /// Where there are two channels.
+    joiner: Option<Joiner>,
+    stopped: bool,
+}
+
+impl Phone {
+    pub(super) fn new(dialect: &'static Dialect, call: &Dial) -> Self {
+        let inbound = call.format.unwrap_or(dialect.info.formats[0]);
+        let outbound = (dialect.outbound)(inbound);
+        let two_way = call.two_way && !call.tracks.contains(&Track::Outbound);
+        let named = !dialect.theirs.stream.is_empty();
+        let stream = named.then(|| format!("{}{}", dialect.theirs.stream_prefix, call.call));
+        let joiner = match sample_octets(inbound.encoding) {
+            Some(octets) if dialect.carriage == Carriage::Binary && call.tracks.len() > 1 => {
+                Some(Joiner::new(octets))
+            }
+            _ => None,
+        };
+        let mut phone = Self {
+            dialect,
+            call: call.clone(),
+            stream,
+            inbound,
+            outbound,
+            can: dialect.capabilities(two_way, outbound),
+            media: Template::new("", &[]),
+            sequence: 0,
+            sent: [Counter::new(inbound); 2],
+            joiner,
+            stopped: false,
+        };
+        phone.media = phone.template(dialect.theirs.media, &[]);
+        phone
+    }
+
+    /// What is known of the stream, filled in.
+    fn template(&self, pattern: &str, parameters: &[(String, String)]) -> Template {
+        let members = Members(parameters).to_string();
+        let inner = members.strip_prefix('{').and_then(|rest| rest.strip_suffix('}'));
+        let inner = inner.unwrap_or_default();
+        let comma = if inner.is_empty() { "" } else { "," };
+        let known = [
+            ("stream", Quoted(self.stream.as_deref().unwrap_or_default()).to_string()),
+            ("call", Quoted(&self.call.call).to_string()),
+            ("from", Quoted(&self.call.from).to_string()),
+            ("to", Quoted(&self.call.to).to_string()),
+            ("members", format!("{comma}{inner}")),
+            ("tracks", template::list(self.call.tracks.iter().map(|track| track_name(*track)))),
+            ("encoding", Quoted((self.dialect.encoding_name)(self.inbound)).to_string()),
+            ("rate", self.inbound.rate.hz().to_string()),
+            ("channels", if self.joiner.is_some() { "2" } else { "1" }.to_owned()),
+            ("parameters", members),
+        ];
+        Template::new(pattern, &known)
+    }
+
+    fn say(&mut self, pattern: &str, values: Values<'_>, out: &mut Outbox) {
+        if pattern.is_empty() {
+            return;
+        }
+        self.sequence += 1;
+        let template = self.template(pattern, &[]);
+        out.text(|text| template.print(&Values { sequence: self.sequence, ..values }, text));
+    }
+
+    fn media(&mut self, track: Track, payload: &[u8], out: &mut Outbox) {
+        if let Some(joiner) = &mut self.joiner {
+            return joiner.join(track, payload, out);
+        }
+        if !self.call.tracks.contains(&track) {
+            return;
+        }
+        if self.dialect.carriage == Carriage::Binary {
+            return out.binary(|octets| octets.extend_from_slice(payload));
+        }
+        self.sequence += 1;
+        let (chunk, milliseconds) =
+            self.sent[usize::from(track == Track::Outbound)].next(payload.len());
+        let sequence = self.sequence;
+        let values = Values { payload, sequence, chunk, milliseconds, track, ..Values::default() };
+        out.text(|text| self.media.print(&values, text));
+    }
+
+    /// What was sent to be played, if it is cut as the provider wants it.
+    fn heard(&self, index: u64, event: Event, octets: usize) -> Result<Event, ProtocolError> {
+        if self.can.playout == PlayoutPolicy::None {
+            return Err(ProtocolError::out_of_turn(index, "media", "on a one-way stream"));
+        }
+        let of = |time| self.outbound.octets_for(self.outbound.rate.samples_in(time) as usize);
+        let problem = match self.can.frame {
+            FrameLaw::Exact(time) if of(time).is_some_and(|frame| frame != octets) => {
+                "is not that of one frame"
+            }
+            FrameLaw::MultipleOf(time)
+                if of(time).is_some_and(|frame| !octets.is_multiple_of(frame)) =>
+            {
+                "is not that of whole frames"
+            }
+            _ => return Ok(event),
+        };
+        Err(ProtocolError::Field { index, kind: "media", field: "length", problem })
+    }
+
+    fn request(&self, index: u64, text: &str, out: &mut Outbox) -> Result<Event, ProtocolError> {
+        let ours = &self.dialect.ours;
+        let named = ours.kinds.iter().find(|(_, request)| *request == Request::Media);
+        let paths = MediaPaths {
+            kind: named.map_or("", |(name, _)| *name),
+            track: "",
+            chunk: "",
+            timestamp: "",
+            payload: ours.payload,
+        };
+        if let Some(message) = MediaMessage::scan(text, ours.key, &paths, ours.stream)
+            && (ours.stream.is_empty() || message.stream == self.stream.as_deref())
+        {
+            let event = Event::Media(message.decode(index, Track::Outbound, out)?);
+            return self.heard(index, event, message.octets());
+        }
+        let node = Node::parse(index, self.dialect.expected, text)?;
+        let told = node.text(ours.key).unwrap_or("(no name)");
+        let known = ours.kinds.iter().find(|(name, _)| *name == told);
+        let Some((name, request)) = known.copied() else {
+            return Ok(Event::Notice(Notice::unknown(told)));
+        };
+        let reader = Reader { index, kind: name, node: &node };
+        if !ours.stream.is_empty() && node.text(ours.stream) != self.stream.as_deref() {
+            return Err(reader.error(ours.stream, "does not name this stream"));
+        }
+        Ok(match request {
+            Request::Nothing => Event::Notice(Notice::unknown(told)),
+            Request::Media => {
+                let message = MediaMessage::read(&reader, &paths, ours.stream)?;
+                let event = Event::Media(message.decode(index, Track::Outbound, out)?);
+                return self.heard(index, event, message.octets());
+            }
+            Request::Mark => Event::MarkRequested(reader.text(ours.name)?.to_owned()),
+            Request::Clear => Event::ClearRequested,
+            Request::Dtmf => Event::Dtmf { digit: reader.digit(ours.digit)?, duration: None },
+            Request::Hangup => Event::HangupRequested,
+        })
+    }
+}
+
+/// Everything that users of this wire would tell by custom parameters.
+pub(super) fn described(dialect: &Dialect, call: &Dial) -> Vec<(String, String)> {
+    let name = dialect.theirs.call_parameter.map(|name| (name.to_owned(), call.call.clone()));
+    name.into_iter().chain(call.described()).collect()
+}
+
+impl Wire for Phone {
+    fn open(&mut self, _: Instant, out: &mut Outbox) -> Result<(), ProtocolError> {
+        let described = described(self.dialect, &self.call);
+        for pattern in self.dialect.theirs.open {
+            let template = self.template(pattern, &described);
+            // Who counts begins with the message that counts.
+            self.sequence += u64::from(pattern.contains("$sequence"));
+            let values = Values { sequence: self.sequence, ..Values::default() };
+            out.text(|text| template.print(&values, text));
+        }
+        let mut start = self.call.started(self.stream.clone(), described, self.inbound, self.can);
+        start.outbound = start.outbound.map(|_| self.outbound);
+        out.event(Event::Started(Box::new(start)));
+        Ok(())
+    }
+
+    fn text(
+        &mut self,
+        turn: Turn,
+        text: &str,
+        out: &mut Outbox,
+    ) -> Result<Option<Event>, ProtocolError> {
+        // An answer to the start may be said on every stream.
+        let ours = &self.dialect.ours;
+        if self.can.playout == PlayoutPolicy::None && ours.answer.is_empty() {
+            let when = "on a one-way stream";
+            return Err(ProtocolError::out_of_turn(turn.index, "message", when));
+        }
+        if !ours.answer.is_empty() && text == ours.answer {
+            return Ok(None);
+        }
+        self.request(turn.index, text, out).map(Some)
+    }
+
+    fn binary(
+        &mut self,
+        turn: Turn,
+        octets: &[u8],
+        out: &mut Outbox,
+    ) -> Result<Option<Event>, ProtocolError> {
+        if self.dialect.carriage != Carriage::Binary {
+            return Ok(Some(Event::Notice(Notice::unknown("binary message"))));
+        }
+        let event = out.media(Track::Outbound, octets);
+        self.heard(turn.index, event, octets.len()).map(Some)
+    }
+
+    fn command(
+        &mut self,
+        _: Instant,
+        command: Command<'_>,
+        out: &mut Outbox,
+    ) -> Result<(), ProtocolError> {
+        let theirs = &self.dialect.theirs;
+        match command {
+            _ if self.stopped => {}
+            Command::Media { track, payload } => self.media(track, payload, out),
+            Command::Played(name) if self.can.marks => {
+                self.say(theirs.played, Values { name, ..Values::default() }, out);
+            }
+            Command::Cleared => self.say(theirs.cleared, Values::default(), out),
+            Command::Dtmf(digit) if self.can.dtmf_in => {
+                let digit = digit.as_char();
+                self.say(theirs.dtmf, Values { digit, ..Values::default() }, out);
+            }
+            Command::Hangup => {
+                self.stopped = true;
+                self.say(theirs.stop, Values::default(), out);
+                out.close(1000);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
