@@ -12,7 +12,7 @@ use super::super::media_message::{Counter, MediaMessage};
 use super::super::{
     Command, Event, Notice, Options, Outbox, ProtocolError, Start, StopCause, Track, Upgrade,
 };
-use super::{Carriage, Dialect, Kind, Ours, Query, Template, Values, read};
+use super::{Carriage, Dialect, Kind, Ours, Query, Template, Values, read, template};
 use crate::Instant;
 
 /// The bridge's end.
@@ -46,7 +46,8 @@ struct Lines {
     dtmf: Option<Template>,
     hangup: Option<Template>,
     sequence: u64,
-    sent: Counter,
+    /// Where our messages tell numbers or times of sound.
+    sent: Option<Counter>,
 }
 
 impl Lines {
@@ -59,7 +60,7 @@ impl Lines {
             dtmf: template(ours.dtmf),
             hangup: template(ours.hangup),
             sequence: 0,
-            sent: Counter::new(format),
+            sent: template::counts(ours.media).then(|| Counter::new(format)),
         }
     }
 
@@ -67,7 +68,8 @@ impl Lines {
         let mut values = Values::default();
         let template = match command {
             Command::Media { track, payload } => {
-                let (chunk, milliseconds) = self.sent.next(payload.len());
+                let sent = self.sent.as_mut().map(|sent| sent.next(payload.len()));
+                let (chunk, milliseconds) = sent.unwrap_or_default();
                 values = Values { track, payload, chunk, milliseconds, ..values };
                 &self.media
             }

@@ -67,46 +67,43 @@ impl Default for Values<'_> {
 /// A message of one stream, ready but for its slots.
 #[derive(Debug, Clone)]
 pub(in super::super) struct Template {
-    /// UTF-8, in which [`MARKER`] cannot occur, and a marker before the number of each slot.
-    pieces: Box<[u8]>,
+    /// The literal pieces, end to end.
+    text: Box<str>,
+    /// Where each slot is among them.
+    slots: Box<[(usize, Slot)]>,
 }
-
-/// Octet that no UTF-8 has.
-const MARKER: u8 = 0xFF;
 
 impl Template {
     /// Makes `pattern` a template of a stream of which these words, JSON as it stands, are known.
     pub(in super::super) fn new(pattern: &str, known: &[(&str, String)]) -> Self {
-        let mut pieces = Vec::with_capacity(pattern.len() + 32);
+        let (mut text, mut slots) = (String::with_capacity(pattern.len() + 32), Vec::new());
         let mut rest = pattern;
         while let Some((before, after)) = rest.split_once('$') {
-            pieces.extend_from_slice(before.as_bytes());
+            text.push_str(before);
             let len = after.find(|c: char| !c.is_ascii_lowercase()).unwrap_or(after.len());
             let (word, behind) = after.split_at(len);
-            if let Some(slot) = SLOTS.iter().position(|(name, _)| *name == word) {
-                pieces.extend([MARKER, slot as u8]);
+            if let Some((_, slot)) = SLOTS.iter().find(|(name, _)| *name == word) {
+                slots.push((text.len(), *slot));
             } else {
                 let value = known.iter().find(|(name, _)| *name == word).map(|(_, value)| value);
                 debug_assert!(value.is_some(), "${word} of {pattern} is not known");
-                pieces.extend_from_slice(value.map_or("null", String::as_str).as_bytes());
+                text.push_str(value.map_or("null", String::as_str));
             }
             rest = behind;
         }
-        pieces.extend_from_slice(rest.as_bytes());
-        Self { pieces: pieces.into() }
+        text.push_str(rest);
+        Self { text: text.into(), slots: slots.into() }
     }
 
     /// Appends the message.
     pub(in super::super) fn print(&self, values: &Values<'_>, text: &mut Vec<u8>) {
-        let mut pieces = self.pieces.split(|octet| *octet == MARKER);
-        text.extend_from_slice(pieces.next().unwrap_or_default());
-        for piece in pieces {
-            let Some((slot, literal)) = piece.split_first() else { continue };
-            if let Some((_, slot)) = SLOTS.get(usize::from(*slot)) {
-                slot.print(values, text);
-            }
-            text.extend_from_slice(literal);
+        let mut from = 0;
+        for (at, slot) in &self.slots {
+            text.extend_from_slice(&self.text.as_bytes()[from..*at]);
+            slot.print(values, text);
+            from = *at;
         }
+        text.extend_from_slice(&self.text.as_bytes()[from..]);
     }
 }
 
@@ -123,6 +120,11 @@ impl Slot {
             Self::Octets => json::digits(values.payload.len() as u64, text),
         }
     }
+}
+
+/// Whether messages of this pattern tell numbers or times of sound.
+pub(super) fn counts(pattern: &str) -> bool {
+    ["$chunk", "$ms"].iter().any(|word| pattern.contains(word))
 }
 
 /// Texts as a JSON list.
