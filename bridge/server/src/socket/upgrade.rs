@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use ringback_proto::provider::OutgoingUpgrade;
 use sha1::{Digest as _, Sha1};
 
-use super::DialError;
+use super::{DialError, cut};
 
 /// Appended to a key before it is hashed (RFC 6455, 1.3).
 const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
@@ -14,6 +14,8 @@ const MAX_HEAD: usize = 16 * 1024;
 const MAX_HEADERS: usize = 64;
 /// Octets of a refusal's body that are kept to be told.
 const MAX_BODY: usize = 2 * 1024;
+/// Octets of a wrong field that are told.
+const MAX_QUOTED: usize = 100;
 
 /// The value of `Sec-WebSocket-Accept` for the value of `Sec-WebSocket-Key`.
 pub(crate) fn accept_key(key: &[u8]) -> String {
@@ -28,6 +30,8 @@ pub(crate) fn accept_key(key: &[u8]) -> String {
 pub struct Asking {
     request: Vec<u8>,
     accept: String,
+    /// Subprotocols.
+    offered: Vec<String>,
     answer: Vec<u8>,
 }
 
@@ -71,6 +75,7 @@ impl Asking {
         Ok(Self {
             request: text.into_bytes(),
             accept: accept_key(key.as_bytes()),
+            offered: request.subprotocols.clone(),
             answer: Vec::new(),
         })
     }
@@ -84,14 +89,13 @@ impl Asking {
     /// Takes what came, an empty slice once nothing more will; `None` until the answer is whole.
     ///
     /// # Errors
-    /// [`DialError::Refused`] tells what the server said.
+    /// [`DialError::Refused`] tells what the server said, [`DialError::Handshake`] what is wrong with a yes.
     pub fn take(&mut self, octets: &[u8]) -> Result<Option<Agreed>, DialError> {
         self.answer.extend_from_slice(octets);
+        let failed = |problem: &str| Err(DialError::Handshake(problem.to_owned()));
         let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
         let mut head = httparse::Response::new(&mut headers);
-        let parsed = head.parse(&self.answer);
-        let failed = |problem: &str| Err(DialError::Handshake(problem.to_owned()));
-        let end = match parsed {
+        let end = match head.parse(&self.answer) {
             Ok(httparse::Status::Complete(end)) => end,
             Ok(httparse::Status::Partial) if self.answer.len() > MAX_HEAD => {
                 return failed("the answer's head does not end");
@@ -102,29 +106,81 @@ impl Asking {
             Ok(httparse::Status::Partial) => return Ok(None),
             Err(error) => return failed(&format!("the answer is not HTTP: {error}")),
         };
-        let field = |name: &str| {
-            let found = head.headers.iter().find(|field| field.name.eq_ignore_ascii_case(name))?;
-            std::str::from_utf8(found.value).ok()
-        };
-        let body = &self.answer[end..];
-        if head.code != Some(101) {
-            let length = field("content-length").and_then(|length| length.parse().ok());
-            let whole = octets.is_empty() || body.len() >= length.unwrap_or(MAX_BODY).min(MAX_BODY);
-            let refused = DialError::Refused {
-                status: head.code.unwrap_or(0),
-                retry_after: field("retry-after").and_then(|seconds| seconds.parse().ok()),
-                body: String::from_utf8_lossy(&body[..body.len().min(MAX_BODY)]).trim().to_owned(),
+        let (fields, body) = (Fields(head.headers), &self.answer[end..]);
+        match head.code.unwrap_or(0) {
+            101 => {
+                let subprotocol = self.check(&fields)?;
+                Ok(Some(Agreed { subprotocol, read_ahead: body.to_vec() }))
+            }
+            status => {
+                let whole = octets.is_empty() || body.len() >= fields.body_length();
+                if whole { Err(refused(status, &fields, body)) } else { Ok(None) }
+            }
+        }
+    }
+
+    /// Checks a yes as RFC 6455, 4.1, demands, and gives the subprotocol.
+    fn check(&self, fields: &Fields<'_>) -> Result<Option<String>, DialError> {
+        let wrong = |name: &str, expected: &str| {
+            let found = match fields.value(name) {
+                Some(value) => format!("{:?}", cut(&value, MAX_QUOTED)),
+                None => "missing".into(),
             };
-            return if whole { Err(refused) } else { Ok(None) };
+            let problem = format!("`{name}` of the answer is {found}, expected was {expected}");
+            Err(DialError::Handshake(problem))
+        };
+        let value = |name: &str| fields.value(name).unwrap_or_default();
+        if !value("Upgrade").eq_ignore_ascii_case("websocket") {
+            return wrong("Upgrade", "\"websocket\"");
         }
-        if field("sec-websocket-accept") != Some(self.accept.as_str()) {
-            return failed("the answer's `Sec-WebSocket-Accept` does not match");
+        let connection = value("Connection");
+        if !connection.split(',').any(|token| token.trim().eq_ignore_ascii_case("upgrade")) {
+            return wrong("Connection", "a list with \"Upgrade\"");
         }
-        if field("sec-websocket-extensions").is_some() {
-            return failed("the answer agrees to an extension that was not offered");
+        if value("Sec-WebSocket-Accept") != self.accept {
+            return wrong("Sec-WebSocket-Accept", &format!("{:?}", self.accept));
         }
-        let subprotocol = field("sec-websocket-protocol").map(str::to_owned);
-        Ok(Some(Agreed { subprotocol, read_ahead: body.to_vec() }))
+        if fields.value("Sec-WebSocket-Extensions").is_some() {
+            return wrong("Sec-WebSocket-Extensions", "none, for none was offered");
+        }
+        let subprotocol = fields.value("Sec-WebSocket-Protocol");
+        match &subprotocol {
+            Some(chosen) if !self.offered.contains(chosen) => {
+                let expected = if self.offered.is_empty() {
+                    "none, for none was offered".into()
+                } else {
+                    format!("one of {:?}", self.offered)
+                };
+                wrong("Sec-WebSocket-Protocol", &expected)
+            }
+            _ => Ok(subprotocol),
+        }
+    }
+}
+
+/// Header fields of an answer.
+struct Fields<'a>(&'a [httparse::Header<'a>]);
+
+impl Fields<'_> {
+    /// The value of a field; of one that is there several times, all of them as a list (RFC 9110, 5.3).
+    fn value(&self, name: &str) -> Option<String> {
+        let found = self.0.iter().filter(|field| field.name.eq_ignore_ascii_case(name));
+        let values: Vec<_> = found.map(|field| String::from_utf8_lossy(field.value)).collect();
+        (!values.is_empty()).then(|| values.join(", ").trim().to_owned())
+    }
+
+    /// Octets of a refusal's body to wait for.
+    fn body_length(&self) -> usize {
+        let length = self.value("Content-Length");
+        length.and_then(|length| length.parse().ok()).unwrap_or(MAX_BODY).min(MAX_BODY)
+    }
+}
+
+fn refused(status: u16, fields: &Fields<'_>, body: &[u8]) -> DialError {
+    DialError::Refused {
+        status,
+        retry_after: fields.value("Retry-After").and_then(|seconds| seconds.parse().ok()),
+        body: String::from_utf8_lossy(&body[..body.len().min(MAX_BODY)]).trim().to_owned(),
     }
 }
 
@@ -143,10 +199,20 @@ const fn is_token(octet: u8) -> bool {
 mod tests {
     use super::*;
 
-    fn asking() -> Asking {
-        let request = OutgoingUpgrade { target: "/x?a=1".into(), ..OutgoingUpgrade::default() };
+    fn asking(subprotocols: &[&'static str]) -> Asking {
+        let subprotocols = subprotocols.iter().map(|name| (*name).into()).collect();
+        let request =
+            OutgoingUpgrade { target: "/x?a=1".into(), subprotocols, ..OutgoingUpgrade::default() };
         Asking::new("host:1", &request).expect("a request")
     }
+
+    /// A yes with these fields beside the right `Sec-WebSocket-Accept`.
+    fn yes(asking: &Asking, fields: &str) -> Vec<u8> {
+        let accept = &asking.accept;
+        format!("HTTP/1.1 101 X\r\nsec-websocket-accept: {accept}\r\n{fields}\r\n").into_bytes()
+    }
+
+    const UPGRADED: &str = "Upgrade: websocket\r\nConnection: Upgrade\r\n";
 
     #[test]
     fn the_key_of_the_standard_is_answered_as_the_standard_says() {
@@ -155,26 +221,81 @@ mod tests {
 
     #[test]
     fn an_answer_in_pieces_is_understood_and_what_follows_it_kept() {
-        let mut asking = asking();
+        let mut asking = asking(&["audio", "media"]);
         assert!(asking.request().starts_with(b"GET /x?a=1 HTTP/1.1\r\nHost: host:1\r\n"));
-        let answer = format!(
-            "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-             sec-websocket-accept: {}\r\nSec-WebSocket-Protocol: audio\r\n\r\nmore",
-            asking.accept
-        );
-        let (first, last) = answer.as_bytes().split_at(60);
+        let mut answer = yes(&asking, &format!("{UPGRADED}Sec-WebSocket-Protocol: media\r\n"));
+        answer.extend_from_slice(b"more");
+        let (first, last) = answer.split_at(60);
         assert_eq!(asking.take(first).unwrap(), None);
         let agreed = asking.take(last).unwrap().unwrap();
-        assert_eq!(agreed.subprotocol.as_deref(), Some("audio"));
+        assert_eq!(agreed.subprotocol.as_deref(), Some("media"));
         assert_eq!(agreed.read_ahead, b"more");
     }
 
     #[test]
+    fn a_yes_may_be_written_in_any_case_and_as_a_list() {
+        for fields in [
+            "UPGRADE: WebSocket\r\nCONNECTION: keep-alive, UPGRADE\r\n",
+            "Connection: keep-alive\r\nConnection: upgrade,\r\nUpgrade:  websocket \r\n",
+        ] {
+            let mut asking = asking(&["audio"]);
+            let agreed = asking.take(&yes(&asking, fields)).unwrap().expect("the whole answer");
+            assert_eq!(agreed.subprotocol, None, "nobody has to choose one");
+        }
+    }
+
+    #[test]
+    fn a_yes_to_something_else_is_refused() {
+        let with = |fields: &str| format!("{UPGRADED}{fields}\r\n");
+        let cases = [
+            ("Connection: Upgrade\r\n".into(), "`Upgrade` of the answer is missing"),
+            (
+                "Connection: Upgrade\r\nUpgrade: h2c\r\n".into(),
+                "\"h2c\", expected was \"websocket\"",
+            ),
+            ("Upgrade: websocket\r\n".into(), "`Connection` of the answer is missing"),
+            (
+                "Upgrade: websocket\r\nConnection: keep-alive, upgraded\r\n".into(),
+                "\"keep-alive, upgraded\", expected was a list with \"Upgrade\"",
+            ),
+            (with("Sec-WebSocket-Protocol: video"), "\"video\", expected was one of [\"audio\"]"),
+            (with("Sec-WebSocket-Protocol: AUDIO"), "\"AUDIO\", expected was one of [\"audio\"]"),
+            (
+                with("Sec-WebSocket-Protocol: audio\r\nSec-WebSocket-Protocol: audio"),
+                "\"audio, audio\"",
+            ),
+            (with("Sec-WebSocket-Accept: AAAA"), "`Sec-WebSocket-Accept` of the answer is"),
+            (
+                with("Sec-WebSocket-Extensions: permessage-deflate"),
+                "`Sec-WebSocket-Extensions` of the answer is \"permessage-deflate\", expected was none",
+            ),
+        ];
+        for (fields, told) in cases {
+            let mut asking = asking(&["audio"]);
+            let error = asking.take(&yes(&asking, &fields)).expect_err(&fields);
+            assert!(matches!(error, DialError::Handshake(_)), "{error}");
+            assert!(error.to_string().contains(told), "{error}");
+        }
+        for (field, told) in [
+            ("Sec-WebSocket-Protocol: audio", "\"audio\", expected was none"),
+            ("Sec-WebSocket-Extensions: ?", "`Sec-WebSocket-Extensions` of the answer is"),
+        ] {
+            let mut asking = asking(&[]);
+            let mut answer = yes(&asking, &with(field));
+            // Not UTF-8, and there all the same.
+            answer.iter_mut().filter(|octet| **octet == b'?').for_each(|octet| *octet = 0xFF);
+            let error = asking.take(&answer).expect_err(field).to_string();
+            assert!(error.contains(told), "{error}");
+        }
+    }
+
+    const FULL: &[u8] =
+        b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 7\r\nContent-Length: 6\r\n\r\n";
+
+    #[test]
     fn a_refusal_is_told_with_its_body() {
-        let mut asking = asking();
-        let head =
-            b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 7\r\nContent-Length: 6\r\n\r\n";
-        assert_eq!(asking.take(head).unwrap(), None);
+        let mut asking = asking(&[]);
+        assert_eq!(asking.take(FULL).unwrap(), None);
         let refused = asking.take(b"full\r\n").unwrap_err();
         let DialError::Refused { status, retry_after, body } = refused else { panic!("{refused}") };
         assert_eq!((status, retry_after, body.as_str()), (503, Some(7), "full"));
@@ -182,9 +303,9 @@ mod tests {
 
     #[test]
     fn wrong_answers_are_errors() {
-        let wrong_key = b"HTTP/1.1 101 X\r\nSec-WebSocket-Accept: AAAA\r\n\r\n".as_slice();
-        for answer in [wrong_key, b"SSH-2.0-x\r\n", b"", &[b'a'; 20_000]] {
-            assert!(matches!(asking().take(answer), Err(DialError::Handshake(_))));
+        let wrong_key = format!("HTTP/1.1 101 X\r\n{UPGRADED}Sec-WebSocket-Accept: AAAA\r\n\r\n");
+        for answer in [wrong_key.as_bytes(), b"SSH-2.0-x\r\n", b"", &[b'a'; 20_000]] {
+            assert!(matches!(asking(&[]).take(answer), Err(DialError::Handshake(_))));
         }
     }
 
