@@ -86,36 +86,50 @@ impl Asking {
         &self.request
     }
 
-    /// Takes what came, an empty slice once nothing more will; `None` until the answer is whole.
+    /// Takes what came, an empty slice once nothing more will; `None` until the answer is whole. A refusal that does not say how
+    /// long its body is counts as whole with its head: it may come on a connection that stays open.
     ///
     /// # Errors
     /// [`DialError::Refused`] tells what the server said, [`DialError::Handshake`] what is wrong with a yes.
     pub fn take(&mut self, octets: &[u8]) -> Result<Option<Agreed>, DialError> {
         self.answer.extend_from_slice(octets);
         let failed = |problem: &str| Err(DialError::Handshake(problem.to_owned()));
-        let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
-        let mut head = httparse::Response::new(&mut headers);
-        let end = match head.parse(&self.answer) {
-            Ok(httparse::Status::Complete(end)) => end,
-            Ok(httparse::Status::Partial) if self.answer.len() > MAX_HEAD => {
-                return failed("the answer's head does not end");
+        loop {
+            let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
+            let mut head = httparse::Response::new(&mut headers);
+            let end = match head.parse(&self.answer) {
+                Ok(httparse::Status::Complete(end)) => end,
+                Ok(httparse::Status::Partial) if self.answer.len() > MAX_HEAD => {
+                    return failed("the answer's head does not end");
+                }
+                Ok(httparse::Status::Partial) if octets.is_empty() => {
+                    return failed("the connection ended before the answer did");
+                }
+                Ok(httparse::Status::Partial) => return Ok(None),
+                Err(error) => return failed(&format!("the answer is not HTTP: {error}")),
+            };
+            let (fields, body) = (Fields(head.headers), &self.answer[end..]);
+            match head.code.unwrap_or(0) {
+                101 => {
+                    let subprotocol = self.check(&fields)?;
+                    return Ok(Some(Agreed { subprotocol, read_ahead: body.to_vec() }));
+                }
+                // The answer is still to come (RFC 9110, 15.2).
+                100..=199 => drop(self.answer.drain(..end)),
+                status => {
+                    let whole = octets.is_empty() || body.len() >= fields.body_length();
+                    return if whole { Err(refused(status, &fields, body)) } else { Ok(None) };
+                }
             }
-            Ok(httparse::Status::Partial) if octets.is_empty() => {
-                return failed("the connection ended before the answer did");
-            }
-            Ok(httparse::Status::Partial) => return Ok(None),
-            Err(error) => return failed(&format!("the answer is not HTTP: {error}")),
-        };
-        let (fields, body) = (Fields(head.headers), &self.answer[end..]);
-        match head.code.unwrap_or(0) {
-            101 => {
-                let subprotocol = self.check(&fields)?;
-                Ok(Some(Agreed { subprotocol, read_ahead: body.to_vec() }))
-            }
-            status => {
-                let whole = octets.is_empty() || body.len() >= fields.body_length();
-                if whole { Err(refused(status, &fields, body)) } else { Ok(None) }
-            }
+        }
+    }
+
+    /// Nothing more is waited for: gives the refusal of which at least the head came, or else `otherwise`.
+    #[must_use]
+    pub fn give_up(&mut self, otherwise: DialError) -> DialError {
+        match self.take(&[]) {
+            Err(refused @ DialError::Refused { .. }) => refused,
+            _ => otherwise,
         }
     }
 
@@ -169,14 +183,25 @@ impl Fields<'_> {
         (!values.is_empty()).then(|| values.join(", ").trim().to_owned())
     }
 
-    /// Octets of a refusal's body to wait for.
+    /// Octets of a refusal's body to wait for; none if the head does not say how many there are.
     fn body_length(&self) -> usize {
-        let length = self.value("Content-Length");
-        length.and_then(|length| length.parse().ok()).unwrap_or(MAX_BODY).min(MAX_BODY)
+        let is_chunked = self.value("Transfer-Encoding").is_some();
+        let length = self.value("Content-Length").filter(|_| !is_chunked);
+        length.and_then(|length| length.parse().ok()).unwrap_or(0).min(MAX_BODY)
     }
 }
 
 fn refused(status: u16, fields: &Fields<'_>, body: &[u8]) -> DialError {
+    // Of a body in chunks the first one is told, without its length.
+    let chunk =
+        fields.value("Transfer-Encoding").and_then(|_| match httparse::parse_chunk_size(body) {
+            Ok(httparse::Status::Complete((start, length))) => {
+                let length = usize::try_from(length).unwrap_or(usize::MAX);
+                Some(&body[start..][..length.min(body.len() - start)])
+            }
+            _ => None,
+        });
+    let body = chunk.unwrap_or(body);
     DialError::Refused {
         status,
         retry_after: fields.value("Retry-After").and_then(|seconds| seconds.parse().ok()),
@@ -289,6 +314,13 @@ mod tests {
         }
     }
 
+    fn told(refused: DialError) -> (u16, Option<u64>, String) {
+        match refused {
+            DialError::Refused { status, retry_after, body } => (status, retry_after, body),
+            other => panic!("{other}"),
+        }
+    }
+
     const FULL: &[u8] =
         b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 7\r\nContent-Length: 6\r\n\r\n";
 
@@ -297,8 +329,47 @@ mod tests {
         let mut asking = asking(&[]);
         assert_eq!(asking.take(FULL).unwrap(), None);
         let refused = asking.take(b"full\r\n").unwrap_err();
-        let DialError::Refused { status, retry_after, body } = refused else { panic!("{refused}") };
-        assert_eq!((status, retry_after, body.as_str()), (503, Some(7), "full"));
+        assert_eq!(told(refused), (503, Some(7), "full".into()));
+    }
+
+    #[test]
+    fn a_refusal_that_does_not_say_its_length_is_told_at_once() {
+        for (rest, body) in [
+            ("\r\n", ""),
+            ("\r\nwho are you?", "who are you?"),
+            ("Transfer-Encoding: chunked\r\n\r\n", ""),
+            ("Transfer-Encoding: chunked\r\n\r\nc\r\nwho are you?\r\n0\r\n\r\n", "who are you?"),
+            ("Transfer-Encoding: chunked\r\n\r\nffffffffffffffff\r\nwho", "who"),
+            ("Transfer-Encoding: chunked\r\nContent-Length: 99\r\n\r\nc\r\nwho", "who"),
+            ("Content-Length: many\r\n\r\n", ""),
+            ("Content-Length: 0\r\n\r\n", ""),
+        ] {
+            let answer = format!("HTTP/1.1 401 X\r\nRetry-After: 3\r\n{rest}");
+            let refused = asking(&[]).take(answer.as_bytes()).expect_err(rest);
+            assert_eq!(told(refused), (401, Some(3), body.into()), "{rest}");
+        }
+    }
+
+    #[test]
+    fn what_came_of_a_refusal_is_told_when_no_more_does() {
+        let late = || DialError::Deadline(std::time::Duration::ZERO);
+        let mut cut = asking(&[]);
+        assert_eq!(cut.take(&[FULL, b"fu"].concat()).unwrap(), None);
+        assert_eq!(told(cut.take(b"").unwrap_err()), (503, Some(7), "fu".into()));
+        let mut slow = asking(&[]);
+        assert_eq!(slow.take(FULL).unwrap(), None);
+        assert_eq!(told(slow.give_up(late())), (503, Some(7), String::new()));
+        let mut silent = asking(&[]);
+        assert_eq!(silent.take(&FULL[..20]).unwrap(), None);
+        assert!(matches!(silent.give_up(late()), DialError::Deadline(_)));
+    }
+
+    #[test]
+    fn word_that_an_answer_will_come_is_not_the_answer() {
+        let mut asking = asking(&[]);
+        let hints = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n";
+        assert_eq!(asking.take(hints).unwrap(), None);
+        assert!(asking.take(&yes(&asking, UPGRADED)).unwrap().is_some());
     }
 
     #[test]
