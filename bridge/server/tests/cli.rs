@@ -167,7 +167,16 @@ fn assert_echoed(caller: &Caller) {
 
 #[tokio::test]
 async fn a_live_call_ends_by_itself_while_the_bridge_drains() {
-    let process = Process::serve(&["--no-config"], &[]);
+    live_call_ends_by_itself(&[]).await;
+}
+
+#[tokio::test]
+async fn a_live_call_ends_by_itself_on_threads_that_wake_in_batches() {
+    live_call_ends_by_itself(&["--threads", "2", "--tick", "always"]).await;
+}
+
+async fn live_call_ends_by_itself(args: &[&str]) {
+    let process = Process::serve(&[&["--no-config"], args].concat(), &[]);
     let mut live = caller(&process.address, "live").await.expect("a call");
     talk(&mut live, 10).await;
     process.signal("TERM");
