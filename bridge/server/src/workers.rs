@@ -41,7 +41,7 @@ const BATCH_TASKS: u32 = 512;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "snake_case")]
 pub enum Tick {
-    /// Where a thread has [`BUSY`] connections or more, and work for a tenth of its time.
+    /// Where a thread has 200 connections or more and works a tenth of its time.
     #[default]
     Auto,
     /// Never: least latency.
@@ -277,6 +277,14 @@ mod tests {
         load.store(BUSY, Relaxed);
         assert_eq!(is_on(true), [true, false, true]);
         assert_eq!(is_on(false), [false, false, true]);
+    }
+
+    #[test]
+    fn the_help_tells_how_many_connections_are_many() {
+        use clap::ValueEnum as _;
+        let auto = Tick::Auto.to_possible_value().expect("a value");
+        let help = auto.get_help().expect("help").to_string();
+        assert!(help.contains(&format!("{BUSY} connections")), "{help}");
     }
 
     #[test]

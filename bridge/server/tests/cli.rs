@@ -25,6 +25,7 @@ fn every_command_explains_itself() {
             let help = ask(&[command, flag]);
             assert_eq!(help.code, Some(0), "{command} {flag}");
             assert!(help.stdout.contains("Usage: ringback"), "{}", help.stdout);
+            assert!(!help.stdout.contains("[`"), "marks of rustdoc: {}", help.stdout);
             assert!(help.stderr.is_empty(), "{}", help.stderr);
         }
     }
