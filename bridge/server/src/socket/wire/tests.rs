@@ -42,6 +42,8 @@ fn frame_with(to: Role, first: u8, length: &[u8], payload: &[u8]) -> Vec<u8> {
 }
 
 type Messages = Vec<(Kind, Vec<u8>)>;
+/// First octets and payloads.
+type Frames<'a> = &'a [(u8, &'a [u8])];
 
 /// All messages, and the error that ended them if one did.
 fn read(role: Role, octets: &[u8], piece: usize) -> (Messages, Option<WireError>) {
@@ -63,7 +65,7 @@ fn read(role: Role, octets: &[u8], piece: usize) -> (Messages, Option<WireError>
 }
 
 /// Reads frames at both ends, octet by octet and at once, and expects the same of each.
-fn assert_read(case: &str, frames: &[(u8, &[u8])], expected: (&Messages, Option<WireError>)) {
+fn assert_read(case: &str, frames: Frames<'_>, expected: (&Messages, Option<WireError>)) {
     for role in [Role::Client, Role::Server] {
         let octets: Vec<_> =
             frames.iter().flat_map(|(first, payload)| frame(role, *first, payload)).collect();
@@ -87,7 +89,7 @@ const WIDE_LENGTH: WireError = WireError::Protocol("a length has more octets tha
 #[test]
 fn what_breaks_the_order_of_frames_is_refused() {
     let long = [b'x'; 126];
-    let cases: [(&str, &[(u8, &[u8])], WireError); 17] = [
+    let cases: [(&str, Frames<'_>, WireError); 17] = [
         ("a ping too long", &[(FIN_PING, &long)], LONG_CONTROL),
         ("a pong too long", &[(FIN_PONG, &long)], LONG_CONTROL),
         ("a close too long", &[(FIN_CLOSE, &long)], LONG_CONTROL),
@@ -113,7 +115,7 @@ fn what_breaks_the_order_of_frames_is_refused() {
     for (case, frames, error) in cases {
         assert_read(case, frames, (&vec![], Some(error)));
     }
-    let whole: &[(u8, &[u8])] = &[(TEXT, b"a"), (FIN_CONTINUATION, b"b"), (FIN_CONTINUATION, b"c")];
+    let whole: Frames<'_> = &[(TEXT, b"a"), (FIN_CONTINUATION, b"b"), (FIN_CONTINUATION, b"c")];
     let one = vec![(Kind::Text, b"ab".to_vec())];
     assert_read("a continuation of what has ended", whole, (&one, Some(NOT_BEGUN)));
     for opcode in [0x3, 0x4, 0x5, 0x6, 0x7, 0xB, 0xC, 0xD, 0xE, 0xF] {
@@ -209,7 +211,7 @@ fn messages_are_put_together_wherever_they_are_cut() {
     let text = "é€😀";
     for cut in 0..=text.len() {
         let (head, tail) = text.as_bytes().split_at(cut);
-        let frames: &[(u8, &[u8])] = &[
+        let frames: Frames<'_> = &[
             (TEXT, head),
             (FIN_PING, b"between"),
             (CONTINUATION, b""),
@@ -233,7 +235,7 @@ fn empty_messages_are_messages() {
     for (opcode, kind) in [(TEXT, Kind::Text), (BINARY, Kind::Binary)] {
         let empty = vec![(kind, vec![])];
         assert_read("in one", &[(FIN | opcode, b"")], (&empty, None));
-        let fragments: &[(u8, &[u8])] = &[(opcode, b""), (FIN_CONTINUATION, b"")];
+        let fragments: Frames<'_> = &[(opcode, b""), (FIN_CONTINUATION, b"")];
         assert_read("in two", fragments, (&empty, None));
     }
     for (first, kind) in [(FIN_PING, Kind::Ping), (FIN_PONG, Kind::Pong)] {
@@ -245,6 +247,6 @@ fn empty_messages_are_messages() {
 
 #[test]
 fn a_close_may_come_within_a_message() {
-    let frames: &[(u8, &[u8])] = &[(TEXT, b"unfini"), (FIN_CLOSE, b"")];
+    let frames: Frames<'_> = &[(TEXT, b"unfini"), (FIN_CLOSE, b"")];
     assert_read("within a message", frames, (&vec![(Kind::Close, vec![])], None));
 }
