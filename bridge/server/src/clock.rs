@@ -198,4 +198,54 @@ mod tests {
         let year = Duration::from_secs(365 * 86_400);
         assert!(tokio::time::timeout(year, clock.sleep_until(None)).await.is_err());
     }
+
+    /// When an alarm rings, in milliseconds; `None` if it never does. Does not set it anew.
+    async fn rings(clock: &Clock, alarm: Pin<&mut Alarm>) -> Option<u64> {
+        let rung = tokio::time::timeout(Duration::from_secs(3_600), alarm).await;
+        rung.ok().map(|()| clock.now().since_epoch().as_millis() as u64)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_alarm_rings_when_it_was_last_told_to() {
+        let ms = |at| Some(Instant::from_millis(at));
+        for (case, settings, rung) in [
+            ("never set", vec![], None),
+            ("once", vec![ms(20)], Some(20)),
+            ("later", vec![ms(20), ms(60)], Some(60)),
+            ("earlier", vec![ms(60), ms(20)], Some(20)),
+            ("to and fro", vec![ms(20), ms(60), ms(40)], Some(40)),
+            ("off", vec![ms(20), None], None),
+            ("off and on", vec![ms(20), None, ms(20)], Some(20)),
+            ("at once", vec![ms(0)], Some(0)),
+            ("beyond all time", vec![ms(20), Some(Instant::from_epoch(Duration::MAX))], None),
+        ] {
+            let clock = Clock::start();
+            let mut alarm = std::pin::pin!(clock.alarm());
+            for deadline in settings {
+                alarm.as_mut().set(deadline);
+                // Polled in between, as by a task that something else woke.
+                let soon = tokio::time::timeout(Duration::ZERO, alarm.as_mut());
+                assert_eq!(soon.await.is_ok(), deadline == ms(0), "{case}");
+            }
+            assert_eq!(rings(&clock, alarm).await, rung, "{case}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_alarm_that_rang_goes_on_until_it_is_set_to_something_else() {
+        let clock = Clock::start();
+        let mut alarm = std::pin::pin!(clock.alarm());
+        let first = Some(Instant::from_millis(20));
+        alarm.as_mut().set(first);
+        assert_eq!(rings(&clock, alarm.as_mut()).await, Some(20));
+        tokio::time::advance(Duration::from_millis(10)).await;
+        alarm.as_mut().set(first);
+        assert_eq!(rings(&clock, alarm.as_mut()).await, Some(30), "still due, so at once");
+        alarm.as_mut().set(Some(Instant::from_millis(25)));
+        assert_eq!(rings(&clock, alarm.as_mut()).await, Some(30), "past, so at once");
+        alarm.as_mut().set(Some(Instant::from_millis(50)));
+        assert_eq!(rings(&clock, alarm.as_mut()).await, Some(50));
+        alarm.as_mut().set(None);
+        assert_eq!(rings(&clock, alarm.as_mut()).await, None);
+    }
 }

@@ -177,6 +177,8 @@ impl Signals {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::atomic::AtomicUsize;
+    use std::task::Wake;
 
     #[tokio::test]
     async fn cutting_implies_draining_and_all_clones_hear_it() {
@@ -195,5 +197,58 @@ mod tests {
         over.finish();
         over.finished().await;
         assert!(!over.is_draining() && !over.is_cut());
+    }
+
+    /// Counts how often it is woken.
+    #[derive(Default)]
+    struct Woken(AtomicUsize);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn poll(raised: &mut Raised, woken: &Arc<Woken>) -> Poll<()> {
+        Pin::new(raised).poll(&mut Context::from_waker(&Waker::from(Arc::clone(woken))))
+    }
+
+    #[test]
+    fn a_flag_wakes_whoever_polled_last() {
+        let (flag, first, second) = (Flag::default(), Arc::default(), Arc::<Woken>::default());
+        let mut raised = flag.raised();
+        for woken in [&first, &first, &second, &first, &second, &second] {
+            assert_eq!(poll(&mut raised, woken), Poll::Pending);
+        }
+        flag.raise();
+        assert_eq!(second.0.load(Ordering::Relaxed), 1);
+        assert_eq!(poll(&mut raised, &second), Poll::Ready(()));
+        assert_eq!(poll(&mut raised, &first), Poll::Ready(()), "and it stays raised");
+    }
+
+    #[test]
+    fn a_flag_raised_between_polls_or_before_the_first_is_seen() {
+        let (flag, woken) = (Flag::default(), Arc::<Woken>::default());
+        let (mut polled, mut fresh) = (flag.raised(), flag.raised());
+        assert_eq!(poll(&mut polled, &woken), Poll::Pending);
+        flag.raise();
+        flag.raise();
+        assert_eq!(woken.0.load(Ordering::Relaxed), 1, "once and for all");
+        for raised in [&mut polled, &mut fresh, &mut flag.raised()] {
+            assert_eq!(poll(raised, &woken), Poll::Ready(()));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_flag_ends_the_wait_of_a_task_that_moved_to_another() {
+        let flag = Flag::default();
+        let mut raised = flag.raised();
+        let second = std::time::Duration::from_secs(1);
+        assert!(tokio::time::timeout(second, &mut raised).await.is_err());
+        let moved = tokio::spawn(raised);
+        tokio::time::sleep(second).await;
+        assert!(!moved.is_finished());
+        flag.raise();
+        moved.await.unwrap();
     }
 }

@@ -25,6 +25,7 @@ fn every_command_explains_itself() {
             let help = ask(&[command, flag]);
             assert_eq!(help.code, Some(0), "{command} {flag}");
             assert!(help.stdout.contains("Usage: ringback"), "{}", help.stdout);
+            assert!(!help.stdout.contains("[`"), "marks of rustdoc: {}", help.stdout);
             assert!(help.stderr.is_empty(), "{}", help.stderr);
         }
     }
@@ -167,7 +168,16 @@ fn assert_echoed(caller: &Caller) {
 
 #[tokio::test]
 async fn a_live_call_ends_by_itself_while_the_bridge_drains() {
-    let process = Process::serve(&["--no-config"], &[]);
+    live_call_ends_by_itself(&[]).await;
+}
+
+#[tokio::test]
+async fn a_live_call_ends_by_itself_on_threads_that_wake_in_batches() {
+    live_call_ends_by_itself(&["--threads", "2", "--tick", "always"]).await;
+}
+
+async fn live_call_ends_by_itself(args: &[&str]) {
+    let process = Process::serve(&[&["--no-config"], args].concat(), &[]);
     let mut live = caller(&process.address, "live").await.expect("a call");
     talk(&mut live, 10).await;
     process.signal("TERM");

@@ -165,6 +165,9 @@ const MAX_HEADERS: usize = 64;
 
 /// A server for streams and its plain HTTP side.
 pub struct Server<S> {
+    /// Not shared with what runs on them: whoever let go of them last would wait for them to end, itself included.
+    workers: Workers,
+    /// Dropped when the workers have ended.
     shared: Arc<Shared<S>>,
 }
 
@@ -179,7 +182,6 @@ struct Shared<S> {
     live: Arc<Semaphore>,
     connections: Arc<Semaphore>,
     refusals: Arc<Semaphore>,
-    workers: Workers,
     tasks: TaskTracker,
     /// Connections that look on for as long as they like.
     onlookers: TaskTracker,
@@ -229,19 +231,19 @@ impl<S: Streams> Server<S> {
             live: Arc::new(Semaphore::new(limits.max_streams)),
             connections: Arc::new(Semaphore::new(limits.max_connections)),
             refusals: Arc::new(Semaphore::new(MAX_REFUSALS)),
-            workers,
             tasks: TaskTracker::new(),
             onlookers: TaskTracker::new(),
             abort: Flag::default(),
             cut: AtomicUsize::new(0),
         };
-        Self { shared: Arc::new(shared) }
+        Self { workers, shared: Arc::new(shared) }
     }
 
     /// Takes connections until shut down, and returns when all streams have ended: by themselves while draining, told to when
     /// [`Limits::drain_timeout`] has passed or [`Shutdown::cut`] was called, or dropped [`Limits::grace`] later.
     ///
-    /// While it drains it goes on to answer, so that probes and providers hear 503 instead of a closed port.
+    /// While it drains it goes on to answer, so that probes and providers hear 503 instead of a closed port. Connections that
+    /// are still open then, but no streams, end with the threads that serve them.
     pub async fn run<L: net::Listener>(self, mut listener: L) -> Drained {
         if let Ok(address) = listener.local_addr() {
             let paths: Vec<_> =
@@ -257,7 +259,7 @@ impl<S: Streams> Server<S> {
                 accepted = listener.accept() => match accepted {
                     Ok((parcel, peer)) => {
                         failing = false;
-                        self.shared.take::<L>(parcel, peer);
+                        self.shared.take::<L>(parcel, peer, &self.workers);
                     }
                     Err(error) if net::is_about_one_connection(&error) => {}
                     Err(error) => {
@@ -274,7 +276,12 @@ impl<S: Streams> Server<S> {
 
 impl<S: Streams> Shared<S> {
     /// Starts to serve a connection, or to refuse it.
-    fn take<L: net::Listener>(self: &Arc<Self>, parcel: L::Parcel, peer: SocketAddr) {
+    fn take<L: net::Listener>(
+        self: &Arc<Self>,
+        parcel: L::Parcel,
+        peer: SocketAddr,
+        workers: &Workers,
+    ) {
         let open = move || {
             let failed = |error: io::Error| {
                 report(&Report::HttpFailed { peer, reason: &error.to_string() });
@@ -282,7 +289,7 @@ impl<S: Streams> Shared<S> {
             L::open(parcel).map_err(failed).ok()
         };
         if let Ok(permit) = Arc::clone(&self.connections).try_acquire_owned() {
-            let (shared, desk) = (Arc::clone(self), Arc::new(self.workers.desk()));
+            let (shared, desk) = (Arc::clone(self), Arc::new(workers.desk()));
             let kept = Arc::clone(&desk);
             desk.spawn(async move {
                 if let Some(io) = open() {

@@ -4,6 +4,7 @@ use super::*;
 use crate::clock::Clock;
 use crate::net::{Io, MemoryConnector, TcpListener, memory};
 use crate::socket::{DialError, Incoming, Outgoing, SocketError, close_code, dial};
+use crate::workers::Tick;
 use ringback_proto::provider::{Message, OutgoingUpgrade};
 use std::io;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -523,4 +524,30 @@ async fn running_out_of_descriptors_pauses_and_recovers() {
     let mut socket = call(connector.connect().await.unwrap()).await.unwrap();
     assert_eq!(text(&mut socket).await, GREETING);
     assert_eq!(clock.now().since_epoch(), 3 * ACCEPT_PAUSE);
+}
+
+/// A server with threads of its own must not be held by a connection on one of them: the thread would have to wait for itself.
+#[tokio::test]
+async fn a_connection_that_says_nothing_holds_no_server_that_has_ended() {
+    let listener = TcpListener::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let address = net::Listener::local_addr(&listener).unwrap();
+    let shutdown = Shutdown::new();
+    let server = Server::new(
+        Arc::new(Echo { shutdown: shutdown.clone() }),
+        vec![endpoint()],
+        Limits { max_connections: 1, ..Limits::default() },
+        Pages::default(),
+        Router::new(),
+        shutdown.clone(),
+        Workers::start(2, Tick::Auto).unwrap(),
+    );
+    let shared = Arc::downgrade(&server.shared);
+    let server = tokio::spawn(server.run(listener));
+    let mut silent = TcpStream::connect(address).await.unwrap();
+    let refused = exchange(TcpStream::connect(address).await.unwrap(), b"").await;
+    assert!(refused.starts_with("HTTP/1.1 503 "), "the silent one has the only seat: {refused}");
+    shutdown.drain();
+    assert_eq!(server.await.unwrap(), Drained { cut: 0 });
+    assert!(shared.upgrade().is_none(), "its threads have ended, and all that ran on them");
+    assert!(matches!(silent.read(&mut [0]).await, Ok(0) | Err(_)), "the connection is cut");
 }

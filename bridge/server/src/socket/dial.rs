@@ -1,5 +1,6 @@
 //! The client's end of a WebSocket: asks for the upgrade and hands out the same [`Socket`]. Opens no connection and knows no TLS.
 
+use std::io;
 use std::time::Duration;
 
 use ringback_proto::provider::OutgoingUpgrade;
@@ -49,21 +50,39 @@ pub async fn dial(
 ) -> Result<Socket, DialError> {
     let mut asking = Asking::new(host, request)?;
     let mut io: Box<dyn Io> = Box::new(io);
-    let agreed = tokio::time::timeout(HANDSHAKE_DEADLINE, ask(&mut io, &mut asking))
-        .await
-        .map_err(|_elapsed| DialError::Deadline(HANDSHAKE_DEADLINE))??;
+    let asked = tokio::time::timeout(HANDSHAKE_DEADLINE, ask(&mut io, &mut asking)).await;
+    let agreed =
+        asked.map_err(|_elapsed| asking.give_up(DialError::Deadline(HANDSHAKE_DEADLINE)))??;
     Ok(Socket::new(io, Role::Client, &agreed.read_ahead, agreed.subprotocol, options))
 }
 
 async fn ask(io: &mut Box<dyn Io>, asking: &mut Asking) -> Result<Agreed, DialError> {
-    let failed = |error: std::io::Error| DialError::Handshake(error.to_string());
-    io.write_all(asking.request()).await.map_err(failed)?;
-    io.flush().await.map_err(failed)?;
+    // A server that is full may refuse and close before it has read anything: it is heard even if it does not hear.
+    let sent = send(io, asking.request()).await;
+    match (sent, hear(io, asking).await) {
+        (Err(error), Err(DialError::Handshake(_))) => Err(failed(&error)),
+        (_, answer) => answer,
+    }
+}
+
+async fn send(io: &mut Box<dyn Io>, request: &[u8]) -> io::Result<()> {
+    io.write_all(request).await?;
+    io.flush().await
+}
+
+async fn hear(io: &mut Box<dyn Io>, asking: &mut Asking) -> Result<Agreed, DialError> {
     let mut octets = [0; 1024];
     loop {
-        let count = io.read(&mut octets).await.map_err(failed)?;
+        let count = match io.read(&mut octets).await {
+            Ok(count) => count,
+            Err(error) => return Err(asking.give_up(failed(&error))),
+        };
         if let Some(agreed) = asking.take(&octets[..count])? {
             return Ok(agreed);
         }
     }
+}
+
+fn failed(error: &io::Error) -> DialError {
+    DialError::Handshake(error.to_string())
 }

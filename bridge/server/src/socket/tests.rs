@@ -1,6 +1,7 @@
 //! Sockets over a connection in memory, on paused time: what a peer can do to them and what it is told.
 
 use super::*;
+use ringback_proto::provider::OutgoingUpgrade;
 use tokio::io::DuplexStream;
 
 /// Our end, and the bare connection of a peer that speaks frames by hand.
@@ -17,6 +18,46 @@ fn pair(options: SocketOptions) -> (Socket, Socket) {
         Socket::accepted(Box::new(ours), b"", None, options),
         Socket::new(Box::new(theirs), Role::Client, b"", None, without_pings),
     )
+}
+
+/// What asking for a stream brings at a server that answers with `answer` and then stays silent, or is gone, and how long it took.
+async fn dialled(answer: &[u8], then_gone: bool) -> (DialError, Duration) {
+    let (ours, mut theirs) = tokio::io::duplex(16 * 1024);
+    theirs.write_all(answer).await.unwrap();
+    let _theirs = Some(theirs).filter(|_| !then_gone);
+    let clock = crate::clock::Clock::start();
+    let request = OutgoingUpgrade { target: "/x".into(), ..OutgoingUpgrade::default() };
+    let error = dial(ours, "bridge", &request, SocketOptions::default()).await.unwrap_err();
+    (error, clock.now().since_epoch())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_is_told_however_it_is_sent() {
+    let chunked =
+        b"HTTP/1.1 401 X\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nwho?\r\n0\r\n\r\n".as_slice();
+    let unfinished =
+        b"HTTP/1.1 503 X\r\nRetry-After: 9\r\nContent-Length: 99\r\n\r\nfull".as_slice();
+    let (at_once, at_last) = (Duration::ZERO, Duration::from_secs(5));
+    for (answer, then_gone, status, retry_after, body, within) in [
+        (chunked, false, 401, None, "who?", at_once),
+        (unfinished, false, 503, Some(9), "full", at_last),
+        (unfinished, true, 503, Some(9), "full", at_once),
+    ] {
+        let (error, took) = dialled(answer, then_gone).await;
+        let DialError::Refused { status: found, retry_after: later, body: said } = error else {
+            panic!("{error}")
+        };
+        assert_eq!((found, later, said.as_str()), (status, retry_after, body));
+        assert_eq!(took, within, "{status}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_answer_and_half_an_answer_are_told_apart_from_a_refusal() {
+    let half = b"HTTP/1.1 503 X\r\nRetry-".as_slice();
+    let late = Duration::from_secs(5);
+    assert!(matches!(dialled(half, false).await, (DialError::Deadline(_), took) if took == late));
+    assert!(matches!(dialled(half, true).await, (DialError::Handshake(_), Duration::ZERO)));
 }
 
 /// A frame as a client sends it: masked, with a mask of zeros.

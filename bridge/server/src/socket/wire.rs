@@ -286,17 +286,20 @@ impl Reader {
     fn head(&self) -> Result<Option<Head>, WireError> {
         let octets = &self.buffer()[self.unread.clone()];
         let Some((&[first, second], rest)) = octets.split_first_chunk() else { return Ok(None) };
-        let (length, rest) = match second & !MASKED {
+        let (length, least, rest) = match second & !MASKED {
             126 => match rest.split_first_chunk() {
-                Some((length, rest)) => (u64::from(u16::from_be_bytes(*length)), rest),
+                Some((length, rest)) => (u64::from(u16::from_be_bytes(*length)), 126, rest),
                 None => return Ok(None),
             },
             127 => match rest.split_first_chunk() {
-                Some((length, rest)) => (u64::from_be_bytes(*length), rest),
+                Some((length, rest)) => (u64::from_be_bytes(*length), 1 << 16, rest),
                 None => return Ok(None),
             },
-            short => (u64::from(short), rest),
+            short => (u64::from(short), 0, rest),
         };
+        if length < least {
+            return Err(WireError::Protocol("a length has more octets than it needs"));
+        }
         let (opcode, fin, masked) = (first & 0x0F, first & FIN != 0, second & MASKED != 0);
         self.check(first, masked, length)?;
         let (mask, rest) = match (masked, rest.split_first_chunk()) {
@@ -480,3 +483,6 @@ impl std::fmt::Debug for Writer {
         f.debug_struct("Writer").field("pending", &self.pending().len()).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;
