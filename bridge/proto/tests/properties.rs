@@ -20,6 +20,14 @@ fn ends(provider: &dyn Provider) -> (Box<dyn Protocol>, Box<dyn Protocol>) {
     for send in out.sends() {
         deliver(&mut *bridge, &out, send, &mut heard);
     }
+    if !heard.events().iter().any(|event| matches!(event, Event::Started(_))) {
+        // On wires that announce nothing a stream starts with its first sound.
+        told(
+            &mut *phone,
+            &mut *bridge,
+            Command::Media { track: Track::Inbound, payload: &[0; 320] },
+        );
+    }
     (bridge, phone)
 }
 
@@ -148,7 +156,7 @@ proptest! {
 
     #[test]
     fn marks_are_asked_for_and_reported_by_name(names in prop::collection::vec(".{0,80}", 1..20)) {
-        for provider in PROVIDERS {
+        for provider in PROVIDERS.iter().filter(|provider| provider.capabilities().marks) {
             let (mut bridge, mut phone) = ends(*provider);
             let mut wire_names = Vec::new();
             for name in &names {

@@ -5,6 +5,7 @@
 //! wire, so that the simulator, the load generator and the pair tests speak to us exactly as the provider does.
 
 mod asterisk;
+mod audiosocket;
 pub mod auth;
 mod base64;
 mod capability;
@@ -227,11 +228,26 @@ pub trait Provider: Sync {
         self.info().formats
     }
 
+    /// What carries its messages.
+    fn transport(&self) -> Transport {
+        Transport::WebSocket
+    }
+
     /// Our end.
     fn accept(&self, upgrade: &Upgrade<'_>, options: &Options) -> Result<Accepted, Rejection>;
 
     /// The provider's end. The format of what it sends and plays is announced by [`Event::Started`] on the first open or message.
     fn dial(&self, call: &Dial) -> (OutgoingUpgrade, Box<dyn Protocol>);
+}
+
+/// What carries a provider's messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Transport {
+    /// A WebSocket (RFC 6455), asked for by an HTTP request.
+    WebSocket,
+    /// A TCP connection without handshake, cut into records: an octet of kind, two of length (big-endian), the payload. Each is one
+    /// binary message, head included. Nothing but the first record tells who calls.
+    Records,
 }
 
 /// How an implementation is known to be right.
@@ -259,8 +275,13 @@ impl fmt::Display for Status {
 }
 
 /// All providers; routes, command-line values and test matrices derive from it.
-pub static PROVIDERS: &[&dyn Provider] =
-    &[&Spoken(&twilio::DIALECT), &Spoken(&vonage::DIALECT), &asterisk::Asterisk, &raw::Raw];
+pub static PROVIDERS: &[&dyn Provider] = &[
+    &Spoken(&twilio::DIALECT),
+    &Spoken(&vonage::DIALECT),
+    &asterisk::Asterisk,
+    &audiosocket::AudioSocket,
+    &raw::Raw,
+];
 
 /// The provider of that name.
 #[must_use]
