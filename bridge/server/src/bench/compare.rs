@@ -104,10 +104,10 @@ impl Standing {
         self.typical(|run| run.rss_kib_per_call)
     }
 
-    /// Frames lost in runs that nothing spoiled.
+    /// Frames lost, twice or unknown in runs that nothing spoiled.
     #[must_use]
-    pub fn lost(&self) -> u64 {
-        self.runs.iter().filter(|run| !run.is_spoiled()).map(Figures::missing).sum()
+    pub fn wrong(&self) -> u64 {
+        self.runs.iter().filter(|run| !run.is_spoiled()).map(Figures::wrong).sum()
     }
 
     /// Whether any run is not spoiled.
@@ -130,7 +130,7 @@ impl Standing {
             "p50_us": self.p50(),
             "p99_us": self.p99(),
             "rss_kib_per_call": self.rss_kib_per_call(),
-            "lost": self.lost(),
+            "wrong": self.wrong(),
             "spoiled_runs": self.spoiled(),
         })
     }
@@ -179,7 +179,7 @@ impl fmt::Display for Comparison {
         let calls = self.standings.first().and_then(|s| s.runs.first()).map_or(0, |run| run.calls);
         writeln!(f, "{calls} calls; medians of {runs} runs each, in turns")?;
         let (cpu, kib) = ("us/frame", "KiB/call");
-        let head = ["", cpu, "p50 ms", "p99 ms", kib, "lost", "spoiled"];
+        let head = ["", cpu, "p50 ms", "p99 ms", kib, "wrong", "spoiled"];
         writeln!(f, "{}", columns(&head.map(str::to_owned)))?;
         for standing in &self.standings {
             let ms = |us: Option<f64>| shown(us.map(|us| us / 1e3), 3);
@@ -189,7 +189,7 @@ impl fmt::Display for Comparison {
                 ms(standing.p50()),
                 ms(standing.p99()),
                 shown(standing.rss_kib_per_call(), 1),
-                standing.lost().to_string(),
+                standing.wrong().to_string(),
                 standing.spoiled().to_string(),
             ];
             writeln!(f, "{}", columns(&row))?;
@@ -292,10 +292,10 @@ mod tests {
         ];
         let some = standing("a", runs.clone());
         assert_eq!((some.p50(), some.cpu_us_per_frame()), (Some(95.0), Some(9.5)));
-        assert_eq!((some.lost(), some.spoiled()), (1, 1));
+        assert_eq!((some.wrong(), some.spoiled()), (1, 1));
         let none = standing("b", vec![runs[1].clone()]);
         assert_eq!(none.p50(), Some(8_000.0));
-        assert_eq!(none.lost(), 0);
+        assert_eq!(none.wrong(), 0);
     }
 
     #[test]

@@ -148,6 +148,12 @@ impl Figures {
         self.sent.saturating_sub(self.received)
     }
 
+    /// Frames that are not as they should be: that never came back, that came back twice, and what came back and was not sent.
+    #[must_use]
+    pub fn wrong(&self) -> u64 {
+        self.missing() + self.duplicates + self.strangers
+    }
+
     /// CPU time of the server for a second of one call, in microseconds.
     #[must_use]
     pub fn cpu_us_per_call_second(&self) -> Option<f64> {
@@ -203,6 +209,7 @@ impl Figures {
             "late": self.late,
             "duplicates": self.duplicates,
             "strangers": self.strangers,
+            "wrong": self.wrong(),
             "latency_us": points(&self.latency),
             "typical_second_p99_us": self.typical_p99,
             "over_time": self.moments.iter().map(moment).collect::<Vec<_>>(),

@@ -61,7 +61,7 @@ impl Search {
 pub enum Trial {
     /// All frames came back, in time.
     Carried(Figures),
-    /// The server lost frames or was too slow.
+    /// The server lost frames, made some up, or was too slow.
     TooMany(Figures),
     /// Something else was in the way: the generator, or the machine.
     Spoiled(Figures),
@@ -76,7 +76,7 @@ impl Trial {
         match run {
             Err(error) => Self::Broke(error),
             Ok(figures) if figures.is_spoiled() => Self::Spoiled(figures),
-            Ok(figures) if figures.missing() > 0 || figures.latency.p99 > p99_us => {
+            Ok(figures) if figures.wrong() > 0 || figures.latency.p99 > p99_us => {
                 Self::TooMany(figures)
             }
             Ok(figures) => Self::Carried(figures),
@@ -154,7 +154,7 @@ impl Found {
             Some((calls, Trial::Broke(error))) => format!("with {calls}: {error}"),
             Some((calls, Trial::TooMany(figures) | Trial::Carried(figures))) => {
                 let p99 = f64::from(figures.latency.p99) / 1e3;
-                format!("with {calls}: p99 {p99:.1} ms, {} lost", figures.missing())
+                format!("with {calls}: p99 {p99:.1} ms, {} frames wrong", figures.wrong())
             }
         }
     }
@@ -184,7 +184,7 @@ impl Found {
 
 impl fmt::Display for Found {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let head = ["calls", "p50 ms", "p99 ms", "lost", "us/frame", "core %"];
+        let head = ["calls", "p50 ms", "p99 ms", "wrong", "us/frame", "core %"];
         let line = |cells: [String; 6]| cells.map(|cell| format!("{cell:>9}")).concat();
         writeln!(f, "{}", line(head.map(str::to_owned)))?;
         for (calls, trial) in &self.trials {
@@ -194,7 +194,7 @@ impl fmt::Display for Found {
                 calls.to_string(),
                 ms(|run| run.latency.p50),
                 ms(|run| run.latency.p99),
-                shown(run.map(|run| run.missing() as f64), 0),
+                shown(run.map(|run| run.wrong() as f64), 0),
                 shown(run.and_then(|run| run.cpu_us_per_frame), 2),
                 shown(run.and_then(|run| run.cpu_share).map(|share| share * 100.0), 0),
             ];
@@ -203,7 +203,7 @@ impl fmt::Display for Found {
         let bound = f64::from(self.p99_us) / 1e3;
         writeln!(
             f,
-            "{} calls with p99 within {bound} ms and no frame lost ({})",
+            "{} calls with p99 within {bound} ms and every frame back once ({})",
             self.calls,
             self.limit()
         )
@@ -274,6 +274,12 @@ mod tests {
         assert_eq!(verdict(100, 1, false), "too many");
         assert_eq!(verdict(100, 1, true), "spoiled");
         assert_eq!(Trial::of(Err("cut".into()), 1).verdict(), "broke");
+        let whole = made_up(10, 100, 0, false);
+        for wrong in
+            [Figures { duplicates: 1, ..whole.clone() }, Figures { strangers: 1, ..whole.clone() }]
+        {
+            assert_eq!(Trial::of(Ok(wrong), 20_000).verdict(), "too many");
+        }
     }
 
     #[test]
