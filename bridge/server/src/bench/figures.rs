@@ -65,6 +65,8 @@ pub struct Figures {
     pub provider: &'static str,
     /// Calls at once.
     pub calls: usize,
+    /// Whether calls were open and nobody spoke.
+    pub silent: bool,
     /// How long was measured.
     pub duration: Duration,
     /// Frames sent.
@@ -119,6 +121,7 @@ impl Figures {
         Self {
             provider: plan.provider.name(),
             calls: plan.calls,
+            silent: plan.silent,
             duration: plan.duration,
             sent: tally.sent,
             received: tally.received,
@@ -173,10 +176,9 @@ impl Figures {
         let share = |time: Option<Duration>| {
             time.unwrap_or_default().as_secs_f64() / self.duration.as_secs_f64().max(1e-9)
         };
-        if self.sent == 0 {
-            // Where nobody speaks nobody is late.
-            None
-        } else if self.lateness.p99 > LATE_US || self.longest_gap >= STOOD_STILL {
+        // Where nobody speaks nobody is late.
+        let is_late = self.lateness.p99 > LATE_US || self.longest_gap >= STOOD_STILL;
+        if is_late && !self.silent {
             Some("the generator itself was late; use fewer calls or a quieter machine")
         } else if share(self.waited) > DISTURBED {
             Some("the server had to wait for its core; something else runs on this machine")
@@ -202,6 +204,7 @@ impl Figures {
         json!({
             "provider": self.provider,
             "calls": self.calls,
+            "silent": self.silent,
             "seconds": self.duration.as_secs_f64(),
             "sent": self.sent,
             "received": self.received,
@@ -339,6 +342,16 @@ mod tests {
     }
 
     fn figures(lateness: u32, gap: Duration, waited: Duration) -> Figures {
+        run(false, lateness, gap, waited, Duration::ZERO)
+    }
+
+    fn run(
+        silent: bool,
+        lateness: u32,
+        gap: Duration,
+        waited: Duration,
+        stolen: Duration,
+    ) -> Figures {
         let provider = ringback_proto::provider::find("twilio").expect("known");
         let plan = Plan {
             provider,
@@ -347,11 +360,11 @@ mod tests {
             warm_up: Duration::ZERO,
             duration: Duration::from_secs(2),
             answers: super::super::Answers::Calls,
-            silent: false,
+            silent,
         };
         let mut tally = Tally::new(1, 100, plan.duration);
-        (0..100).for_each(|_| tally.sent(lateness));
-        for latency in [300, 19_000, 25_000] {
+        (0..if silent { 0 } else { 100 }).for_each(|_| tally.sent(lateness));
+        for latency in [300, 19_000, 25_000].into_iter().filter(|_| !silent) {
             tally.back(Duration::ZERO, latency);
         }
         tally.turn(gap, Duration::ZERO, true);
@@ -361,7 +374,7 @@ mod tests {
             rss_kib: 3_000,
             idle_rss_kib: 1_000,
             waited,
-            stolen: Duration::ZERO,
+            stolen,
         };
         Figures::new(&plan, &tally, Some(cost))
     }
@@ -375,6 +388,19 @@ mod tests {
             (figures(0, ms(20), ms(0)), "generator"),
             (figures(0, ms(0), ms(110)), "core"),
         ] {
+            let reason = spoiled.spoiled_by().expect("spoiled");
+            assert!(reason.contains(word) && spoiled.to_string().contains(reason), "{reason}");
+        }
+    }
+
+    #[test]
+    fn a_silent_run_is_spoiled_by_a_host_that_takes_its_core_but_by_no_lateness() {
+        let ms = Duration::from_millis;
+        let silent = |gap, waited, stolen| run(true, 0, gap, waited, stolen);
+        assert_eq!(silent(ms(500), ms(90), ms(90)).spoiled_by(), None);
+        for (spoiled, word) in
+            [(silent(ms(0), ms(110), ms(0)), "core"), (silent(ms(0), ms(0), ms(110)), "host")]
+        {
             let reason = spoiled.spoiled_by().expect("spoiled");
             assert!(reason.contains(word) && spoiled.to_string().contains(reason), "{reason}");
         }

@@ -12,6 +12,7 @@ use super::search::{self, Found};
 use super::table::{Bound, Row, Table};
 use super::{Answers, Floor, Plan, Server, Setup, cores, stages};
 use crate::clock::Clock;
+use crate::socket::SocketOptions;
 use crate::workers::Tick;
 
 const TIMES: (&str, usize) = ("x", 2);
@@ -380,12 +381,26 @@ impl Surveyor {
         Ok(row.conclusive(false).noted(note))
     }
 
+    /// Open calls on which nobody speaks, for a whole keep-alive interval: each is pinged once within it.
+    fn idle_plan(&self) -> Plan {
+        let duration = SocketOptions::default().keepalive.unwrap_or_default();
+        Plan { silent: true, duration, ..self.plan(self.scale.calls) }
+    }
+
     fn idle(&self) -> Result<Row, String> {
-        let plan = Plan { silent: true, ..self.plan(self.scale.calls) };
+        let plan = self.idle_plan();
+        let row = |measured| {
+            Row::new("CPU of 1,000 idle calls", ("% of a core", 2), Bound::at_most(1.0), measured)
+        };
+        if self.scale.short {
+            return Ok(row(None).noted("only in the long form, which waits for the pings"));
+        }
         let figures = self.measure(&Setup::bridge(Tick::Auto), &plan)?;
         let per_thousand = figures.cpu_share.map(|share| share * 100.0 * 1e3 / plan.calls as f64);
-        let name = "CPU of 1,000 idle calls";
-        Ok(Row::new(name, ("% of a core", 2), Bound::at_most(1.0), per_thousand))
+        let spoiled = figures.spoiled_by().map(|reason| format!("; {reason}")).unwrap_or_default();
+        let seconds = plan.duration.as_secs();
+        let note = format!("over {seconds} s, one ping and pong of each{spoiled}");
+        Ok(row(per_thousand).conclusive(!figures.is_spoiled()).noted(note))
     }
 
     fn start(&self) -> Result<[Row; 2], String> {
@@ -479,6 +494,16 @@ mod tests {
         assert_eq!(rows.len(), 8);
         assert_eq!((rows[0].measured, rows[4].measured), (Some(0.12), Some(0.9)));
         assert_eq!((rows[1].measured, rows[5].measured), (Some(0.12 / 0.09), Some(10.0)));
+    }
+
+    #[test]
+    fn idle_calls_are_measured_over_a_whole_keep_alive_interval() {
+        for scale in [Scale::FULL, Scale::SHORT] {
+            let plan = Surveyor { scale, ..surveyor() }.idle_plan();
+            assert!(plan.silent && Some(plan.duration) >= SocketOptions::default().keepalive);
+        }
+        // Without them there is no figure.
+        assert_eq!(surveyor().idle().map(|row| row.verdict()), Ok(Verdict::Open));
     }
 
     #[test]

@@ -59,7 +59,7 @@ pub(super) struct Args {
     /// Sound that the bridge keeps of each call for its module, in seconds.
     #[arg(long, value_name = "SECONDS", value_parser = ring)]
     ring: Option<f64>,
-    /// Open calls on which nobody speaks.
+    /// Open calls on which nobody speaks; to have the bridge's pings in the figures, measure 20 seconds or a multiple.
     #[arg(long, conflicts_with_all = ["against", "find_max", "table"])]
     idle: bool,
     /// Give the bridge and the generator no cores of their own.
