@@ -58,9 +58,16 @@ impl Book<'_> {
             self.note_stranger();
         } else if self.tally.is_repeated(self.caller, number) {
             self.tally.duplicates += 1;
-        } else if let Some(counted) = self.schedule.counted(due) {
-            self.tally.back(counted, micros(self.now - due));
+        } else {
+            self.tally.answered += u64::from(self.is_measuring());
+            if let Some(counted) = self.schedule.counted(due) {
+                self.tally.back(counted, micros(self.now - due));
+            }
         }
+    }
+
+    fn is_measuring(&self) -> bool {
+        self.schedule.counted(self.now).is_some() && self.now < self.schedule.until()
     }
 
     /// Something came that was not sent. While warming up nobody watches the machine, and a stream that it makes stumble may be cut
@@ -234,6 +241,13 @@ mod tests {
         assert_eq!((tally.received, tally.duplicates, tally.strangers), (1, 1, 2));
         let tally = noted(&[(150, Heard::Stranger), (250, Heard::Stranger)]);
         assert_eq!((tally.received, tally.strangers), (0, 2));
+    }
+
+    #[test]
+    fn what_is_answered_while_it_is_measured_is_told_from_what_was_due_then() {
+        let frame = Heard::Frame;
+        let tally = noted(&[(90, frame(3)), (110, frame(4)), (150, frame(6)), (250, frame(8))]);
+        assert_eq!((tally.received, tally.answered), (2, 2));
     }
 
     #[test]

@@ -73,7 +73,9 @@ pub struct Figures {
     pub sent: u64,
     /// Frames that came back.
     pub received: u64,
-    /// Of those, frames that took longer than 20 ms.
+    /// Frames that came back while the cost was measured, whenever they were due.
+    pub answered: u64,
+    /// Of those that came back, frames that took longer than 20 ms.
     pub late: u64,
     /// Frames that came back twice.
     pub duplicates: u64,
@@ -92,7 +94,7 @@ pub struct Figures {
     pub longest_gap: Duration,
     /// Share of a core that the generator needed, without its spinning.
     pub generator_busy: f64,
-    /// CPU time of the server for a frame there and back, in microseconds.
+    /// CPU time of the server for a frame there and back, in microseconds; by frames that did come back.
     pub cpu_us_per_frame: Option<f64>,
     /// Share of a core that the server used.
     pub cpu_share: Option<f64>,
@@ -116,8 +118,8 @@ impl Figures {
             latency: part.percentiles(),
         });
         let cpu_share = cost.map(|cost| cost.cpu.as_secs_f64() / cost.over.as_secs_f64().max(1e-9));
-        let frames_per_second = plan.calls as f64 / FRAME.as_secs_f64();
-        let per_frame = |share: f64| share * 1e6 / frames_per_second.max(1e-9);
+        let answered_per_second = tally.answered as f64 / plan.duration.as_secs_f64().max(1e-9);
+        let per_frame = |share: f64| share * 1e6 / answered_per_second;
         Self {
             provider: plan.provider.name(),
             calls: plan.calls,
@@ -125,6 +127,7 @@ impl Figures {
             duration: plan.duration,
             sent: tally.sent,
             received: tally.received,
+            answered: tally.answered,
             late: all.above(LATE_FRAME.as_micros() as u32),
             duplicates: tally.duplicates,
             strangers: tally.strangers,
@@ -134,7 +137,7 @@ impl Figures {
             lateness: tally.lateness.percentiles(),
             longest_gap: tally.longest_gap,
             generator_busy: tally.busy.as_secs_f64() / plan.duration.as_secs_f64().max(1e-9),
-            cpu_us_per_frame: cpu_share.filter(|_| !plan.silent).map(per_frame),
+            cpu_us_per_frame: cpu_share.filter(|_| tally.answered > 0).map(per_frame),
             cpu_share,
             rss_kib: cost.map(|cost| cost.rss_kib),
             rss_kib_per_call: cost.map(|cost| {
@@ -208,6 +211,7 @@ impl Figures {
             "seconds": self.duration.as_secs_f64(),
             "sent": self.sent,
             "received": self.received,
+            "answered_meanwhile": self.answered,
             "missing": self.missing(),
             "late": self.late,
             "duplicates": self.duplicates,
@@ -368,6 +372,7 @@ mod tests {
             tally.back(Duration::ZERO, latency);
         }
         tally.turn(gap, Duration::ZERO, true);
+        tally.answered = if silent { 0 } else { 8_000 };
         let cost = Cost {
             cpu: Duration::from_millis(500),
             over: Duration::from_secs(2),
@@ -409,9 +414,9 @@ mod tests {
     #[test]
     fn cost_is_told_per_frame_per_second_and_per_call() {
         let figures = figures(0, Duration::ZERO, Duration::ZERO);
-        // A quarter of a core for 5,000 frames a second.
-        assert_eq!(figures.cpu_us_per_frame, Some(50.0));
-        assert_eq!(figures.cpu_us_per_call_second(), Some(2_500.0));
+        // A quarter of a core for 4,000 frames a second that came back, of 5,000 sent: those lost make the others no cheaper.
+        assert_eq!(figures.cpu_us_per_frame, Some(62.5));
+        assert_eq!(figures.cpu_us_per_call_second(), Some(3_125.0));
         assert_eq!(figures.rss_kib_per_call, Some(20.0));
         assert_eq!((figures.missing(), figures.late), (97, 1));
     }
