@@ -335,7 +335,7 @@ impl Surveyor {
                 .noted(format!("no more than {most} tried in the short form"));
         }
         let conclusive = found.is_conclusive() || found.calls >= WANTED_CALLS;
-        row.noted(found.limit()).conclusive(conclusive)
+        row.noted(format!("{}; {}", found.carried(), found.limit())).conclusive(conclusive)
     }
 
     fn memory(&self, standings: &[Standing]) -> Result<[Row; 2], String> {
