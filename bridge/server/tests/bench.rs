@@ -2,6 +2,8 @@
 //! differ.
 
 mod support;
+#[path = "../benches/stages/written.rs"]
+mod written;
 
 use serde_json::Value;
 use support::{PATIENCE, ringback, run};
@@ -48,6 +50,23 @@ fn floors_are_measured_in_turns_with_the_bridge() {
         assert_whole(&standing["runs"][0], 150);
     }
     assert!(compared["ratios"][0]["p50"].as_f64() > Some(0.0), "{compared}");
+}
+
+#[test]
+fn stages_that_got_worse_are_new_or_are_gone_are_bad() {
+    let table = |rows: &str| {
+        written::Table::parse(&format!("# Counted with a machine\n{rows}")).expect("a table")
+    };
+    let old = table("      100  small\n    10000  large\n      700  gone\n");
+    assert_eq!(old.machine, "a machine");
+    // Fifty more, or a tenth more, is not both.
+    let same = table("      150  small\n    11000  large\n      700  gone\n");
+    assert_eq!(same.against(&old).1, 0);
+    let (text, bad) = table("      151  small\n    11001  large\n        1  new\n").against(&old);
+    assert_eq!(bad, 4, "{text}");
+    assert!(text.contains("WORSE") && text.contains("new  ") && text.contains("gone  "), "{text}");
+    let again = written::Table::parse(&old.print()).expect("what is printed can be read");
+    assert_eq!((again.machine, again.rows), (old.machine, old.rows));
 }
 
 #[test]
