@@ -46,7 +46,7 @@ pub struct Scale {
     pub range: search::Range,
     /// Starts of the bridge.
     pub starts: usize,
-    /// Whether it is the short form: a hint, in less than half a minute.
+    /// Whether it is the short form: a hint, in half a minute; in a minute where the host disturbs it.
     pub short: bool,
 }
 
@@ -193,8 +193,8 @@ fn wrong_row(standings: &[Standing]) -> Row {
     let wrong = wrong(standings).map(|wrong| wrong as f64);
     let row = Row::new("frames lost, twice or unknown", ("frames", 0), Bound::at_most(0.0), wrong);
     let names = |which: &dyn Fn(&&Standing) -> bool| {
-        let names = standings.iter().filter(which).map(|standing| standing.name.as_str());
-        names.collect::<Vec<_>>().join("; ")
+        let names: Vec<_> = standings.iter().filter(which).map(|one| one.name.as_str()).collect();
+        if names.len() == standings.len() { "any".into() } else { names.join("; ") }
     };
     let spoiled: usize = standings.iter().map(Standing::spoiled).sum();
     let runs: usize = standings.iter().map(|standing| standing.runs.len()).sum();
@@ -502,7 +502,7 @@ mod tests {
             let plan = Surveyor { scale, ..surveyor() }.idle_plan();
             assert!(plan.silent && Some(plan.duration) >= SocketOptions::default().keepalive);
         }
-        // Without them there is no figure.
+        // Where they are not waited for there is no figure.
         assert_eq!(surveyor().idle().map(|row| row.verdict()), Ok(Verdict::Open));
     }
 
@@ -521,7 +521,9 @@ mod tests {
         assert_eq!((wrong(&all), row.verdict()), (Some(2), Verdict::Missed));
         assert!(row.note.contains("; by twilio, batched; no fair run of"), "{}", row.note);
         all.iter_mut().for_each(|standing| standing.runs = vec![made_up(10, 9, 1, true)]);
-        assert_eq!(wrong_row(&all).verdict(), Verdict::Open);
+        let row = wrong_row(&all);
+        assert_eq!(row.verdict(), Verdict::Open);
+        assert_eq!(row.note, "7 of 7 runs were spoiled; no fair run of any");
     }
 
     #[test]

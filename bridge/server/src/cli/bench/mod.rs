@@ -27,7 +27,7 @@ const STEP: usize = 50;
 /// Trials of one number of calls, if something else is in the way.
 const TRIES: usize = 4;
 
-const SHORT_FORM: &str = "\nThe short form: few calls, one run each, so what depends on them is open. Only frames that are lost, come \
+const SHORT_FORM: &str = "\nThe short form: few calls and runs, so what depends on them is open. Only frames that are lost, come \
     twice or are unknown make it fail.\n";
 const NO_FAIR_RUN: &str = "\nThis host gave no fair run of some of them, see the row of lost frames: whether frames get lost is open, and is \
     not what this command fails for. Run it on a quieter machine.\n";
@@ -80,7 +80,7 @@ pub(super) struct Args {
     /// Measure everything that the bridge is held to, and print the verdicts.
     #[arg(long)]
     table: bool,
-    /// With few calls and in less than half a minute; fails only if frames are lost, come twice or are unknown.
+    /// With few calls and in half a minute, or a minute where the host disturbs it; fails only if frames are lost, come twice or are unknown.
     #[arg(long, requires = "table")]
     short: bool,
     /// As JSON.
