@@ -330,9 +330,10 @@ impl Surveyor {
         );
         if self.scale.short {
             let most = self.scale.range.most;
-            return row
-                .conclusive(false)
-                .noted(format!("no more than {most} tried in the short form"));
+            return row.conclusive(false).noted(format!(
+                "{}; no more than {most} tried in the short form",
+                found.carried()
+            ));
         }
         let conclusive = found.is_conclusive() || found.calls >= WANTED_CALLS;
         row.noted(format!("{}; {}", found.carried(), found.limit())).conclusive(conclusive)
