@@ -14,6 +14,7 @@ mod table;
 #[path = "../../tests/support/turn.rs"]
 mod turn;
 mod wire;
+mod written;
 
 use std::process::ExitCode;
 

@@ -52,18 +52,28 @@ struct Book<'a> {
 impl Book<'_> {
     /// A frame came back.
     fn note(&mut self, heard: Heard) {
-        let Heard::Frame(number) = heard else {
-            self.tally.strangers += 1;
-            return;
-        };
+        let Heard::Frame(number) = heard else { return self.note_stranger() };
         let due = self.schedule.due(self.caller, number);
         if due > self.now || due >= self.schedule.until() {
-            self.tally.strangers += 1;
+            self.note_stranger();
         } else if self.tally.is_repeated(self.caller, number) {
             self.tally.duplicates += 1;
-        } else if let Some(counted) = self.schedule.counted(due) {
-            self.tally.back(counted, micros(self.now - due));
+        } else {
+            self.tally.answered += u64::from(self.is_measuring());
+            if let Some(counted) = self.schedule.counted(due) {
+                self.tally.back(counted, micros(self.now - due));
+            }
         }
+    }
+
+    fn is_measuring(&self) -> bool {
+        self.schedule.counted(self.now).is_some() && self.now < self.schedule.until()
+    }
+
+    /// Something came that was not sent. While warming up nobody watches the machine, and a stream that it makes stumble may be cut
+    /// within a frame.
+    fn note_stranger(&mut self) {
+        self.tally.strangers += u64::from(self.schedule.counted(self.now).is_some());
     }
 }
 
@@ -206,5 +216,43 @@ fn hear(stamp: &Stamp, hearing: &mut Hearing, out: &Outbox, book: &mut Book<'_>)
         if let Event::Media(media) = event {
             hearing.hear(stamp, caller, out.octets(&media.payload), |heard| book.note(heard));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Frames and strangers at milliseconds of a run that is measured from 100 to 200: what is counted of them.
+    fn noted(heard: &[(u64, Heard)]) -> Tally {
+        let at = Instant::from_millis;
+        let schedule = Schedule::new(1, at(0), at(100), at(200));
+        let mut tally = Tally::new(1, schedule.frames(), Duration::from_millis(100));
+        for &(now, heard) in heard {
+            Book { schedule: &schedule, tally: &mut tally, caller: 0, now: at(now) }.note(heard);
+        }
+        tally
+    }
+
+    #[test]
+    fn what_comes_twice_or_was_never_sent_is_counted_apart_from_what_came_back() {
+        let frame = Heard::Frame;
+        let tally = noted(&[(150, frame(6)), (151, frame(6)), (152, frame(9)), (153, frame(99))]);
+        assert_eq!((tally.received, tally.duplicates, tally.strangers), (1, 1, 2));
+        let tally = noted(&[(150, Heard::Stranger), (250, Heard::Stranger)]);
+        assert_eq!((tally.received, tally.strangers), (0, 2));
+    }
+
+    #[test]
+    fn what_is_answered_while_it_is_measured_is_told_from_what_was_due_then() {
+        let frame = Heard::Frame;
+        let tally = noted(&[(90, frame(3)), (110, frame(4)), (150, frame(6)), (250, frame(8))]);
+        assert_eq!((tally.received, tally.answered), (2, 2));
+    }
+
+    #[test]
+    fn the_warm_up_is_not_judged_but_for_what_comes_twice() {
+        let tally = noted(&[(30, Heard::Frame(0)), (50, Heard::Stranger), (60, Heard::Frame(0))]);
+        assert_eq!((tally.received, tally.duplicates, tally.strangers), (0, 1, 0));
     }
 }

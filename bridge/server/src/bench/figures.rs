@@ -65,13 +65,17 @@ pub struct Figures {
     pub provider: &'static str,
     /// Calls at once.
     pub calls: usize,
+    /// Whether calls were open and nobody spoke.
+    pub silent: bool,
     /// How long was measured.
     pub duration: Duration,
     /// Frames sent.
     pub sent: u64,
     /// Frames that came back.
     pub received: u64,
-    /// Of those, frames that took longer than 20 ms.
+    /// Frames that came back while the cost was measured, whenever they were due.
+    pub answered: u64,
+    /// Of those that came back, frames that took longer than 20 ms.
     pub late: u64,
     /// Frames that came back twice.
     pub duplicates: u64,
@@ -90,7 +94,7 @@ pub struct Figures {
     pub longest_gap: Duration,
     /// Share of a core that the generator needed, without its spinning.
     pub generator_busy: f64,
-    /// CPU time of the server for a frame there and back, in microseconds.
+    /// CPU time of the server for a frame there and back, in microseconds; by frames that did come back.
     pub cpu_us_per_frame: Option<f64>,
     /// Share of a core that the server used.
     pub cpu_share: Option<f64>,
@@ -114,14 +118,16 @@ impl Figures {
             latency: part.percentiles(),
         });
         let cpu_share = cost.map(|cost| cost.cpu.as_secs_f64() / cost.over.as_secs_f64().max(1e-9));
-        let frames_per_second = plan.calls as f64 / FRAME.as_secs_f64();
-        let per_frame = |share: f64| share * 1e6 / frames_per_second.max(1e-9);
+        let answered_per_second = tally.answered as f64 / plan.duration.as_secs_f64().max(1e-9);
+        let per_frame = |share: f64| share * 1e6 / answered_per_second;
         Self {
             provider: plan.provider.name(),
             calls: plan.calls,
+            silent: plan.silent,
             duration: plan.duration,
             sent: tally.sent,
             received: tally.received,
+            answered: tally.answered,
             late: all.above(LATE_FRAME.as_micros() as u32),
             duplicates: tally.duplicates,
             strangers: tally.strangers,
@@ -131,7 +137,7 @@ impl Figures {
             lateness: tally.lateness.percentiles(),
             longest_gap: tally.longest_gap,
             generator_busy: tally.busy.as_secs_f64() / plan.duration.as_secs_f64().max(1e-9),
-            cpu_us_per_frame: cpu_share.filter(|_| !plan.silent).map(per_frame),
+            cpu_us_per_frame: cpu_share.filter(|_| tally.answered > 0).map(per_frame),
             cpu_share,
             rss_kib: cost.map(|cost| cost.rss_kib),
             rss_kib_per_call: cost.map(|cost| {
@@ -146,6 +152,12 @@ impl Figures {
     #[must_use]
     pub fn missing(&self) -> u64 {
         self.sent.saturating_sub(self.received)
+    }
+
+    /// Frames that are not as they should be: that never came back, that came back twice, and what came back and was not sent.
+    #[must_use]
+    pub fn wrong(&self) -> u64 {
+        self.missing() + self.duplicates + self.strangers
     }
 
     /// CPU time of the server for a second of one call, in microseconds.
@@ -167,10 +179,9 @@ impl Figures {
         let share = |time: Option<Duration>| {
             time.unwrap_or_default().as_secs_f64() / self.duration.as_secs_f64().max(1e-9)
         };
-        if self.sent == 0 {
-            // Where nobody speaks nobody is late.
-            None
-        } else if self.lateness.p99 > LATE_US || self.longest_gap >= STOOD_STILL {
+        // Where nobody speaks nobody is late.
+        let is_late = self.lateness.p99 > LATE_US || self.longest_gap >= STOOD_STILL;
+        if is_late && !self.silent {
             Some("the generator itself was late; use fewer calls or a quieter machine")
         } else if share(self.waited) > DISTURBED {
             Some("the server had to wait for its core; something else runs on this machine")
@@ -196,13 +207,16 @@ impl Figures {
         json!({
             "provider": self.provider,
             "calls": self.calls,
+            "silent": self.silent,
             "seconds": self.duration.as_secs_f64(),
             "sent": self.sent,
             "received": self.received,
+            "answered_meanwhile": self.answered,
             "missing": self.missing(),
             "late": self.late,
             "duplicates": self.duplicates,
             "strangers": self.strangers,
+            "wrong": self.wrong(),
             "latency_us": points(&self.latency),
             "typical_second_p99_us": self.typical_p99,
             "over_time": self.moments.iter().map(moment).collect::<Vec<_>>(),
@@ -332,6 +346,16 @@ mod tests {
     }
 
     fn figures(lateness: u32, gap: Duration, waited: Duration) -> Figures {
+        run(false, lateness, gap, waited, Duration::ZERO)
+    }
+
+    fn run(
+        silent: bool,
+        lateness: u32,
+        gap: Duration,
+        waited: Duration,
+        stolen: Duration,
+    ) -> Figures {
         let provider = ringback_proto::provider::find("twilio").expect("known");
         let plan = Plan {
             provider,
@@ -340,21 +364,22 @@ mod tests {
             warm_up: Duration::ZERO,
             duration: Duration::from_secs(2),
             answers: super::super::Answers::Calls,
-            silent: false,
+            silent,
         };
         let mut tally = Tally::new(1, 100, plan.duration);
-        (0..100).for_each(|_| tally.sent(lateness));
-        for latency in [300, 19_000, 25_000] {
+        (0..if silent { 0 } else { 100 }).for_each(|_| tally.sent(lateness));
+        for latency in [300, 19_000, 25_000].into_iter().filter(|_| !silent) {
             tally.back(Duration::ZERO, latency);
         }
         tally.turn(gap, Duration::ZERO, true);
+        tally.answered = if silent { 0 } else { 8_000 };
         let cost = Cost {
             cpu: Duration::from_millis(500),
             over: Duration::from_secs(2),
             rss_kib: 3_000,
             idle_rss_kib: 1_000,
             waited,
-            stolen: Duration::ZERO,
+            stolen,
         };
         Figures::new(&plan, &tally, Some(cost))
     }
@@ -374,11 +399,24 @@ mod tests {
     }
 
     #[test]
+    fn a_silent_run_is_spoiled_by_a_host_that_takes_its_core_but_by_no_lateness() {
+        let ms = Duration::from_millis;
+        let silent = |gap, waited, stolen| run(true, 0, gap, waited, stolen);
+        assert_eq!(silent(ms(500), ms(90), ms(90)).spoiled_by(), None);
+        for (spoiled, word) in
+            [(silent(ms(0), ms(110), ms(0)), "core"), (silent(ms(0), ms(0), ms(110)), "host")]
+        {
+            let reason = spoiled.spoiled_by().expect("spoiled");
+            assert!(reason.contains(word) && spoiled.to_string().contains(reason), "{reason}");
+        }
+    }
+
+    #[test]
     fn cost_is_told_per_frame_per_second_and_per_call() {
         let figures = figures(0, Duration::ZERO, Duration::ZERO);
-        // A quarter of a core for 5,000 frames a second.
-        assert_eq!(figures.cpu_us_per_frame, Some(50.0));
-        assert_eq!(figures.cpu_us_per_call_second(), Some(2_500.0));
+        // A quarter of a core for 4,000 frames a second that came back, of 5,000 sent: those lost make the others no cheaper.
+        assert_eq!(figures.cpu_us_per_frame, Some(62.5));
+        assert_eq!(figures.cpu_us_per_call_second(), Some(3_125.0));
         assert_eq!(figures.rss_kib_per_call, Some(20.0));
         assert_eq!((figures.missing(), figures.late), (97, 1));
     }

@@ -209,6 +209,17 @@ mod tests {
     }
 
     #[test]
+    fn trials_that_were_made_again_are_drawn_as_well() {
+        let mut lost = [1, 0].into_iter();
+        let range = Range { first: 8, most: 8, step: 1, tries: 4 };
+        let found = search(range, 20_000, |calls| {
+            Ok(made_up(calls, 900, lost.next().unwrap_or_default(), false))
+        });
+        let points = &Panel::over_calls(&found).lines[0].points;
+        assert_eq!(points[..], [(8.0, 0.9), (8.0, 0.9)]);
+    }
+
+    #[test]
     fn several_runs_are_told_apart_by_name() {
         let (one, two) = (made_up(10, 300, 0, false), made_up(10, 500, 0, false));
         let panel = Panel::over_time([("bridge", &one), ("tcp-echo", &two)]);

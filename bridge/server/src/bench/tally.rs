@@ -22,6 +22,8 @@ pub(super) struct Tally {
     pub(super) sent: u64,
     /// Of those, frames that came back.
     pub(super) received: u64,
+    /// Frames that came back while it was measured, whenever they were due: what the server was at work for.
+    pub(super) answered: u64,
     /// Frames that came back again.
     pub(super) duplicates: u64,
     /// What came back and was not sent.
@@ -48,6 +50,7 @@ impl Tally {
             lateness: Histogram::new(),
             sent: 0,
             received: 0,
+            answered: 0,
             duplicates: 0,
             strangers: 0,
             longest_gap: Duration::ZERO,
