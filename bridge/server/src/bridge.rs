@@ -1,12 +1,12 @@
 //! The bridge: turns a checked configuration into endpoints, admits streams and runs each as a call. Speaks to no socket itself.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use ringback_module::message::Kind;
-use ringback_proto::provider::{self, Auth, Options, Protocol, Provider, Upgrade};
+use ringback_proto::provider::{self, Auth, Options, Protocol, Provider, Replays, Upgrade};
 use ringback_proto::session::{BargeIn, OnFail, PortConfig, Session, SessionConfig};
 
 use crate::call::{Call, LogWatch, ModuleSource, Watch, Watchers};
@@ -26,6 +26,8 @@ struct Plan {
     endpoint: Endpoint,
     provider: &'static dyn Provider,
     auth: Auth,
+    /// Locked once for an upgrade, by the thread that answers it.
+    replays: Mutex<Replays>,
     options: Options,
     barge_in: Option<BargeIn>,
     ports: Vec<PortConfig>,
@@ -115,10 +117,15 @@ impl Streams for Bridge {
         let index = self.plans.iter().position(|plan| plan.endpoint.name == endpoint.name);
         let Some(index) = index else { return Err(Refusal::new(404, "no such listener")) };
         let plan = &self.plans[index];
-        plan.auth.check(upgrade)?;
+        let grant = {
+            // What a thread left behind that panicked is as good as ever: entries are whole.
+            let mut replays = plan.replays.lock().unwrap_or_else(PoisonError::into_inner);
+            plan.auth.check(upgrade, WallTime::now().unix_seconds(), &mut replays)?
+        };
         let accepted = plan.provider.accept(upgrade, &plan.options)?;
         let state = Admitted { plan: index, protocol: accepted.protocol };
-        Ok(Admission { state, subprotocol: accepted.subprotocol })
+        let by_credential = || grant.subprotocol.map(|name| name.expose().to_owned());
+        Ok(Admission { state, subprotocol: accepted.subprotocol.or_else(by_credential) })
     }
 
     fn serve(&self, admitted: Admitted, socket: Socket) -> impl Future<Output = ()> + Send {
@@ -163,6 +170,7 @@ fn plan(config: &Config, listener: &ListenerConfig, watchers: &Watchers) -> Opti
         endpoint: listener.endpoint.clone(),
         provider,
         auth,
+        replays: Mutex::default(),
         options,
         barge_in: route
             .barge_in
@@ -203,7 +211,7 @@ fn auth(config: &AuthConfig) -> Auth {
             Auth::Query { name: parameter.clone(), values: vec![secret(token)] }
         }
         AuthConfig::TwilioSignature { token } => {
-            Auth::TwilioSignature { tokens: vec![secret(token)] }
+            Auth::TwilioSignature { tokens: vec![secret(token)], shared_keys: Vec::new() }
         }
     }
 }
