@@ -11,9 +11,7 @@ use ringback_proto::session::{BargeIn, OnFail, PortConfig, Session, SessionConfi
 
 use crate::call::{Call, LogWatch, ModuleSource, Watch, Watchers};
 use crate::clock::{Clock, WallTime};
-use crate::config::{
-    AuthConfig, Config, ListenerConfig, ModuleConfig, OnFail as OnFailConfig, RouteConfig,
-};
+use crate::config::{Config, ListenerConfig, ModuleConfig, OnFail as OnFailConfig, RouteConfig};
 use crate::events::{self, Events};
 use crate::listener::{Admission, Drained, Endpoint, Refusal, Server, Streams};
 use crate::net;
@@ -161,7 +159,7 @@ fn plan(config: &Config, listener: &ListenerConfig, watchers: &Watchers) -> Opti
         route.modules.iter().filter_map(|name| config.module(name)).collect();
     let log: Arc<dyn Watch> = Arc::new(LogWatch { listener: listener.endpoint.name.clone() });
     let watchers = watchers.clone().with(log);
-    let auth = auth(&listener.auth);
+    let auth = listener.auth.clone();
     let mut options = listener.options.clone();
     options.one_way |= listener.one_way;
     options.credential_query = auth.query_parameter().map(str::to_owned);
@@ -196,22 +194,5 @@ fn port(module: &ModuleConfig, route: &RouteConfig) -> PortConfig {
         },
         ready_timeout: module.ready_timeout,
         in_step: ModuleSource::of(module).is_inline(),
-    }
-}
-
-fn auth(config: &AuthConfig) -> Auth {
-    let secret = |s: &crate::config::Secret| provider::Secret::from(s.expose());
-    match config {
-        AuthConfig::None => Auth::None,
-        AuthConfig::Bearer { token } => Auth::Bearer { tokens: vec![secret(token)] },
-        AuthConfig::Basic { user, password } => {
-            Auth::Basic { user: user.clone(), passwords: vec![secret(password)] }
-        }
-        AuthConfig::Query { parameter, token } => {
-            Auth::Query { name: parameter.clone(), values: vec![secret(token)] }
-        }
-        AuthConfig::TwilioSignature { token } => {
-            Auth::TwilioSignature { tokens: vec![secret(token)], shared_keys: Vec::new() }
-        }
     }
 }
