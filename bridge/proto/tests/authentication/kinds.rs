@@ -35,6 +35,38 @@ pub(super) fn all() -> Vec<Tally> {
     ]
 }
 
+/// Header fields that are parsed.
+pub(super) const FIELDS: [&str; 9] = [
+    "authorization",
+    "sec-websocket-protocol",
+    "x-twilio-signature",
+    "x-twilio-webhooks-signature-settings",
+    "x-plivo-signature-v3",
+    "x-plivo-signature-v3-nonce",
+    "x-api-key",
+    "signature",
+    "signature-input",
+];
+
+/// Each kind that reads more than one value, with a secret that nobody guesses.
+pub(super) fn one_of_each() -> Vec<Auth> {
+    let secrets = || secrets(&["c2VjcmV0LWNhbmFyeS0wMTIzNDU2Nzg5YWJjZGVm"]);
+    vec![
+        Auth::Bearer { tokens: secrets() },
+        Auth::Basic { user: "u".into(), passwords: secrets() },
+        Auth::Path { tokens: secrets() },
+        Auth::Query { name: "token".into(), values: secrets() },
+        Auth::TwilioSignature {
+            tokens: secrets(),
+            shared_keys: vec![("k".into(), secrets().remove(0))],
+        },
+        Auth::PlivoSignature { prefix: "x-plivo".into(), tokens: secrets(), allow_unsigned: false },
+        Auth::Jwt(Jwt::vonage(secrets())),
+        Auth::Jwt(Jwt::azure(KeySet::parse(JWKS).unwrap(), "a".into())),
+        Auth::GenesysSignature { api_key: secrets().remove(0), secrets: secrets() },
+    ]
+}
+
 fn secrets(texts: &[&str]) -> Vec<Secret> {
     texts.iter().copied().map(Secret::from).collect()
 }

@@ -10,6 +10,7 @@ mod vectors;
 
 use std::collections::BTreeMap;
 
+use proptest::prelude::*;
 use ringback_proto::UnixSeconds;
 use ringback_proto::provider::{Auth, Grant, Rejection, Replays, Upgrade};
 
@@ -169,4 +170,27 @@ fn no_auth_lets_everybody_in() {
     let asked = Asked::at("/");
     assert_eq!(asked.check(&Auth::None, NOW, &mut Replays::new(0)), Ok(Grant::default()));
     assert!(Auth::None.opens_for_strangers());
+}
+
+proptest! {
+    /// Whatever is written into the fields that are parsed: nobody comes in, and nothing breaks.
+    #[test]
+    fn nonsense_opens_nothing(
+        first in "(sig1=|key=|Bearer |Basic |:)?[ -~\u{e9}]{0,60}",
+        second in "(sig1=\\(\"a\"|Bearer-|a\\.b\\.|algorithm=)?[\"();,=:. a-z0-9]{0,60}",
+        target in "/[ -~]{0,30}",
+    ) {
+        let url = "wss://bridge.example.com/x";
+        for auth in kinds::one_of_each() {
+            for (first, second) in [(&first, &second), (&second, &first)] {
+                let asked = kinds::FIELDS.iter().enumerate().fold(
+                    Asked::at(&target).public(url),
+                    |asked, (index, name)| {
+                        asked.with(name, if index % 2 == 0 { first } else { second }.as_str())
+                    },
+                );
+                prop_assert!(asked.check(&auth, NOW, &mut Replays::default()).is_err());
+            }
+        }
+    }
 }
