@@ -10,4 +10,4 @@ pub mod session;
 pub mod simulator;
 mod time;
 
-pub use time::Instant;
+pub use time::{Instant, UnixSeconds};

@@ -1,4 +1,4 @@
-//! A point in monotonic time that this crate is told and can never read by itself.
+//! Points in time that this crate is told and can never read by itself.
 
 use std::ops::{Add, AddAssign, Sub};
 use std::time::Duration;
@@ -9,6 +9,11 @@ use std::time::Duration;
 /// told the time a matter of types, and lets tests write times down as numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Instant(Duration);
+
+/// Wall time as credentials tell it: whole seconds after 1970-01-01T00:00:00Z. Told by the shell like [`Instant`], and good for
+/// nothing but to compare with what somebody else's clock wrote down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct UnixSeconds(pub u64);
 
 impl Instant {
     /// The epoch.

@@ -1,19 +1,17 @@
 //! The bridge: turns a checked configuration into endpoints, admits streams and runs each as a call. Speaks to no socket itself.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use ringback_module::message::Kind;
-use ringback_proto::provider::{self, Auth, Options, Protocol, Provider, Upgrade};
+use ringback_proto::provider::{self, Auth, Options, Protocol, Provider, Replays, Upgrade};
 use ringback_proto::session::{BargeIn, OnFail, PortConfig, Session, SessionConfig};
 
 use crate::call::{Call, LogWatch, ModuleSource, Watch, Watchers};
 use crate::clock::{Clock, WallTime};
-use crate::config::{
-    AuthConfig, Config, ListenerConfig, ModuleConfig, OnFail as OnFailConfig, RouteConfig,
-};
+use crate::config::{Config, ListenerConfig, ModuleConfig, OnFail as OnFailConfig, RouteConfig};
 use crate::events::{self, Events};
 use crate::listener::{Admission, Drained, Endpoint, Refusal, Server, Streams};
 use crate::net;
@@ -26,6 +24,8 @@ struct Plan {
     endpoint: Endpoint,
     provider: &'static dyn Provider,
     auth: Auth,
+    /// Locked once for an upgrade, by the thread that answers it.
+    replays: Mutex<Replays>,
     options: Options,
     barge_in: Option<BargeIn>,
     ports: Vec<PortConfig>,
@@ -115,10 +115,15 @@ impl Streams for Bridge {
         let index = self.plans.iter().position(|plan| plan.endpoint.name == endpoint.name);
         let Some(index) = index else { return Err(Refusal::new(404, "no such listener")) };
         let plan = &self.plans[index];
-        plan.auth.check(upgrade)?;
+        let grant = {
+            // What a thread left behind that panicked is as good as ever: entries are whole.
+            let mut replays = plan.replays.lock().unwrap_or_else(PoisonError::into_inner);
+            plan.auth.check(upgrade, WallTime::now().unix_seconds(), &mut replays)?
+        };
         let accepted = plan.provider.accept(upgrade, &plan.options)?;
         let state = Admitted { plan: index, protocol: accepted.protocol };
-        Ok(Admission { state, subprotocol: accepted.subprotocol })
+        let by_credential = || grant.subprotocol.map(|name| name.expose().to_owned());
+        Ok(Admission { state, subprotocol: accepted.subprotocol.or_else(by_credential) })
     }
 
     fn serve(&self, admitted: Admitted, socket: Socket) -> impl Future<Output = ()> + Send {
@@ -154,7 +159,7 @@ fn plan(config: &Config, listener: &ListenerConfig, watchers: &Watchers) -> Opti
         route.modules.iter().filter_map(|name| config.module(name)).collect();
     let log: Arc<dyn Watch> = Arc::new(LogWatch { listener: listener.endpoint.name.clone() });
     let watchers = watchers.clone().with(log);
-    let auth = auth(&listener.auth);
+    let auth = listener.auth.clone();
     let mut options = listener.options.clone();
     options.one_way |= listener.one_way;
     options.credential_query = auth.query_parameter().map(str::to_owned);
@@ -163,6 +168,7 @@ fn plan(config: &Config, listener: &ListenerConfig, watchers: &Watchers) -> Opti
         endpoint: listener.endpoint.clone(),
         provider,
         auth,
+        replays: Mutex::default(),
         options,
         barge_in: route
             .barge_in
@@ -188,22 +194,5 @@ fn port(module: &ModuleConfig, route: &RouteConfig) -> PortConfig {
         },
         ready_timeout: module.ready_timeout,
         in_step: ModuleSource::of(module).is_inline(),
-    }
-}
-
-fn auth(config: &AuthConfig) -> Auth {
-    let secret = |s: &crate::config::Secret| provider::Secret::from(s.expose());
-    match config {
-        AuthConfig::None => Auth::None,
-        AuthConfig::Bearer { token } => Auth::Bearer { tokens: vec![secret(token)] },
-        AuthConfig::Basic { user, password } => {
-            Auth::Basic { user: user.clone(), passwords: vec![secret(password)] }
-        }
-        AuthConfig::Query { parameter, token } => {
-            Auth::Query { name: parameter.clone(), values: vec![secret(token)] }
-        }
-        AuthConfig::TwilioSignature { token } => {
-            Auth::TwilioSignature { tokens: vec![secret(token)] }
-        }
     }
 }

@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use ringback_proto::Instant;
+use ringback_proto::{Instant, UnixSeconds};
 
 /// Monotonic time as the pure crates are told it. Cheap to copy; all copies share one epoch.
 ///
@@ -101,6 +101,12 @@ impl WallTime {
     #[must_use]
     pub const fn from_unix(since_unix_epoch: Duration) -> Self {
         Self { since_unix_epoch }
+    }
+
+    /// The moment as credentials tell it.
+    #[must_use]
+    pub const fn unix_seconds(&self) -> UnixSeconds {
+        UnixSeconds(self.since_unix_epoch.as_secs())
     }
 
     /// `20261121T070509Z`: the same moment for file names, which sort by it.

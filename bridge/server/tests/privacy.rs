@@ -35,6 +35,18 @@ path = "/raw"
 provider = "raw"
 auth = {{ kind = "query", parameter = "token", token = "env:QUERY_CANARY" }}
 
+[[listener]]
+name = "browser"
+path = "/browser"
+provider = "raw"
+auth = {{ kind = "bearer", tokens = ["env:QUERY_CANARY", "env:BEARER_CANARY"] }}
+
+[[listener]]
+name = "path"
+path = "/path"
+provider = "twilio"
+auth = {{ kind = "path", token = "env:QUERY_CANARY" }}
+
 [[module]]
 name = "echo"
 builtin = "echo"
@@ -119,6 +131,21 @@ async fn broken(process: &Process) {
     socket.close(4_000, &format!("{FROM} is gone")).await;
 }
 
+/// What the bridge answers to a stream with these subprotocols.
+async fn agreed(process: &Process, target: &str, subprotocols: &[String]) -> Option<String> {
+    let request = OutgoingUpgrade {
+        target: target.into(),
+        subprotocols: subprotocols.to_vec(),
+        ..OutgoingUpgrade::default()
+    };
+    let io = connect(process).await;
+    let socket =
+        socket::dial(io, "bridge", &request, SocketOptions::default()).await.expect("a stream");
+    let agreed = socket.subprotocol().map(str::to_owned);
+    socket.close(1_000, "").await;
+    agreed
+}
+
 async fn metrics(process: &Process) -> String {
     let mut stream = connect(process).await;
     stream.write_all(b"GET /metrics HTTP/1.1\r\nhost: bridge\r\n\r\n").await.expect("it reads");
@@ -142,6 +169,16 @@ async fn numbers_and_tokens_are_neither_printed_nor_counted() {
     call(&process, "twilio", "/twilio", &[("Authorization", &bearer)]).await;
     call(&process, "raw", &raw, &[]).await;
     broken(&process).await;
+    let bearer = format!("Bearer-{BEARER}");
+    let raw = find("raw").expect("a provider").dial(&Dial::default()).0.subprotocols;
+    let offered = [raw.clone(), vec![bearer.clone()]].concat();
+    assert_eq!(agreed(&process, "/browser", &offered).await.as_ref(), raw.first());
+    assert_eq!(agreed(&process, "/twilio", std::slice::from_ref(&bearer)).await, Some(bearer));
+    assert_eq!(agreed(&process, &format!("/path/{QUERY}"), &[]).await, None);
+    assert_eq!(refused(&process, "twilio", &format!("/path/{WRONG}"), &[]).await, 401);
+    let wrong = format!("Bearer-{WRONG}");
+    let field = [("Sec-WebSocket-Protocol", wrong.as_str())];
+    assert_eq!(refused(&process, "twilio", "/twilio", &field).await, 401);
     let wrong = format!("Bearer {WRONG}");
     assert_eq!(refused(&process, "twilio", "/twilio", &[("Authorization", &wrong)]).await, 401);
     let wrong = format!("/raw?token={WRONG}");
@@ -158,7 +195,7 @@ async fn numbers_and_tokens_are_neither_printed_nor_counted() {
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
 
     // The calls are there, and a log that says nothing would prove nothing.
-    assert!(metrics.contains("ringback_calls_started_total 2"), "{metrics}");
+    assert!(metrics.contains("ringback_calls_started_total 3"), "{metrics}");
     for line in ["call started", "call ended", "result", "module gone", "restarting", "401"] {
         assert!(ended.stderr.contains(line), "no {line:?} in the log:\n{}", ended.stderr);
     }

@@ -30,7 +30,7 @@ use std::time::Duration;
 
 use ringback_codecs::MediaFormat;
 
-pub use auth::{Auth, Secret};
+pub use auth::{Auth, Grant, Replays, Secret};
 pub use capability::{Capabilities, ClearLaw, FlowControl, FrameLaw, HangupLaw, PlayoutPolicy};
 pub use error::ProtocolError;
 pub use event::{Command, Digit, Event, Media, Message, Notice, Start, StopCause, Track};

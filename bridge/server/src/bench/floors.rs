@@ -10,7 +10,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::runtime::Builder;
 
-use crate::listener::{Admission, Endpoint, Limits, Pages, Refusal, Server, Streams};
+use crate::listener::{Admission, Endpoint, Limits, Pages, Refusal, Server, Sources, Streams};
 use crate::net::{Listener as _, TcpListener};
 use crate::shutdown::Shutdown;
 use crate::socket::{Incoming, Outgoing, Socket, SocketOptions, close_code};
@@ -103,7 +103,9 @@ async fn ws_echo(listener: TcpListener, workers: Workers) {
         path: PATH.into(),
         public_url: None,
         max_streams: None,
+        token_in_path: false,
         origins: Vec::new(),
+        sources: Sources::default(),
         socket: SocketOptions::default(),
     };
     let limits = Limits { max_connections: MAX, max_streams: MAX, ..Limits::default() };

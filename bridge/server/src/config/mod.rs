@@ -11,7 +11,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
-use ringback_proto::provider::{Options, PROVIDERS};
+use ringback_proto::provider::{Auth, Options, PROVIDERS};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -21,7 +21,6 @@ use crate::workers::Tick;
 use problem::Source;
 
 pub use problem::{ConfigError, Place, Problem};
-pub use secret::Secret;
 
 /// Name of the file that is read if none is named.
 pub const FILE_NAME: &str = "ringback.toml";
@@ -61,58 +60,13 @@ pub struct ListenerConfig {
     /// Name of the provider, one of the table of providers.
     pub provider: String,
     /// How a stream proves that it may.
-    pub auth: AuthConfig,
+    pub auth: Auth,
     /// Whether nothing is played into its calls, whatever the provider can.
     pub one_way: bool,
     /// What the wire does not tell.
     pub options: Options,
     /// Name of the route, one of [`Config::routes`].
     pub route: String,
-}
-
-/// How a stream proves that it may.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum AuthConfig {
-    /// Not at all.
-    None,
-    /// `Authorization: Bearer <token>`.
-    Bearer {
-        /// The token.
-        token: Secret,
-    },
-    /// `Authorization: Basic ...` (RFC 7617).
-    Basic {
-        /// User name.
-        user: String,
-        /// Password.
-        password: Secret,
-    },
-    /// A parameter of the query, for providers that can be given nothing but a URL.
-    Query {
-        /// Name of the parameter.
-        parameter: String,
-        /// Its value.
-        token: Secret,
-    },
-    /// `X-Twilio-Signature` over the public URL.
-    TwilioSignature {
-        /// The account's auth token.
-        token: Secret,
-    },
-}
-
-impl AuthConfig {
-    /// Its name in the file.
-    #[must_use]
-    pub const fn kind(&self) -> &'static str {
-        match self {
-            Self::None => "none",
-            Self::Bearer { .. } => "bearer",
-            Self::Basic { .. } => "basic",
-            Self::Query { .. } => "query",
-            Self::TwilioSignature { .. } => "twilio-signature",
-        }
-    }
 }
 
 /// A compute module.

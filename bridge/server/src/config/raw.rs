@@ -1,5 +1,6 @@
 //! The configuration file as it is written: one struct per table, every key optional. Checks spelling and types, nothing else.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -36,6 +37,8 @@ pub(super) struct Server {
     pub drain_timeout: Option<TimeSpan>,
     pub metrics: Option<Access>,
     pub events: Option<Access>,
+    #[serde(default)]
+    pub trusted_proxies: Vec<At<String>>,
     pub threads: Option<At<usize>>,
     pub tick: Option<Tick>,
 }
@@ -73,6 +76,7 @@ pub(super) struct Listener {
     pub keepalive: Option<At<Keepalive>>,
     #[serde(default)]
     pub origins: Vec<At<String>>,
+    pub allow: Option<At<Vec<At<String>>>>,
     #[serde(default)]
     pub options: Options,
 }
@@ -90,9 +94,23 @@ pub(super) struct Options {
 pub(super) struct Auth {
     pub kind: AuthKind,
     pub token: Option<At<String>>,
+    pub tokens: Option<At<Vec<At<String>>>>,
     pub user: Option<At<String>>,
     pub password: Option<At<String>>,
+    pub passwords: Option<At<Vec<At<String>>>>,
+    pub header: Option<At<String>>,
     pub parameter: Option<At<String>>,
+    pub shared_keys: Option<At<BTreeMap<String, At<String>>>>,
+    pub prefix: Option<At<String>>,
+    pub allow_unsigned: Option<At<bool>>,
+    pub secret: Option<At<String>>,
+    pub secrets: Option<At<Vec<At<String>>>>,
+    pub jwks: Option<At<String>>,
+    pub issuer: Option<At<String>>,
+    pub audience: Option<At<String>>,
+    pub claims: Option<At<BTreeMap<String, String>>>,
+    pub single_use: Option<At<bool>>,
+    pub api_key: Option<At<String>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -101,8 +119,16 @@ pub(super) enum AuthKind {
     None,
     Bearer,
     Basic,
+    Header,
     Query,
+    Path,
     TwilioSignature,
+    PlivoSignature,
+    VonageJwt,
+    AvayaJwt,
+    AzureJwt,
+    Jwt,
+    GenesysSignature,
 }
 
 #[derive(Debug, Default, Deserialize)]

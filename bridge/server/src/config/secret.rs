@@ -1,35 +1,6 @@
-//! Secrets: named in the file by where they are kept, read once, never printed.
+//! Secrets: named in the file by where they are kept, and read once. Hides none itself; their type does.
 
-use std::fmt;
-
-/// The value of a secret. Prints as `[redacted]`, whichever way it is printed.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
-
-impl Secret {
-    /// Hides `value` from here on.
-    pub fn new(value: impl Into<String>) -> Self {
-        Self(value.into())
-    }
-
-    /// The value, to compare or to sign with; never to print.
-    #[must_use]
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("[redacted]")
-    }
-}
-
-impl fmt::Display for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("[redacted]")
-    }
-}
+use ringback_proto::provider::Secret;
 
 /// Reads the secret that `reference` names. The error says what is wrong and never what was found: somebody who wrote the
 /// secret itself there must not find it in the log.
@@ -48,7 +19,7 @@ pub(super) fn resolve(
     if value.is_empty() {
         return Err(format!("{reference} is empty"));
     }
-    Ok(Secret::new(value))
+    Ok(Secret::from(value))
 }
 
 #[cfg(test)]

@@ -1,10 +1,12 @@
 //! Configurations good and bad: what they mean, and what is said about them.
 
 use super::*;
-use crate::listener::Access;
+use crate::listener::{Access, network};
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
+use ringback_proto::provider::Secret;
+use ringback_proto::provider::auth::{Jwt, JwtKeys, KeySet};
 use toml::de::{DeTable, DeValue};
 
 const PROVIDER_NAMES: [&str; 4] = ["twilio", "telnyx", "plivo", "asterisk"];
@@ -98,7 +100,7 @@ fn a_whole_file_means_what_it_says() {
     );
     assert_eq!(
         main.auth,
-        AuthConfig::Basic { user: "u".into(), password: Secret::new("s3cret-canary") }
+        Auth::Basic { user: "u".into(), passwords: vec!["s3cret-canary".into()] }
     );
     assert_eq!(main.endpoint.socket.keepalive, None);
     assert_eq!(main.endpoint.socket.max_message, 4096);
@@ -152,7 +154,7 @@ fn every_complaint_names_place_key_finding_and_remedy() {
         ),
         (
             "[server]\nbnid = \"x\"",
-            "f.toml:2:1: server.bnid: unknown field `bnid`, expected one of `bind`, `drain_timeout`, `metrics`, `events`, `threads`, `tick`; did you mean \"bind\"?",
+            "f.toml:2:1: server.bnid: unknown field `bnid`, expected one of `bind`, `drain_timeout`, `metrics`, `events`, `trusted_proxies`, `threads`, `tick`; did you mean \"bind\"?",
         ),
         (
             "[server]\nbind = 8080",
@@ -277,7 +279,7 @@ fn listeners_are_checked_against_each_other_and_their_surroundings() {
         ),
         (
             open.to_owned() + &listener(""),
-            "f.toml:3:1: listener[0]: anybody who reaches 0.0.0.0:8080 could call: set `auth`, or `insecure = true`",
+            "f.toml:3:1: listener[0]: anybody who reaches 0.0.0.0:8080 could call: set `auth` or `allow`, or `insecure = true`",
         ),
         (
             listener("public_url = \"https://x/a\""),
@@ -293,7 +295,7 @@ fn listeners_are_checked_against_each_other_and_their_surroundings() {
         ),
         (
             listener("auth = { kind = \"bearr\" }"),
-            "f.toml:5:17: listener[0].auth.kind: unknown variant `bearr`, expected one of `none`, `bearer`, `basic`, `query`, `twilio-signature`; did you mean \"bearer\"?",
+            "f.toml:5:17: listener[0].auth.kind: unknown variant `bearr`, expected one of `none`, `bearer`, `basic`, `header`, `query`, `path`, `twilio-signature`, `plivo-signature`, `vonage-jwt`, `avaya-jwt`, `azure-jwt`, `jwt`, `genesys-signature`; did you mean \"bearer\"?",
         ),
         (
             listener("auth = { kind = \"bearer\" }"),
@@ -313,7 +315,7 @@ fn listeners_are_checked_against_each_other_and_their_surroundings() {
         ),
         (
             listener("auth = { kind = \"twilio-signature\", token = \"env:TOKEN\" }"),
-            "f.toml:5:8: listener[0].auth: \"twilio-signature\" is computed over `public_url`, which is missing",
+            "f.toml:5:8: listener[0].auth: the signature is computed over `public_url`, which is missing",
         ),
         (listener("max_calls = 0"), "f.toml:5:13: listener[0].max_calls: found 0"),
     ];
@@ -326,6 +328,193 @@ fn listeners_are_checked_against_each_other_and_their_surroundings() {
     }
     assert!(parse(&(open.to_owned() + &listener("insecure = true"))).is_ok());
     assert!(parse(&(open.to_owned() + &listener(secret))).is_ok());
+    assert!(parse(&(open.to_owned() + &listener("allow = [\"192.0.2.0/24\"]"))).is_ok());
+    for keys in [
+        "allow = [\"0.0.0.0/0\"]",
+        "public_url = \"wss://x/a\"\nauth = { kind = \"plivo-signature\", token = \"env:TOKEN\", allow_unsigned = true }",
+    ] {
+        let errors = parse(&(open.to_owned() + &listener(keys))).unwrap_err().to_string();
+        assert!(errors.contains("anybody who reaches 0.0.0.0:8080 could call"), "{errors}");
+    }
+}
+
+/// A key set with one key of 2048 bits.
+fn key_set() -> String {
+    format!(r#"{{"keys":[{{"kty":"RSA","kid":"k","n":"{}w","e":"AQAB"}}]}}"#, "_".repeat(341))
+}
+
+fn parse_auth(keys: &str) -> Result<Auth, String> {
+    let variable = |name: &str| match name {
+        "TOKEN" => Some("s3cret-canary".to_owned()),
+        "NEXT" => Some("n3xt-canary".to_owned()),
+        "BASE64" => Some("czNjcmV0LWNhbmFyeQ==".to_owned()),
+        "KEYS" => Some(key_set()),
+        _ => None,
+    };
+    let text = listener(&format!("public_url = \"wss://x/a\"\n[listener.auth]\n{keys}"));
+    let parsed = Config::parse("f.toml", &text, &Overrides::default(), &context(&variable));
+    let config = parsed.map_err(|errors| errors.to_string())?;
+    let shown = format!("{config:?} {}", config.summary());
+    assert!(!shown.contains("canary") && !shown.contains("czNj"), "{shown}");
+    Ok(config.listeners[0].auth.clone())
+}
+
+#[test]
+fn every_kind_of_auth_can_be_configured() {
+    let token = || vec![Secret::from("s3cret-canary")];
+    let both = || vec![Secret::from("s3cret-canary"), Secret::from("n3xt-canary")];
+    let claims = vec![("api_key".to_owned(), "abcd".to_owned())];
+    let keys = KeySet::parse(&key_set()).unwrap();
+    let cases = [
+        ("kind = \"none\"", Auth::None),
+        ("kind = \"bearer\"\ntoken = \"env:TOKEN\"", Auth::Bearer { tokens: token() }),
+        (
+            "kind = \"bearer\"\ntokens = [\"env:TOKEN\", \"env:NEXT\"]",
+            Auth::Bearer { tokens: both() },
+        ),
+        (
+            "kind = \"basic\"\nuser = \"u\"\npasswords = [\"env:TOKEN\", \"env:NEXT\"]",
+            Auth::Basic { user: "u".into(), passwords: both() },
+        ),
+        (
+            "kind = \"header\"\nheader = \"X-Cx-ApiKey\"\ntoken = \"env:TOKEN\"",
+            Auth::Header { name: "x-cx-apikey".into(), values: token() },
+        ),
+        (
+            "kind = \"query\"\nparameter = \"t\"\ntokens = [\"env:TOKEN\"]",
+            Auth::Query { name: "t".into(), values: token() },
+        ),
+        ("kind = \"path\"\ntoken = \"env:TOKEN\"", Auth::Path { tokens: token() }),
+        (
+            "kind = \"twilio-signature\"\nshared_keys = { k = \"env:NEXT\" }",
+            Auth::TwilioSignature {
+                tokens: Vec::new(),
+                shared_keys: vec![("k".into(), "n3xt-canary".into())],
+            },
+        ),
+        (
+            "kind = \"plivo-signature\"\ntoken = \"env:TOKEN\"\nprefix = \"X-Vobiz\"",
+            Auth::PlivoSignature {
+                prefix: "x-vobiz".into(),
+                tokens: token(),
+                allow_unsigned: false,
+            },
+        ),
+        (
+            "kind = \"vonage-jwt\"\nsecret = \"env:TOKEN\"\nclaims = { api_key = \"abcd\" }\nsingle_use = false",
+            Auth::Jwt(Jwt { claims: claims.clone(), single_use: false, ..Jwt::vonage(token()) }),
+        ),
+        (
+            "kind = \"avaya-jwt\"\nsecrets = [\"env:TOKEN\", \"env:NEXT\"]",
+            Auth::Jwt(Jwt::avaya(both())),
+        ),
+        (
+            "kind = \"azure-jwt\"\njwks = \"env:KEYS\"\naudience = \"id\"",
+            Auth::Jwt(Jwt::azure(keys.clone(), "id".into())),
+        ),
+        (
+            "kind = \"jwt\"\njwks = \"env:KEYS\"\nissuer = \"i\"\nclaims = { api_key = \"abcd\" }",
+            Auth::Jwt(Jwt { issuer: Some("i".into()), claims, ..Jwt::new(JwtKeys::Public(keys)) }),
+        ),
+        (
+            "kind = \"jwt\"\nsecret = \"env:TOKEN\"\nsingle_use = true",
+            Auth::Jwt(Jwt { single_use: true, ..Jwt::new(JwtKeys::Shared(token())) }),
+        ),
+        (
+            "kind = \"genesys-signature\"\napi_key = \"env:TOKEN\"\nsecret = \"env:BASE64\"",
+            Auth::GenesysSignature {
+                api_key: "s3cret-canary".into(),
+                secrets: vec!["czNjcmV0LWNhbmFyeQ==".into()],
+            },
+        ),
+    ];
+    for (keys, wanted) in &cases {
+        assert_eq!(parse_auth(keys).as_ref(), Ok(wanted), "{keys}");
+    }
+    // Every kind that there is was tried.
+    let error = parse_auth("kind = \"zz\"").unwrap_err();
+    for kind in error.split('`').skip(3).step_by(2) {
+        let line = format!("kind = \"{kind}\"");
+        assert!(cases.iter().any(|(keys, _)| keys.lines().next() == Some(&line)), "{kind}");
+    }
+}
+
+#[test]
+fn auth_that_is_half_or_double_is_refused_with_a_remedy() {
+    let cases = [
+        ("kind = \"bearer\"\ntokens = []", "`tokens` is empty: nobody could call"),
+        (
+            "kind = \"bearer\"\ntoken = \"env:TOKEN\"\ntokens = [\"env:NEXT\"]",
+            "either `token` or `tokens`, found both",
+        ),
+        ("kind = \"bearer\"\ntokens = [\"env:TOKEN\", \"env:NONE\"]", "variable NONE is not set"),
+        (
+            "kind = \"bearer\"\ntoken = \"env:TOKEN\"\nsecret = \"env:TOKEN\"",
+            "`secret` is not used by this kind, which takes token, tokens",
+        ),
+        (
+            "kind = \"avaya-jwt\"\nsecret = \"env:TOKEN\"\nallow_unsigned = true",
+            "`allow_unsigned` is not used by this kind",
+        ),
+        (
+            "kind = \"header\"\nheader = \"a b\"\ntoken = \"env:TOKEN\"",
+            "found \"a b\", expected a header",
+        ),
+        ("kind = \"header\"\ntoken = \"env:TOKEN\"", "`header` is missing for this kind"),
+        ("kind = \"twilio-signature\"", "`token` is missing for this kind"),
+        (
+            "kind = \"twilio-signature\"\nshared_keys = { k = \"plain-canary\" }",
+            "a secret is not written here",
+        ),
+        (
+            "kind = \"azure-jwt\"\naudience = \"id\"",
+            "`jwks` is missing for this kind: \"file:/path\"",
+        ),
+        ("kind = \"azure-jwt\"\njwks = \"env:KEYS\"", "`audience` is missing for this kind"),
+        ("kind = \"jwt\"\njwks = \"env:TOKEN\"", "env:TOKEN is not a key set, JSON such as"),
+        ("kind = \"jwt\"\njwks = \"file:/does/not/exist\"", "cannot read /does/not/exist"),
+        (
+            "kind = \"jwt\"\njwks = \"env:KEYS\"\nsecret = \"env:TOKEN\"",
+            "a token is signed with secrets or with keys of `jwks`, found both",
+        ),
+        ("kind = \"jwt\"", "`secret` is missing for this kind"),
+        (
+            "kind = \"genesys-signature\"\napi_key = \"env:TOKEN\"\nsecret = \"env:TOKEN\"",
+            "the client secret is not base64: write it as Genesys shows it",
+        ),
+    ];
+    for (keys, said) in cases {
+        let errors = parse_auth(keys).unwrap_err();
+        assert!(errors.contains(said) && !errors.contains("canary"), "{keys}\n{errors}");
+    }
+}
+
+#[test]
+fn addresses_that_may_call_are_networks() {
+    let text = "[server]\ntrusted_proxies = [\"10.0.0.0/8\", \"::1\"]\n".to_owned()
+        + &listener("allow = [\"52.112.0.0/14\"]");
+    let config = parse(&text).unwrap();
+    let sources = &config.listeners[0].endpoint.sources;
+    assert_eq!(sources.allow, Some(vec![network("52.112.0.0/14").unwrap()]));
+    assert_eq!(sources.trusted_proxies, ["10.0.0.0/8", "::1"].map(|net| network(net).unwrap()));
+    let cases = [
+        (
+            listener("allow = []"),
+            "f.toml:5:9: listener[0].allow: `allow` is empty: nobody could call",
+        ),
+        (
+            listener("allow = [\"52.112.0.0/14\", \"x\"]"),
+            "f.toml:5:27: listener[0].allow[1]: found \"x\", expected a network such as",
+        ),
+        (
+            "[server]\ntrusted_proxies = [\"10.0.0.1/8\"]\n".to_owned() + &listener(""),
+            "f.toml:2:20: server.trusted_proxies[0]: \"10.0.0.1/8\" has more bits than its prefix; did you mean \"10.0.0.0/8\"?",
+        ),
+    ];
+    for (text, said) in cases {
+        let errors = parse(&text).unwrap_err().to_string();
+        assert!(errors.starts_with(said), "{text}\nwanted {said}\ngot    {errors}");
+    }
 }
 
 #[test]
@@ -449,11 +638,21 @@ fn the_example_works_as_it_stands_and_with_everything_switched_on() {
     let (shown, meant) = (config.module("echo").unwrap(), defaults.module("echo").unwrap());
     assert_eq!((shown.ready_timeout, shown.ring), (meant.ready_timeout, meant.ring));
 
-    let anything = |name: &str| (!name.starts_with("RINGBACK_")).then(|| "x".to_owned());
-    // The one secret of the example that is kept in a file.
-    let text = example_in_full().replace("file:/run/secrets/asterisk", "env:ASTERISK");
-    let config = Config::parse("ringback.toml", &text, &flags, &context(&anything)).unwrap();
-    assert_eq!(config.listeners.len(), 5);
+    // "none" is base64, as one of the secrets must be.
+    let anything = |name: &str| match name {
+        "KEYS" => Some(key_set()),
+        name => (!name.starts_with("RINGBACK_")).then(|| "none".to_owned()),
+    };
+    let mut context = context(&anything);
+    context.providers.extend(["vonage", "avaya", "azure", "genesys", "raw"]);
+    // What the example keeps in files.
+    let mut text = example_in_full().replace("file:/run/secrets/asterisk", "env:ASTERISK");
+    for file in ["azure-keys.json", "keys.json"] {
+        text = text.replace(&format!("file:/etc/ringback/{file}"), "env:KEYS");
+    }
+    let config = Config::parse("ringback.toml", &text, &flags, &context).unwrap();
+    let kinds: BTreeSet<_> = config.listeners.iter().map(|l| l.auth.kind()).collect();
+    assert_eq!((config.listeners.len(), kinds.len()), (14, 10), "{kinds:?}");
     assert_eq!(config.modules.len(), 2);
 }
 
@@ -491,6 +690,9 @@ fn used_keys(path: &str, value: &DeValue<'_>, keys: &mut BTreeSet<(String, Strin
     }
 }
 
+/// Tables whose keys are the user's own.
+const FREE: [&str; 3] = ["module.config", "listener.auth.shared_keys", "listener.auth.claims"];
+
 #[test]
 fn the_example_shows_every_key_there_is() {
     let text = example_in_full();
@@ -498,7 +700,7 @@ fn the_example_shows_every_key_there_is() {
     let mut used = BTreeSet::new();
     used_keys("", &DeValue::Table(document), &mut used);
     let tables: BTreeSet<_> = used.iter().map(|(table, _)| table.as_str()).collect();
-    for table in tables.into_iter().filter(|table| *table != "module.config") {
+    for table in tables.into_iter().filter(|table| !FREE.contains(table)) {
         let shown: BTreeSet<_> =
             used.iter().filter(|(t, _)| t == table).map(|(_, key)| key.clone()).collect();
         assert_eq!(shown, known_keys(table), "keys of [{table}]");

@@ -114,7 +114,10 @@ async fn answer<S: Streams, I: Io>(
     seat: Arc<Seat>,
 ) -> Response<Body> {
     let path = request.uri().path();
-    let Some(index) = shared.endpoints.iter().position(|b| b.endpoint.path == path) else {
+    // An exact path first: it may look like a credential below another.
+    let exact = shared.endpoints.iter().position(|b| b.endpoint.path == path);
+    let index = exact.or_else(|| shared.endpoints.iter().position(|b| b.endpoint.takes(path)));
+    let Some(index) = index else {
         if !shared.pages.may_see(path, peer, request.headers()) {
             return routes::not_found();
         }
@@ -165,6 +168,7 @@ fn admit<S: Streams>(
     let seat = Arc::clone(&shared.live).try_acquire_owned().map_err(full)?;
     let own = bounded.live.as_ref().map(|live| Arc::clone(live).try_acquire_owned().map_err(full));
     let own = own.transpose()?;
+    bounded.endpoint.sources.check(peer, &parts.headers)?;
     let accept = handshake::check(parts, &bounded.endpoint)?;
 
     let headers = text_headers(parts)?;

@@ -7,6 +7,7 @@ mod access;
 mod connection;
 mod handshake;
 mod routes;
+mod sources;
 
 use std::fmt;
 use std::future::Future;
@@ -30,6 +31,7 @@ use crate::workers::Workers;
 pub use access::{Access, Pages};
 pub(crate) use routes::EVENTS_PATH;
 pub use routes::RESERVED_PATHS;
+pub use sources::{Sources, network};
 
 /// What the streams of a server mean: implemented by the bridge, and by tests.
 pub trait Streams: Send + Sync + 'static {
@@ -105,6 +107,8 @@ pub struct Endpoint {
     pub name: String,
     /// Path, matched exactly.
     pub path: String,
+    /// Whether the path may have one more segment, which is a credential.
+    pub token_in_path: bool,
     /// URL that the provider was told to dial, over which signatures are computed.
     pub public_url: Option<String>,
     /// Streams at a time; `None` leaves only [`Limits::max_streams`].
@@ -112,8 +116,22 @@ pub struct Endpoint {
     /// Web pages, by origin (`https://phone.example`), that may open streams. No provider sends an `Origin`, browsers always
     /// do: without this check any page its user visits could speak to a bridge on the user's machine.
     pub origins: Vec<String>,
+    /// Addresses that may open streams.
+    pub sources: Sources,
     /// Bounds of its sockets.
     pub socket: SocketOptions,
+}
+
+impl Endpoint {
+    /// Whether streams for `path` are its own.
+    fn takes(&self, path: &str) -> bool {
+        let below = || {
+            let rest = path.strip_prefix(self.path.trim_end_matches('/'))?.strip_prefix('/')?;
+            let token = rest.trim_end_matches('/');
+            Some(!token.is_empty() && !token.contains('/') && !RESERVED_PATHS.contains(&path))
+        };
+        self.path == path || (self.token_in_path && below() == Some(true))
+    }
 }
 
 /// Bounds of the whole server.

@@ -79,7 +79,9 @@ fn endpoint() -> Endpoint {
         path: "/stream".into(),
         public_url: Some("wss://bridge.example/stream".into()),
         max_streams: None,
+        token_in_path: false,
         origins: vec!["https://phone.example".into()],
+        sources: Sources::default(),
         socket: SocketOptions::default(),
     }
 }
@@ -269,6 +271,57 @@ async fn what_the_log_keeps_is_not_told() {
     let request = but("Upgrade: websocket", "Upgrade: websocket\r\nAuthorization: Bearer wrong");
     let answer = exchange(connector.connect().await.unwrap(), request.as_bytes()).await;
     assert!(answer.ends_with("\r\n\r\nauthentication failed\n"), "{answer}");
+}
+
+/// The status of the answer to a good handshake with another path and more header fields.
+async fn status(connector: &MemoryConnector, path: &str, fields: &str) -> u16 {
+    let request = UPGRADE.replace("/stream", path) + fields + "\r\n";
+    let mut io = connector.connect().await.unwrap();
+    io.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = [0; 16];
+    io.read_exact(&mut answer).await.unwrap();
+    String::from_utf8_lossy(&answer[9..12]).parse().unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_credential_in_the_path_is_one_segment_below_it() {
+    for (path, token_in_path, wanted) in [
+        ("/stream", true, [101, 101, 101, 404, 404, 404]),
+        ("/stream", false, [101, 404, 404, 404, 404, 404]),
+    ] {
+        let (listener, connector) = memory(64 * 1024);
+        let endpoint = Endpoint { path: path.into(), token_in_path, ..endpoint() };
+        let (_server, _shutdown) = serve(listener, endpoint, Limits::default());
+        let paths =
+            ["/stream", "/stream/t0ken", "/stream/t0ken/", "/stream/a/b", "/streamt", "/x/t"];
+        for (path, wanted) in paths.into_iter().zip(wanted) {
+            assert_eq!(status(&connector, path, "").await, wanted, "{path} {token_in_path}");
+        }
+    }
+    let root = Endpoint { path: "/".into(), token_in_path: true, ..endpoint() };
+    assert!(root.takes("/t0ken") && !root.takes("/metrics") && !root.takes("//"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn streams_from_addresses_that_are_not_allowed_are_answered_403() {
+    let networks = |texts: &[&str]| texts.iter().map(|text| network(text).unwrap()).collect();
+    let (listener, connector) = memory(64 * 1024);
+    let sources = Sources {
+        allow: Some(networks(&["192.0.2.0/24"])),
+        trusted_proxies: networks(&["127.0.0.1", "::1"]),
+    };
+    let endpoint = Endpoint { sources, ..endpoint() };
+    let (_server, _shutdown) = serve(listener, endpoint, Limits::default());
+    for (fields, wanted) in [
+        ("", 403),
+        ("X-Forwarded-For: 192.0.2.7\r\n", 101),
+        ("X-Forwarded-For: 6.6.6.6, 192.0.2.7\r\n", 101),
+        ("X-Forwarded-For: 192.0.2.7, 6.6.6.6\r\n", 403),
+        ("X-Forwarded-For: 192.0.2.7\r\nX-Forwarded-For: 6.6.6.6\r\n", 403),
+        ("Forwarded: for=192.0.2.7\r\n", 403),
+    ] {
+        assert_eq!(status(&connector, "/stream", fields).await, wanted, "{fields}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

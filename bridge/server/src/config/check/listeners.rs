@@ -4,13 +4,13 @@ use std::net::SocketAddr;
 use std::ops::Range;
 
 use ringback_codecs::{Encoding, Endian, MediaFormat, SampleRate};
-use ringback_proto::provider::Options;
+use ringback_proto::provider::{Auth, Options};
 use toml::Spanned;
 
-use super::super::raw::{self, At, AuthKind};
-use super::super::{AuthConfig, ListenerConfig, Place, Problem, RouteConfig, Secret, secret};
+use super::super::raw::{self, At};
+use super::super::{ListenerConfig, Place, Problem, RouteConfig};
 use super::{Checker, DEFAULT_ROUTE};
-use crate::listener::{Endpoint, RESERVED_PATHS};
+use crate::listener::{Endpoint, RESERVED_PATHS, Sources};
 use crate::socket::SocketOptions;
 
 impl Checker<'_> {
@@ -27,13 +27,17 @@ impl Checker<'_> {
             return self.default_listeners(socket, routes, bind, bind_place);
         }
         let mut listeners = Vec::<ListenerConfig>::new();
+        let proxies = self.networks(&raw.server.trusted_proxies);
         for table in &raw.listener {
-            let listener = self.listener(table, socket, routes, &listeners);
-            let exposed = listener.auth == AuthConfig::None && !bind.ip().is_loopback();
+            let mut listener = self.listener(table, socket, routes, &listeners);
+            listener.endpoint.sources.trusted_proxies.clone_from(&proxies);
+            let exposed = listener.auth.opens_for_strangers()
+                && !listener.endpoint.sources.keeps_strangers_out()
+                && !bind.ip().is_loopback();
             if exposed && !table.get_ref().insecure {
                 let at = table.get_ref().auth.as_ref().map_or(table.span(), Spanned::span);
                 self.problem(at, format!(
-                    "anybody who reaches {bind} could call: set `auth`, or `insecure = true` if something in front checks"
+                    "anybody who reaches {bind} could call: set `auth` or `allow`, or `insecure = true` if something in front checks"
                 ));
             }
             listeners.push(listener);
@@ -61,11 +65,13 @@ impl Checker<'_> {
                 path: format!("/{provider}"),
                 public_url: None,
                 max_streams: None,
+                token_in_path: false,
                 origins: Vec::new(),
+                sources: Sources::default(),
                 socket,
             },
             provider: (*provider).to_owned(),
-            auth: AuthConfig::None,
+            auth: Auth::None,
             one_way: false,
             options: Options::default(),
             route: route.clone(),
@@ -104,7 +110,9 @@ impl Checker<'_> {
             path,
             public_url,
             max_streams,
+            token_in_path: matches!(auth, Auth::Path { .. }),
             origins: self.origins(&raw.origins),
+            sources: Sources { allow: self.allow(raw.allow.as_ref()), ..Sources::default() },
             socket: SocketOptions { keepalive, ..socket },
         };
         let options = Options { inbound_format, ..Options::default() };
@@ -197,88 +205,6 @@ impl Checker<'_> {
             }
         }
         origins.iter().map(|at| at.get_ref().clone()).collect()
-    }
-
-    fn auth(&mut self, auth: Option<&At<raw::Auth>>, has_public_url: bool) -> AuthConfig {
-        let Some(at) = auth else { return AuthConfig::None };
-        let (span, raw) = (at.span(), at.get_ref());
-        self.superfluous(raw);
-        match raw.kind {
-            AuthKind::None => AuthConfig::None,
-            AuthKind::Bearer => {
-                AuthConfig::Bearer { token: self.secret(span, "token", raw.token.as_ref()) }
-            }
-            AuthKind::Basic => AuthConfig::Basic {
-                user: self.needed(span.clone(), "user", raw.user.as_ref()),
-                password: self.secret(span, "password", raw.password.as_ref()),
-            },
-            AuthKind::Query => AuthConfig::Query {
-                parameter: self.needed(span.clone(), "parameter", raw.parameter.as_ref()),
-                token: self.secret(span, "token", raw.token.as_ref()),
-            },
-            AuthKind::TwilioSignature => {
-                if !has_public_url {
-                    self.problem(
-                        span.clone(),
-                        "\"twilio-signature\" is computed over `public_url`, which is missing",
-                    );
-                }
-                AuthConfig::TwilioSignature {
-                    token: self.secret(span, "token", raw.token.as_ref()),
-                }
-            }
-        }
-    }
-
-    /// A key that the kind does not use is a misunderstanding about security: say so.
-    fn superfluous(&mut self, raw: &raw::Auth) {
-        let uses: &[&str] = match raw.kind {
-            AuthKind::None => &[],
-            AuthKind::Bearer | AuthKind::TwilioSignature => &["token"],
-            AuthKind::Basic => &["user", "password"],
-            AuthKind::Query => &["parameter", "token"],
-        };
-        let given = [
-            ("token", &raw.token),
-            ("user", &raw.user),
-            ("password", &raw.password),
-            ("parameter", &raw.parameter),
-        ];
-        for (key, value) in given {
-            if let Some(at) = value.as_ref().filter(|_| !uses.contains(&key)) {
-                let help = if uses.is_empty() { "nothing".into() } else { uses.join(" and ") };
-                self.problem(
-                    at.span(),
-                    format!("`{key}` is not used by this kind, which takes {help}"),
-                );
-            }
-        }
-    }
-
-    fn needed(&mut self, table: Range<usize>, key: &str, value: Option<&At<String>>) -> String {
-        match value {
-            Some(at) if !at.get_ref().is_empty() => at.get_ref().clone(),
-            Some(at) => {
-                self.problem(at.span(), format!("`{key}` is empty"));
-                String::new()
-            }
-            None => {
-                self.problem(table, format!("`{key}` is missing for this kind"));
-                String::new()
-            }
-        }
-    }
-
-    fn secret(&mut self, table: Range<usize>, key: &str, value: Option<&At<String>>) -> Secret {
-        let Some(at) = value else {
-            let help = format!("`{key}` is missing for this kind: \"env:NAME\" or \"file:/path\"");
-            self.problem(table, help);
-            return Secret::new("");
-        };
-        secret::resolve(at.get_ref(), self.context.variable).unwrap_or_else(|problem| {
-            self.problem(at.span(), problem);
-            Secret::new("")
-        })
     }
 
     fn format(&mut self, at: &At<String>) -> Option<MediaFormat> {

@@ -1,0 +1,324 @@
+//! Signed tokens (RFC 7515, 7519): HS256 with shared secrets, RS256 with a key set given as text. Fetches no keys, reads no clock,
+//! and knows no other algorithm.
+//!
+//! Which algorithm holds is the listener's to say, never the token's: that closes the door to `none` and to an HS256 token keyed
+//! with a public key.
+
+use serde::Deserialize;
+use serde_json::{Map, Value};
+use subtle::{Choice, ConstantTimeEq};
+
+use super::rsa::PublicKey;
+use super::tokens::bearer_token;
+use super::{Grant, Replays, Secret, hmac_sha256, refuse};
+use crate::UnixSeconds;
+use crate::provider::{Rejection, Upgrade};
+
+/// A token may be dated so far into the future: clocks differ, and one dated by a fast clock arrives at once. None is taken after
+/// its end, since no clock is as slow as tokens are long.
+const LEEWAY: u64 = 30;
+/// Above this a time is in milliseconds (Avaya writes some so); in seconds it would be the year 5138.
+const MILLISECONDS: f64 = 1e11;
+
+/// What a token must be like.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Jwt {
+    /// What it is signed with.
+    pub keys: JwtKeys,
+    /// Its `iss`, if one is demanded.
+    pub issuer: Option<String>,
+    /// Its `aud`, or one of several, if one is demanded.
+    pub audience: Option<String>,
+    /// Further claims that must have these values.
+    pub claims: Vec<(String, String)>,
+    /// One without `exp` expires so many seconds after its `iat`; without this it is refused.
+    pub max_age: Option<u64>,
+    /// Whether it opens only one stream. Such a token may live for [`super::SECONDS_REMEMBERED`] at most.
+    pub single_use: bool,
+}
+
+/// What tokens are signed with, and by that the algorithm.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum JwtKeys {
+    /// HS256; any of these.
+    Shared(Vec<Secret>),
+    /// RS256; the key that the token names.
+    Public(KeySet),
+}
+
+impl Jwt {
+    /// Any token with an expiry that is signed with one of `keys`.
+    #[must_use]
+    pub const fn new(keys: JwtKeys) -> Self {
+        Self {
+            keys,
+            issuer: None,
+            audience: None,
+            claims: Vec::new(),
+            max_age: None,
+            single_use: false,
+        }
+    }
+
+    /// As Vonage signs with the account's signature secret. Its tokens tell when they were made and not when they expire: five
+    /// minutes are taken, once.
+    #[must_use]
+    pub fn vonage(secrets: Vec<Secret>) -> Self {
+        Self {
+            issuer: Some("Vonage".into()),
+            max_age: Some(300),
+            single_use: true,
+            ..Self::new(JwtKeys::Shared(secrets))
+        }
+    }
+
+    /// As Avaya Infinity signs with one of two keys, each used as the octets of its hexadecimal digits; a token lives for five
+    /// minutes.
+    #[must_use]
+    pub fn avaya(keys: Vec<Secret>) -> Self {
+        Self { single_use: true, ..Self::new(JwtKeys::Shared(keys)) }
+    }
+
+    /// As Azure Communication Services sign for one resource, which is the audience. A token lives for a day, too long to be
+    /// remembered.
+    #[must_use]
+    pub fn azure(keys: KeySet, audience: String) -> Self {
+        Self {
+            issuer: Some("https://acscallautomation.communication.azure.com".into()),
+            audience: Some(audience),
+            ..Self::new(JwtKeys::Public(keys))
+        }
+    }
+
+    pub(super) fn check(
+        &self,
+        upgrade: &Upgrade<'_>,
+        now: UnixSeconds,
+        replays: &mut Replays,
+    ) -> Result<Grant, Rejection> {
+        let (token, grant) = bearer_token(upgrade)?;
+        let signature = self.verify(token)?;
+        // Verified before, so it has two dots and a body.
+        let body = token.split('.').nth(1).unwrap_or_default();
+        let claims: Map<String, Value> =
+            json(body).ok_or_else(|| refuse("the token's claims are not a JSON object"))?;
+        let expiry = self.times(&claims, now)?;
+        self.claims(&claims)?;
+        if self.single_use {
+            // What identifies a token is its signature: a `jti` may be missing, and this cannot be varied (both algorithms are
+            // deterministic, and compared as octets).
+            replays.first_use(&[b"jwt", &signature], now, expiry)?;
+        }
+        Ok(grant)
+    }
+
+    /// Verifies the signature and returns it.
+    fn verify(&self, token: &str) -> Result<Vec<u8>, Rejection> {
+        let parts = token.rsplit_once('.').and_then(|(signed, signature)| {
+            let (header, body) = signed.split_once('.')?;
+            (!body.contains('.')).then_some((signed, header, signature))
+        });
+        let (signed, header, signature) =
+            parts.ok_or_else(|| refuse("the bearer token is no signed JSON web token"))?;
+        let header: Header = json(header)
+            .ok_or_else(|| refuse("the token's header is not the JSON of a signed token"))?;
+        if header.crit.is_some() {
+            return Err(refuse("the token has extensions that must be understood, and are not"));
+        }
+        let signature =
+            base64url(signature).ok_or_else(|| refuse("the token's signature is not base64url"))?;
+        match (&self.keys, header.alg.as_str()) {
+            (JwtKeys::Shared(secrets), "HS256") => shared(secrets, signed, &signature)?,
+            (JwtKeys::Public(keys), "RS256") => {
+                if !keys.find(header.kid.as_deref())?.signed(signed.as_bytes(), &signature) {
+                    return Err(refuse("the token's signature is not by the key that it names"));
+                }
+            }
+            (JwtKeys::Shared(_), _) => {
+                return Err(refuse("the token is signed by another algorithm than HS256"));
+            }
+            (JwtKeys::Public(_), _) => {
+                return Err(refuse("the token is signed by another algorithm than RS256"));
+            }
+        }
+        Ok(signature)
+    }
+
+    /// Checks all times and returns the one from which the token is refused.
+    fn times(
+        &self,
+        claims: &Map<String, Value>,
+        now: UnixSeconds,
+    ) -> Result<UnixSeconds, Rejection> {
+        let (issued, begins) = (time(claims, "iat")?, time(claims, "nbf")?);
+        let latest = UnixSeconds(now.0.saturating_add(LEEWAY));
+        if issued.is_some_and(|at| at > latest) || begins.is_some_and(|at| at > latest) {
+            return Err(refuse("the token is not valid yet; is this machine's clock slow?"));
+        }
+        let by_age =
+            issued.zip(self.max_age).map(|(at, age)| UnixSeconds(at.0.saturating_add(age)));
+        let expiry = time(claims, "exp")?
+            .or(by_age)
+            .ok_or_else(|| refuse("the token does not tell when it expires"))?;
+        if expiry <= now {
+            return Err(refuse("the token has expired; is this machine's clock fast?"));
+        }
+        Ok(expiry)
+    }
+
+    fn claims(&self, claims: &Map<String, Value>) -> Result<(), Rejection> {
+        let is =
+            |name: &str, wanted: &str| claims.get(name).and_then(Value::as_str) == Some(wanted);
+        if self.issuer.as_deref().is_some_and(|issuer| !is("iss", issuer)) {
+            return Err(refuse("the token is by another issuer (`iss`)"));
+        }
+        let meant_for = |audience: &str| match claims.get("aud") {
+            Some(Value::Array(several)) => several.iter().any(|one| one.as_str() == Some(audience)),
+            _ => is("aud", audience),
+        };
+        if self.audience.as_deref().is_some_and(|audience| !meant_for(audience)) {
+            return Err(refuse("the token is meant for another audience (`aud`)"));
+        }
+        if self.claims.iter().any(|(name, wanted)| !is(name, wanted)) {
+            return Err(refuse("the token is of another account or application"));
+        }
+        Ok(())
+    }
+}
+
+/// Tries every secret, also after a match.
+fn shared(secrets: &[Secret], signed: &str, signature: &[u8]) -> Result<(), Rejection> {
+    let mut matched = Choice::from(0);
+    for key in secrets.iter().filter_map(Secret::key) {
+        matched |= hmac_sha256(key, signed.as_bytes()).ct_eq(signature);
+    }
+    if bool::from(matched) {
+        Ok(())
+    } else {
+        Err(refuse("the token's signature is by none of this listener's secrets"))
+    }
+}
+
+/// A header as far as it is looked at (RFC 7515, 4.1).
+#[derive(Deserialize)]
+struct Header {
+    alg: String,
+    kid: Option<String>,
+    crit: Option<Value>,
+}
+
+fn json<T: for<'de> Deserialize<'de>>(part: &str) -> Option<T> {
+    serde_json::from_slice(&base64url(part)?).ok()
+}
+
+fn base64url(text: &str) -> Option<Vec<u8>> {
+    base64_simd::URL_SAFE_NO_PAD.decode_to_vec(text).ok()
+}
+
+/// A time, in seconds or milliseconds, whole or not; a claim that is there and no time is an error.
+fn time(claims: &Map<String, Value>, name: &str) -> Result<Option<UnixSeconds>, Rejection> {
+    let Some(value) = claims.get(name) else { return Ok(None) };
+    match value.as_f64().filter(|number| (0.0..1e15).contains(number)) {
+        Some(number) => {
+            let seconds = if number > MILLISECONDS { number / 1000.0 } else { number };
+            Ok(Some(UnixSeconds(seconds as u64)))
+        }
+        None => Err(refuse("a time in the token is not a number that can be one")),
+    }
+}
+
+/// The public keys of an issuer, out of its key set (RFC 7517).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeySet {
+    keys: Vec<(Option<String>, PublicKey)>,
+}
+
+/// A text is no key set of use.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum KeySetError {
+    /// Not the JSON of a key set.
+    #[error(
+        "is not a key set, JSON such as {{\"keys\": [...]}}, from line {line}, column {column} on"
+    )]
+    NotJson {
+        /// Line, from 1.
+        line: usize,
+        /// Column, from 1; nothing of the text is told, which may be another file than was meant.
+        column: usize,
+    },
+    /// None of the keys can verify RS256.
+    #[error("holds no RSA key of 2048, 3072 or 4096 bits for signatures (RS256)")]
+    NoKey,
+}
+
+impl KeySet {
+    /// Reads a key set as issuers publish it. Keys of other kinds and for other uses are left out.
+    pub fn parse(text: &str) -> Result<Self, KeySetError> {
+        #[derive(Deserialize)]
+        struct Keys {
+            keys: Vec<Key>,
+        }
+        #[derive(Deserialize)]
+        struct Key {
+            kty: String,
+            kid: Option<String>,
+            r#use: Option<String>,
+            alg: Option<String>,
+            n: Option<String>,
+            e: Option<String>,
+        }
+        let set: Keys = serde_json::from_str(text)
+            .map_err(|error| KeySetError::NotJson { line: error.line(), column: error.column() })?;
+        let usable = set.keys.into_iter().filter_map(|key| {
+            let signs = key.kty == "RSA"
+                && key.r#use.is_none_or(|r#use| r#use == "sig")
+                && key.alg.is_none_or(|alg| alg == "RS256");
+            let numbers =
+                key.n.as_deref().and_then(base64url).zip(key.e.as_deref().and_then(base64url));
+            let (n, e) = numbers.filter(|_| signs)?;
+            Some((key.kid, PublicKey::new(&n, &e)?))
+        });
+        let keys: Vec<_> = usable.collect();
+        if keys.is_empty() { Err(KeySetError::NoKey) } else { Ok(Self { keys }) }
+    }
+
+    /// How many keys are of use.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.keys.len()
+    }
+
+    /// Whether no key is; a set that was read has one.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.keys.is_empty()
+    }
+
+    /// The key of that name; of a token that names none, the only one.
+    fn find(&self, kid: Option<&str>) -> Result<&PublicKey, Rejection> {
+        match (kid, self.keys.as_slice()) {
+            (None, [(_, only)]) => Ok(only),
+            (None, _) => {
+                Err(refuse("the token does not name its key (`kid`), and there are several"))
+            }
+            (Some(kid), keys) => {
+                let found = keys.iter().find(|(known, _)| known.as_deref() == Some(kid));
+                found.map(|(_, key)| key).ok_or_else(|| {
+                    refuse(
+                        "the token names a key (`kid`) that the key set does not hold: get the issuer's present set and restart",
+                    )
+                })
+            }
+        }
+    }
+}
+
+/// A token with these claims, JSON, signed by HS256; for whoever plays an issuer.
+#[must_use]
+pub fn hs256(secret: &Secret, claims: &str) -> String {
+    let part = |octets: &[u8]| base64_simd::URL_SAFE_NO_PAD.encode_to_string(octets);
+    let signed = format!("{}.{}", part(br#"{"alg":"HS256","typ":"JWT"}"#), part(claims.as_bytes()));
+    let signature = hmac_sha256(secret.expose().as_bytes(), signed.as_bytes());
+    format!("{signed}.{}", part(&signature))
+}

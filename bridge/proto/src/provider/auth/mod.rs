@@ -1,0 +1,205 @@
+//! Whether an upgrade may come in: credentials compared in constant time, as pure functions. Reads no configuration and no clock;
+//! the listener checks before it asks the provider to accept.
+//!
+//! What the refused are told is [`Rejection::public`], the same for all; the operator's log gets the reason. No reason repeats
+//! what a stranger sent.
+
+mod genesys;
+mod jwt;
+mod plivo;
+mod replays;
+mod rsa;
+mod secret;
+mod tokens;
+mod twilio;
+
+use hmac::digest::KeyInit;
+use hmac::{Hmac, Mac};
+use sha2::Sha256;
+use subtle::Choice;
+
+use super::{Rejection, Upgrade};
+use crate::UnixSeconds;
+
+pub use genesys::{Signing, genesys_signature};
+pub use jwt::{Jwt, JwtKeys, KeySet, KeySetError, hs256};
+pub use plivo::plivo_signature;
+pub use replays::{Replays, SECONDS_REMEMBERED};
+pub use secret::Secret;
+pub use twilio::{twilio_signature, twilio_signature_sha256};
+
+/// What a listener demands of those who dial it. Where several secrets are given any of them opens, so that one can be rotated
+/// without losing calls; an empty list opens for nobody.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Auth {
+    /// Everybody is let in.
+    #[default]
+    None,
+    /// `Authorization: Bearer <token>` (RFC 6750, 2.1), or the subprotocol `Bearer-<token>`, which is what a browser can send.
+    Bearer {
+        /// Tokens that open.
+        tokens: Vec<Secret>,
+    },
+    /// `Authorization: Basic <base64 of user:password>` (RFC 7617).
+    Basic {
+        /// User name, without a colon.
+        user: String,
+        /// Passwords that open.
+        passwords: Vec<Secret>,
+    },
+    /// A header field with a fixed value (Telnyx's `x-telnyx-streaming-auth-token`, API keys of contact centres).
+    Header {
+        /// Name of the field, in lower case.
+        name: String,
+        /// Values that open.
+        values: Vec<Secret>,
+    },
+    /// A query parameter with a fixed value.
+    Query {
+        /// Name of the parameter.
+        name: String,
+        /// Values that open.
+        values: Vec<Secret>,
+    },
+    /// The last segment of the path; for providers that drop the query and send no header.
+    Path {
+        /// Segments that open.
+        tokens: Vec<Secret>,
+    },
+    /// `X-Twilio-Signature` over [`Upgrade::public_url`]: HMAC-SHA1 keyed with the account's auth token, or, where
+    /// `X-Twilio-Webhooks-Signature-Settings` names a shared key, HMAC-SHA256 keyed with that.
+    TwilioSignature {
+        /// Auth tokens of the accounts that may call, old ones included while they are rotated.
+        tokens: Vec<Secret>,
+        /// Shared keys by the name the header calls them.
+        shared_keys: Vec<(String, Secret)>,
+    },
+    /// `X-Plivo-Signature-V3`, or `-Ma-V3` of the main account: HMAC-SHA256 over [`Upgrade::public_url`] and a nonce. The nonce
+    /// makes signatures differ and is not remembered: nothing tells how old a request is, so there is no time to forget it by.
+    PlivoSignature {
+        /// What the header fields begin with, in lower case: `x-plivo`, or `x-vobiz` of the provider that copied it.
+        prefix: String,
+        /// Auth tokens that open.
+        tokens: Vec<Secret>,
+        /// Whether a request without any signature is let in. A wrong signature is refused in any case.
+        allow_unsigned: bool,
+    },
+    /// A signed token (RFC 7519) in the place of a bearer token.
+    Jwt(Jwt),
+    /// HTTP message signature as Genesys AudioHook makes it (draft-ietf-httpbis-message-signatures-11), each nonce once.
+    GenesysSignature {
+        /// The API key, which `X-API-KEY` and `keyid` must both be.
+        api_key: Secret,
+        /// Client secrets as Genesys takes them: base64 of the key.
+        secrets: Vec<Secret>,
+    },
+}
+
+/// Yes to an upgrade.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Grant {
+    /// The subprotocol that carried the credential. The answer must name it unless it names another: a browser that offered any
+    /// takes no answer without one.
+    pub subprotocol: Option<Secret>,
+}
+
+impl Auth {
+    /// Lets the upgrade in or says why not. `replays` remembers, where a credential opens only once, what has opened; the same
+    /// one is to be given for all upgrades of a listener.
+    pub fn check(
+        &self,
+        upgrade: &Upgrade<'_>,
+        now: UnixSeconds,
+        replays: &mut Replays,
+    ) -> Result<Grant, Rejection> {
+        match self {
+            Self::None => {}
+            Self::Bearer { tokens } => return tokens::bearer(upgrade, tokens),
+            Self::Jwt(jwt) => return jwt.check(upgrade, now, replays),
+            Self::Basic { user, passwords } => tokens::basic(upgrade, user, passwords)?,
+            Self::Header { name, values } => tokens::header(upgrade, name, values)?,
+            Self::Query { name, values } => tokens::query(upgrade, name, values)?,
+            Self::Path { tokens } => tokens::path(upgrade, tokens)?,
+            Self::TwilioSignature { tokens, shared_keys } => {
+                twilio::check(upgrade, tokens, shared_keys)?;
+            }
+            Self::PlivoSignature { prefix, tokens, allow_unsigned } => {
+                plivo::check(upgrade, prefix, tokens, *allow_unsigned)?;
+            }
+            Self::GenesysSignature { api_key, secrets } => {
+                genesys::check(upgrade, api_key, secrets, now, replays)?;
+            }
+        }
+        Ok(Grant::default())
+    }
+
+    /// Whether somebody without any credential is let in.
+    #[must_use]
+    pub const fn opens_for_strangers(&self) -> bool {
+        matches!(self, Self::None | Self::PlivoSignature { allow_unsigned: true, .. })
+    }
+
+    /// What it is called in a configuration.
+    #[must_use]
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Bearer { .. } => "bearer",
+            Self::Basic { .. } => "basic",
+            Self::Header { .. } => "header",
+            Self::Query { .. } => "query",
+            Self::Path { .. } => "path",
+            Self::TwilioSignature { .. } => "twilio-signature",
+            Self::PlivoSignature { .. } => "plivo-signature",
+            Self::Jwt(_) => "jwt",
+            Self::GenesysSignature { .. } => "genesys-signature",
+        }
+    }
+
+    /// Name of the query parameter that holds the credential, for [`super::Options::credential_query`].
+    #[must_use]
+    pub fn query_parameter(&self) -> Option<&str> {
+        match self {
+            Self::Query { name, .. } => Some(name),
+            _ => None,
+        }
+    }
+}
+
+const fn refuse(reason: &'static str) -> Rejection {
+    Rejection::Unauthorized { reason }
+}
+
+const NO_PUBLIC_URL: &str =
+    "this listener has no public URL, and the signature is computed over it; set one";
+
+/// Compares with every secret, also after a match: how long it takes tells nothing but how many there are.
+fn any(secrets: &[Secret], offered: &str, otherwise: &'static str) -> Result<(), Rejection> {
+    let matched = secrets.iter().fold(Choice::from(0), |hit, secret| hit | secret.matches(offered));
+    if bool::from(matched) { Ok(()) } else { Err(refuse(otherwise)) }
+}
+
+fn hmac_sha256(key: &[u8], text: &[u8]) -> [u8; 32] {
+    let mut mac = Hmac::<Sha256>::new_from_slice(key).expect(ANY_LENGTH);
+    mac.update(text);
+    mac.finalize().into_bytes().into()
+}
+
+const ANY_LENGTH: &str = "HMAC takes keys of every length (RFC 2104, 2)";
+
+/// Standard base64 of one value of a header field.
+fn base64_of(text: &str) -> Option<Vec<u8>> {
+    let mut octets = Vec::new();
+    super::base64::decode(text.trim(), &mut octets).ok()?;
+    Some(octets)
+}
+
+/// The URL that was dialled as far as it is known: the configured one without its query, and the query of the request, or the
+/// configured one if the request has none (some providers sign a query that they do not send).
+fn dialled<'a>(upgrade: &Upgrade<'a>) -> Option<(&'a str, &'a str)> {
+    let url = upgrade.public_url?;
+    let (base, configured) = url.split_once('?').unwrap_or((url, ""));
+    let query = upgrade.target.split_once('?').map_or("", |(_, query)| query);
+    Some((base, if query.is_empty() { configured } else { query }))
+}

@@ -1,0 +1,69 @@
+//! Plivo's signature of version 3, and of those who copied it, made and checked over an upgrade's URL. Knows the form for GET
+//! only, which is what an upgrade is.
+
+use subtle::{Choice, ConstantTimeEq};
+
+use super::{NO_PUBLIC_URL, Secret, base64_of, dialled, hmac_sha256, refuse};
+use crate::provider::{Rejection, Upgrade};
+
+pub(super) fn check(
+    upgrade: &Upgrade<'_>,
+    prefix: &str,
+    tokens: &[Secret],
+    allow_unsigned: bool,
+) -> Result<(), Rejection> {
+    // Of the account that made the call, and of the main account above it.
+    let fields = ["signature-v3", "signature-ma-v3"]
+        .map(|field| upgrade.header(&format!("{prefix}-{field}")));
+    if fields == [None, None] {
+        let unsigned = Err(refuse("the header field with the signature is missing"));
+        return if allow_unsigned { Ok(()) } else { unsigned };
+    }
+    let nonce = upgrade
+        .header(&format!("{prefix}-signature-v3-nonce"))
+        .filter(|nonce| !nonce.is_empty())
+        .ok_or_else(|| refuse("the header field with the signature's nonce is missing"))?;
+    let url = signed_url(upgrade).ok_or_else(|| refuse(NO_PUBLIC_URL))?;
+    let offered: Vec<_> = fields
+        .into_iter()
+        .flatten()
+        .flat_map(|list| list.split(','))
+        .filter_map(base64_of)
+        .collect();
+    let text = format!("{url}.{nonce}");
+    let mut matched = Choice::from(0);
+    for key in tokens.iter().filter_map(Secret::key) {
+        let wanted = hmac_sha256(key, text.as_bytes());
+        for signature in &offered {
+            matched |= wanted.ct_eq(signature);
+        }
+    }
+    if bool::from(matched) {
+        Ok(())
+    } else {
+        Err(refuse(
+            "the signature does not match: wrong auth token, or the public URL is not exactly what the provider dials",
+        ))
+    }
+}
+
+/// The URL with its parameters decoded and sorted.
+fn signed_url(upgrade: &Upgrade<'_>) -> Option<String> {
+    let (base, query) = dialled(upgrade)?;
+    let target = format!("?{query}");
+    let parsed = Upgrade { target: &target, public_url: None, headers: &[] };
+    let mut pairs: Vec<_> = parsed.query_pairs().collect();
+    if pairs.is_empty() {
+        return Some(base.to_owned());
+    }
+    pairs.sort();
+    let pairs: Vec<_> = pairs.into_iter().map(|(key, value)| format!("{key}={value}")).collect();
+    Some(format!("{base}?{}", pairs.join("&")))
+}
+
+/// The value Plivo puts into `X-Plivo-Signature-V3` for this URL, whose query is sorted already; for whoever plays Plivo.
+#[must_use]
+pub fn plivo_signature(token: &Secret, url: &str, nonce: &str) -> String {
+    let mac = hmac_sha256(token.expose().as_bytes(), format!("{url}.{nonce}").as_bytes());
+    base64_simd::STANDARD.encode_to_string(mac)
+}

@@ -1,0 +1,125 @@
+//! `X-Twilio-Signature`, made and checked, in its old form (SHA-1, auth token) and its new one (SHA-256, shared key). Checks no
+//! body: an upgrade has none.
+
+use hmac::digest::KeyInit;
+use hmac::{Hmac, Mac};
+use sha1::Sha1;
+use subtle::{Choice, ConstantTimeEq};
+
+use super::{ANY_LENGTH, NO_PUBLIC_URL, Secret, base64_of, dialled, hmac_sha256, refuse};
+use crate::provider::{Rejection, Upgrade};
+
+const SIGNATURE: &str = "x-twilio-signature";
+const SETTINGS: &str = "x-twilio-webhooks-signature-settings";
+
+pub(super) fn check(
+    upgrade: &Upgrade<'_>,
+    tokens: &[Secret],
+    shared_keys: &[(String, Secret)],
+) -> Result<(), Rejection> {
+    let texts = signed_texts(upgrade).ok_or_else(|| refuse(NO_PUBLIC_URL))?;
+    let signature = upgrade
+        .header(SIGNATURE)
+        .ok_or_else(|| refuse("the X-Twilio-Signature header field is missing"))?;
+    let offered = base64_of(signature)
+        .ok_or_else(|| refuse("the X-Twilio-Signature header field is not base64"))?;
+    let settings = Settings::read(upgrade.header(SETTINGS).unwrap_or_default())?;
+    let mut matched = Choice::from(0);
+    match settings {
+        Settings::AuthToken => {
+            for key in tokens.iter().filter_map(Secret::key) {
+                for text in &texts {
+                    matched |= hmac_sha1(key, text).ct_eq(&offered);
+                }
+            }
+        }
+        Settings::SharedKey(name) => {
+            let mut named = shared_keys.iter().filter(|(known, _)| known == name).peekable();
+            if named.peek().is_none() {
+                return Err(refuse(
+                    "X-Twilio-Webhooks-Signature-Settings names a key that is not in `shared_keys`",
+                ));
+            }
+            for key in named.filter_map(|(_, secret)| secret.key()) {
+                for text in &texts {
+                    matched |= hmac_sha256(key, text.as_bytes()).ct_eq(&offered);
+                }
+            }
+        }
+    }
+    if bool::from(matched) {
+        Ok(())
+    } else {
+        Err(refuse(
+            "X-Twilio-Signature does not match: wrong auth token, or the public URL is not exactly what Twilio dials",
+        ))
+    }
+}
+
+/// With what the signature was made.
+enum Settings<'a> {
+    /// HMAC-SHA1 with the account's auth token, as ever.
+    AuthToken,
+    /// HMAC-SHA256 with the shared key of this name.
+    SharedKey(&'a str),
+}
+
+impl<'a> Settings<'a> {
+    /// `key=webhooks_sharedkey_...,algorithm=HMAC_SHA256`; without a key and an algorithm nothing has changed.
+    fn read(header: &'a str) -> Result<Self, Rejection> {
+        let part = |wanted: &str| {
+            let mut parts = header.split(',').filter_map(|part| part.split_once('='));
+            let value = parts.find(|(name, _)| name.trim() == wanted)?.1.trim();
+            (!value.is_empty()).then_some(value)
+        };
+        match (part("key"), part("algorithm")) {
+            (None, None | Some("HMAC_SHA1")) => Ok(Self::AuthToken),
+            (Some(key), Some("HMAC_SHA256")) => Ok(Self::SharedKey(key)),
+            (None, Some("HMAC_SHA256")) => {
+                Err(refuse("X-Twilio-Webhooks-Signature-Settings names no key"))
+            }
+            _ => Err(refuse(
+                "X-Twilio-Webhooks-Signature-Settings names an algorithm that is not taken for its key",
+            )),
+        }
+    }
+}
+
+/// What Twilio may have signed: the URL, with and without a slash at its end, or, where it has a query, the URL with the query as
+/// it stands or with its parameters sorted and joined (Twilio's own libraries differ in this). A request with a query never passes
+/// by a signature of the URL without.
+fn signed_texts(upgrade: &Upgrade<'_>) -> Option<Vec<String>> {
+    let (base, query) = dialled(upgrade)?;
+    let slashed = base.strip_suffix('/').map_or_else(|| format!("{base}/"), str::to_owned);
+    if !upgrade.target.contains('?') {
+        let mut texts = vec![base.to_owned(), slashed];
+        if !query.is_empty() {
+            texts.push(format!("{base}?{query}"));
+        }
+        return Some(texts);
+    }
+    let mut pairs: Vec<_> = upgrade.query_pairs().collect();
+    pairs.sort();
+    pairs.dedup();
+    let joined: String = pairs.into_iter().flat_map(|(key, value)| [key, value]).collect();
+    Some(vec![format!("{base}?{query}"), format!("{base}{joined}")])
+}
+
+fn hmac_sha1(key: &[u8], text: &str) -> [u8; 20] {
+    let mut mac = Hmac::<Sha1>::new_from_slice(key).expect(ANY_LENGTH);
+    mac.update(text.as_bytes());
+    mac.finalize().into_bytes().into()
+}
+
+/// The value Twilio puts into `X-Twilio-Signature` for this URL; for whoever plays Twilio.
+#[must_use]
+pub fn twilio_signature(token: &Secret, url: &str) -> String {
+    base64_simd::STANDARD.encode_to_string(hmac_sha1(token.expose().as_bytes(), url))
+}
+
+/// The same made with a shared key, which `X-Twilio-Webhooks-Signature-Settings` then has to name.
+#[must_use]
+pub fn twilio_signature_sha256(shared_key: &Secret, url: &str) -> String {
+    let mac = hmac_sha256(shared_key.expose().as_bytes(), url.as_bytes());
+    base64_simd::STANDARD.encode_to_string(mac)
+}

@@ -1,0 +1,196 @@
+//! Every way to prove that one may call, against right and wrong credentials, by kind and by what is wrong. Opens no socket.
+#![allow(clippy::unwrap_used, reason = "a test that cannot make its case has failed")]
+#![allow(
+    clippy::print_stdout,
+    reason = "how many were refused is what one looks for in the output"
+)]
+
+mod kinds;
+mod vectors;
+
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+use ringback_proto::UnixSeconds;
+use ringback_proto::provider::{Auth, Grant, Rejection, Replays, Upgrade};
+
+/// When all is well.
+const NOW: u64 = 1_800_000_000;
+
+/// What can be wrong with a credential.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Flaw {
+    Wrong,
+    Missing,
+    OtherScheme,
+    NoSecrets,
+    Expired,
+    NotYetValid,
+    Replayed,
+}
+
+/// What every kind must refuse, and what those must that know of time.
+const ALWAYS: [Flaw; 4] = [Flaw::Wrong, Flaw::Missing, Flaw::OtherScheme, Flaw::NoSecrets];
+const TIMED: [Flaw; 2] = [Flaw::Expired, Flaw::NotYetValid];
+
+/// An upgrade to be made.
+#[derive(Debug, Clone, Default)]
+struct Asked {
+    target: String,
+    public_url: Option<&'static str>,
+    headers: Vec<(&'static str, String)>,
+}
+
+impl Asked {
+    fn at(target: &str) -> Self {
+        Self { target: target.into(), ..Self::default() }
+    }
+
+    fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.headers.push((name, value.into()));
+        self
+    }
+
+    fn without(mut self, name: &str) -> Self {
+        self.headers.retain(|(found, _)| *found != name);
+        self
+    }
+
+    /// With another value in the place of the one there.
+    fn but(self, name: &'static str, value: impl Into<String>) -> Self {
+        self.without(name).with(name, value)
+    }
+
+    fn public(mut self, url: &'static str) -> Self {
+        self.public_url = Some(url);
+        self
+    }
+
+    fn upgrade<T>(&self, look: impl FnOnce(&Upgrade<'_>) -> T) -> T {
+        let headers: Vec<_> = self.headers.iter().map(|(n, v)| (*n, v.as_str())).collect();
+        let Self { target, public_url, .. } = self;
+        look(&Upgrade { target, public_url: *public_url, headers: &headers })
+    }
+
+    fn check(&self, auth: &Auth, now: u64, replays: &mut Replays) -> Result<Grant, Rejection> {
+        self.upgrade(|upgrade| auth.check(upgrade, UnixSeconds(now), replays))
+    }
+}
+
+/// Counts what one kind let in and refused.
+#[derive(Default)]
+struct Tally {
+    kind: &'static str,
+    /// Text that must show nowhere.
+    secrets: Vec<String>,
+    accepted: usize,
+    refused: BTreeMap<Flaw, usize>,
+}
+
+impl Tally {
+    fn of(kind: &'static str, secrets: &[&str]) -> Self {
+        let secrets = secrets.iter().map(|secret| (*secret).to_owned()).collect();
+        Self { kind, secrets, ..Self::default() }
+    }
+
+    /// Must come in, by a memory of its own.
+    fn accept(&mut self, why: &str, auth: &Auth, asked: &Asked, now: u64) -> Grant {
+        let checked = asked.check(auth, now, &mut Replays::default());
+        self.accepted += 1;
+        checked.unwrap_or_else(|refusal| panic!("{}: {why}: {refusal}", self.kind))
+    }
+
+    fn refuse(&mut self, flaw: Flaw, why: &str, auth: &Auth, asked: &Asked, now: u64) -> String {
+        self.refuse_remembering(flaw, why, auth, asked, now, &mut Replays::default())
+    }
+
+    /// Must stay out: the peer is told the same as everybody, and nothing that is secret or came from outside shows anywhere.
+    fn refuse_remembering(
+        &mut self,
+        flaw: Flaw,
+        why: &str,
+        auth: &Auth,
+        asked: &Asked,
+        now: u64,
+        replays: &mut Replays,
+    ) -> String {
+        let kind = self.kind;
+        let Err(refusal) = asked.check(auth, now, replays) else {
+            panic!("{kind}: {flaw:?}, {why}: let in")
+        };
+        assert_eq!((refusal.status(), refusal.public()), (401, "authentication failed"), "{why}");
+        let told = format!("{refusal} {refusal:?} {auth:?}");
+        assert!(told.len() > refusal.public().len() + 20, "{kind}: {why}: no reason for the log");
+        for secret in &self.secrets {
+            assert!(!told.contains(secret), "{kind}: {why}: {secret} shows in {told}");
+        }
+        for (_, value) in asked.headers.iter().filter(|(_, value)| value.len() > 6) {
+            assert!(!refusal.to_string().contains(value), "{kind}: {why}: {value} is repeated");
+        }
+        // A log line keeps 160 octets of it.
+        assert!(refusal.to_string().len() <= 160, "{kind}: {refusal} is cut");
+        *self.refused.entry(flaw).or_default() += 1;
+        refusal.to_string()
+    }
+
+    /// Comes in once and not again.
+    fn once(&mut self, auth: &Auth, asked: &Asked, now: u64) {
+        let mut replays = Replays::default();
+        asked.check(auth, now, &mut replays).expect("the first use");
+        self.accepted += 1;
+        let why = "used before";
+        let told = self.refuse_remembering(Flaw::Replayed, why, auth, asked, now + 1, &mut replays);
+        assert!(told.contains("has opened a stream already"), "{told}");
+    }
+}
+
+#[test]
+fn only_the_right_credential_opens_whatever_the_kind() {
+    let tallies = kinds::all();
+    let (mut accepted, mut refused) = (0, 0);
+    for Tally { kind, accepted: opened, refused: by_flaw, .. } in &tallies {
+        let total: usize = by_flaw.values().sum();
+        println!(
+            "{kind:22} let in {opened:2} of {opened:2}, refused {total:2} of {total:2}: {by_flaw:?}"
+        );
+        assert!(*opened > 0, "{kind}: nobody was let in");
+        let timed: &[Flaw] = if kinds::TIMED.contains(kind) { &TIMED } else { &[] };
+        let replayed: &[Flaw] = if kinds::ONCE.contains(kind) { &[Flaw::Replayed] } else { &[] };
+        for flaw in ALWAYS.iter().chain(timed).chain(replayed) {
+            assert!(by_flaw.contains_key(flaw), "{kind}: {flaw:?} was not tried");
+        }
+        accepted += opened;
+        refused += total;
+    }
+    println!("let in {accepted} of {accepted}, refused {refused} of {refused}");
+}
+
+#[test]
+fn no_auth_lets_everybody_in() {
+    let asked = Asked::at("/");
+    assert_eq!(asked.check(&Auth::None, NOW, &mut Replays::new(0)), Ok(Grant::default()));
+    assert!(Auth::None.opens_for_strangers());
+}
+
+proptest! {
+    /// Whatever is written into the fields that are parsed: nobody comes in, and nothing breaks.
+    #[test]
+    fn nonsense_opens_nothing(
+        first in "(sig1=|key=|Bearer |Basic |:)?[ -~\u{e9}]{0,60}",
+        second in "(sig1=\\(\"a\"|Bearer-|a\\.b\\.|algorithm=)?[\"();,=:. a-z0-9]{0,60}",
+        target in "/[ -~]{0,30}",
+    ) {
+        let url = "wss://bridge.example.com/x";
+        for auth in kinds::one_of_each() {
+            for (first, second) in [(&first, &second), (&second, &first)] {
+                let asked = kinds::FIELDS.iter().enumerate().fold(
+                    Asked::at(&target).public(url),
+                    |asked, (index, name)| {
+                        asked.with(name, if index % 2 == 0 { first } else { second }.as_str())
+                    },
+                );
+                prop_assert!(asked.check(&auth, NOW, &mut Replays::default()).is_err());
+            }
+        }
+    }
+}

@@ -1,0 +1,286 @@
+//! How a stream proves that it may: which keys each kind takes, and the secrets they name. Verifies no credential.
+
+use std::ops::Range;
+
+use ipnet::IpNet;
+use ringback_proto::provider::auth::{Jwt, JwtKeys, KeySet};
+use ringback_proto::provider::{Auth, Secret};
+
+use super::super::raw::{self, At, AuthKind};
+use super::super::secret;
+use super::Checker;
+use crate::listener::network;
+
+/// The keys that a kind takes.
+const fn keys(kind: AuthKind) -> &'static [&'static str] {
+    match kind {
+        AuthKind::None => &[],
+        AuthKind::Bearer | AuthKind::Path => &["token", "tokens"],
+        AuthKind::Basic => &["user", "password", "passwords"],
+        AuthKind::Header => &["header", "token", "tokens"],
+        AuthKind::Query => &["parameter", "token", "tokens"],
+        AuthKind::TwilioSignature => &["token", "tokens", "shared_keys"],
+        AuthKind::PlivoSignature => &["token", "tokens", "prefix", "allow_unsigned"],
+        AuthKind::VonageJwt | AuthKind::AvayaJwt => &["secret", "secrets", "claims", "single_use"],
+        AuthKind::AzureJwt => &["jwks", "audience", "issuer", "claims"],
+        AuthKind::Jwt => {
+            &["secret", "secrets", "jwks", "issuer", "audience", "claims", "single_use"]
+        }
+        AuthKind::GenesysSignature => &["api_key", "secret", "secrets"],
+    }
+}
+
+impl Checker<'_> {
+    pub(super) fn auth(&mut self, auth: Option<&At<raw::Auth>>, has_public_url: bool) -> Auth {
+        let Some(at) = auth else { return Auth::None };
+        let (span, raw) = (at.span(), at.get_ref());
+        self.superfluous(raw);
+        let signed = matches!(raw.kind, AuthKind::TwilioSignature | AuthKind::PlivoSignature);
+        if signed && !has_public_url {
+            let help = "the signature is computed over `public_url`, which is missing";
+            self.problem(span.clone(), help);
+        }
+        match raw.kind {
+            AuthKind::None => Auth::None,
+            AuthKind::Bearer => Auth::Bearer { tokens: self.tokens(span, raw) },
+            AuthKind::Basic => Auth::Basic {
+                user: self.needed(span.clone(), "user", raw.user.as_ref()),
+                passwords: self.secrets(
+                    span,
+                    ["password", "passwords"],
+                    raw.password.as_ref(),
+                    raw.passwords.as_ref(),
+                ),
+            },
+            AuthKind::Header => Auth::Header {
+                name: self.field(span.clone(), "header", raw.header.as_ref()),
+                values: self.tokens(span, raw),
+            },
+            AuthKind::Query => Auth::Query {
+                name: self.needed(span.clone(), "parameter", raw.parameter.as_ref()),
+                values: self.tokens(span, raw),
+            },
+            AuthKind::Path => Auth::Path { tokens: self.tokens(span, raw) },
+            AuthKind::TwilioSignature => self.twilio(span, raw),
+            AuthKind::PlivoSignature => Auth::PlivoSignature {
+                prefix: match &raw.prefix {
+                    Some(at) => self.field(span.clone(), "prefix", Some(at)),
+                    None => "x-plivo".into(),
+                },
+                tokens: self.tokens(span, raw),
+                allow_unsigned: raw.allow_unsigned.as_ref().is_some_and(|at| *at.get_ref()),
+            },
+            AuthKind::VonageJwt | AuthKind::AvayaJwt | AuthKind::AzureJwt | AuthKind::Jwt => {
+                Auth::Jwt(self.jwt(span, raw))
+            }
+            AuthKind::GenesysSignature => self.genesys(span, raw),
+        }
+    }
+
+    /// A key that the kind does not use is a misunderstanding about security: say so.
+    fn superfluous(&mut self, raw: &raw::Auth) {
+        let uses = keys(raw.kind);
+        let texts = [
+            ("token", &raw.token),
+            ("user", &raw.user),
+            ("password", &raw.password),
+            ("header", &raw.header),
+            ("parameter", &raw.parameter),
+            ("prefix", &raw.prefix),
+            ("secret", &raw.secret),
+            ("jwks", &raw.jwks),
+            ("issuer", &raw.issuer),
+            ("audience", &raw.audience),
+            ("api_key", &raw.api_key),
+        ];
+        let lists =
+            [("tokens", &raw.tokens), ("passwords", &raw.passwords), ("secrets", &raw.secrets)];
+        let switches = [("allow_unsigned", &raw.allow_unsigned), ("single_use", &raw.single_use)];
+        let texts = texts.into_iter().map(|(key, at)| (key, at.as_ref().map(At::span)));
+        let lists = lists.into_iter().map(|(key, at)| (key, at.as_ref().map(At::span)));
+        let switches = switches.into_iter().map(|(key, at)| (key, at.as_ref().map(At::span)));
+        let tables = [
+            ("shared_keys", raw.shared_keys.as_ref().map(At::span)),
+            ("claims", raw.claims.as_ref().map(At::span)),
+        ];
+        for (key, span) in texts.chain(lists).chain(switches).chain(tables) {
+            let Some(span) = span.filter(|_| !uses.contains(&key)) else { continue };
+            let help = if uses.is_empty() { "nothing".into() } else { uses.join(", ") };
+            self.problem(span, format!("`{key}` is not used by this kind, which takes {help}"));
+        }
+    }
+
+    fn twilio(&mut self, table: Range<usize>, raw: &raw::Auth) -> Auth {
+        let mut shared_keys = Vec::new();
+        if let Some(keys) = &raw.shared_keys {
+            for (name, at) in keys.get_ref() {
+                shared_keys.push((name.clone(), self.resolve(at)));
+            }
+        }
+        let by_token = raw.token.is_some() || raw.tokens.is_some() || shared_keys.is_empty();
+        let tokens = if by_token { self.tokens(table, raw) } else { Vec::new() };
+        Auth::TwilioSignature { tokens, shared_keys }
+    }
+
+    fn genesys(&mut self, table: Range<usize>, raw: &raw::Auth) -> Auth {
+        let api_key = self.secret(table.clone(), "api_key", raw.api_key.as_ref());
+        let secrets = self.signing_secrets(table.clone(), raw);
+        let is_base64 =
+            |secret: &Secret| base64_simd::STANDARD.check(secret.expose().as_bytes()).is_ok();
+        if !secrets.iter().all(is_base64) {
+            let help = "the client secret is not base64: write it as Genesys shows it";
+            self.problem(table, help);
+        }
+        Auth::GenesysSignature { api_key, secrets }
+    }
+
+    fn jwt(&mut self, table: Range<usize>, raw: &raw::Auth) -> Jwt {
+        let by_set = raw.jwks.is_some() || raw.kind == AuthKind::AzureJwt;
+        if let Some(at) = raw.secret.as_ref().map(At::span).or(raw.secrets.as_ref().map(At::span))
+            && by_set
+        {
+            self.problem(at, "a token is signed with secrets or with keys of `jwks`, found both");
+        }
+        let keys = if by_set {
+            self.key_set(table.clone(), raw.jwks.as_ref()).map(JwtKeys::Public)
+        } else {
+            Some(JwtKeys::Shared(self.signing_secrets(table.clone(), raw)))
+        };
+        let keys = keys.unwrap_or(JwtKeys::Shared(Vec::new()));
+        let mut jwt = match (raw.kind, keys) {
+            (AuthKind::VonageJwt, JwtKeys::Shared(secrets)) => Jwt::vonage(secrets),
+            (AuthKind::AvayaJwt, JwtKeys::Shared(secrets)) => Jwt::avaya(secrets),
+            (AuthKind::AzureJwt, JwtKeys::Public(keys)) => {
+                Jwt::azure(keys, self.needed(table, "audience", raw.audience.as_ref()))
+            }
+            (_, keys) => Jwt::new(keys),
+        };
+        for (wanted, at) in [(&mut jwt.issuer, &raw.issuer), (&mut jwt.audience, &raw.audience)] {
+            if let Some(at) = at {
+                *wanted = Some(at.get_ref().clone());
+            }
+        }
+        if let Some(claims) = &raw.claims {
+            jwt.claims = claims.get_ref().clone().into_iter().collect();
+        }
+        if let Some(single_use) = &raw.single_use {
+            jwt.single_use = *single_use.get_ref();
+        }
+        jwt
+    }
+
+    fn key_set(&mut self, table: Range<usize>, jwks: Option<&At<String>>) -> Option<KeySet> {
+        let Some(at) = jwks else {
+            let help = "`jwks` is missing for this kind: \"file:/path\" of the issuer's key set";
+            self.problem(table, help);
+            return None;
+        };
+        let text = secret::resolve(at.get_ref(), self.context.variable);
+        let keys = text.and_then(|text| {
+            let place = at.get_ref();
+            KeySet::parse(text.expose()).map_err(|error| format!("{place} {error}"))
+        });
+        keys.map_err(|problem| self.problem(at.span(), problem)).ok()
+    }
+
+    fn tokens(&mut self, table: Range<usize>, raw: &raw::Auth) -> Vec<Secret> {
+        self.secrets(table, ["token", "tokens"], raw.token.as_ref(), raw.tokens.as_ref())
+    }
+
+    fn signing_secrets(&mut self, table: Range<usize>, raw: &raw::Auth) -> Vec<Secret> {
+        self.secrets(table, ["secret", "secrets"], raw.secret.as_ref(), raw.secrets.as_ref())
+    }
+
+    /// One secret, or several while one is being replaced by another.
+    fn secrets(
+        &mut self,
+        table: Range<usize>,
+        [key, keys]: [&str; 2],
+        one: Option<&At<String>>,
+        several: Option<&At<Vec<At<String>>>>,
+    ) -> Vec<Secret> {
+        match (one, several) {
+            (Some(_), Some(at)) => {
+                self.problem(at.span(), format!("either `{key}` or `{keys}`, found both"));
+                Vec::new()
+            }
+            (None, Some(at)) => {
+                if at.get_ref().is_empty() {
+                    self.problem(at.span(), format!("`{keys}` is empty: nobody could call"));
+                }
+                at.get_ref().iter().map(|at| self.resolve(at)).collect()
+            }
+            (one, None) => vec![self.secret(table, key, one)],
+        }
+    }
+
+    fn secret(&mut self, table: Range<usize>, key: &str, value: Option<&At<String>>) -> Secret {
+        match value {
+            Some(at) => self.resolve(at),
+            None => {
+                let help =
+                    format!("`{key}` is missing for this kind: \"env:NAME\" or \"file:/path\"");
+                self.problem(table, help);
+                Secret::from("")
+            }
+        }
+    }
+
+    fn resolve(&mut self, at: &At<String>) -> Secret {
+        secret::resolve(at.get_ref(), self.context.variable).unwrap_or_else(|problem| {
+            self.problem(at.span(), problem);
+            Secret::from("")
+        })
+    }
+
+    fn needed(&mut self, table: Range<usize>, key: &str, value: Option<&At<String>>) -> String {
+        match value {
+            Some(at) if !at.get_ref().is_empty() => at.get_ref().clone(),
+            Some(at) => {
+                self.problem(at.span(), format!("`{key}` is empty"));
+                String::new()
+            }
+            None => {
+                self.problem(table, format!("`{key}` is missing for this kind"));
+                String::new()
+            }
+        }
+    }
+
+    /// Name of a header field, or the beginning of one.
+    fn field(&mut self, table: Range<usize>, key: &str, value: Option<&At<String>>) -> String {
+        let name = self.needed(table, key, value).to_ascii_lowercase();
+        let plain = |c: char| c.is_ascii_alphanumeric() || "-_".contains(c);
+        if let Some(at) = value.filter(|_| !name.chars().all(plain)) {
+            let found = at.get_ref();
+            self.problem(
+                at.span(),
+                format!("found {found:?}, expected a header field's name such as \"x-api-key\""),
+            );
+        }
+        name
+    }
+
+    /// Networks that may call. A list of none is a mistake, and so is nobody's listener.
+    pub(super) fn allow(&mut self, allow: Option<&At<Vec<At<String>>>>) -> Option<Vec<IpNet>> {
+        let at = allow?;
+        if at.get_ref().is_empty() {
+            self.problem(
+                at.span(),
+                "`allow` is empty: nobody could call; leave it out to let everybody",
+            );
+        }
+        Some(self.networks(at.get_ref()))
+    }
+
+    pub(super) fn networks(&mut self, texts: &[At<String>]) -> Vec<IpNet> {
+        let mut networks = Vec::new();
+        for at in texts {
+            match network(at.get_ref()) {
+                Ok(network) => networks.push(network),
+                Err(problem) => self.problem(at.span(), problem),
+            }
+        }
+        networks
+    }
+}
