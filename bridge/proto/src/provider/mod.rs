@@ -12,6 +12,7 @@ mod channels;
 mod end;
 mod error;
 mod event;
+mod genesys;
 mod json;
 mod media_message;
 mod outbox;
@@ -69,6 +70,12 @@ pub trait Protocol: std::marker::Send {
     fn handle_open(&mut self, now: Instant, out: &mut Outbox) -> Result<(), ProtocolError> {
         let _ = (now, out);
         Ok(())
+    }
+
+    /// Whether the stream is over but for its good-byes: the end has been said, and it is the other side's to answer or to close the
+    /// socket. Until this says no, messages and time go on being told; it closes the socket by itself when that takes too long.
+    fn is_parting(&self) -> bool {
+        false
     }
 }
 
@@ -254,8 +261,14 @@ impl fmt::Display for Status {
 }
 
 /// All providers; routes, command-line values and test matrices derive from it.
-pub static PROVIDERS: &[&dyn Provider] =
-    &[&twilio::Twilio, &vonage::Vonage, &asterisk::Asterisk, &raw::Raw];
+pub static PROVIDERS: &[&dyn Provider] = &[
+    &twilio::Twilio,
+    &vonage::Vonage,
+    &genesys::Monitor,
+    &genesys::Connector,
+    &asterisk::Asterisk,
+    &raw::Raw,
+];
 
 /// The provider of that name.
 #[must_use]
