@@ -49,9 +49,14 @@ impl Wire {
         match self {
             Self::Binary(octets) => format!("binary of {}", octets.len()),
             Self::Close(code) => format!("close {code}"),
-            Self::Text(text) => match serde_json::from_str(text) {
-                Ok(value) => json_shape(&value),
-                Err(_) => line_shape(text),
+            // There may be several values in it.
+            Self::Text(text) => match serde_json::Deserializer::from_str(text)
+                .into_iter()
+                .map(|value| value.map(|value| json_shape(&value)))
+                .collect::<Result<Vec<_>, _>>()
+            {
+                Ok(shapes) if !shapes.is_empty() => shapes.join(" "),
+                _ => line_shape(text),
             },
         }
     }

@@ -6,6 +6,7 @@
 
 mod asterisk;
 pub mod auth;
+mod avaya;
 mod base64;
 mod capability;
 mod channels;
@@ -266,6 +267,7 @@ pub static PROVIDERS: &[&dyn Provider] = &[
     &vonage::Vonage,
     &genesys::Monitor,
     &genesys::Connector,
+    &avaya::Avaya,
     &asterisk::Asterisk,
     &raw::Raw,
 ];
