@@ -240,14 +240,17 @@ fn check_heard(seed: u64, part: Part, heard: &[i16]) {
     let length = part.frames * format.rate.samples_in(FRAME);
     let said = as_sent(format, &(0..length).map(known).collect::<Vec<_>>());
     let begins = heard.iter().position(|&s| s != 0).unwrap_or_else(|| panic!("{whose}: silence"));
-    let gathers = matches!(part.provider.capabilities().frame, FrameLaw::UpTo(_));
-    if part.jitter == 0 && !gathers {
+    let gathers = match part.provider.capabilities().frame {
+        FrameLaw::UpTo(time) => time,
+        _ => Duration::ZERO,
+    };
+    if part.jitter == 0 && gathers.is_zero() {
         // Heard in the very moment at which the last sample of the first frame was said.
         assert_eq!(begins as u64, format.rate.samples_in(FRAME), "{whose}: the echo is late");
         assert!(heard[begins..].starts_with(&said), "{whose}: it heard something else");
     } else {
         let late = format.rate.duration_of(begins as u64) - FRAME;
-        let most = Duration::from_millis(2 * part.jitter + 1);
+        let most = Duration::from_millis(2 * part.jitter + 1) + gathers;
         assert!(late <= most, "{whose}: {late:?} late where the line takes {most:?}");
         let mut sounds = heard.iter().filter(|&&sample| sample != 0);
         assert!(

@@ -246,12 +246,12 @@ impl Session {
 
     /// A message came off the wire.
     pub fn handle_message(&mut self, now: Instant, message: Message<'_>) {
+        if self.parting {
+            return self.part(now, |protocol, inbox| protocol.handle_message(now, message, inbox));
+        }
         if self.phase.is_over() {
             self.wire.arrived += 1;
             self.wire.after_end += 1;
-            if self.parting {
-                self.part(now, |protocol, inbox| protocol.handle_message(now, message, inbox));
-            }
             return;
         }
         self.with_protocol(now, |protocol, inbox| protocol.handle_message(now, message, inbox));
@@ -405,6 +405,10 @@ impl Session {
     ) {
         let mut inbox = std::mem::take(&mut self.inbox);
         let result = act(self.protocol.as_mut(), &mut inbox);
+        let late = |event: &&Event| matches!(event, Event::Notice(Notice::Late { .. }));
+        let late = inbox.events().iter().filter(late).count() as u64;
+        self.wire.arrived += late;
+        self.wire.after_end += late;
         absorb(&mut self.outbox, &inbox);
         inbox.reset();
         self.inbox = inbox;

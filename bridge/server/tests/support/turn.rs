@@ -7,7 +7,8 @@ use ringback_module::message::Kind;
 use ringback_module::{Input, Module as _, Output, Outputs};
 use ringback_proto::Instant;
 use ringback_proto::provider::{
-    self, Command, Dial, Message, Options, Outbox, Protocol, Provider, Send, Track, Upgrade,
+    self, Command, Dial, Message, Options, Outbox, PlayoutPolicy, Protocol, Provider, Send, Track,
+    Upgrade,
 };
 use ringback_proto::session::{
     Action, Epoch, FrameBuf, Given, PortConfig, PortId, Session, SessionConfig,
@@ -115,13 +116,16 @@ impl Turn {
         let provider = provider::find(provider).expect("a provider of the table");
         let (bridge, mut phone) = ends(provider);
         let mut config = SessionConfig::new("call", provider.name());
-        config.ports.push(PortConfig {
-            kind: Kind::Agent,
-            speaks: true,
-            in_step: true,
-            config: serde_json::json!({ "rate": 16_000 }),
-            ..PortConfig::listening("echo")
-        });
+        // Where nothing can be played there is nobody to echo to.
+        if provider.capabilities().playout != PlayoutPolicy::None {
+            config.ports.push(PortConfig {
+                kind: Kind::Agent,
+                speaks: true,
+                in_step: true,
+                config: serde_json::json!({ "rate": 16_000 }),
+                ..PortConfig::listening("echo")
+            });
+        }
         let opening = opening(provider, phone.as_mut());
         let mut turn = Self {
             session: Session::new(Instant::ZERO, config, bridge),
