@@ -45,6 +45,7 @@ struct Line {
     marks: Vec<(usize, String)>,
     heard: Vec<i16>,
     sent: usize,
+    messages: usize,
     answers_marks: bool,
     held: bool,
     told: Vec<Told>,
@@ -60,6 +61,7 @@ impl Line {
             marks: Vec::new(),
             heard: Vec::new(),
             sent: 0,
+            messages: 0,
             answers_marks: true,
             held: false,
             told: Vec::new(),
@@ -72,10 +74,11 @@ impl Line {
     }
 
     fn act(&mut self, act: impl FnOnce(&mut Playout, &mut dyn FnMut(Emit<'_>))) {
-        let Self { playout, queue, marks, sent, held, .. } = self;
+        let Self { playout, queue, marks, sent, messages, held, .. } = self;
         act(playout, &mut |emit| match emit {
             Emit::Samples(samples) => {
                 *sent += samples.len();
+                *messages += 1;
                 queue.extend(samples);
             }
             Emit::Mark(name) => marks.push((queue.len(), name.to_owned())),
@@ -145,6 +148,30 @@ impl Line {
 
 fn ramp(ms: u64) -> Vec<i16> {
     (0..ms * MS).map(|i| (i % 30_000) as i16 + 1).collect()
+}
+
+#[test]
+fn where_messages_are_counted_few_are_sent_and_nothing_is_filled_up() {
+    let mut can = queueing();
+    can.frame = FrameLaw::UpTo(Duration::from_millis(200));
+    let mut line = Line::new(can);
+    let clip = ramp(3_050);
+    line.push(&clip, Pace::Clip);
+    line.playout.end_utterance();
+    line.run(3_300);
+    assert_eq!((line.sound(), line.sent, line.messages), (clip.clone(), clip.len(), 16));
+    let first = line.heard.iter().position(|&s| s != 0).expect("something was heard");
+    assert_eq!(&line.heard[first..first + clip.len()], clip, "no hole");
+    // A live voice comes in small pieces; what can be gathered is.
+    let mut line = Line::new(can);
+    for piece in ramp(10_000).chunks(20 * MS as usize) {
+        line.push(piece, Pace::Live);
+        line.run(20);
+    }
+    line.run(400);
+    assert_eq!(line.sound(), ramp(10_000));
+    assert!((50..=55).contains(&line.messages), "{} messages in ten seconds", line.messages);
+    line.balance();
 }
 
 #[test]

@@ -3,8 +3,8 @@
 use proptest::prelude::*;
 use ringback_proto::Instant;
 use ringback_proto::provider::{
-    Command, Dial, Digit, Event, Message, Options, Outbox, PROVIDERS, Protocol, Provider, Send,
-    Track, Upgrade,
+    Command, Dial, Digit, Event, Message, Options, Outbox, PROVIDERS, PlayoutPolicy, Protocol,
+    Provider, Send, Track, Upgrade,
 };
 
 /// Both ends of a stream that has started, the bridge's first.
@@ -12,13 +12,14 @@ fn ends(provider: &dyn Provider) -> (Box<dyn Protocol>, Box<dyn Protocol>) {
     let (request, mut phone) = provider.dial(&Dial::default());
     let upgrade = Upgrade { target: &request.target, public_url: None, headers: &[] };
     let mut bridge = provider.accept(&upgrade, &Options::default()).expect("accepts").protocol;
-    let mut out = Outbox::new();
-    bridge.handle_open(Instant::ZERO, &mut out).expect("opens");
-    out.reset();
-    phone.handle_open(Instant::ZERO, &mut out).expect("opens");
-    let mut heard = Outbox::new();
-    for send in out.sends() {
-        deliver(&mut *bridge, &out, send, &mut heard);
+    let (mut said, mut answer) = (Outbox::new(), Outbox::new());
+    bridge.handle_open(Instant::ZERO, &mut said).expect("opens");
+    said.reset();
+    phone.handle_open(Instant::ZERO, &mut said).expect("opens");
+    // Some providers ask and are answered before they start.
+    while !said.sends().is_empty() {
+        carry(&mut said, &mut *bridge, &mut answer);
+        carry(&mut answer, &mut *phone, &mut said);
     }
     if !heard.events().iter().any(|event| matches!(event, Event::Started(_))) {
         // On wires that announce nothing a stream starts with its first sound.
@@ -29,6 +30,19 @@ fn ends(provider: &dyn Provider) -> (Box<dyn Protocol>, Box<dyn Protocol>) {
         );
     }
     (bridge, phone)
+}
+
+/// Whether sound can be played at all.
+fn plays(provider: &dyn Provider) -> bool {
+    provider.capabilities().playout != PlayoutPolicy::None
+}
+
+/// Delivers all that is said; what is answered comes in its place.
+fn carry(said: &mut Outbox, to: &mut dyn Protocol, answer: &mut Outbox) {
+    for send in said.sends() {
+        deliver(to, said, send, answer);
+    }
+    said.reset();
 }
 
 fn deliver(end: &mut dyn Protocol, from: &Outbox, send: &Send, out: &mut Outbox) {
@@ -121,11 +135,18 @@ fn told(
     for send in out.sends() {
         deliver(to, &out, send, &mut heard);
     }
+    // What the other end has to say to it counts, too.
+    for send in heard.sends() {
+        deliver(from, &heard, send, &mut Outbox::new());
+    }
     let octets = |event: &Event| match event {
         Event::Media(media) => heard.octets(&media.payload).to_vec(),
         _ => Vec::new(),
     };
-    heard.events().iter().map(|event| (event.clone(), octets(event))).collect()
+    // Some calls begin with their first sound.
+    let begins = |event: &&Event| matches!(event, Event::Started(_));
+    let events = heard.events().iter().filter(|event| !begins(event));
+    events.map(|event| (event.clone(), octets(event))).collect()
 }
 
 proptest! {
@@ -185,7 +206,12 @@ proptest! {
                 let command = |track| Command::Media { track, payload: frame };
                 let said = told(&mut *phone, &mut *bridge, command(Track::Inbound));
                 let heard = told(&mut *bridge, &mut *phone, command(Track::Outbound));
-                for (events, expected) in [(said, Track::Inbound), (heard, Track::Outbound)] {
+                if !plays(*provider) {
+                    prop_assert_eq!(&heard, &[]);
+                }
+                let directions = [(said, Track::Inbound), (heard, Track::Outbound)];
+                let directions = directions.into_iter().take(1 + usize::from(plays(*provider)));
+                for (events, expected) in directions {
                     let [(Event::Media(media), octets)] = events.as_slice() else {
                         panic!("{}: {events:?}", provider.name());
                     };
@@ -193,7 +219,7 @@ proptest! {
                     prop_assert_eq!(octets, frame);
                 }
             }
-            for key in &keys {
+            for key in keys.iter().filter(|_| provider.capabilities().dtmf_in) {
                 let pressed = told(&mut *phone, &mut *bridge, Command::Dtmf(*key));
                 let right = matches!(
                     pressed.as_slice(),

@@ -11,7 +11,7 @@ use ringback_module::{FromModule, ToModule};
 use ringback_proto::Instant;
 use ringback_proto::ledger::Drop as Reason;
 use ringback_proto::provider::{
-    self, Command, Dial, Event, Message, Options, Outbox, Protocol, Send, Track, Upgrade,
+    self, Command, Dial, Event, Message, Notice, Options, Outbox, Protocol, Send, Track, Upgrade,
 };
 use ringback_proto::session::{
     Action, BargeIn, EndReason, Epoch, FrameBuf, Given, OnFail, PortConfig, PortId, Report,
@@ -529,6 +529,69 @@ fn a_module_hangs_up_after_its_last_word() {
     assert_eq!(rig.played.len(), 8_000);
     let summary = rig.finish();
     assert_eq!(summary.reason, EndReason::Hangup { module: "agent".into(), reason: "bye".into() });
+}
+
+/// A module hangs up on a provider that has the last word.
+fn hung_up_politely() -> Rig {
+    let mut rig = Rig::new("genesys-connector", vec![port("agent", true)]);
+    rig.ready(0, &speaks(Pace::Clip));
+    rig.speak(&ramp(0));
+    let hangup = Hangup { after: HangupAfter::Now, reason: "bye".into() };
+    rig.say(0, &FromModule::Hangup(hangup));
+    assert!(rig.far_events.contains(&Event::HangupRequested));
+    assert!(rig.closed.is_none(), "it is theirs to close");
+    assert_eq!(rig.stopped, [0], "modules are not kept waiting");
+    rig
+}
+
+#[test]
+fn a_provider_that_has_the_last_word_is_given_the_time() {
+    let mut rig = hung_up_politely();
+    rig.run(1_000);
+    rig.command(Command::Hangup);
+    assert!(rig.closed.is_none(), "the other end closed the socket");
+    let summary = rig.finish();
+    assert_eq!(summary.reason, EndReason::Hangup { module: "agent".into(), reason: "bye".into() });
+}
+
+#[test]
+fn a_provider_that_does_not_use_its_last_word_is_closed_upon() {
+    let mut rig = hung_up_politely();
+    rig.run(4_900);
+    assert!(rig.closed.is_none() && !rig.session.is_ended());
+    rig.run(200);
+    assert_eq!(rig.closed, Some(1000));
+    rig.finish();
+    let mut rig = hung_up_politely();
+    rig.session.shut_down(rig.at(), Duration::from_secs(1));
+    rig.exchange();
+    assert_eq!(rig.closed, Some(1001), "there is no time for manners");
+    rig.finish();
+}
+
+#[test]
+fn a_stream_that_is_only_tried_starts_no_module() {
+    let provider = provider::find("genesys-audiohook").expect("in the table");
+    let upgrade = Upgrade { target: "/", public_url: None, headers: &[] };
+    let accepted = provider.accept(&upgrade, &Options::default()).expect("accepted");
+    let mut config = SessionConfig::new("call-1", "genesys-audiohook");
+    config.ports = vec![port("stt", false)];
+    let mut session = Session::new(Instant::ZERO, config, accepted.protocol);
+    let open = r#"{"version":"2","type":"open","id":"s","seq":1,"serverseq":0,"position":"PT0S","parameters":{
+        "conversationId":"00000000-0000-0000-0000-000000000000",
+        "media":[{"type":"audio","format":"PCMU","channels":["external"],"rate":8000}]}}"#;
+    session.handle_message(Instant::ZERO, Message::Text(open));
+    assert!(matches!(session.sends().sends(), [Send::Text(_)]), "answered");
+    session.sent(true);
+    let close = r#"{"version":"2","type":"close","id":"s","seq":2,"serverseq":1,"position":"PT0S","parameters":{"reason":"end"}}"#;
+    session.handle_message(Instant::from_millis(100), Message::Text(close));
+    session.handle_closed(Instant::from_millis(120), Ok(()));
+    let actions: Vec<_> = std::iter::from_fn(|| session.poll_action()).collect();
+    let [Action::Report(Report::Notice(notice)), Action::Ended(summary)] = actions.as_slice()
+    else {
+        panic!("{actions:?}");
+    };
+    assert_eq!((notice, &summary.reason), (&Notice::Probe, &EndReason::Remote));
 }
 
 #[test]

@@ -49,9 +49,14 @@ impl Wire {
         match self {
             Self::Binary(octets) => format!("binary of {}", octets.len()),
             Self::Close(code) => format!("close {code}"),
-            Self::Text(text) => match serde_json::from_str(text) {
-                Ok(value) => json_shape(&value),
-                Err(_) => line_shape(text),
+            // There may be several values in it.
+            Self::Text(text) => match serde_json::Deserializer::from_str(text)
+                .into_iter()
+                .map(|value| value.map(|value| json_shape(&value)))
+                .collect::<Result<Vec<_>, _>>()
+            {
+                Ok(shapes) if !shapes.is_empty() => shapes.join(" "),
+                _ => line_shape(text),
             },
         }
     }
@@ -275,6 +280,15 @@ impl End {
         self.sent.extend(sends(&self.out));
     }
 
+    /// Lets time pass up to `now`.
+    fn wait(&mut self, now: Instant) {
+        if self.protocol.poll_timeout().is_some_and(|at| at <= now) {
+            self.out.reset();
+            self.protocol.handle_timeout(now, &mut self.out).expect("time may pass");
+            self.sent.extend(sends(&self.out));
+        }
+    }
+
     /// What a message asks of the other end.
     fn told(&mut self, now: Instant, wire: &Wire) -> Vec<Order> {
         let Some(message) = wire.message() else { return vec![Order::Plain(Command::Hangup)] };
@@ -326,13 +340,15 @@ fn forwards(
     let mut bridge = End::open(accepted.protocol);
     let mut start = None;
     let mut orders = Vec::new();
+    let mut failed = false;
     note(&bridge.out, &mut start, &mut report);
     for (now, comes_in, wire) in &transcript.lines {
-        if bridge.protocol.poll_timeout().is_some_and(|at| at <= *now) {
-            bridge.out.reset();
-            bridge.protocol.handle_timeout(*now, &mut bridge.out).expect("time may pass");
-            note(&bridge.out, &mut start, &mut report);
+        if failed && *comes_in {
+            break;
         }
+        bridge.out.reset();
+        bridge.wait(*now);
+        note(&bridge.out, &mut start, &mut report);
         if !comes_in {
             if bridge.sent.is_empty() {
                 let (_, phone) = provider.dial(&dial_of(start.as_ref(), &transcript.target));
@@ -353,7 +369,7 @@ fn forwards(
         orders.push(bridge.out.events().iter().filter_map(|e| Order::of(e, &bridge.out)).collect());
         if let Err(error) = handled {
             let _ = writeln!(report, "    closed with {}: {error}", error.close_code());
-            break;
+            failed = true;
         }
     }
     assert!(bridge.sent.is_empty(), "sent beside the transcript: {:?}", bridge.sent);
@@ -394,6 +410,7 @@ fn backwards(
     let mut phone = End::open(phone);
     let mut orders = orders.into_iter();
     for (now, comes_in, wire) in &transcript.lines {
+        phone.wait(*now);
         if !comes_in {
             phone.told(*now, wire);
             continue;

@@ -19,7 +19,8 @@ use crate::scratch::Pcm;
 
 /// Length of a message where the provider takes any.
 const FRAME: Duration = Duration::from_millis(20);
-/// A partial frame of an utterance that has not ended waits this long for the rest, once the provider ran dry.
+/// Where the provider wants frames, a partial one of an utterance that has not ended waits this long for the rest, once the provider
+/// ran dry.
 const PARTIAL_PATIENCE: Duration = Duration::from_millis(100);
 /// A provider that owes a mark report for longer than this after the modelled time is not believed to send it.
 const MARK_PATIENCE: Duration = Duration::from_secs(5);
@@ -120,7 +121,10 @@ struct Mark {
 pub struct Playout {
     rate: SampleRate,
     frame: u64,
-    any_length: bool,
+    /// Short messages are filled up to a frame.
+    pads: bool,
+    /// How long a short message waits for the rest, once the provider ran dry.
+    patience: Duration,
     can: Capabilities,
     limits: PlayoutLimits,
     lead: Duration,
@@ -157,10 +161,13 @@ impl Playout {
     /// Playback at `rate` on a stream that can do `can`.
     #[must_use]
     pub fn new(rate: SampleRate, can: Capabilities, limits: PlayoutLimits) -> Self {
-        let (frame, any_length) = match can.frame {
-            FrameLaw::Any => (FRAME, true),
-            FrameLaw::Exact(time) | FrameLaw::MultipleOf(time) => (time, false),
+        let (frame, pads, patience) = match can.frame {
+            FrameLaw::Any => (FRAME, false, Duration::ZERO),
+            FrameLaw::UpTo(time) => (time, false, PARTIAL_PATIENCE),
+            FrameLaw::Exact(time) | FrameLaw::MultipleOf(time) => (time, true, PARTIAL_PATIENCE),
         };
+        // A live stream has no less backlog than a message is long.
+        let limits = PlayoutLimits { live_target: limits.live_target.max(frame), ..limits };
         let (lead, limit) = match can.playout {
             PlayoutPolicy::Ahead { limit } => (limits.lead_ahead, limit),
             PlayoutPolicy::Paced { limit } => (limits.lead_paced, limit),
@@ -169,10 +176,12 @@ impl Playout {
         Self {
             rate,
             frame: rate.samples_in(frame).max(1),
-            any_length,
+            pads,
+            patience,
             can,
             limits,
-            lead: lead.min(limit).max(frame),
+            // While one frame is heard, the next is on its way.
+            lead: lead.min(limit).max(frame * 2),
             queue: VecDeque::new(),
             base: 0,
             sent: 0,
@@ -452,7 +461,7 @@ impl Playout {
     }
 
     fn partial_due(&self) -> Instant {
-        if self.any_length { self.drained } else { self.drained + PARTIAL_PATIENCE }
+        self.drained + self.patience
     }
 
     fn send(&mut self, now: Instant, take: u64, emit: &mut dyn FnMut(Emit<'_>)) {
@@ -465,7 +474,7 @@ impl Playout {
         let (first, second) = slices(&self.queue, from..from + take as usize);
         samples.extend_from_slice(first);
         samples.extend_from_slice(second);
-        let padding = if self.any_length { 0 } else { take.next_multiple_of(self.frame) - take };
+        let padding = if self.pads { take.next_multiple_of(self.frame) - take } else { 0 };
         samples.resize((take + padding) as usize, 0);
         emit(Emit::Samples(&samples));
         self.counts.left += take;

@@ -78,6 +78,8 @@ pub enum FrameLaw {
     Exact(Duration),
     /// Any multiple of this.
     MultipleOf(Duration),
+    /// Any number of samples, and this long where there are so many: messages are counted, and too many are refused.
+    UpTo(Duration),
 }
 
 /// What the provider does on clear.

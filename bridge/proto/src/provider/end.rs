@@ -55,6 +55,11 @@ pub(super) trait Wire: std::marker::Send {
     fn next_timeout(&self) -> Option<Instant> {
         None
     }
+
+    /// See [`Protocol::is_parting`].
+    fn is_parting(&self) -> bool {
+        false
+    }
 }
 
 /// One end of a wire and how many messages it has taken.
@@ -108,5 +113,9 @@ impl<W: Wire> Protocol for End<W> {
 
     fn poll_timeout(&self) -> Option<Instant> {
         self.wire.next_timeout()
+    }
+
+    fn is_parting(&self) -> bool {
+        self.wire.is_parting()
     }
 }

@@ -155,6 +155,8 @@ pub enum Notice {
         /// What it calls itself, cut.
         kind: String,
     },
+    /// The provider only tries whether the bridge answers: it was answered, and this stream never becomes a call.
+    Probe,
 }
 
 impl Notice {

@@ -32,12 +32,17 @@ impl<'a> Node<'a> {
         expected: &'static str,
         text: &'a str,
     ) -> Result<Self, ProtocolError> {
-        serde_json::from_str(text).map_err(|error| ProtocolError::Malformed {
-            index,
-            expected,
-            reason: reason(&error),
-            excerpt: excerpt(text),
-        })
+        serde_json::from_str(text).map_err(|error| malformed(index, expected, text, &error))
+    }
+
+    /// Parses one value after the other, with or without space between them; nothing follows one that is wrong.
+    pub(super) fn parse_all(
+        index: u64,
+        expected: &'static str,
+        text: &'a str,
+    ) -> impl Iterator<Item = Result<Self, ProtocolError>> {
+        let values = serde_json::Deserializer::from_str(text).into_iter();
+        values.map(move |value| value.map_err(|error| malformed(index, expected, text, &error)))
     }
 
     /// The value at a path of member names joined by dots; `null` counts as absent.
@@ -249,6 +254,15 @@ pub(super) fn parameter(parameters: &[(String, String)], names: &[&str]) -> Opti
     names.iter().find_map(of).map(|(_, value)| value.clone())
 }
 
+fn malformed(
+    index: u64,
+    expected: &'static str,
+    text: &str,
+    error: &serde_json::Error,
+) -> ProtocolError {
+    ProtocolError::Malformed { index, expected, reason: reason(error), excerpt: excerpt(text) }
+}
+
 /// What the parser said, without any of the text it said it about.
 fn reason(error: &serde_json::Error) -> String {
     let what = match error.classify() {
@@ -385,6 +399,19 @@ mod tests {
         assert_eq!(reason, "syntax error at line 1 column 6");
         let deep = "[".repeat(10_000);
         assert!(Node::parse(0, "JSON", &deep).is_err());
+    }
+
+    #[test]
+    fn values_may_follow_each_other() {
+        let all = |text| Node::parse_all(0, "JSON", text).collect::<Vec<_>>();
+        let found: Vec<_> = all("{\"a\":1}{\"b\":2}\n \n[3]").into_iter().flatten().collect();
+        assert_eq!(
+            found.iter().map(Node::to_string).collect::<Vec<_>>(),
+            ["{\"a\":1}", "{\"b\":2}", "[3]"]
+        );
+        assert!(all(" ").is_empty());
+        let broken = all("{} {\"a\" {}");
+        assert!(matches!(broken.as_slice(), [Ok(_), Err(_)]), "{broken:?}");
     }
 
     #[test]

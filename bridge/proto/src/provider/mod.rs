@@ -7,6 +7,7 @@
 mod asterisk;
 mod audiosocket;
 pub mod auth;
+mod avaya;
 mod base64;
 mod capability;
 mod channels;
@@ -15,6 +16,7 @@ mod early;
 mod end;
 mod error;
 mod event;
+mod genesys;
 mod json;
 mod media_message;
 mod outbox;
@@ -73,6 +75,12 @@ pub trait Protocol: std::marker::Send {
     fn handle_open(&mut self, now: Instant, out: &mut Outbox) -> Result<(), ProtocolError> {
         let _ = (now, out);
         Ok(())
+    }
+
+    /// Whether the stream is over but for its good-byes: the end has been said, and it is the other side's to answer or to close the
+    /// socket. Until this says no, messages and time go on being told; it closes the socket by itself when that takes too long.
+    fn is_parting(&self) -> bool {
+        false
     }
 }
 
@@ -280,6 +288,10 @@ pub static PROVIDERS: &[&dyn Provider] = &[
     &Spoken(&vonage::DIALECT),
     &asterisk::Asterisk,
     &audiosocket::AudioSocket,
+
+    &genesys::Monitor,
+    &genesys::Connector,
+    &avaya::Avaya,
     &raw::Raw,
 ];
 

@@ -194,6 +194,8 @@ pub struct Session {
     barge_in: barge_in::State,
     wire: WireCounts,
     closed: bool,
+    /// The stream is over, and the wire's good-byes are being said.
+    parting: bool,
     now: Instant,
     ended_after: Duration,
     ended_by: &'static str,
@@ -233,6 +235,7 @@ impl Session {
             barge_in,
             wire: WireCounts::default(),
             closed: false,
+            parting: false,
             now,
             ended_after: Duration::ZERO,
             ended_by: "",
@@ -243,6 +246,9 @@ impl Session {
 
     /// A message came off the wire.
     pub fn handle_message(&mut self, now: Instant, message: Message<'_>) {
+        if self.parting {
+            return self.part(now, |protocol, inbox| protocol.handle_message(now, message, inbox));
+        }
         if self.phase.is_over() {
             self.wire.arrived += 1;
             self.wire.after_end += 1;
@@ -255,6 +261,7 @@ impl Session {
     pub fn handle_closed(&mut self, now: Instant, how: Result<(), String>) {
         self.now = now;
         self.closed = true;
+        self.parting = false;
         let reason = match how {
             Ok(()) => EndReason::Remote,
             Err(reason) => EndReason::Socket { reason },
@@ -271,22 +278,40 @@ impl Session {
         if let Phase::Draining { deadline, .. } = &mut self.phase {
             *deadline = (*deadline).min(now + Duration::from_millis(within));
         }
+        if std::mem::take(&mut self.parting) {
+            self.outbox.close(EndReason::Drain.close_code());
+        }
         self.end(now, EndReason::Drain);
         self.settle(now);
     }
 
     /// Time passed; call at or after [`Session::poll_timeout`].
     pub fn handle_timeout(&mut self, now: Instant) {
-        if !self.phase.is_over() && self.protocol.poll_timeout().is_some_and(|at| at <= now) {
-            self.with_protocol(now, |protocol, inbox| protocol.handle_timeout(now, inbox));
+        if self.protocol_timeout().is_some_and(|at| at <= now) {
+            if self.parting {
+                self.part(now, |protocol, inbox| protocol.handle_timeout(now, inbox));
+            } else {
+                self.with_protocol(now, |protocol, inbox| protocol.handle_timeout(now, inbox));
+            }
         }
         if let Some(media) = &mut self.media {
             media.handle_timeout(now);
         }
-        if self.phase.deadline().is_some_and(|at| at <= now) {
+        if self.phase_deadline().is_some_and(|at| at <= now) {
             self.deadline_passed(now);
         }
         self.settle(now);
+    }
+
+    fn protocol_timeout(&self) -> Option<Instant> {
+        let tells = self.parting || !self.phase.is_over();
+        self.protocol.poll_timeout().filter(|_| tells)
+    }
+
+    /// Once all modules have said their last words, only the wire is waited for, and that has its own patience.
+    fn phase_deadline(&self) -> Option<Instant> {
+        let waits = !self.phase.is_over() || !self.ports_in(&BUSY).is_empty();
+        self.phase.deadline().filter(|_| waits)
     }
 
     fn deadline_passed(&mut self, now: Instant) {
@@ -311,10 +336,10 @@ impl Session {
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
         let over = self.phase.is_over();
-        let protocol = if over { None } else { self.protocol.poll_timeout() };
+        let protocol = self.protocol_timeout();
         let media = if over { None } else { self.media.as_ref().and_then(MediaPath::poll_timeout) };
         let barge_in = if self.phase.is_live() { self.barge_in.poll_timeout() } else { None };
-        [protocol, media, self.phase.deadline(), barge_in].into_iter().flatten().min()
+        [protocol, media, self.phase_deadline(), barge_in].into_iter().flatten().min()
     }
 
     /// What is to be sent, in order, since the last [`Session::sent`].
@@ -369,6 +394,28 @@ impl Session {
         if let Err(error) = result {
             self.end(now, EndReason::Protocol(error));
         }
+        self.settle(now);
+    }
+
+    /// Lets the protocol say its good-byes: what it hears now is nobody's any more, what it answers is sent.
+    fn part(
+        &mut self,
+        now: Instant,
+        act: impl FnOnce(&mut dyn Protocol, &mut Outbox) -> Result<(), ProtocolError>,
+    ) {
+        let mut inbox = std::mem::take(&mut self.inbox);
+        let result = act(self.protocol.as_mut(), &mut inbox);
+        let late = |event: &&Event| matches!(event, Event::Notice(Notice::Late { .. }));
+        let late = inbox.events().iter().filter(late).count() as u64;
+        self.wire.arrived += late;
+        self.wire.after_end += late;
+        absorb(&mut self.outbox, &inbox);
+        inbox.reset();
+        self.inbox = inbox;
+        if let Err(error) = &result {
+            self.outbox.close(error.close_code());
+        }
+        self.parting = result.is_ok() && self.protocol.is_parting();
         self.settle(now);
     }
 
@@ -428,7 +475,10 @@ impl Session {
             if matches!(reason, EndReason::Hangup { .. }) {
                 self.command_quietly(now, Command::Hangup);
             }
-            self.outbox.close(reason.close_code());
+            self.parting = self.protocol.is_parting();
+            if !self.parting {
+                self.outbox.close(reason.close_code());
+            }
         }
         self.ended_by = reason.name();
         let stop = stop_reason(&reason);
@@ -450,7 +500,8 @@ impl Session {
             self.run_playout(now);
             self.finish_when_played(now);
         }
-        if matches!(self.phase, Phase::Draining { .. }) && self.ports_in(&BUSY).is_empty() {
+        let said_all = matches!(self.phase, Phase::Draining { .. }) && !self.parting;
+        if said_all && self.ports_in(&BUSY).is_empty() {
             let summary = self.summary();
             self.phase = Phase::Ended;
             self.actions.push_back(Action::Ended(Box::new(summary)));

@@ -5,7 +5,9 @@ use ringback::socket::wire::{Kind, Reader, Role, Writer};
 use ringback_module::message::SampleEncoding;
 use ringback_module::wire::{AudioHeader, FrameReader, decode_samples, write_audio};
 use ringback_proto::Instant;
-use ringback_proto::provider::{Command, Message, Outbox, PROVIDERS, Provider, Track, find};
+use ringback_proto::provider::{
+    Command, Message, Outbox, PROVIDERS, PlayoutPolicy, Protocol, Provider, Track, find,
+};
 
 use crate::table::Stage;
 use crate::turn::{Kept, ends, frames, opening, payload};
@@ -64,15 +66,24 @@ fn websocket() -> impl Iterator<Item = Stage> {
     read.chain(write)
 }
 
-/// The bridge reads a frame and writes one; the provider's end writes one, as a load generator does.
-fn wire_of(provider: &'static dyn Provider) -> [Stage; 3] {
+/// Both ends of a call whose first frame has been heard.
+fn begun(provider: &dyn Provider) -> (Box<dyn Protocol>, Box<dyn Protocol>) {
+    let (mut bridge, mut phone) = ends(provider);
+    let mut said = opening(provider, phone.as_mut());
+    said.extend(frames(provider, phone.as_mut(), 1));
+    for message in said {
+        let message = message.message();
+        bridge.handle_message(Instant::ZERO, message, &mut Outbox::new()).expect("parses");
+    }
+    (bridge, phone)
+}
+
+/// The bridge reads a frame and writes one, if it may; the provider's end writes one, as a load generator does.
+fn wire_of(provider: &'static dyn Provider) -> Vec<Stage> {
     let name = provider.name();
     let parse = Stage::new(format!("{name} parse"), move || {
-        let (mut bridge, mut phone) = ends(provider);
+        let (mut bridge, mut phone) = begun(provider);
         let mut out = Outbox::new();
-        for message in opening(phone.as_mut()) {
-            bridge.handle_message(Instant::ZERO, message.message(), &mut out).expect("parses");
-        }
         let frame = frames(provider, phone.as_mut(), 1).remove(0);
         move || {
             out.reset();
@@ -82,26 +93,19 @@ fn wire_of(provider: &'static dyn Provider) -> [Stage; 3] {
         }
     });
     let print = Stage::new(format!("{name} print"), move || {
-        let (mut bridge, mut phone) = ends(provider);
-        for message in opening(phone.as_mut()) {
-            let message = message.message();
-            bridge.handle_message(Instant::ZERO, message, &mut Outbox::new()).expect("parses");
-        }
-        says(provider, bridge, Track::Outbound)
+        says(provider, begun(provider).0, Track::Outbound)
     });
     let say = Stage::new(format!("{name} print, the provider's end"), move || {
-        let (_, mut phone) = ends(provider);
-        opening(phone.as_mut());
-        says(provider, phone, Track::Inbound)
+        says(provider, begun(provider).1, Track::Inbound)
     });
-    [parse, print, say]
+    if provider.capabilities().playout == PlayoutPolicy::None {
+        vec![parse, say]
+    } else {
+        vec![parse, print, say]
+    }
 }
 
-fn says(
-    provider: &dyn Provider,
-    mut end: Box<dyn ringback_proto::provider::Protocol>,
-    track: Track,
-) -> impl FnMut() + use<> {
+fn says(provider: &dyn Provider, mut end: Box<dyn Protocol>, track: Track) -> impl FnMut() + use<> {
     let payload = payload(provider, 0);
     let mut out = Outbox::new();
     move || {

@@ -52,7 +52,7 @@ fn row_json(info: &Info) -> serde_json::Value {
 fn row_text(info: &Info) -> String {
     let formats: Vec<_> = info.formats.iter().map(ToString::to_string).collect();
     format!(
-        "{:<10} {}\n{:10} {}; {}; {}\n{:10} {}\n",
+        "{:<18} {}\n{:18} {}; {}; {}\n{:18} {}\n",
         info.name,
         info.title,
         "",

@@ -7,7 +7,8 @@ use ringback_module::message::Kind;
 use ringback_module::{Input, Module as _, Output, Outputs};
 use ringback_proto::Instant;
 use ringback_proto::provider::{
-    self, Command, Dial, Message, Options, Outbox, Protocol, Provider, Send, Track, Upgrade,
+    self, Command, Dial, Message, Options, Outbox, PlayoutPolicy, Protocol, Provider, Send, Track,
+    Upgrade,
 };
 use ringback_proto::session::{
     Action, Epoch, FrameBuf, Given, PortConfig, PortId, Session, SessionConfig,
@@ -51,11 +52,28 @@ pub(crate) fn ends(provider: &dyn Provider) -> (Box<dyn Protocol>, Box<dyn Proto
     (accepted.expect("accepts what it dials itself").protocol, phone)
 }
 
-/// What the provider's end sends to begin with.
-pub(crate) fn opening(phone: &mut dyn Protocol) -> Vec<Kept> {
+/// What the provider's end sends to begin with: all that it says until a bridge has nothing to answer any more.
+pub(crate) fn opening(provider: &dyn Provider, phone: &mut dyn Protocol) -> Vec<Kept> {
+    let (mut bridge, _) = ends(provider);
     let mut out = Outbox::new();
+    bridge.handle_open(Instant::ZERO, &mut out).expect("opens");
+    out.reset();
     phone.handle_open(Instant::ZERO, &mut out).expect("opens");
-    kept(&out).collect()
+    let mut opening: Vec<Kept> = kept(&out).collect();
+    let mut heard = 0;
+    while heard < opening.len() {
+        let mut answer = Outbox::new();
+        for message in &opening[heard..] {
+            bridge.handle_message(Instant::ZERO, message.message(), &mut answer).expect("parses");
+        }
+        heard = opening.len();
+        out.reset();
+        for message in kept(&answer) {
+            phone.handle_message(Instant::ZERO, message.message(), &mut out).expect("parses");
+        }
+        opening.extend(kept(&out));
+    }
+    opening
 }
 
 /// 20 ms of the provider's usual format, `n`-th of a sound that goes on.
@@ -98,14 +116,17 @@ impl Turn {
         let provider = provider::find(provider).expect("a provider of the table");
         let (bridge, mut phone) = ends(provider);
         let mut config = SessionConfig::new("call", provider.name());
-        config.ports.push(PortConfig {
-            kind: Kind::Agent,
-            speaks: true,
-            in_step: true,
-            config: serde_json::json!({ "rate": 16_000 }),
-            ..PortConfig::listening("echo")
-        });
-        let opening = opening(phone.as_mut());
+        // Where nothing can be played there is nobody to echo to.
+        if provider.capabilities().playout != PlayoutPolicy::None {
+            config.ports.push(PortConfig {
+                kind: Kind::Agent,
+                speaks: true,
+                in_step: true,
+                config: serde_json::json!({ "rate": 16_000 }),
+                ..PortConfig::listening("echo")
+            });
+        }
+        let opening = opening(provider, phone.as_mut());
         let mut turn = Self {
             session: Session::new(Instant::ZERO, config, bridge),
             echo: Echo::new(),
