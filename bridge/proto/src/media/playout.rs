@@ -19,7 +19,8 @@ use crate::scratch::Pcm;
 
 /// Length of a message where the provider takes any.
 const FRAME: Duration = Duration::from_millis(20);
-/// A partial frame of an utterance that has not ended waits this long for the rest, once the provider ran dry.
+/// A partial frame of an utterance that has not ended waits this long for the rest, or for a frame's time if that is longer, once
+/// the provider ran dry.
 const PARTIAL_PATIENCE: Duration = Duration::from_millis(100);
 /// A provider that owes a mark report for longer than this after the modelled time is not believed to send it.
 const MARK_PATIENCE: Duration = Duration::from_secs(5);
@@ -133,6 +134,8 @@ pub struct Playout {
     boundary: u64,
     /// When all that was sent will have been heard.
     drained: Instant,
+    /// Since when there is sound that is not sent yet.
+    waiting_since: Instant,
     marks: VecDeque<Mark>,
     next_mark: u64,
     epoch: u32,
@@ -160,6 +163,7 @@ impl Playout {
         let (frame, any_length) = match can.frame {
             FrameLaw::Any => (FRAME, true),
             FrameLaw::Exact(time) | FrameLaw::MultipleOf(time) => (time, false),
+            FrameLaw::AtLeast { least, .. } => (least, false),
         };
         let (lead, limit) = match can.playout {
             PlayoutPolicy::Ahead { limit } => (limits.lead_ahead, limit),
@@ -172,13 +176,15 @@ impl Playout {
             any_length,
             can,
             limits,
-            lead: lead.min(limit).max(frame),
+            // While one message is heard, the next is under way.
+            lead: lead.min(limit).max(frame * 2),
             queue: VecDeque::new(),
             base: 0,
             sent: 0,
             end: 0,
             boundary: 0,
             drained: Instant::ZERO,
+            waiting_since: Instant::ZERO,
             marks: VecDeque::new(),
             next_mark: 0,
             epoch: 0,
@@ -248,6 +254,9 @@ impl Playout {
         let room = self.rate.samples_in(self.limits.max_queue).saturating_sub(self.end - self.sent);
         let taken = samples.len().min(usize::try_from(room).unwrap_or(usize::MAX));
         let before = self.backlog(now);
+        if self.end == self.sent {
+            self.waiting_since = now;
+        }
         self.queue.extend(samples[..taken].iter().copied());
         self.end += taken as u64;
         self.counts.entered += samples.len() as u64;
@@ -452,7 +461,11 @@ impl Playout {
     }
 
     fn partial_due(&self) -> Instant {
-        if self.any_length { self.drained } else { self.drained + PARTIAL_PATIENCE }
+        if self.any_length {
+            return self.drained;
+        }
+        let patience = PARTIAL_PATIENCE.max(self.rate.duration_of(self.frame));
+        self.drained.max(self.waiting_since) + patience
     }
 
     fn send(&mut self, now: Instant, take: u64, emit: &mut dyn FnMut(Emit<'_>)) {
@@ -471,6 +484,7 @@ impl Playout {
         self.counts.left += take;
         self.counts.padding += padding;
         self.sent += take;
+        self.waiting_since = now;
         self.drained = self.drained.max(now) + self.rate.duration_of(take + padding);
     }
 

@@ -78,6 +78,13 @@ pub enum FrameLaw {
     Exact(Duration),
     /// Any multiple of this.
     MultipleOf(Duration),
+    /// Any multiple of `step` that is not shorter than `least`; a step of nothing is one sample.
+    AtLeast {
+        /// The shortest.
+        least: Duration,
+        /// What all are multiples of.
+        step: Duration,
+    },
 }
 
 /// What the provider does on clear.
