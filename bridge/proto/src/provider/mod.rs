@@ -17,6 +17,7 @@ mod event;
 mod json;
 mod media_message;
 mod outbox;
+mod plivo;
 pub mod raw;
 mod scan;
 mod short_marks;
@@ -263,6 +264,7 @@ impl fmt::Display for Status {
 pub static PROVIDERS: &[&dyn Provider] = &[
     &Spoken(&twilio::DIALECT),
     &Spoken(&telnyx::DIALECT),
+    &Spoken(&plivo::DIALECT),
     &Spoken(&vonage::DIALECT),
     &asterisk::Asterisk,
     &raw::Raw,
