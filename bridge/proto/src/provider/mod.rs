@@ -24,6 +24,7 @@ mod short_marks;
 mod telnyx;
 mod twilio;
 mod upgrade;
+mod vobiz;
 mod vonage;
 
 use std::fmt;
@@ -265,6 +266,7 @@ pub static PROVIDERS: &[&dyn Provider] = &[
     &Spoken(&twilio::DIALECT),
     &Spoken(&telnyx::DIALECT),
     &Spoken(&plivo::DIALECT),
+    &Spoken(&vobiz::DIALECT),
     &Spoken(&vonage::DIALECT),
     &asterisk::Asterisk,
     &raw::Raw,
