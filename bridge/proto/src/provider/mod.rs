@@ -14,6 +14,7 @@ mod early;
 mod end;
 mod error;
 mod event;
+mod exotel;
 mod json;
 mod media_message;
 mod outbox;
@@ -268,6 +269,7 @@ pub static PROVIDERS: &[&dyn Provider] = &[
     &Spoken(&plivo::DIALECT),
     &Spoken(&vobiz::DIALECT),
     &Spoken(&vonage::DIALECT),
+    &Spoken(&exotel::DIALECT),
     &asterisk::Asterisk,
     &raw::Raw,
 ];
