@@ -6,6 +6,7 @@
 
 mod asterisk;
 pub mod auth;
+mod bandwidth;
 mod base64;
 mod capability;
 mod channels;
@@ -270,6 +271,7 @@ pub static PROVIDERS: &[&dyn Provider] = &[
     &Spoken(&vobiz::DIALECT),
     &Spoken(&vonage::DIALECT),
     &Spoken(&exotel::DIALECT),
+    &Spoken(&bandwidth::DIALECT),
     &asterisk::Asterisk,
     &raw::Raw,
 ];
