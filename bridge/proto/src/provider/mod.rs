@@ -28,6 +28,7 @@ mod twilio;
 mod upgrade;
 mod vobiz;
 mod vonage;
+mod voximplant;
 
 use std::fmt;
 use std::time::Duration;
@@ -272,6 +273,7 @@ pub static PROVIDERS: &[&dyn Provider] = &[
     &Spoken(&vonage::DIALECT),
     &Spoken(&exotel::DIALECT),
     &Spoken(&bandwidth::DIALECT),
+    &Spoken(&voximplant::DIALECT),
     &asterisk::Asterisk,
     &raw::Raw,
 ];
