@@ -185,7 +185,7 @@ fn a_provider_of_long_messages_is_sent_no_shorter_ones_and_hears_no_hole() {
     let frame = FrameLaw::AtLeast { least, step: Duration::from_millis(20) };
     let mut line = Line::new(Capabilities { frame, ..paced() });
     // A voice that is made as it is heard, and a little late once.
-    let voice = ramp(1_010);
+    let voice = ramp(3_010);
     for (i, piece) in voice.chunks(20 * MS as usize).enumerate() {
         line.push(piece, Pace::Live);
         assert_eq!(line.sent as u64 % (200 * MS), 0, "piece {i}");
