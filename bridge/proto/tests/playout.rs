@@ -207,6 +207,26 @@ fn a_short_last_frame_goes_out_whole_or_filled_up() {
 }
 
 #[test]
+fn a_provider_of_long_messages_is_sent_no_shorter_ones_and_hears_no_hole() {
+    let least = Duration::from_millis(200);
+    let frame = FrameLaw::AtLeast { least, step: Duration::from_millis(20) };
+    let mut line = Line::new(Capabilities { frame, ..paced() });
+    // A voice that is made as it is heard, and a little late once.
+    let voice = ramp(3_010);
+    for (i, piece) in voice.chunks(20 * MS as usize).enumerate() {
+        line.push(piece, Pace::Live);
+        assert_eq!(line.sent as u64 % (200 * MS), 0, "piece {i}");
+        line.run(if i == 7 { 60 } else { 20 });
+    }
+    line.playout.end_utterance();
+    line.run(700);
+    assert_eq!(line.sound(), voice);
+    assert_eq!(line.playout.counts().padding, 190 * MS);
+    assert!(line.most_queued as u64 <= 400 * MS);
+    line.balance();
+}
+
+#[test]
 fn marks_are_told_when_the_caller_heard_what_was_before_them() {
     for (can, answers) in
         [(queueing(), true), (Capabilities { marks: false, ..queueing() }, false), (paced(), true)]

@@ -235,6 +235,9 @@ fn options(given: &Value) -> Options {
         "pcmu" => MediaFormat::PCMU_8000,
         "pcma" => MediaFormat::mono(Encoding::Pcma, SampleRate::HZ_8000),
         "l16-8000" => MediaFormat::mono(Encoding::L16(Endian::Little), SampleRate::HZ_8000),
+        "l16-16000" => MediaFormat::mono(Encoding::L16(Endian::Little), SampleRate::HZ_16000),
+        "l16-24000" => MediaFormat::mono(Encoding::L16(Endian::Little), SampleRate::HZ_24000),
+        "l16be-16000" => MediaFormat::mono(Encoding::L16(Endian::Big), SampleRate::HZ_16000),
         other => panic!("format {other}"),
     };
     Options {

@@ -19,8 +19,8 @@ use crate::scratch::Pcm;
 
 /// Length of a message where the provider takes any.
 const FRAME: Duration = Duration::from_millis(20);
-/// Where the provider wants frames, a partial one of an utterance that has not ended waits this long for the rest, once the provider
-/// ran dry.
+/// Where the provider wants frames, a partial one of an utterance that has not ended waits this long for the rest, or for a frame's
+/// time if that is longer, once the provider ran dry.
 const PARTIAL_PATIENCE: Duration = Duration::from_millis(100);
 /// A provider that owes a mark report for longer than this after the modelled time is not believed to send it.
 const MARK_PATIENCE: Duration = Duration::from_secs(5);
@@ -137,6 +137,8 @@ pub struct Playout {
     boundary: u64,
     /// When all that was sent will have been heard.
     drained: Instant,
+    /// Since when there is sound that is not sent yet.
+    waiting_since: Instant,
     marks: VecDeque<Mark>,
     next_mark: u64,
     epoch: u32,
@@ -165,6 +167,7 @@ impl Playout {
             FrameLaw::Any => (FRAME, false, Duration::ZERO),
             FrameLaw::UpTo(time) => (time, false, PARTIAL_PATIENCE),
             FrameLaw::Exact(time) | FrameLaw::MultipleOf(time) => (time, true, PARTIAL_PATIENCE),
+            FrameLaw::AtLeast { least, .. } => (least, true, PARTIAL_PATIENCE),
         };
         // A live stream has no less backlog than a message is long.
         let limits = PlayoutLimits { live_target: limits.live_target.max(frame), ..limits };
@@ -180,7 +183,7 @@ impl Playout {
             patience,
             can,
             limits,
-            // While one frame is heard, the next is on its way.
+            // While one message is heard, the next is under way.
             lead: lead.min(limit).max(frame * 2),
             queue: VecDeque::new(),
             base: 0,
@@ -188,6 +191,7 @@ impl Playout {
             end: 0,
             boundary: 0,
             drained: Instant::ZERO,
+            waiting_since: Instant::ZERO,
             marks: VecDeque::new(),
             next_mark: 0,
             epoch: 0,
@@ -257,6 +261,9 @@ impl Playout {
         let room = self.rate.samples_in(self.limits.max_queue).saturating_sub(self.end - self.sent);
         let taken = samples.len().min(usize::try_from(room).unwrap_or(usize::MAX));
         let before = self.backlog(now);
+        if self.end == self.sent {
+            self.waiting_since = now;
+        }
         self.queue.extend(samples[..taken].iter().copied());
         self.end += taken as u64;
         self.counts.entered += samples.len() as u64;
@@ -461,7 +468,12 @@ impl Playout {
     }
 
     fn partial_due(&self) -> Instant {
-        self.drained + self.patience
+        if self.patience.is_zero() {
+            return self.drained;
+        }
+        let frame = self.rate.duration_of(self.frame);
+        let patience = if self.pads { self.patience.max(frame) } else { self.patience };
+        self.drained.max(self.waiting_since) + patience
     }
 
     fn send(&mut self, now: Instant, take: u64, emit: &mut dyn FnMut(Emit<'_>)) {
@@ -480,6 +492,7 @@ impl Playout {
         self.counts.left += take;
         self.counts.padding += padding;
         self.sent += take;
+        self.waiting_since = now;
         self.drained = self.drained.max(now) + self.rate.duration_of(take + padding);
     }
 

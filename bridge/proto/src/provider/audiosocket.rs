@@ -47,7 +47,7 @@ static INFO: Info = Info {
 const TWO_WAY: Capabilities = Capabilities {
     // It has no queue; what waits, waits in the connection.
     playout: PlayoutPolicy::Paced { limit: Duration::from_secs(5) },
-    frame: FrameLaw::Exact(FRAME),
+    frame: FrameLaw::MultipleOf(FRAME),
     ..LISTEN_ONLY
 };
 

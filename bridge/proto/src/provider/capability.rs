@@ -80,6 +80,13 @@ pub enum FrameLaw {
     MultipleOf(Duration),
     /// Any number of samples, and this long where there are so many: messages are counted, and too many are refused.
     UpTo(Duration),
+    /// Any multiple of `step` that is not shorter than `least`; a step of nothing is one sample.
+    AtLeast {
+        /// The shortest.
+        least: Duration,
+        /// What all are multiples of.
+        step: Duration,
+    },
 }
 
 /// What the provider does on clear.

@@ -45,12 +45,13 @@ impl<'a> Node<'a> {
         values.map(move |value| value.map_err(|error| malformed(index, expected, text, &error)))
     }
 
-    /// The value at a path of member names joined by dots; `null` counts as absent.
+    /// The value at a path of member names joined by dots, items of lists by their number; `null` counts as absent.
     pub(super) fn get(&self, path: &str) -> Option<&Self> {
         let found = path.split('.').try_fold(self, |node, name| match node {
             Self::Object(members) => {
                 members.iter().rev().find(|(key, _)| key == name).map(|(_, value)| value)
             }
+            Self::List(items) => items.get(name.parse::<usize>().ok()?),
             _ => None,
         })?;
         (*found != Self::Null).then_some(found)
@@ -390,6 +391,10 @@ mod tests {
         assert_eq!(node.to_string(), text);
         assert_eq!(node.list("o.k").collect::<Vec<_>>(), ["true", "\""]);
         assert_eq!(node.list("a").count(), 0);
+        assert_eq!(
+            (node.text("o.k.1"), node.text("o.k.2"), node.get("o.k.3")),
+            (Some("\""), None, None)
+        );
     }
 
     #[test]

@@ -8,6 +8,8 @@ mod asterisk;
 mod audiosocket;
 pub mod auth;
 mod avaya;
+
+mod bandwidth;
 mod base64;
 mod capability;
 mod channels;
@@ -17,15 +19,21 @@ mod end;
 mod error;
 mod event;
 mod genesys;
+
+mod exotel;
 mod json;
 mod media_message;
 mod outbox;
+mod plivo;
 pub mod raw;
 mod scan;
 mod short_marks;
+mod telnyx;
 mod twilio;
 mod upgrade;
+mod vobiz;
 mod vonage;
+mod voximplant;
 
 use std::fmt;
 use std::time::Duration;
@@ -288,10 +296,15 @@ pub static PROVIDERS: &[&dyn Provider] = &[
     &Spoken(&vonage::DIALECT),
     &asterisk::Asterisk,
     &audiosocket::AudioSocket,
-
     &genesys::Monitor,
     &genesys::Connector,
     &avaya::Avaya,
+    &Spoken(&telnyx::DIALECT),
+    &Spoken(&plivo::DIALECT),
+    &Spoken(&vobiz::DIALECT),
+    &Spoken(&exotel::DIALECT),
+    &Spoken(&bandwidth::DIALECT),
+    &Spoken(&voximplant::DIALECT),
     &raw::Raw,
 ];
 

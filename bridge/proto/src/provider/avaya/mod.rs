@@ -45,7 +45,8 @@ static INFO: Info = Info {
     capabilities: Capabilities {
         // What is sent ahead cannot be cleared in time; how much would be taken is not told.
         playout: PlayoutPolicy::Paced { limit: Duration::from_secs(10) },
-        frame: FrameLaw::Exact(PTIME),
+        // Whether it refuses longer ones is not told.
+        frame: FrameLaw::MultipleOf(PTIME),
         clear: ClearLaw::DropsMarks,
         ..LISTEN_ONLY
     },

@@ -204,10 +204,11 @@ impl Bridge {
         let call = found(theirs.call, &["call", "uuid", "call_uuid"]);
         let from = found(theirs.from, &["from", "From", "caller-id", "caller_id"]);
         let to = found(theirs.to, &["to", "To"]);
+        let encoding_name = dialect.content_type.unwrap_or(dialect.encoding_name);
         let known = [
             ("stream", Quoted(stream.as_deref().unwrap_or_default()).to_string()),
             ("call", Quoted(call.as_deref().unwrap_or_default()).to_string()),
-            ("encoding", Quoted((dialect.encoding_name)(outbound)).to_string()),
+            ("encoding", Quoted(encoding_name(outbound)).to_string()),
             ("rate", outbound.rate.hz().to_string()),
         ];
         if !dialect.ours.answer.is_empty() {

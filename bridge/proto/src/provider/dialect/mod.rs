@@ -47,6 +47,8 @@ pub(super) struct Dialect {
     pub(super) one_way: Capabilities,
     /// What an encoding is called on this wire.
     pub(super) encoding_name: fn(MediaFormat) -> &'static str,
+    /// What it is called in our messages, where that is something else.
+    pub(super) content_type: Option<fn(MediaFormat) -> &'static str>,
     /// The format that this wire calls so, with what it says of the rate; linear PCM in [`Dialect::endian`].
     pub(super) format: fn(&Self, name: &str, hz: Option<u64>) -> Option<MediaFormat>,
     /// The format to answer in where that one comes in.
@@ -126,8 +128,11 @@ pub(super) struct Theirs {
     pub(super) key: &'static str,
     /// Messages by name.
     pub(super) kinds: &'static [(&'static str, Kind)],
-    /// Words: `stream`, `call`, `from`, `to`, `parameters`, `members`, `tracks`, `encoding`, `rate` and those of all patterns.
+    /// Words: `stream`, `call`, `from`, `to`, `parameters`, `members`, `pairs` (parameters as one text, `a=1;b=2`), `tracks`,
+    /// `encoding`, `rate` and those of all patterns.
     pub(super) open: &'static [&'static str],
+    /// One of the `tracks`.
+    pub(super) track: &'static str,
     pub(super) media: &'static str,
     pub(super) dtmf: &'static str,
     pub(super) played: &'static str,
@@ -164,6 +169,7 @@ impl Theirs {
             ("stop", Kind::Stop),
         ],
         open: &[],
+        track: r#""$track""#,
         media: "",
         dtmf: "",
         played: "",
@@ -252,6 +258,7 @@ impl Dialect {
             two_way: |_| Capabilities::LISTEN_ONLY,
             one_way: Capabilities::LISTEN_ONLY,
             encoding_name: |_| "audio/x-mulaw",
+            content_type: None,
             format: usual_format,
             outbound: |inbound| inbound,
             tracks: |message| listed_tracks(message, "start.tracks"),

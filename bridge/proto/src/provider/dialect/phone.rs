@@ -6,7 +6,7 @@ use ringback_codecs::MediaFormat;
 use super::super::channels::{Joiner, sample_octets};
 use super::super::end::{Turn, Wire};
 use super::super::json::{Members, Node, Quoted, Reader};
-use super::super::media_message::{Counter, MediaMessage, track_name};
+use super::super::media_message::{Counter, MediaMessage};
 use super::super::{
     Capabilities, Command, Dial, Event, FrameLaw, Notice, Outbox, PlayoutPolicy, ProtocolError,
     Track,
@@ -58,28 +58,35 @@ impl Phone {
             joiner,
             stopped: false,
         };
-        phone.media = phone.template(dialect.theirs.media, &[]);
+        phone.media = phone.template(dialect.theirs.media);
         phone
     }
 
     /// What is known of the stream, filled in.
-    fn template(&self, pattern: &str, parameters: &[(String, String)]) -> Template {
-        let members = Members(parameters).to_string();
+    fn template(&self, pattern: &str) -> Template {
+        let parameters = described(self.dialect, &self.call);
+        let members = Members(&parameters).to_string();
         let inner = members.strip_prefix('{').and_then(|rest| rest.strip_suffix('}'));
         let inner = inner.unwrap_or_default();
         let comma = if inner.is_empty() { "" } else { "," };
-        let known = [
+        let pairs: Vec<_> =
+            parameters.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let mut known = vec![
             ("stream", Quoted(self.stream.as_deref().unwrap_or_default()).to_string()),
             ("call", Quoted(&self.call.call).to_string()),
             ("from", Quoted(&self.call.from).to_string()),
             ("to", Quoted(&self.call.to).to_string()),
             ("members", format!("{comma}{inner}")),
-            ("tracks", template::list(self.call.tracks.iter().map(|track| track_name(*track)))),
             ("encoding", Quoted((self.dialect.encoding_name)(self.inbound)).to_string()),
             ("rate", self.inbound.rate.hz().to_string()),
             ("channels", if self.joiner.is_some() { "2" } else { "1" }.to_owned()),
             ("parameters", members),
+            ("pairs", Quoted(&pairs.join(";")).to_string()),
         ];
+        let track = Template::new(self.dialect.theirs.track, &known);
+        let tracks =
+            self.call.tracks.iter().map(|track| Values { track: *track, ..Values::default() });
+        known.push(("tracks", template::list(&track, tracks)));
         Template::new(pattern, &known)
     }
 
@@ -88,7 +95,7 @@ impl Phone {
             return;
         }
         self.sequence += 1;
-        let template = self.template(pattern, &[]);
+        let template = self.template(pattern);
         out.text(|text| template.print(&Values { sequence: self.sequence, ..values }, text));
     }
 
@@ -125,12 +132,25 @@ impl Phone {
             {
                 "is not that of whole frames"
             }
+            FrameLaw::AtLeast { least, .. } if of(least).is_some_and(|least| octets < least) => {
+                "is less than the provider takes"
+            }
+            FrameLaw::AtLeast { step, .. }
+                if of(step).is_some_and(|step| step > 0 && !octets.is_multiple_of(step)) =>
+            {
+                "is not that of whole steps"
+            }
             _ => return Ok(event),
         };
         Err(ProtocolError::Field { index, kind: "media", field: "length", problem })
     }
 
-    fn request(&self, index: u64, text: &str, out: &mut Outbox) -> Result<Event, ProtocolError> {
+    fn request(
+        &self,
+        index: u64,
+        text: &str,
+        out: &mut Outbox,
+    ) -> Result<Option<Event>, ProtocolError> {
         let ours = &self.dialect.ours;
         let named = ours.kinds.iter().find(|(_, request)| *request == Request::Media);
         let paths = MediaPaths {
@@ -144,44 +164,46 @@ impl Phone {
             && (ours.stream.is_empty() || message.stream == self.stream.as_deref())
         {
             let event = Event::Media(message.decode(index, Track::Outbound, out)?);
-            return self.heard(index, event, message.octets());
+            return self.heard(index, event, message.octets()).map(Some);
         }
         let node = Node::parse(index, self.dialect.expected, text)?;
         let told = node.text(ours.key).unwrap_or("(no name)");
         let known = ours.kinds.iter().find(|(name, _)| *name == told);
         let Some((name, request)) = known.copied() else {
-            return Ok(Event::Notice(Notice::unknown(told)));
+            return Ok(Some(Event::Notice(Notice::unknown(told))));
         };
         let reader = Reader { index, kind: name, node: &node };
         if !ours.stream.is_empty() && node.text(ours.stream) != self.stream.as_deref() {
             return Err(reader.error(ours.stream, "does not name this stream"));
         }
-        Ok(match request {
-            Request::Nothing => Event::Notice(Notice::unknown(told)),
+        Ok(Some(match request {
+            Request::Nothing => return Ok(None),
             Request::Media => {
                 let message = MediaMessage::read(&reader, &paths, ours.stream)?;
                 let event = Event::Media(message.decode(index, Track::Outbound, out)?);
-                return self.heard(index, event, message.octets());
+                return self.heard(index, event, message.octets()).map(Some);
             }
             Request::Mark => Event::MarkRequested(reader.text(ours.name)?.to_owned()),
             Request::Clear => Event::ClearRequested,
             Request::Dtmf => Event::Dtmf { digit: reader.digit(ours.digit)?, duration: None },
             Request::Hangup => Event::HangupRequested,
-        })
+        }))
     }
 }
 
-/// Everything that users of this wire would tell by custom parameters.
+/// Everything that users of this wire would tell by custom parameters: the numbers only where the wire has no place for them.
 pub(super) fn described(dialect: &Dialect, call: &Dial) -> Vec<(String, String)> {
     let name = dialect.theirs.call_parameter.map(|name| (name.to_owned(), call.call.clone()));
-    name.into_iter().chain(call.described()).collect()
+    let tells_numbers = dialect.theirs.open.iter().any(|pattern| pattern.contains("$from"));
+    let rest = if tells_numbers { call.parameters.clone() } else { call.described() };
+    name.into_iter().chain(rest).collect()
 }
 
 impl Wire for Phone {
     fn open(&mut self, _: Instant, out: &mut Outbox) -> Result<(), ProtocolError> {
         let described = described(self.dialect, &self.call);
         for pattern in self.dialect.theirs.open {
-            let template = self.template(pattern, &described);
+            let template = self.template(pattern);
             // Who counts begins with the message that counts.
             self.sequence += u64::from(pattern.contains("$sequence"));
             let values = Values { sequence: self.sequence, ..Values::default() };
@@ -208,7 +230,7 @@ impl Wire for Phone {
         if !ours.answer.is_empty() && text == ours.answer {
             return Ok(None);
         }
-        self.request(turn.index, text, out).map(Some)
+        self.request(turn.index, text, out)
     }
 
     fn binary(

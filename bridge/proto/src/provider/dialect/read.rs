@@ -5,7 +5,7 @@ use ringback_codecs::{Encoding, MediaFormat, SampleRate};
 use super::super::json::{self, Node, Reader};
 use super::super::media_message;
 use super::super::{ProtocolError, Track};
-use super::Dialect;
+use super::{Carriage, Dialect};
 
 /// The format a start message announces; `otherwise` where it says nothing.
 pub(super) fn announced(
@@ -23,8 +23,12 @@ pub(super) fn announced(
         (Some(name), hz) => (dialect.format)(dialect, name, hz)
             .filter(|format| dialect.info.formats.contains(format)),
     };
+    // Base64 messages are of one track each.
+    let most = if dialect.carriage == Carriage::Binary { 2 } else { 1 };
     match (format, channels) {
-        (Some(format), 1 | 2) => Ok(MediaFormat { channels: channels as u8, ..format }),
+        (Some(format), 1..) if channels <= most => {
+            Ok(MediaFormat { channels: channels as u8, ..format })
+        }
         _ => {
             let name = json::kind(name.unwrap_or("sound"));
             let rate = hz.map(|hz| format!(" at {hz} Hz")).unwrap_or_default();

@@ -1,7 +1,5 @@
 //! Messages by their pattern: JSON as it goes over the wire, with `$words` where it differs from message to message. Reads nothing.
 
-use std::fmt::Write as _;
-
 use super::super::media_message::track_name;
 use super::super::{Track, base64, json};
 
@@ -127,15 +125,15 @@ pub(super) fn counts(pattern: &str) -> bool {
     ["$chunk", "$ms"].iter().any(|word| pattern.contains(word))
 }
 
-/// Texts as a JSON list.
-pub(super) fn list<'a>(items: impl Iterator<Item = &'a str>) -> String {
-    let mut list = String::from("[");
-    for (i, item) in items.enumerate() {
-        let comma = if i == 0 { "" } else { "," };
-        write!(list, "{comma}{}", json::Quoted(item)).expect("writing to memory cannot fail");
+/// A JSON list of what `item` is with each of these values.
+pub(super) fn list<'a>(item: &Template, values: impl Iterator<Item = Values<'a>>) -> String {
+    let mut list = vec![b'['];
+    for (i, values) in values.enumerate() {
+        list.extend_from_slice(if i == 0 { b"" } else { b"," });
+        item.print(&values, &mut list);
     }
-    list.push(']');
-    list
+    list.push(b']');
+    String::from_utf8(list).expect("patterns and what fills them are UTF-8")
 }
 
 #[cfg(test)]
@@ -167,7 +165,10 @@ mod tests {
 
     #[test]
     fn lists_are_json() {
-        assert_eq!(list(["a", "\""].into_iter()), r#"["a","\""]"#);
-        assert_eq!(list(std::iter::empty()), "[]");
+        let item = Template::new(r#"{"n":$name}"#, &[]);
+        let named = |name| Values { name, ..Values::default() };
+        let items = ["a", "\""].into_iter().map(named);
+        assert_eq!(list(&item, items), r#"[{"n":"a"},{"n":"\""}]"#);
+        assert_eq!(list(&item, std::iter::empty()), "[]");
     }
 }
