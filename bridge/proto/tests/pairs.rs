@@ -313,7 +313,9 @@ fn every_frame_arrives_once_in_order_and_unaltered() {
             world.to_bridge.send(world.now, &mut world.out);
             said.push((Track::Inbound, frame));
             // Playback comes in bursts.
-            for _ in 0..random.below(if world.bridge.start.is_some() { 4 } else { 1 }) {
+            let can_play =
+                world.bridge.start.as_ref().is_some_and(|start| start.outbound.is_some());
+            for _ in 0..random.below(if can_play { 4 } else { 1 }) {
                 let frame = payload(format, &mut random);
                 world.play(&frame);
                 played.push((Track::Outbound, frame));
@@ -323,7 +325,8 @@ fn every_frame_arrives_once_in_order_and_unaltered() {
         world.run(Duration::from_secs(300));
         assert_eq!(world.bridge.start.as_ref(), world.phone.start.as_ref());
         assert!(world.bridge.media == said, "the bridge did not hear what was said");
-        assert!(played.len() > 20 && world.phone.media == played, "the phone did not get it all");
+        assert!(world.phone.media == played, "the phone did not get it all");
+        assert!(played.len() > 20 || !plays(provider));
     });
 }
 
@@ -371,6 +374,11 @@ fn two_tracks_arrive_on_their_own() {
         }
         assert!(world.out.sends().is_empty(), "{name}: {:?}", world.out.sends());
     }
+}
+
+/// Whether sound can be sent.
+fn plays(provider: &dyn Provider) -> bool {
+    provider.capabilities().playout != PlayoutPolicy::None
 }
 
 /// A phone that is simulated, on a stream that has started.
@@ -434,6 +442,9 @@ const fn exact(format: MediaFormat) -> bool {
 #[test]
 fn what_is_played_is_heard_and_marks_come_when_it_was() {
     every_call(|provider, format, seed| {
+        if !plays(provider) {
+            return;
+        }
         let Some(mut world) = phone(provider, format, seed) else { return };
         let began = world.now;
         let first = play_sound(&mut world, format, 50, seed);
@@ -466,6 +477,9 @@ fn what_is_played_is_heard_and_marks_come_when_it_was() {
 #[test]
 fn clear_silences_at_once_and_treats_marks_by_its_law() {
     every_call(|provider, format, seed| {
+        if !plays(provider) {
+            return;
+        }
         let Some(mut world) = phone(provider, format, seed) else { return };
         let law = world.bridge.start.as_ref().expect("started").capabilities.clear;
         play_sound(&mut world, format, 150, seed);
@@ -525,8 +539,8 @@ fn keys_arrive_in_order() {
             Event::Dtmf { digit, .. } => digit.as_char(),
             other => panic!("{other:?}"),
         });
-        assert!(provider.capabilities().dtmf_in);
-        assert_eq!(digits.collect::<String>(), "0123456789*#ABCD");
+        let expected = if provider.capabilities().dtmf_in { "0123456789*#ABCD" } else { "" };
+        assert_eq!(digits.collect::<String>(), expected);
     });
 }
 
@@ -585,13 +599,15 @@ fn what_the_caller_says_is_heard_even_before_the_start() {
         simulator.speak(Track::Inbound, &said);
         let mut world = World::connect(provider, &dial, seed, simulator);
         world.run(Duration::from_secs(4));
-        let frames = world.phone.counters().frames_sent;
+        let tracks = world.phone.start().expect("started").tracks.len() as u64;
+        let frames = world.phone.counters().frames_sent / tracks;
         assert!((199..=200).contains(&frames), "open loop: {frames} frames in four seconds");
         world.run(Duration::from_secs(4));
         assert_eq!(world.phone.unspoken(Track::Inbound), 0);
         let mut coded = Vec::new();
         format.encoder().expect("a codec").encode(&said, &mut coded).expect("encodes");
-        let heard: Vec<u8> = world.bridge.media.iter().flat_map(|(_, p)| p.clone()).collect();
+        let heard = world.bridge.media.iter().filter(|(track, _)| *track == Track::Inbound);
+        let heard: Vec<u8> = heard.flat_map(|(_, payload)| payload.clone()).collect();
         assert!(heard.starts_with(&coded));
         assert!(world.phone.heard().is_empty(), "nothing is recorded");
     });
@@ -647,7 +663,8 @@ fn the_table_is_sound() {
         let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
         assert!(info.name.chars().all(plain), "{}", info.name);
         assert!(!info.formats.is_empty() && !info.title.is_empty() && !info.reference.is_empty());
-        assert_ne!(info.capabilities.playout, PlayoutPolicy::None);
+        let can = info.capabilities;
+        assert!(plays(*provider) || (can.clear == ClearLaw::Unsupported && !can.marks));
         assert!(std::ptr::eq(
             ringback_proto::provider::find(info.name).expect("finds itself").info(),
             info

@@ -145,9 +145,9 @@ impl Order {
     }
 }
 
-fn print(event: &Event, out: &Outbox) -> String {
+fn print(provider: &dyn Provider, event: &Event, out: &Outbox) -> String {
     match event {
-        Event::Started(start) => format!("Started\n{}", print_start(start)),
+        Event::Started(start) => format!("Started\n{}", print_start(provider, start)),
         Event::Media(media) => {
             let octets = out.octets(&media.payload);
             let mut text =
@@ -164,7 +164,7 @@ fn print(event: &Event, out: &Outbox) -> String {
     }
 }
 
-fn print_start(start: &Start) -> String {
+fn print_start(provider: &dyn Provider, start: &Start) -> String {
     let mut text = String::new();
     let names = [
         ("stream", &start.stream),
@@ -180,9 +180,10 @@ fn print_start(start: &Start) -> String {
     }
     let sent = start.outbound.map_or_else(|| "nothing".to_owned(), |format| format.to_string());
     let _ = writeln!(text, "        tracks: {:?} of {}, to it {sent}", start.tracks, start.inbound);
-    let best = PROVIDERS.iter().any(|provider| provider.capabilities() == start.capabilities);
     let _ = match start.capabilities {
-        _ if best => write!(text, "        can do all that the provider can"),
+        best if best == provider.capabilities() => {
+            write!(text, "        can do all that the provider can")
+        }
         less => write!(text, "        {less:?}"),
     };
     text
@@ -229,6 +230,7 @@ fn options(given: &Value) -> Options {
     let format = |name| match name {
         "pcmu" => MediaFormat::PCMU_8000,
         "pcma" => MediaFormat::mono(Encoding::Pcma, SampleRate::HZ_8000),
+        "l16-16000" => MediaFormat::mono(Encoding::L16(Endian::Little), SampleRate::HZ_16000),
         "l16-8000" => MediaFormat::mono(Encoding::L16(Endian::Little), SampleRate::HZ_8000),
         other => panic!("format {other}"),
     };
@@ -326,12 +328,12 @@ fn forwards(
     let mut bridge = End::open(accepted.protocol);
     let mut start = None;
     let mut orders = Vec::new();
-    note(&bridge.out, &mut start, &mut report);
+    note(provider, &bridge.out, &mut start, &mut report);
     for (now, comes_in, wire) in &transcript.lines {
         if bridge.protocol.poll_timeout().is_some_and(|at| at <= *now) {
             bridge.out.reset();
             bridge.protocol.handle_timeout(*now, &mut bridge.out).expect("time may pass");
-            note(&bridge.out, &mut start, &mut report);
+            note(provider, &bridge.out, &mut start, &mut report);
         }
         if !comes_in {
             if bridge.sent.is_empty() {
@@ -349,7 +351,7 @@ fn forwards(
         bridge.out.reset();
         let handled = bridge.protocol.handle_message(*now, message, &mut bridge.out);
         bridge.sent.extend(sends(&bridge.out));
-        note(&bridge.out, &mut start, &mut report);
+        note(provider, &bridge.out, &mut start, &mut report);
         orders.push(bridge.out.events().iter().filter_map(|e| Order::of(e, &bridge.out)).collect());
         if let Err(error) = handled {
             let _ = writeln!(report, "    closed with {}: {error}", error.close_code());
@@ -360,12 +362,12 @@ fn forwards(
     (report, start, orders)
 }
 
-fn note(out: &Outbox, start: &mut Option<Start>, report: &mut String) {
+fn note(provider: &dyn Provider, out: &Outbox, start: &mut Option<Start>, report: &mut String) {
     for event in out.events() {
         if let Event::Started(started) = event {
             *start = Some((**started).clone());
         }
-        let _ = writeln!(report, "    {}", print(event, out));
+        let _ = writeln!(report, "    {}", print(provider, event, out));
     }
 }
 

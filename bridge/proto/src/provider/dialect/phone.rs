@@ -6,7 +6,7 @@ use ringback_codecs::MediaFormat;
 use super::super::channels::{Joiner, sample_octets};
 use super::super::end::{Turn, Wire};
 use super::super::json::{Members, Node, Quoted, Reader};
-use super::super::media_message::{Counter, MediaMessage, track_name};
+use super::super::media_message::{Counter, MediaMessage};
 use super::super::{
     Capabilities, Command, Dial, Event, FrameLaw, Notice, Outbox, PlayoutPolicy, ProtocolError,
     Track,
@@ -24,7 +24,7 @@ pub(super) struct Phone {
     outbound: MediaFormat,
     can: Capabilities,
     media: Template,
-    /// Messages sent from the stream's start on.
+    /// Messages sent that tell their number.
     sequence: u64,
     sent: [Counter; 2],
     /// Where there are two channels.
@@ -34,6 +34,10 @@ pub(super) struct Phone {
 
 impl Phone {
     pub(super) fn new(dialect: &'static Dialect, call: &Dial) -> Self {
+        let mut call = call.clone();
+        if !dialect.fixed_tracks.is_empty() {
+            call.tracks = dialect.fixed_tracks.to_vec();
+        }
         let inbound = call.format.unwrap_or(dialect.info.formats[0]);
         let outbound = (dialect.outbound)(inbound);
         let two_way = call.two_way && !call.tracks.contains(&Track::Outbound);
@@ -47,7 +51,7 @@ impl Phone {
         };
         let mut phone = Self {
             dialect,
-            call: call.clone(),
+            call,
             stream,
             inbound,
             outbound,
@@ -68,18 +72,20 @@ impl Phone {
         let inner = members.strip_prefix('{').and_then(|rest| rest.strip_suffix('}'));
         let inner = inner.unwrap_or_default();
         let comma = if inner.is_empty() { "" } else { "," };
-        let known = [
+        let track_names = self.call.tracks.iter().map(|track| self.dialect.track_name(*track));
+        let mut known = vec![
             ("stream", Quoted(self.stream.as_deref().unwrap_or_default()).to_string()),
             ("call", Quoted(&self.call.call).to_string()),
             ("from", Quoted(&self.call.from).to_string()),
             ("to", Quoted(&self.call.to).to_string()),
             ("members", format!("{comma}{inner}")),
-            ("tracks", template::list(self.call.tracks.iter().map(|track| track_name(*track)))),
+            ("tracks", template::list(track_names)),
             ("encoding", Quoted((self.dialect.encoding_name)(self.inbound)).to_string()),
             ("rate", self.inbound.rate.hz().to_string()),
             ("channels", if self.joiner.is_some() { "2" } else { "1" }.to_owned()),
             ("parameters", members),
         ];
+        known.extend((self.dialect.theirs.words)(&self.call));
         Template::new(pattern, &known)
     }
 
@@ -87,8 +93,8 @@ impl Phone {
         if pattern.is_empty() {
             return;
         }
-        self.sequence += 1;
         let template = self.template(pattern, &[]);
+        self.sequence += u64::from(template.counts);
         out.text(|text| template.print(&Values { sequence: self.sequence, ..values }, text));
     }
 
@@ -102,10 +108,10 @@ impl Phone {
         if self.dialect.carriage == Carriage::Binary {
             return out.binary(|octets| octets.extend_from_slice(payload));
         }
-        self.sequence += 1;
+        self.sequence += u64::from(self.media.counts);
         let (chunk, milliseconds) =
             self.sent[usize::from(track == Track::Outbound)].next(payload.len());
-        let sequence = self.sequence;
+        let (sequence, track) = (self.sequence, self.dialect.track_name(track));
         let values = Values { payload, sequence, chunk, milliseconds, track, ..Values::default() };
         out.text(|text| self.media.print(&values, text));
     }
@@ -139,11 +145,12 @@ impl Phone {
             chunk: "",
             timestamp: "",
             payload: ours.payload,
+            ..MediaPaths::USUAL
         };
         if let Some(message) = MediaMessage::scan(text, ours.key, &paths, ours.stream)
             && (ours.stream.is_empty() || message.stream == self.stream.as_deref())
         {
-            let event = Event::Media(message.decode(index, Track::Outbound, out)?);
+            let event = Event::Media(message.decode(index, &paths, Track::Outbound, out)?);
             return self.heard(index, event, message.octets());
         }
         let node = Node::parse(index, self.dialect.expected, text)?;
@@ -160,7 +167,7 @@ impl Phone {
             Request::Nothing => Event::Notice(Notice::unknown(told)),
             Request::Media => {
                 let message = MediaMessage::read(&reader, &paths, ours.stream)?;
-                let event = Event::Media(message.decode(index, Track::Outbound, out)?);
+                let event = Event::Media(message.decode(index, &paths, Track::Outbound, out)?);
                 return self.heard(index, event, message.octets());
             }
             Request::Mark => Event::MarkRequested(reader.text(ours.name)?.to_owned()),
@@ -171,10 +178,12 @@ impl Phone {
     }
 }
 
-/// Everything that users of this wire would tell by custom parameters.
+/// Everything that users of this wire would tell by custom parameters; the numbers only where the wire does not.
 pub(super) fn described(dialect: &Dialect, call: &Dial) -> Vec<(String, String)> {
     let name = dialect.theirs.call_parameter.map(|name| (name.to_owned(), call.call.clone()));
-    name.into_iter().chain(call.described()).collect()
+    let tells_numbers = dialect.theirs.open.iter().any(|pattern| pattern.contains("$from"));
+    let parameters = if tells_numbers { call.parameters.clone() } else { call.described() };
+    name.into_iter().chain(parameters).collect()
 }
 
 impl Wire for Phone {
@@ -182,8 +191,7 @@ impl Wire for Phone {
         let described = described(self.dialect, &self.call);
         for pattern in self.dialect.theirs.open {
             let template = self.template(pattern, &described);
-            // Who counts begins with the message that counts.
-            self.sequence += u64::from(pattern.contains("$sequence"));
+            self.sequence += u64::from(template.counts);
             let values = Values { sequence: self.sequence, ..Values::default() };
             out.text(|text| template.print(&values, text));
         }

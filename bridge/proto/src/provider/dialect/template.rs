@@ -2,8 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::super::media_message::track_name;
-use super::super::{Track, base64, json};
+use super::super::{base64, json};
 
 /// What a pattern's words stand for that change with every message. A word that is none of these is given when the pattern is
 /// made a [`Template`], once for a stream.
@@ -28,7 +27,7 @@ enum Slot {
     Chunk,
     /// Time of the sound on its track.
     Milliseconds,
-    /// `inbound` or `outbound`, without quotes.
+    /// The track's name, without quotes.
     Track,
     /// A mark's name as JSON, quotes included.
     Name,
@@ -45,7 +44,7 @@ pub(in super::super) struct Values<'a> {
     pub(in super::super) sequence: u64,
     pub(in super::super) chunk: u64,
     pub(in super::super) milliseconds: u64,
-    pub(in super::super) track: Track,
+    pub(in super::super) track: &'static str,
     pub(in super::super) name: &'a str,
     pub(in super::super) digit: char,
 }
@@ -57,7 +56,7 @@ impl Default for Values<'_> {
             sequence: 0,
             chunk: 0,
             milliseconds: 0,
-            track: Track::Inbound,
+            track: "inbound",
             name: "",
             digit: '0',
         }
@@ -69,6 +68,8 @@ impl Default for Values<'_> {
 pub(in super::super) struct Template {
     /// UTF-8, in which [`MARKER`] cannot occur, and a marker before the number of each slot.
     pieces: Box<[u8]>,
+    /// Whether it tells its number among all messages.
+    pub(super) counts: bool,
 }
 
 /// Octet that no UTF-8 has.
@@ -79,12 +80,14 @@ impl Template {
     pub(in super::super) fn new(pattern: &str, known: &[(&str, String)]) -> Self {
         let mut pieces = Vec::with_capacity(pattern.len() + 32);
         let mut rest = pattern;
+        let mut counts = false;
         while let Some((before, after)) = rest.split_once('$') {
             pieces.extend_from_slice(before.as_bytes());
             let len = after.find(|c: char| !c.is_ascii_lowercase()).unwrap_or(after.len());
             let (word, behind) = after.split_at(len);
             if let Some(slot) = SLOTS.iter().position(|(name, _)| *name == word) {
                 pieces.extend([MARKER, slot as u8]);
+                counts |= SLOTS[slot].1 == Slot::Sequence;
             } else {
                 let value = known.iter().find(|(name, _)| *name == word).map(|(_, value)| value);
                 debug_assert!(value.is_some(), "${word} of {pattern} is not known");
@@ -93,7 +96,7 @@ impl Template {
             rest = behind;
         }
         pieces.extend_from_slice(rest.as_bytes());
-        Self { pieces: pieces.into() }
+        Self { pieces: pieces.into(), counts }
     }
 
     /// Appends the message.
@@ -117,7 +120,7 @@ impl Slot {
             Self::Sequence => json::digits(values.sequence, text),
             Self::Chunk => json::digits(values.chunk, text),
             Self::Milliseconds => json::digits(values.milliseconds, text),
-            Self::Track => text.extend_from_slice(track_name(values.track).as_bytes()),
+            Self::Track => text.extend_from_slice(values.track.as_bytes()),
             Self::Name => json::quote(values.name, text),
             Self::Digit => text.extend_from_slice(values.digit.encode_utf8(&mut [0; 4]).as_bytes()),
             Self::Octets => json::digits(values.payload.len() as u64, text),
