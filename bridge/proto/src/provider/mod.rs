@@ -20,6 +20,7 @@ mod outbox;
 pub mod raw;
 mod scan;
 mod short_marks;
+mod signalwire;
 mod twilio;
 mod upgrade;
 mod vonage;
@@ -259,8 +260,13 @@ impl fmt::Display for Status {
 }
 
 /// All providers; routes, command-line values and test matrices derive from it.
-pub static PROVIDERS: &[&dyn Provider] =
-    &[&Spoken(&twilio::DIALECT), &Spoken(&vonage::DIALECT), &asterisk::Asterisk, &raw::Raw];
+pub static PROVIDERS: &[&dyn Provider] = &[
+    &Spoken(&twilio::DIALECT),
+    &Spoken(&signalwire::DIALECT),
+    &Spoken(&vonage::DIALECT),
+    &asterisk::Asterisk,
+    &raw::Raw,
+];
 
 /// The provider of that name.
 #[must_use]
