@@ -9,6 +9,7 @@ pub mod auth;
 mod base64;
 mod capability;
 mod channels;
+mod cloudonix;
 mod dialect;
 mod early;
 mod end;
@@ -264,6 +265,7 @@ pub static PROVIDERS: &[&dyn Provider] = &[
     &Spoken(&twilio::DIALECT),
     &Spoken(&signalwire::DIALECT),
     &Spoken(&vonage::DIALECT),
+    &Spoken(&cloudonix::DIALECT),
     &asterisk::Asterisk,
     &raw::Raw,
 ];
