@@ -16,6 +16,7 @@ mod end;
 mod error;
 mod event;
 mod json;
+mod kazoo;
 mod media_message;
 mod outbox;
 pub mod raw;
@@ -266,6 +267,7 @@ pub static PROVIDERS: &[&dyn Provider] = &[
     &Spoken(&signalwire::DIALECT),
     &Spoken(&vonage::DIALECT),
     &Spoken(&cloudonix::DIALECT),
+    &Spoken(&kazoo::DIALECT),
     &asterisk::Asterisk,
     &raw::Raw,
 ];
