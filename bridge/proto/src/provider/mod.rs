@@ -23,6 +23,7 @@ pub mod raw;
 mod scan;
 mod short_marks;
 mod signalwire;
+mod smartflo;
 mod twilio;
 mod upgrade;
 mod vonage;
@@ -268,6 +269,7 @@ pub static PROVIDERS: &[&dyn Provider] = &[
     &Spoken(&vonage::DIALECT),
     &Spoken(&cloudonix::DIALECT),
     &Spoken(&kazoo::DIALECT),
+    &Spoken(&smartflo::DIALECT),
     &asterisk::Asterisk,
     &raw::Raw,
 ];
