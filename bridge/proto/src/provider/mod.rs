@@ -27,6 +27,7 @@ mod smartflo;
 mod twilio;
 mod upgrade;
 mod vonage;
+mod wavix;
 
 use std::fmt;
 use std::time::Duration;
@@ -270,6 +271,7 @@ pub static PROVIDERS: &[&dyn Provider] = &[
     &Spoken(&cloudonix::DIALECT),
     &Spoken(&kazoo::DIALECT),
     &Spoken(&smartflo::DIALECT),
+    &Spoken(&wavix::DIALECT),
     &asterisk::Asterisk,
     &raw::Raw,
 ];
