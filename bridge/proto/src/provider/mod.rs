@@ -24,6 +24,7 @@ mod scan;
 mod short_marks;
 mod signalwire;
 mod smartflo;
+mod talkdesk;
 mod twilio;
 mod upgrade;
 mod vonage;
@@ -273,6 +274,7 @@ pub static PROVIDERS: &[&dyn Provider] = &[
     &Spoken(&smartflo::DIALECT),
     &Spoken(&wavix::DIALECT),
     &asterisk::Asterisk,
+    &Spoken(&talkdesk::DIALECT),
     &raw::Raw,
 ];
 
