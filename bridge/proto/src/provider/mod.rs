@@ -20,6 +20,7 @@ mod kazoo;
 mod media_message;
 mod outbox;
 pub mod raw;
+mod ringcx;
 mod scan;
 mod short_marks;
 mod signalwire;
@@ -275,6 +276,7 @@ pub static PROVIDERS: &[&dyn Provider] = &[
     &Spoken(&wavix::DIALECT),
     &asterisk::Asterisk,
     &Spoken(&talkdesk::DIALECT),
+    &Spoken(&ringcx::DIALECT),
     &raw::Raw,
 ];
 
