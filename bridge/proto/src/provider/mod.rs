@@ -19,6 +19,7 @@ mod json;
 mod kazoo;
 mod media_message;
 mod outbox;
+mod ozonetel;
 pub mod raw;
 mod ringcx;
 mod scan;
@@ -273,6 +274,7 @@ pub static PROVIDERS: &[&dyn Provider] = &[
     &Spoken(&cloudonix::DIALECT),
     &Spoken(&kazoo::DIALECT),
     &Spoken(&smartflo::DIALECT),
+    &ozonetel::Ozonetel,
     &Spoken(&wavix::DIALECT),
     &asterisk::Asterisk,
     &Spoken(&talkdesk::DIALECT),
