@@ -150,9 +150,9 @@ impl Order {
     }
 }
 
-fn print(event: &Event, out: &Outbox) -> String {
+fn print(provider: &dyn Provider, event: &Event, out: &Outbox) -> String {
     match event {
-        Event::Started(start) => format!("Started\n{}", print_start(start)),
+        Event::Started(start) => format!("Started\n{}", print_start(provider, start)),
         Event::Media(media) => {
             let octets = out.octets(&media.payload);
             let mut text =
@@ -169,7 +169,7 @@ fn print(event: &Event, out: &Outbox) -> String {
     }
 }
 
-fn print_start(start: &Start) -> String {
+fn print_start(provider: &dyn Provider, start: &Start) -> String {
     let mut text = String::new();
     let names = [
         ("stream", &start.stream),
@@ -185,9 +185,10 @@ fn print_start(start: &Start) -> String {
     }
     let sent = start.outbound.map_or_else(|| "nothing".to_owned(), |format| format.to_string());
     let _ = writeln!(text, "        tracks: {:?} of {}, to it {sent}", start.tracks, start.inbound);
-    let best = PROVIDERS.iter().any(|provider| provider.capabilities() == start.capabilities);
     let _ = match start.capabilities {
-        _ if best => write!(text, "        can do all that the provider can"),
+        best if best == provider.capabilities() => {
+            write!(text, "        can do all that the provider can")
+        }
         less => write!(text, "        {less:?}"),
     };
     text
@@ -344,14 +345,14 @@ fn forwards(
     let mut start = None;
     let mut orders = Vec::new();
     let mut failed = false;
-    note(&bridge.out, &mut start, &mut report);
+    note(provider, &bridge.out, &mut start, &mut report);
     for (now, comes_in, wire) in &transcript.lines {
         if failed && *comes_in {
             break;
         }
         bridge.out.reset();
         bridge.wait(*now);
-        note(&bridge.out, &mut start, &mut report);
+        note(provider, &bridge.out, &mut start, &mut report);
         if !comes_in {
             if bridge.sent.is_empty() {
                 let (_, phone) = provider.dial(&dial_of(start.as_ref(), &transcript.target));
@@ -368,7 +369,7 @@ fn forwards(
         bridge.out.reset();
         let handled = bridge.protocol.handle_message(*now, message, &mut bridge.out);
         bridge.sent.extend(sends(&bridge.out));
-        note(&bridge.out, &mut start, &mut report);
+        note(provider, &bridge.out, &mut start, &mut report);
         orders.push(bridge.out.events().iter().filter_map(|e| Order::of(e, &bridge.out)).collect());
         if let Err(error) = handled {
             let _ = writeln!(report, "    closed with {}: {error}", error.close_code());
@@ -379,12 +380,12 @@ fn forwards(
     (report, start, orders)
 }
 
-fn note(out: &Outbox, start: &mut Option<Start>, report: &mut String) {
+fn note(provider: &dyn Provider, out: &Outbox, start: &mut Option<Start>, report: &mut String) {
     for event in out.events() {
         if let Event::Started(started) = event {
             *start = Some((**started).clone());
         }
-        let _ = writeln!(report, "    {}", print(event, out));
+        let _ = writeln!(report, "    {}", print(provider, event, out));
     }
 }
 

@@ -10,7 +10,7 @@ use ringback_codecs::{Encoding, MediaFormat};
 
 use super::dialect::{Carriage, Dialect, Kind, MediaPaths, Ours, Request, Theirs, members_of};
 use super::json::{Node, Reader};
-use super::media_message::track;
+use super::media_message::{TRACK_NAMES, track_of};
 use super::{Capabilities, ClearLaw, Info, PlayoutPolicy, ProtocolError, Status, Track};
 
 static INFO: Info = Info {
@@ -54,7 +54,7 @@ fn tracks(message: &Reader<'_>) -> Result<Vec<Track>, ProtocolError> {
     };
     let named = items.iter().filter_map(|item| item.text("name"));
     let unknown = || message.error(PATH, "names an unknown track");
-    let tracks = named.map(|name| track(name).ok_or_else(unknown));
+    let tracks = named.map(|name| track_of(TRACK_NAMES, name).ok_or_else(unknown));
     let tracks = tracks.collect::<Result<Vec<_>, _>>()?;
     Ok(if tracks.is_empty() { vec![Track::Inbound] } else { tracks })
 }
@@ -89,6 +89,7 @@ pub(super) static DIALECT: Dialect = Dialect {
         ..Ours::USUAL
     },
     carriage: Carriage::Base64(MediaPaths {
+        names: TRACK_NAMES,
         kind: "media",
         track: "track",
         chunk: "sequenceNumber",

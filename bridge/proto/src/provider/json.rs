@@ -189,7 +189,7 @@ impl<'de> Visitor<'de> for NodeVisitor {
 }
 
 /// A member's name; borrowed where it holds no escapes, which `Cow` does not do by itself.
-struct Key<'a>(Cow<'a, str>);
+pub(super) struct Key<'a>(pub(super) Cow<'a, str>);
 
 impl<'de: 'a, 'a> Deserialize<'de> for Key<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

@@ -110,37 +110,36 @@ impl<'a> MediaMessage<'a> {
     pub(super) fn decode(
         &self,
         index: u64,
+        paths: &MediaPaths,
         usual: Track,
         out: &mut Outbox,
     ) -> Result<Media, ProtocolError> {
         let wrong = |field, problem| ProtocolError::Field { index, kind: "media", field, problem };
         let track = match self.track {
-            Some(name) => track(name).ok_or_else(|| wrong("media.track", "names no track"))?,
+            Some(name) => {
+                track_of(paths.names, name).ok_or_else(|| wrong(paths.track, "names no track"))?
+            }
             None => usual,
         };
         let payload = out
             .try_store(|arena| base64::decode(self.payload, arena))
-            .map_err(|_| wrong("media.payload", "is not base64"))?;
+            .map_err(|_| wrong(paths.payload, "is not base64"))?;
         let timestamp = self.timestamp.map(Duration::from_millis);
         Ok(Media { track, payload, sequence: self.chunk, timestamp })
     }
 }
 
-/// The track of that name.
-pub(super) fn track(name: &str) -> Option<Track> {
-    match name {
-        "inbound" | "inbound_track" => Some(Track::Inbound),
-        "outbound" | "outbound_track" => Some(Track::Outbound),
-        _ => None,
-    }
-}
+/// What tracks are called by Twilio and whoever copied it.
+pub(super) const TRACK_NAMES: &[(&str, Track)] = &[
+    ("inbound", Track::Inbound),
+    ("outbound", Track::Outbound),
+    ("inbound_track", Track::Inbound),
+    ("outbound_track", Track::Outbound),
+];
 
-/// The name of a track.
-pub(super) const fn track_name(track: Track) -> &'static str {
-    match track {
-        Track::Inbound => "inbound",
-        Track::Outbound => "outbound",
-    }
+/// The track of that name.
+pub(super) fn track_of(names: &[(&str, Track)], name: &str) -> Option<Track> {
+    names.iter().find(|(of, _)| *of == name).map(|(_, track)| *track)
 }
 
 /// The tracks a start message lists; none means the inbound one.
@@ -149,7 +148,7 @@ pub(super) fn tracks(
     path: &'static str,
 ) -> Result<Vec<Track>, ProtocolError> {
     let unknown = || message.error(path, "names an unknown track");
-    let named = message.node.list(path).map(|name| track(name).ok_or_else(unknown));
+    let named = message.node.list(path).map(|name| track_of(TRACK_NAMES, name).ok_or_else(unknown));
     let tracks = named.collect::<Result<Vec<_>, _>>()?;
     Ok(if tracks.is_empty() { vec![Track::Inbound] } else { tracks })
 }
@@ -179,13 +178,17 @@ impl Counter {
     }
 }
 
-/// Whether `path` is `parent.key`, or `key` where there is no parent.
+/// Whether `path` is `parent.key`, or `key` where there is no parent. Lengths tell nearly always, and it is asked for every path and
+/// member of every message.
+#[inline]
 fn is_path(path: &str, parent: &str, key: &str) -> bool {
-    match path.strip_prefix(parent) {
-        Some(rest) if parent.is_empty() => rest == key,
-        Some(rest) => rest.strip_prefix('.') == Some(key),
-        None => false,
+    if parent.is_empty() {
+        return path == key;
     }
+    path.len() == parent.len() + 1 + key.len()
+        && path.as_bytes()[parent.len()] == b'.'
+        && path.ends_with(key)
+        && path.starts_with(parent)
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ mod bandwidth;
 mod base64;
 mod capability;
 mod channels;
+mod cloudonix;
 mod dialect;
 mod early;
 mod end;
@@ -22,18 +23,28 @@ mod genesys;
 
 mod exotel;
 mod json;
+mod kazoo;
 mod media_message;
 mod outbox;
 mod plivo;
+
+mod ozonetel;
 pub mod raw;
+mod ringcx;
 mod scan;
 mod short_marks;
 mod telnyx;
+
+mod signalwire;
+mod smartflo;
+mod talkdesk;
 mod twilio;
 mod upgrade;
 mod vobiz;
 mod vonage;
 mod voximplant;
+
+mod wavix;
 
 use std::fmt;
 use std::time::Duration;
@@ -305,6 +316,14 @@ pub static PROVIDERS: &[&dyn Provider] = &[
     &Spoken(&exotel::DIALECT),
     &Spoken(&bandwidth::DIALECT),
     &Spoken(&voximplant::DIALECT),
+    &Spoken(&signalwire::DIALECT),
+    &Spoken(&cloudonix::DIALECT),
+    &Spoken(&kazoo::DIALECT),
+    &Spoken(&smartflo::DIALECT),
+    &ozonetel::Ozonetel,
+    &Spoken(&wavix::DIALECT),
+    &Spoken(&talkdesk::DIALECT),
+    &Spoken(&ringcx::DIALECT),
     &raw::Raw,
 ];
 

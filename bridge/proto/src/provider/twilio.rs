@@ -22,7 +22,8 @@ static INFO: Info = Info {
     formats: &[MediaFormat::PCMU_8000],
 };
 
-const TWO_WAY: Capabilities = Capabilities {
+/// Of a stream that is connected, not forked.
+pub(super) const TWO_WAY: Capabilities = Capabilities {
     // More than ten minutes of queued sound is discarded (warning 31931).
     playout: PlayoutPolicy::Ahead { limit: Duration::from_secs(600) },
     clear: ClearLaw::ReturnsMarks,

@@ -10,9 +10,10 @@ use super::super::end::{Turn, Wire};
 use super::super::json::{self, Node, Quoted, Reader};
 use super::super::media_message::{Counter, MediaMessage};
 use super::super::{
-    Command, Event, Notice, Options, Outbox, ProtocolError, Start, StopCause, Track, Upgrade,
+    Command, Event, Notice, Options, Outbox, PlayoutPolicy, ProtocolError, Start, StopCause, Track,
+    Upgrade,
 };
-use super::{Carriage, Dialect, Kind, Ours, Query, Template, Values, read, template};
+use super::{Carriage, Dialect, Kind, MediaPaths, Ours, Query, Template, Values, read, template};
 use crate::Instant;
 
 /// The bridge's end.
@@ -64,12 +65,13 @@ impl Lines {
         }
     }
 
-    fn say(&mut self, command: Command<'_>, out: &mut Outbox) {
+    fn say(&mut self, dialect: &Dialect, command: Command<'_>, out: &mut Outbox) {
         let mut values = Values::default();
         let template = match command {
             Command::Media { track, payload } => {
                 let sent = self.sent.as_mut().map(|sent| sent.next(payload.len()));
                 let (chunk, milliseconds) = sent.unwrap_or_default();
+                let track = dialect.track_name(track);
                 values = Values { track, payload, chunk, milliseconds, ..values };
                 &self.media
             }
@@ -107,11 +109,14 @@ impl Bridge {
         &self,
         index: u64,
         message: &MediaMessage<'_>,
+        paths: &MediaPaths,
         out: &mut Outbox,
     ) -> Result<Event, ProtocolError> {
         Ok(match self.state {
             State::AwaitingStart => Event::Notice(Notice::EarlyMedia { octets: message.octets() }),
-            State::Streaming(_) => Event::Media(message.decode(index, Track::Inbound, out)?),
+            State::Streaming(_) => {
+                Event::Media(message.decode(index, paths, Track::Inbound, out)?)
+            }
             State::Stopped => Event::Notice(Notice::late("media")),
         })
     }
@@ -137,7 +142,7 @@ impl Bridge {
         Ok(Some(match (kind, &self.state) {
             (Kind::Media, _) => {
                 let Carriage::Base64(paths) = self.dialect.carriage else { return Ok(None) };
-                self.media(index, &MediaMessage::read(&reader, &paths, "")?, out)?
+                self.media(index, &MediaMessage::read(&reader, &paths, "")?, &paths, out)?
             }
             (_, State::Stopped) => Event::Notice(Notice::late(told)),
             (Kind::Nothing, _) => return Ok(None),
@@ -179,7 +184,10 @@ impl Bridge {
 
     fn start(&mut self, message: &Reader<'_>, out: &mut Outbox) -> Result<Event, ProtocolError> {
         let (dialect, node, theirs) = (self.dialect, message.node, &self.dialect.theirs);
-        let tracks = (dialect.tracks)(message)?;
+        let tracks = match dialect.fixed_tracks {
+            [] => (dialect.tracks)(message)?,
+            fixed => fixed.to_vec(),
+        };
         let given = self.options.inbound_format;
         let usual = given.unwrap_or(dialect.info.formats[0]);
         let announced = match (read::announced(dialect, message, usual), given) {
@@ -189,7 +197,10 @@ impl Bridge {
         let inbound = given.unwrap_or(announced);
         let outbound = MediaFormat { channels: 1, ..(dialect.outbound)(announced) };
         let outbound = self.options.outbound_format.unwrap_or(outbound);
-        let two_way = !self.options.one_way && !tracks.contains(&Track::Outbound);
+        let listens = self.options.one_way || (dialect.only_listens)(node);
+        let two_way = !listens
+            && !tracks.contains(&Track::Outbound)
+            && (dialect.two_way)(outbound).playout != PlayoutPolicy::None;
 
         let mut parameters = std::mem::take(&mut self.parameters);
         parameters.extend((dialect.parameters)(node));
@@ -205,12 +216,15 @@ impl Bridge {
         let from = found(theirs.from, &["from", "From", "caller-id", "caller_id"]);
         let to = found(theirs.to, &["to", "To"]);
         let encoding_name = dialect.content_type.unwrap_or(dialect.encoding_name);
-        let known = [
-            ("stream", Quoted(stream.as_deref().unwrap_or_default()).to_string()),
-            ("call", Quoted(call.as_deref().unwrap_or_default()).to_string()),
-            ("encoding", Quoted(encoding_name(outbound)).to_string()),
+        let quoted = |text: Option<&str>| Quoted(text.unwrap_or_default()).to_string();
+        let mut known = vec![
+            ("stream", quoted(stream.as_deref())),
+            ("call", quoted(call.as_deref())),
+            ("encoding", quoted(Some(encoding_name(outbound)))),
             ("rate", outbound.rate.hz().to_string()),
         ];
+        let words = dialect.ours.words.iter();
+        known.extend(words.map(|(word, paths)| (*word, quoted(node.first(paths)))));
         if !dialect.ours.answer.is_empty() {
             let answer = Template::new(dialect.ours.answer, &known);
             out.text(|text| answer.print(&Values::default(), text));
@@ -240,16 +254,17 @@ impl Wire for Bridge {
         out: &mut Outbox,
     ) -> Result<Option<Event>, ProtocolError> {
         // Tries the quickest way to read a message first, and leaves errors to the slowest.
-        if let Some(usual) = self.dialect.usual_media
-            && let Some(message) = usual(text)
-            && let Ok(event) = self.media(turn.index, &message, out)
-        {
-            return Ok(Some(event));
-        }
-        if let Carriage::Base64(paths) = &self.dialect.carriage
-            && let Some(message) = MediaMessage::scan(text, self.dialect.theirs.key, paths, "")
-        {
-            return self.media(turn.index, &message, out).map(Some);
+        if let Carriage::Base64(paths) = &self.dialect.carriage {
+            if let Some(usual) = self.dialect.usual_media
+                && let Some(message) = usual(text)
+                && let Ok(event) = self.media(turn.index, &message, paths, out)
+            {
+                return Ok(Some(event));
+            }
+            let message = MediaMessage::scan(text, self.dialect.theirs.key, paths, "");
+            if let Some(message) = message {
+                return self.media(turn.index, &message, paths, out).map(Some);
+            }
         }
         self.early.expire(turn.now, out);
         self.control(turn.index, text, out)
@@ -292,7 +307,7 @@ impl Wire for Bridge {
             {
                 out.binary(|octets| octets.extend_from_slice(payload));
             }
-            (command, Some(lines)) => lines.say(command, out),
+            (command, Some(lines)) => lines.say(self.dialect, command, out),
             (_, None) => {}
         }
         if command == Command::Hangup {

@@ -13,7 +13,7 @@ use self::bridge::Bridge;
 use self::phone::Phone;
 use super::end::End;
 use super::json::{Node, Reader};
-use super::media_message::MediaMessage;
+use super::media_message::{MediaMessage, TRACK_NAMES};
 use super::upgrade::with_query;
 use super::{
     Accepted, Capabilities, Dial, Info, Options, OutgoingUpgrade, Protocol, ProtocolError,
@@ -53,6 +53,10 @@ pub(super) struct Dialect {
     pub(super) format: fn(&Self, name: &str, hz: Option<u64>) -> Option<MediaFormat>,
     /// The format to answer in where that one comes in.
     pub(super) outbound: fn(MediaFormat) -> MediaFormat,
+    /// The tracks that every stream has, where the provider leaves no choice; else empty.
+    pub(super) fixed_tracks: &'static [Track],
+    /// Whether a start message says that the stream is only listened to, though nothing else in it does.
+    pub(super) only_listens: fn(&Node<'_>) -> bool,
     /// The tracks a start message tells of.
     pub(super) tracks: fn(&Reader<'_>) -> Result<Vec<Track>, ProtocolError>,
     /// The custom parameters in a start message.
@@ -81,6 +85,8 @@ pub(super) struct MediaPaths {
     pub(super) chunk: &'static str,
     pub(super) timestamp: &'static str,
     pub(super) payload: &'static str,
+    /// What tracks are called; of several names of one track the first is said, all are understood.
+    pub(super) names: &'static [(&'static str, Track)],
 }
 
 impl MediaPaths {
@@ -91,6 +97,7 @@ impl MediaPaths {
         chunk: "media.chunk",
         timestamp: "media.timestamp",
         payload: "media.payload",
+        names: TRACK_NAMES,
     };
 }
 
@@ -154,6 +161,8 @@ pub(super) struct Theirs {
     pub(super) duration: Paths,
     pub(super) mark: Paths,
     pub(super) error: Paths,
+    /// Further words of the patterns, as JSON, that the call to be acted out decides.
+    pub(super) words: fn(&Dial) -> Vec<(&'static str, String)>,
 }
 
 impl Theirs {
@@ -188,6 +197,7 @@ impl Theirs {
         duration: &["dtmf.duration"],
         mark: &["mark.name"],
         error: &[],
+        words: |_| Vec::new(),
     };
 }
 
@@ -224,6 +234,8 @@ pub(super) struct Ours {
     pub(super) digit: &'static str,
     /// Member that must name the stream, or nothing.
     pub(super) stream: &'static str,
+    /// Words of the patterns beside `stream`, `call`, `encoding` and `rate`, and where a start message has what they stand for.
+    pub(super) words: &'static [(&'static str, Paths)],
 }
 
 impl Ours {
@@ -241,6 +253,7 @@ impl Ours {
         name: "mark.name",
         digit: "dtmf.digit",
         stream: "streamSid",
+        words: &[],
     };
 }
 
@@ -261,11 +274,22 @@ impl Dialect {
             content_type: None,
             format: usual_format,
             outbound: |inbound| inbound,
+            fixed_tracks: &[],
+            only_listens: |_| false,
             tracks: |message| listed_tracks(message, "start.tracks"),
             parameters: |message| members_of(message, "start.customParameters"),
             usual_media: None,
             subprotocols: &[],
         }
+    }
+
+    /// What a track is called.
+    fn track_name(&self, track: Track) -> &'static str {
+        let names = match &self.carriage {
+            Carriage::Base64(paths) => paths.names,
+            Carriage::Binary => TRACK_NAMES,
+        };
+        names.iter().find(|(_, named)| *named == track).map_or("", |(name, _)| *name)
     }
 
     /// What can be done on a stream.

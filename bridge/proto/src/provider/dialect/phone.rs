@@ -24,7 +24,7 @@ pub(super) struct Phone {
     outbound: MediaFormat,
     can: Capabilities,
     media: Template,
-    /// Messages sent from the stream's start on.
+    /// Messages sent that tell their number.
     sequence: u64,
     sent: [Counter; 2],
     /// Where there are two channels.
@@ -34,6 +34,10 @@ pub(super) struct Phone {
 
 impl Phone {
     pub(super) fn new(dialect: &'static Dialect, call: &Dial) -> Self {
+        let mut call = call.clone();
+        if !dialect.fixed_tracks.is_empty() {
+            call.tracks = dialect.fixed_tracks.to_vec();
+        }
         let inbound = call.format.unwrap_or(dialect.info.formats[0]);
         let outbound = (dialect.outbound)(inbound);
         let two_way = call.two_way && !call.tracks.contains(&Track::Outbound);
@@ -47,7 +51,7 @@ impl Phone {
         };
         let mut phone = Self {
             dialect,
-            call: call.clone(),
+            call,
             stream,
             inbound,
             outbound,
@@ -84,9 +88,11 @@ impl Phone {
             ("pairs", Quoted(&pairs.join(";")).to_string()),
         ];
         let track = Template::new(self.dialect.theirs.track, &known);
+        let name = |track: &Track| self.dialect.track_name(*track);
         let tracks =
-            self.call.tracks.iter().map(|track| Values { track: *track, ..Values::default() });
+            self.call.tracks.iter().map(|track| Values { track: name(track), ..Values::default() });
         known.push(("tracks", template::list(&track, tracks)));
+        known.extend((self.dialect.theirs.words)(&self.call));
         Template::new(pattern, &known)
     }
 
@@ -94,8 +100,8 @@ impl Phone {
         if pattern.is_empty() {
             return;
         }
-        self.sequence += 1;
         let template = self.template(pattern);
+        self.sequence += u64::from(template.counts);
         out.text(|text| template.print(&Values { sequence: self.sequence, ..values }, text));
     }
 
@@ -109,10 +115,10 @@ impl Phone {
         if self.dialect.carriage == Carriage::Binary {
             return out.binary(|octets| octets.extend_from_slice(payload));
         }
-        self.sequence += 1;
+        self.sequence += u64::from(self.media.counts);
         let (chunk, milliseconds) =
             self.sent[usize::from(track == Track::Outbound)].next(payload.len());
-        let sequence = self.sequence;
+        let (sequence, track) = (self.sequence, self.dialect.track_name(track));
         let values = Values { payload, sequence, chunk, milliseconds, track, ..Values::default() };
         out.text(|text| self.media.print(&values, text));
     }
@@ -159,11 +165,12 @@ impl Phone {
             chunk: "",
             timestamp: "",
             payload: ours.payload,
+            ..MediaPaths::USUAL
         };
         if let Some(message) = MediaMessage::scan(text, ours.key, &paths, ours.stream)
             && (ours.stream.is_empty() || message.stream == self.stream.as_deref())
         {
-            let event = Event::Media(message.decode(index, Track::Outbound, out)?);
+            let event = Event::Media(message.decode(index, &paths, Track::Outbound, out)?);
             return self.heard(index, event, message.octets()).map(Some);
         }
         let node = Node::parse(index, self.dialect.expected, text)?;
@@ -180,7 +187,7 @@ impl Phone {
             Request::Nothing => return Ok(None),
             Request::Media => {
                 let message = MediaMessage::read(&reader, &paths, ours.stream)?;
-                let event = Event::Media(message.decode(index, Track::Outbound, out)?);
+                let event = Event::Media(message.decode(index, &paths, Track::Outbound, out)?);
                 return self.heard(index, event, message.octets()).map(Some);
             }
             Request::Mark => Event::MarkRequested(reader.text(ours.name)?.to_owned()),
@@ -204,8 +211,7 @@ impl Wire for Phone {
         let described = described(self.dialect, &self.call);
         for pattern in self.dialect.theirs.open {
             let template = self.template(pattern);
-            // Who counts begins with the message that counts.
-            self.sequence += u64::from(pattern.contains("$sequence"));
+            self.sequence += u64::from(template.counts);
             let values = Values { sequence: self.sequence, ..Values::default() };
             out.text(|text| template.print(&values, text));
         }

@@ -1,7 +1,6 @@
 //! Messages by their pattern: JSON as it goes over the wire, with `$words` where it differs from message to message. Reads nothing.
 
-use super::super::media_message::track_name;
-use super::super::{Track, base64, json};
+use super::super::{base64, json};
 
 /// What a pattern's words stand for that change with every message. A word that is none of these is given when the pattern is
 /// made a [`Template`], once for a stream.
@@ -26,7 +25,7 @@ enum Slot {
     Chunk,
     /// Time of the sound on its track.
     Milliseconds,
-    /// `inbound` or `outbound`, without quotes.
+    /// The track's name, without quotes.
     Track,
     /// A mark's name as JSON, quotes included.
     Name,
@@ -43,7 +42,7 @@ pub(in super::super) struct Values<'a> {
     pub(in super::super) sequence: u64,
     pub(in super::super) chunk: u64,
     pub(in super::super) milliseconds: u64,
-    pub(in super::super) track: Track,
+    pub(in super::super) track: &'static str,
     pub(in super::super) name: &'a str,
     pub(in super::super) digit: char,
 }
@@ -55,7 +54,7 @@ impl Default for Values<'_> {
             sequence: 0,
             chunk: 0,
             milliseconds: 0,
-            track: Track::Inbound,
+            track: "inbound",
             name: "",
             digit: '0',
         }
@@ -69,6 +68,8 @@ pub(in super::super) struct Template {
     text: Box<str>,
     /// Where each slot is among them.
     slots: Box<[(usize, Slot)]>,
+    /// Whether it tells its number among all messages.
+    pub(super) counts: bool,
 }
 
 impl Template {
@@ -90,7 +91,8 @@ impl Template {
             rest = behind;
         }
         text.push_str(rest);
-        Self { text: text.into(), slots: slots.into() }
+        let counts = slots.iter().any(|(_, slot)| *slot == Slot::Sequence);
+        Self { text: text.into(), slots: slots.into(), counts }
     }
 
     /// Appends the message.
@@ -112,7 +114,7 @@ impl Slot {
             Self::Sequence => json::digits(values.sequence, text),
             Self::Chunk => json::digits(values.chunk, text),
             Self::Milliseconds => json::digits(values.milliseconds, text),
-            Self::Track => text.extend_from_slice(track_name(values.track).as_bytes()),
+            Self::Track => text.extend_from_slice(values.track.as_bytes()),
             Self::Name => json::quote(values.name, text),
             Self::Digit => text.extend_from_slice(values.digit.encode_utf8(&mut [0; 4]).as_bytes()),
             Self::Octets => json::digits(values.payload.len() as u64, text),
