@@ -323,7 +323,17 @@ fn every_frame_arrives_once_in_order_and_unaltered() {
         world.run(Duration::from_secs(300));
         assert_eq!(world.bridge.start.as_ref(), world.phone.start.as_ref());
         assert!(world.bridge.media == said, "the bridge did not hear what was said");
-        assert!(played.len() > 20 && world.phone.media == played, "the phone did not get it all");
+        let start = world.bridge.start.as_ref().expect("started");
+        if start.capabilities.playout == PlayoutPolicy::None {
+            played.clear();
+        } else {
+            assert!(played.len() > 20);
+        }
+        // Some ends send silence of their own accord while there is nothing to play.
+        let sounds = |(_, octets): &(Track, Vec<u8>)| octets.iter().any(|octet| *octet != 0);
+        world.phone.media.retain(sounds);
+        played.retain(sounds);
+        assert!(world.phone.media == played, "the phone did not get it all");
     });
 }
 
@@ -435,6 +445,9 @@ const fn exact(format: MediaFormat) -> bool {
 fn what_is_played_is_heard_and_marks_come_when_it_was() {
     every_call(|provider, format, seed| {
         let Some(mut world) = phone(provider, format, seed) else { return };
+        if provider.capabilities().playout == PlayoutPolicy::None {
+            return;
+        }
         let began = world.now;
         let first = play_sound(&mut world, format, 50, seed);
         world.command(Command::Mark("first: 50 frames"));
@@ -467,7 +480,11 @@ fn what_is_played_is_heard_and_marks_come_when_it_was() {
 fn clear_silences_at_once_and_treats_marks_by_its_law() {
     every_call(|provider, format, seed| {
         let Some(mut world) = phone(provider, format, seed) else { return };
-        let law = world.bridge.start.as_ref().expect("started").capabilities.clear;
+        let can = world.bridge.start.as_ref().expect("started").capabilities;
+        if can.playout == PlayoutPolicy::None {
+            return;
+        }
+        let law = can.clear;
         play_sound(&mut world, format, 150, seed);
         world.command(Command::Mark("pending"));
         // Three seconds are queued; whatever the link does, some are left after this.
@@ -493,6 +510,7 @@ fn clear_silences_at_once_and_treats_marks_by_its_law() {
         let confirmed = world.bridge.events.iter().filter(|(_, e)| *e == Event::Cleared).count();
         assert!(confirmed <= 1);
         match law {
+            _ if !can.marks => assert_eq!((played(&world), cleared.1), (vec![], 0)),
             ClearLaw::ReturnsMarks => assert_eq!((played(&world), cleared.1), (vec!["pending"], 0)),
             // Unless the clear came too late.
             _ if cleared.0 == 0 => {}
@@ -525,8 +543,8 @@ fn keys_arrive_in_order() {
             Event::Dtmf { digit, .. } => digit.as_char(),
             other => panic!("{other:?}"),
         });
-        assert!(provider.capabilities().dtmf_in);
-        assert_eq!(digits.collect::<String>(), "0123456789*#ABCD");
+        let all = if provider.capabilities().dtmf_in { "0123456789*#ABCD" } else { "" };
+        assert_eq!(digits.collect::<String>(), all);
     });
 }
 
@@ -647,7 +665,6 @@ fn the_table_is_sound() {
         let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
         assert!(info.name.chars().all(plain), "{}", info.name);
         assert!(!info.formats.is_empty() && !info.title.is_empty() && !info.reference.is_empty());
-        assert_ne!(info.capabilities.playout, PlayoutPolicy::None);
         assert!(std::ptr::eq(
             ringback_proto::provider::find(info.name).expect("finds itself").info(),
             info

@@ -14,12 +14,14 @@ mod early;
 mod end;
 mod error;
 mod event;
+mod infobip;
 mod json;
 mod media_message;
 mod outbox;
 pub mod raw;
 mod scan;
 mod short_marks;
+mod sinch;
 mod twilio;
 mod upgrade;
 mod vonage;
@@ -259,8 +261,14 @@ impl fmt::Display for Status {
 }
 
 /// All providers; routes, command-line values and test matrices derive from it.
-pub static PROVIDERS: &[&dyn Provider] =
-    &[&Spoken(&twilio::DIALECT), &Spoken(&vonage::DIALECT), &asterisk::Asterisk, &raw::Raw];
+pub static PROVIDERS: &[&dyn Provider] = &[
+    &Spoken(&twilio::DIALECT),
+    &Spoken(&vonage::DIALECT),
+    &Spoken(&infobip::DIALECT),
+    &Spoken(&sinch::DIALECT),
+    &asterisk::Asterisk,
+    &raw::Raw,
+];
 
 /// The provider of that name.
 #[must_use]

@@ -20,12 +20,12 @@ static INFO: Info = Info {
     reference: "https://developer.vonage.com/en/voice/voice-api/concepts/websockets",
     status: Status::Documentation,
     capabilities: TWO_WAY,
-    formats: &[
-        linear(SampleRate::HZ_16000),
-        linear(SampleRate::HZ_8000),
-        linear(SampleRate::HZ_24000),
-    ],
+    formats: FORMATS,
 };
+
+/// Linear PCM at Vonage's rates.
+pub(super) const FORMATS: &[MediaFormat] =
+    &[linear(SampleRate::HZ_16000), linear(SampleRate::HZ_8000), linear(SampleRate::HZ_24000)];
 
 const TWO_WAY: Capabilities = Capabilities {
     // 3072 messages are buffered; what happens beyond that is not told, so keep clear of it.
@@ -47,8 +47,12 @@ const fn content_type(format: MediaFormat) -> &'static str {
     }
 }
 
-pub(super) static DIALECT: Dialect = Dialect {
-    theirs: Theirs {
+pub(super) static DIALECT: Dialect =
+    Dialect { two_way: |_| TWO_WAY, ..Dialect::like_vonage(&INFO, "Vonage JSON") };
+
+impl Theirs {
+    /// What Vonage says, and who copied it.
+    pub(super) const VONAGE: Self = Self {
         kinds: &[
             ("websocket:connected", Kind::Start),
             ("websocket:dtmf", Kind::Dtmf),
@@ -70,9 +74,13 @@ pub(super) static DIALECT: Dialect = Dialect {
         digit: &["digit"],
         duration: &["duration"],
         mark: &["payload.mark"],
-        ..Theirs::USUAL
-    },
-    ours: Ours {
+        ..Self::USUAL
+    };
+}
+
+impl Ours {
+    /// What Vonage takes.
+    pub(super) const VONAGE: Self = Self {
         key: "action",
         kinds: &[("notify", Request::Mark), ("clear", Request::Clear)],
         media: "",
@@ -80,13 +88,22 @@ pub(super) static DIALECT: Dialect = Dialect {
         clear: r#"{"action":"clear"}"#,
         name: "payload.mark",
         stream: "",
-        ..Ours::USUAL
-    },
-    carriage: Carriage::Binary,
-    two_way: |_| TWO_WAY,
-    one_way: Capabilities { dtmf_in: true, ..Capabilities::LISTEN_ONLY },
-    encoding_name: content_type,
-    tracks: only_inbound,
-    parameters: |message| message.pairs(&["event", "content-type"]),
-    ..Dialect::like_twilio(&INFO, "Vonage JSON")
-};
+        ..Self::USUAL
+    };
+}
+
+impl Dialect {
+    /// What those have in common that speak Vonage's wire.
+    pub(super) const fn like_vonage(info: &'static Info, expected: &'static str) -> Self {
+        Self {
+            theirs: Theirs::VONAGE,
+            ours: Ours::VONAGE,
+            carriage: Carriage::Binary,
+            one_way: Capabilities { dtmf_in: true, ..Capabilities::LISTEN_ONLY },
+            encoding_name: content_type,
+            tracks: only_inbound,
+            parameters: |message| message.pairs(&["event", "content-type"]),
+            ..Self::like_twilio(info, expected)
+        }
+    }
+}

@@ -12,7 +12,7 @@ use super::super::media_message::{Counter, MediaMessage};
 use super::super::{
     Command, Event, Notice, Options, Outbox, ProtocolError, Start, StopCause, Track, Upgrade,
 };
-use super::{Carriage, Dialect, Kind, Ours, Query, Template, Values, read};
+use super::{Carriage, Dialect, Idle, Kind, Ours, Query, Template, Values, read};
 use crate::Instant;
 
 /// The bridge's end.
@@ -40,6 +40,10 @@ struct Stream {
 
 /// What we say on one stream.
 struct Lines {
+    /// Octets of a frame of sound.
+    frame: usize,
+    /// From when on we are quiet unless we speak before.
+    quiet_at: Option<Instant>,
     media: Option<Template>,
     mark: Option<Template>,
     clear: Option<Template>,
@@ -50,9 +54,16 @@ struct Lines {
 }
 
 impl Lines {
+    /// Gaps between messages of one utterance are shorter than this.
+    const PATIENCE: Duration = Duration::from_millis(60);
+    const FRAME: Duration = Duration::from_millis(20);
+
     fn new(ours: &Ours, known: &[(&str, String)], format: MediaFormat) -> Self {
+        let frame = format.rate.samples_in(Self::FRAME) as usize;
         let template = |pattern: &str| (!pattern.is_empty()).then(|| Template::new(pattern, known));
         Self {
+            frame: format.octets_for(frame).unwrap_or(0),
+            quiet_at: None,
             media: template(ours.media),
             mark: template(ours.mark),
             clear: template(ours.clear),
@@ -60,6 +71,15 @@ impl Lines {
             hangup: template(ours.hangup),
             sequence: 0,
             sent: Counter::new(format),
+        }
+    }
+
+    /// Says nothing aloud, if nothing else is said. What comes in a burst is not answered by one: it would be latency for good.
+    fn keep_alive(&mut self, now: Instant, out: &mut Outbox) {
+        let quiet_at = *self.quiet_at.get_or_insert(now + Self::PATIENCE);
+        if now >= quiet_at {
+            self.quiet_at = Some(now.max(quiet_at + Self::FRAME));
+            out.binary(|octets| octets.resize(octets.len() + self.frame, 0));
         }
     }
 
@@ -265,6 +285,9 @@ impl Wire for Bridge {
             State::AwaitingStart => self.early.keep(turn.now, octets, out),
             State::Streaming(stream) => {
                 stream.samples.split(octets, out, |media, out| out.event(Event::Media(media)));
+                if let (Idle::Silence, Some(lines)) = (self.dialect.idle, &mut stream.lines) {
+                    lines.keep_alive(turn.now, out);
+                }
             }
             State::Stopped => out.event(Event::Notice(Notice::late("binary message"))),
         }
@@ -273,7 +296,7 @@ impl Wire for Bridge {
 
     fn command(
         &mut self,
-        _: Instant,
+        now: Instant,
         command: Command<'_>,
         out: &mut Outbox,
     ) -> Result<(), ProtocolError> {
@@ -284,9 +307,10 @@ impl Wire for Bridge {
         };
         match (command, lines) {
             (Command::Media { track: Track::Inbound, .. }, _) => {}
-            (Command::Media { payload, .. }, Some(_))
+            (Command::Media { payload, .. }, Some(lines))
                 if self.dialect.carriage == Carriage::Binary =>
             {
+                lines.quiet_at = Some(now + Lines::PATIENCE);
                 out.binary(|octets| octets.extend_from_slice(payload));
             }
             (command, Some(lines)) => lines.say(command, out),

@@ -59,6 +59,16 @@ pub(super) struct Dialect {
     pub(super) usual_media: Option<fn(&str) -> Option<MediaMessage<'_>>>,
     /// Subprotocols of which the provider offers one and wants it back; the usual one first.
     pub(super) subprotocols: &'static [&'static str],
+    /// What we do while there is nothing to say.
+    pub(super) idle: Idle,
+}
+
+/// What we do while there is nothing to say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Idle {
+    Quiet,
+    /// A frame of silence for every binary message that comes: the provider hangs up on who is quiet. Linear PCM only.
+    Silence,
 }
 
 /// How sound is carried.
@@ -258,6 +268,7 @@ impl Dialect {
             parameters: |message| members_of(message, "start.customParameters"),
             usual_media: None,
             subprotocols: &[],
+            idle: Idle::Quiet,
         }
     }
 
