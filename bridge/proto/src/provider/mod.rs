@@ -14,6 +14,9 @@ mod early;
 mod end;
 mod error;
 mod event;
+mod freeswitch;
+mod freeswitch_fork;
+mod freeswitch_stream;
 mod infobip;
 mod json;
 mod media_message;
@@ -39,6 +42,7 @@ pub use outbox::{Outbox, Send, Span};
 pub use upgrade::{Accepted, OutgoingUpgrade, Rejection, Upgrade};
 
 use self::dialect::Spoken;
+use self::freeswitch::FreeSwitch;
 use crate::Instant;
 
 /// One end of one stream. Pure: told messages, commands and the time.
@@ -267,6 +271,8 @@ pub static PROVIDERS: &[&dyn Provider] = &[
     &Spoken(&infobip::DIALECT),
     &Spoken(&sinch::DIALECT),
     &asterisk::Asterisk,
+    &FreeSwitch(&freeswitch_fork::MODULE),
+    &FreeSwitch(&freeswitch_stream::MODULE),
     &raw::Raw,
 ];
 
