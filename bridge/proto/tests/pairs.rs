@@ -340,7 +340,7 @@ fn every_frame_arrives_once_in_order_and_unaltered() {
 #[test]
 fn two_tracks_arrive_on_their_own() {
     let both = vec![Track::Inbound, Track::Outbound];
-    for name in ["twilio", "freeswitch-fork", "freeswitch-stream", "raw"] {
+    for name in ["twilio", "freeswitch-fork", "freeswitch-stream", "jambonz", "raw"] {
         let provider = ringback_proto::provider::find(name).expect("in the table");
         let format = provider.formats()[0];
         let dial = Dial { tracks: both.clone(), ..call(provider, format) };

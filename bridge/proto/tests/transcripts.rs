@@ -180,7 +180,8 @@ fn print_start(start: &Start) -> String {
     }
     let sent = start.outbound.map_or_else(|| "nothing".to_owned(), |format| format.to_string());
     let _ = writeln!(text, "        tracks: {:?} of {}, to it {sent}", start.tracks, start.inbound);
-    let best = PROVIDERS.iter().any(|provider| provider.capabilities() == start.capabilities);
+    let best = start.outbound.is_some()
+        && PROVIDERS.iter().any(|provider| provider.capabilities() == start.capabilities);
     let _ = match start.capabilities {
         _ if best => write!(text, "        can do all that the provider can"),
         less => write!(text, "        {less:?}"),

@@ -213,7 +213,7 @@ impl Bridge {
 }
 
 /// Ticks of the clock that telephone events have (RFC 4733), 8 kHz.
-fn rtp_time(ticks: u64) -> Duration {
+pub(super) fn rtp_time(ticks: u64) -> Duration {
     SampleRate::HZ_8000.duration_of(ticks)
 }
 

@@ -18,8 +18,10 @@ mod freeswitch;
 mod freeswitch_fork;
 mod freeswitch_stream;
 mod infobip;
+mod jambonz;
 mod json;
 mod media_message;
+mod nice;
 mod outbox;
 pub mod raw;
 mod scan;
@@ -28,6 +30,7 @@ mod sinch;
 mod twilio;
 mod upgrade;
 mod vonage;
+mod vonage_video;
 
 use std::fmt;
 use std::time::Duration;
@@ -268,11 +271,14 @@ impl fmt::Display for Status {
 pub static PROVIDERS: &[&dyn Provider] = &[
     &Spoken(&twilio::DIALECT),
     &Spoken(&vonage::DIALECT),
+    &Spoken(&vonage_video::DIALECT),
     &Spoken(&infobip::DIALECT),
     &Spoken(&sinch::DIALECT),
     &asterisk::Asterisk,
     &FreeSwitch(&freeswitch_fork::MODULE),
     &FreeSwitch(&freeswitch_stream::MODULE),
+    &Spoken(&jambonz::DIALECT),
+    &Spoken(&nice::DIALECT),
     &raw::Raw,
 ];
 

@@ -27,7 +27,7 @@ static INFO: Info = Info {
 pub(super) const FORMATS: &[MediaFormat] =
     &[linear(SampleRate::HZ_16000), linear(SampleRate::HZ_8000), linear(SampleRate::HZ_24000)];
 
-const TWO_WAY: Capabilities = Capabilities {
+pub(super) const TWO_WAY: Capabilities = Capabilities {
     // 3072 messages are buffered; what happens beyond that is not told, so keep clear of it.
     playout: PlayoutPolicy::Ahead { limit: Duration::from_secs(50) },
     frame: FrameLaw::Exact(Duration::from_millis(20)),

@@ -10,7 +10,8 @@ use super::super::end::{Turn, Wire};
 use super::super::json::{self, Node, Quoted, Reader};
 use super::super::media_message::{Counter, MediaMessage};
 use super::super::{
-    Command, Event, Notice, Options, Outbox, ProtocolError, Start, StopCause, Track, Upgrade,
+    Command, Event, Notice, Options, Outbox, PlayoutPolicy, ProtocolError, Start, StopCause, Track,
+    Upgrade,
 };
 use super::{Carriage, Dialect, Idle, Kind, Ours, Query, Template, Values, read};
 use crate::Instant;
@@ -22,6 +23,8 @@ pub(super) struct Bridge {
     /// From the query.
     parameters: Vec<(String, String)>,
     early: Early,
+    /// Whether our sound goes into text messages.
+    writes: bool,
     state: State,
 }
 
@@ -118,7 +121,9 @@ impl Bridge {
             Query::Dropped | Query::Kept => Vec::new(),
         };
         let early = Early::new(options.early_media);
-        Self { dialect, options: options.clone(), parameters, early, state: State::AwaitingStart }
+        let writes = dialect.carriage.paths().is_some();
+        let (options, state) = (options.clone(), State::AwaitingStart);
+        Self { dialect, options, parameters, early, writes, state }
     }
 
     fn media(
@@ -143,10 +148,19 @@ impl Bridge {
     ) -> Result<Option<Event>, ProtocolError> {
         let theirs = &self.dialect.theirs;
         let node = Node::parse(index, self.dialect.expected, text)?;
-        let told = node.text(theirs.key).unwrap_or_default();
-        let known = theirs.kinds.iter().find(|(name, _)| *name == told);
-        let told = if told.is_empty() { "(no name)" } else { told };
-        let Some((name, kind)) = known.copied() else {
+        let named = node.text(theirs.key).or_else(|| node.first(theirs.other_keys));
+        let by_name = || theirs.kinds.iter().find(|(name, _)| Some(*name) == named).copied();
+        let by_sound = || {
+            let nameless = self.dialect.carriage.paths().filter(|paths| paths.kind.is_empty())?;
+            node.text(nameless.payload).map(|_| ("media", Kind::Media))
+        };
+        let known = if theirs.first_starts && matches!(self.state, State::AwaitingStart) {
+            Some(("start", Kind::Start))
+        } else {
+            by_name().or_else(by_sound)
+        };
+        let told = named.filter(|name| !name.is_empty()).unwrap_or("(no name)");
+        let Some((name, kind)) = known else {
             let stopped = matches!(self.state, State::Stopped);
             let notice = if stopped { Notice::late(told) } else { Notice::unknown(told) };
             return Ok(Some(Event::Notice(notice)));
@@ -154,8 +168,9 @@ impl Bridge {
         let reader = Reader { index, kind: name, node: &node };
         Ok(Some(match (kind, &self.state) {
             (Kind::Media, _) => {
-                let Carriage::Base64(paths) = self.dialect.carriage else { return Ok(None) };
-                self.media(index, &MediaMessage::read(&reader, &paths, "")?, out)?
+                let Some(paths) = self.dialect.carriage.paths() else { return Ok(None) };
+                self.writes = true;
+                self.media(index, &MediaMessage::read(&reader, paths, "")?, out)?
             }
             (_, State::Stopped) => Event::Notice(Notice::late(told)),
             (Kind::Nothing, _) => return Ok(None),
@@ -175,10 +190,7 @@ impl Bridge {
             }
             (Kind::Dtmf, _) => Event::Dtmf {
                 digit: reader.first_digit(theirs.digit)?,
-                duration: node
-                    .first(theirs.duration)
-                    .and_then(json::whole)
-                    .map(Duration::from_millis),
+                duration: node.first(theirs.duration).and_then(json::whole).map(theirs.duration_of),
             },
             (Kind::Played, _) => match node.first(theirs.mark) {
                 Some(name) => Event::Played(name.to_owned()),
@@ -207,7 +219,8 @@ impl Bridge {
         let inbound = given.unwrap_or(announced);
         let outbound = MediaFormat { channels: 1, ..(dialect.outbound)(announced) };
         let outbound = self.options.outbound_format.unwrap_or(outbound);
-        let two_way = !self.options.one_way && !tracks.contains(&Track::Outbound);
+        let plays = dialect.info.capabilities.playout != PlayoutPolicy::None;
+        let two_way = plays && !self.options.one_way && !tracks.contains(&Track::Outbound);
 
         let mut parameters = std::mem::take(&mut self.parameters);
         parameters.extend((dialect.parameters)(node));
@@ -234,6 +247,7 @@ impl Bridge {
         }
         let lines = two_way.then(|| Lines::new(&dialect.ours, &known, outbound));
         let samples = Splitter::new(MediaFormat { channels: tracks.len() as u8, ..inbound });
+        let samples = samples.beginning(tracks.first().copied().unwrap_or(Track::Inbound));
         self.state = State::Streaming(Box::new(Stream { samples, lines }));
         Ok(Event::Started(Box::new(Start {
             stream,
@@ -263,9 +277,10 @@ impl Wire for Bridge {
         {
             return Ok(Some(event));
         }
-        if let Carriage::Base64(paths) = &self.dialect.carriage
+        if let Some(paths) = self.dialect.carriage.paths()
             && let Some(message) = MediaMessage::scan(text, self.dialect.theirs.key, paths, "")
         {
+            self.writes = true;
             return self.media(turn.index, &message, out).map(Some);
         }
         self.early.expire(turn.now, out);
@@ -278,9 +293,10 @@ impl Wire for Bridge {
         octets: &[u8],
         out: &mut Outbox,
     ) -> Result<Option<Event>, ProtocolError> {
-        if self.dialect.carriage != Carriage::Binary {
+        if matches!(self.dialect.carriage, Carriage::Base64(_)) {
             return Ok(Some(Event::Notice(Notice::unknown("binary message"))));
         }
+        self.writes = false;
         match &mut self.state {
             State::AwaitingStart => self.early.keep(turn.now, octets, out),
             State::Streaming(stream) => {
@@ -307,9 +323,7 @@ impl Wire for Bridge {
         };
         match (command, lines) {
             (Command::Media { track: Track::Inbound, .. }, _) => {}
-            (Command::Media { payload, .. }, Some(lines))
-                if self.dialect.carriage == Carriage::Binary =>
-            {
+            (Command::Media { payload, .. }, Some(lines)) if !self.writes => {
                 lines.quiet_at = Some(now + Lines::PATIENCE);
                 out.binary(|octets| octets.extend_from_slice(payload));
             }

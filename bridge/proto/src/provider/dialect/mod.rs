@@ -7,6 +7,8 @@ mod phone;
 mod read;
 mod template;
 
+use std::time::Duration;
+
 use ringback_codecs::{Endian, MediaFormat};
 
 use self::bridge::Bridge;
@@ -53,6 +55,8 @@ pub(super) struct Dialect {
     pub(super) outbound: fn(MediaFormat) -> MediaFormat,
     /// The tracks a start message tells of.
     pub(super) tracks: fn(&Reader<'_>) -> Result<Vec<Track>, ProtocolError>,
+    /// What tracks are called together, where the wire has a word for it.
+    pub(super) tracks_name: fn(&[Track]) -> &'static str,
     /// The custom parameters in a start message.
     pub(super) parameters: fn(&Node<'_>) -> Vec<(String, String)>,
     /// A quicker way to read the usual media message.
@@ -78,12 +82,24 @@ pub(super) enum Carriage {
     Base64(MediaPaths),
     /// As binary messages.
     Binary,
+    /// Either way, as the provider was asked to; it is answered the way its last sound came, in base64 until some has.
+    Either(MediaPaths),
+}
+
+impl Carriage {
+    /// Where the sound is in text messages, if it may be there.
+    const fn paths(&self) -> Option<&MediaPaths> {
+        match self {
+            Self::Base64(paths) | Self::Either(paths) => Some(paths),
+            Self::Binary => None,
+        }
+    }
 }
 
 /// Where the provider's media message has what. Paths of one or two names; an empty one is never found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct MediaPaths {
-    /// Name of the message.
+    /// Name of the message; an empty one is that of messages that have none.
     pub(super) kind: &'static str,
     pub(super) track: &'static str,
     pub(super) chunk: &'static str,
@@ -134,19 +150,28 @@ pub(super) enum Kind {
 pub(super) struct Theirs {
     /// Member that names a message.
     pub(super) key: &'static str,
+    /// Members that name the messages which `key` does not.
+    pub(super) other_keys: Paths,
     /// Messages by name.
     pub(super) kinds: &'static [(&'static str, Kind)],
-    /// Words: `stream`, `call`, `from`, `to`, `parameters`, `members`, `tracks`, `encoding`, `rate` and those of all patterns.
+    /// Whether the first text is the start, whatever it is called.
+    pub(super) first_starts: bool,
+    /// Words: `stream`, `call`, `from`, `to`, `parameters`, `members`, `tracks`, `heard`, `encoding`, `rate` and those of all
+    /// patterns.
     pub(super) open: &'static [&'static str],
     pub(super) media: &'static str,
     pub(super) dtmf: &'static str,
     pub(super) played: &'static str,
+    /// Said of marks that a clear released, where that is something else than `played`.
+    pub(super) released: &'static str,
     pub(super) cleared: &'static str,
     pub(super) stop: &'static str,
     /// What the names of streams begin with, where we play the provider.
     pub(super) stream_prefix: &'static str,
     /// Custom parameter in which users tell the call's name, where the wire does not.
     pub(super) call_parameter: Option<&'static str>,
+    /// Whether the wire tells who calls whom, so that users need not pass it on.
+    pub(super) tells_parties: bool,
     pub(super) stream: Paths,
     pub(super) call: Paths,
     pub(super) from: Paths,
@@ -155,8 +180,9 @@ pub(super) struct Theirs {
     pub(super) rate: Paths,
     pub(super) channels: Paths,
     pub(super) digit: Paths,
-    /// In milliseconds.
     pub(super) duration: Paths,
+    /// What the number there stands for.
+    pub(super) duration_of: fn(u64) -> Duration,
     pub(super) mark: Paths,
     pub(super) error: Paths,
 }
@@ -165,6 +191,8 @@ impl Theirs {
     /// As Twilio names things where it has them; the patterns are missing.
     pub(super) const USUAL: Self = Self {
         key: "event",
+        other_keys: &[],
+        first_starts: false,
         kinds: &[
             ("connected", Kind::Nothing),
             ("start", Kind::Start),
@@ -177,10 +205,12 @@ impl Theirs {
         media: "",
         dtmf: "",
         played: "",
+        released: "",
         cleared: "",
         stop: "",
         stream_prefix: "",
         call_parameter: None,
+        tells_parties: false,
         stream: &["streamSid", "start.streamSid"],
         call: &["start.callSid", "callSid"],
         from: &["start.from", "from"],
@@ -190,6 +220,7 @@ impl Theirs {
         channels: &["start.mediaFormat.channels"],
         digit: &["dtmf.digit"],
         duration: &["dtmf.duration"],
+        duration_of: Duration::from_millis,
         mark: &["mark.name"],
         error: &[],
     };
@@ -265,6 +296,7 @@ impl Dialect {
             format: usual_format,
             outbound: |inbound| inbound,
             tracks: |message| listed_tracks(message, "start.tracks"),
+            tracks_name: |_| "",
             parameters: |message| members_of(message, "start.customParameters"),
             usual_media: None,
             subprotocols: &[],
