@@ -8,7 +8,7 @@
 
 use std::time::Duration;
 
-use ringback_codecs::{Encoding, Endian, MediaFormat, SampleRate};
+use ringback_codecs::{MediaFormat, SampleRate};
 
 use super::channels::{Joiner, Splitter};
 use super::dialect::{MediaPaths, Template, Values};
@@ -19,7 +19,7 @@ use super::upgrade::with_query;
 use super::{
     Accepted, Capabilities, ClearLaw, Command, Dial, Event, Info, Notice, Options, Outbox,
     OutgoingUpgrade, PlayoutPolicy, Protocol, ProtocolError, Provider, Rejection, Start, StopCause,
-    Track, Upgrade,
+    Track, Upgrade, linear,
 };
 use crate::Instant;
 
@@ -38,11 +38,6 @@ pub(super) struct Module {
     pub(super) result: &'static str,
     /// Whether an empty binary message says that no more sound comes.
     pub(super) empty_is_end: bool,
-}
-
-/// Linear PCM as FreeSWITCH has it in memory, which is little-endian wherever it runs.
-pub(super) const fn linear(rate: SampleRate) -> MediaFormat {
-    MediaFormat::mono(Encoding::L16(Endian::Little), rate)
 }
 
 const KNOWN: [&str; 3] = ["rate", "mix", "playback"];
@@ -71,7 +66,7 @@ impl Module {
             Some("stereo") => 2,
             Some(told) => return Err(Rejection::query("mix", told, "mono, mixed, stereo")),
         };
-        Ok(MediaFormat { channels, ..linear(rate) })
+        Ok(MediaFormat { channels, ..linear(rate.hz()) })
     }
 }
 
@@ -98,7 +93,7 @@ impl Provider for FreeSwitch {
         let mut parameters = upgrade.parameters(options);
         parameters.retain(|(name, _)| !KNOWN.contains(&name.as_str()));
         let track = MediaFormat { channels: 1, ..wire };
-        let outbound = options.outbound_format.unwrap_or_else(|| linear(wire.rate));
+        let outbound = options.outbound_format.unwrap_or_else(|| linear(wire.rate.hz()));
         let start = Start {
             stream: None,
             call: None,

@@ -7,14 +7,8 @@
 
 use std::time::Duration;
 
-use ringback_codecs::SampleRate;
-
-use super::freeswitch::{Module, linear};
-use super::{Capabilities, ClearLaw, FrameLaw, HangupLaw, Info, PlayoutPolicy, Status};
-
-const fn rate(hz: u32) -> SampleRate {
-    SampleRate::new(hz).expect("a rate that is in the table below")
-}
+use super::freeswitch::Module;
+use super::{Capabilities, ClearLaw, FrameLaw, HangupLaw, Info, PlayoutPolicy, Status, linear};
 
 static INFO: Info = Info {
     name: "freeswitch-fork",
@@ -23,12 +17,12 @@ static INFO: Info = Info {
     status: Status::Documentation,
     capabilities: PLAYS,
     formats: &[
-        linear(SampleRate::HZ_8000),
-        linear(SampleRate::HZ_16000),
-        linear(SampleRate::HZ_24000),
-        linear(rate(32_000)),
-        linear(SampleRate::HZ_48000),
-        linear(rate(64_000)),
+        linear(8_000),
+        linear(16_000),
+        linear(24_000),
+        linear(32_000),
+        linear(48_000),
+        linear(64_000),
     ],
 };
 

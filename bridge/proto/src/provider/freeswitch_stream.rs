@@ -7,10 +7,8 @@
 
 use std::time::Duration;
 
-use ringback_codecs::SampleRate;
-
-use super::freeswitch::{Module, linear};
-use super::{Capabilities, FrameLaw, Info, PlayoutPolicy, Status};
+use super::freeswitch::Module;
+use super::{Capabilities, FrameLaw, Info, PlayoutPolicy, Status, linear};
 
 static INFO: Info = Info {
     name: "freeswitch-stream",
@@ -18,7 +16,7 @@ static INFO: Info = Info {
     reference: "https://github.com/amigniter/mod_audio_stream",
     status: Status::Documentation,
     capabilities: PLAYS,
-    formats: &[linear(SampleRate::HZ_8000), linear(SampleRate::HZ_16000)],
+    formats: &[linear(8_000), linear(16_000)],
 };
 
 /// With a build that plays what it is sent.

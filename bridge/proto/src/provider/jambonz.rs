@@ -8,11 +8,9 @@
 
 use std::time::Duration;
 
-use ringback_codecs::SampleRate;
-
 use super::dialect::{Carriage, Dialect, Kind, Ours, Request, Theirs};
-use super::freeswitch::{linear, rtp_time};
-use super::{Capabilities, ClearLaw, HangupLaw, Info, PlayoutPolicy, Status, Track};
+use super::freeswitch::rtp_time;
+use super::{Capabilities, ClearLaw, HangupLaw, Info, PlayoutPolicy, Status, Track, linear};
 
 static INFO: Info = Info {
     name: "jambonz",
@@ -20,13 +18,7 @@ static INFO: Info = Info {
     reference: "https://docs.jambonz.org/verbs/verbs/listen",
     status: Status::Documentation,
     capabilities: TWO_WAY,
-    formats: &[
-        linear(SampleRate::HZ_8000),
-        linear(SampleRate::HZ_16000),
-        linear(SampleRate::HZ_24000),
-        linear(SampleRate::HZ_48000),
-        linear(SampleRate::new(64_000).expect("a rate between the least and the most")),
-    ],
+    formats: &[linear(8_000), linear(16_000), linear(24_000), linear(48_000), linear(64_000)],
 };
 
 const TWO_WAY: Capabilities = Capabilities {

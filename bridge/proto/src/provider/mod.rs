@@ -35,7 +35,7 @@ mod vonage_video;
 use std::fmt;
 use std::time::Duration;
 
-use ringback_codecs::MediaFormat;
+use ringback_codecs::{Encoding, Endian, MediaFormat, SampleRate};
 
 pub use auth::{Auth, Secret};
 pub use capability::{Capabilities, ClearLaw, FlowControl, FrameLaw, HangupLaw, PlayoutPolicy};
@@ -265,6 +265,13 @@ impl fmt::Display for Status {
             Self::Experimental => "experimental",
         })
     }
+}
+
+/// Linear PCM of one channel in little-endian order, as most binary wires have it. For tables: a rate there is none of does not
+/// compile.
+const fn linear(hz: u32) -> MediaFormat {
+    let rate = SampleRate::new(hz).expect("a rate that sound may have");
+    MediaFormat::mono(Encoding::L16(Endian::Little), rate)
 }
 
 /// All providers; routes, command-line values and test matrices derive from it.

@@ -5,16 +5,11 @@
 
 use std::time::Duration;
 
-use ringback_codecs::{Encoding, Endian, MediaFormat, SampleRate};
+use ringback_codecs::MediaFormat;
 
 use super::dialect::{Carriage, Dialect, Kind, Ours, Request, Theirs, members_of, only_inbound};
 use super::json::Node;
-use super::{Capabilities, ClearLaw, Info, PlayoutPolicy, Status};
-
-const fn linear(hz: u32) -> MediaFormat {
-    let rate = SampleRate::new(hz).expect("a rate that is in the table below");
-    MediaFormat::mono(Encoding::L16(Endian::Little), rate)
-}
+use super::{Capabilities, ClearLaw, Info, PlayoutPolicy, Status, linear};
 
 static INFO: Info = Info {
     name: "sinch",

@@ -5,14 +5,10 @@
 
 use std::time::Duration;
 
-use ringback_codecs::{Encoding, Endian, MediaFormat, SampleRate};
+use ringback_codecs::MediaFormat;
 
 use super::dialect::{Carriage, Dialect, Kind, Ours, Request, Theirs, only_inbound};
-use super::{Capabilities, ClearLaw, FrameLaw, Info, PlayoutPolicy, Status};
-
-const fn linear(rate: SampleRate) -> MediaFormat {
-    MediaFormat::mono(Encoding::L16(Endian::Little), rate)
-}
+use super::{Capabilities, ClearLaw, FrameLaw, Info, PlayoutPolicy, Status, linear};
 
 static INFO: Info = Info {
     name: "vonage",
@@ -24,8 +20,7 @@ static INFO: Info = Info {
 };
 
 /// Linear PCM at Vonage's rates.
-pub(super) const FORMATS: &[MediaFormat] =
-    &[linear(SampleRate::HZ_16000), linear(SampleRate::HZ_8000), linear(SampleRate::HZ_24000)];
+pub(super) const FORMATS: &[MediaFormat] = &[linear(16_000), linear(8_000), linear(24_000)];
 
 pub(super) const TWO_WAY: Capabilities = Capabilities {
     // 3072 messages are buffered; what happens beyond that is not told, so keep clear of it.
