@@ -345,6 +345,10 @@ fn every_frame_arrives_once_in_order_and_unaltered() {
         assert!(world.bridge.media == said, "the bridge did not hear what was said");
         let speaks = provider.capabilities().playout != PlayoutPolicy::None;
         assert_eq!(played.len() > 20, speaks);
+        // Some ends send silence of their own accord while there is nothing to play.
+        let sounds = |(_, octets): &(Track, Vec<u8>)| octets.iter().any(|octet| *octet != 0);
+        world.phone.media.retain(sounds);
+        played.retain(sounds);
         assert!(world.phone.media == played, "the phone did not get it all");
     });
 }
@@ -352,9 +356,19 @@ fn every_frame_arrives_once_in_order_and_unaltered() {
 #[test]
 fn two_tracks_arrive_on_their_own() {
     let both = vec![Track::Inbound, Track::Outbound];
-    for name in
-        ["twilio", "signalwire", "wavix", "talkdesk", "ringcx", "raw", "genesys-audiohook", "avaya"]
-    {
+    for name in [
+        "twilio",
+        "signalwire",
+        "wavix",
+        "talkdesk",
+        "ringcx",
+        "raw",
+        "genesys-audiohook",
+        "avaya",
+        "freeswitch-fork",
+        "freeswitch-stream",
+        "jambonz",
+    ] {
         let provider = ringback_proto::provider::find(name).expect("in the table");
         let format = provider.formats()[0];
         let dial = Dial { tracks: both.clone(), ..call(provider, format) };
@@ -574,6 +588,7 @@ fn clear_silences_at_once_and_treats_marks_by_its_law() {
         let confirmed = world.bridge.events.iter().filter(|(_, e)| *e == Event::Cleared).count();
         assert!(confirmed <= 1);
         match law {
+            _ if !can.marks => assert_eq!((played(&world), cleared.1), (vec![], 0)),
             ClearLaw::ReturnsMarks => assert_eq!((played(&world), cleared.1), (vec!["pending"], 0)),
             // Unless the clear came too late.
             _ if cleared.0 == 0 => {}

@@ -22,6 +22,8 @@ pub(super) struct Splitter {
     /// Octets of a sample; nothing where messages are not made of samples and pass as they are.
     sample: Option<usize>,
     channels: usize,
+    /// Whose voice a single channel carries.
+    first: Track,
     /// What came and is not handed on yet; between messages less than one sample of every channel.
     rest: Vec<u8>,
 }
@@ -30,7 +32,13 @@ impl Splitter {
     /// For messages of this format, of one or two channels.
     pub(super) fn new(wire: MediaFormat) -> Self {
         let channels = usize::from(wire.channels).clamp(1, TRACKS.len());
-        Self { sample: sample_octets(wire.encoding), channels, rest: Vec::new() }
+        let first = Track::Inbound;
+        Self { sample: sample_octets(wire.encoding), channels, first, rest: Vec::new() }
+    }
+
+    /// The same where a single channel carries this track.
+    pub(super) fn beginning(self, first: Track) -> Self {
+        Self { first, ..self }
     }
 
     /// Gives the sound of every track to `take`, in order of channels; nothing while there is no whole sample.
@@ -49,12 +57,13 @@ impl Splitter {
             || (self.channels == 1 && self.rest.is_empty() && octets.len().is_multiple_of(whole))
         {
             let payload = out.store(|arena| arena.extend_from_slice(octets));
-            return give(Track::Inbound, payload, out);
+            return give(self.first, payload, out);
         }
         self.rest.extend_from_slice(octets);
         let len = self.rest.len() / whole * whole;
         if len > 0 {
-            for (channel, track) in TRACKS.into_iter().take(self.channels).enumerate() {
+            let tracks = if self.channels == 1 { [self.first; 2] } else { TRACKS };
+            for (channel, track) in tracks.into_iter().take(self.channels).enumerate() {
                 let payload = channel_of(&self.rest[..len], whole, channel * sample, sample, out);
                 give(track, payload, out);
             }
@@ -151,5 +160,12 @@ mod tests {
         assert_eq!(split(&mut splitter, &wire[..3]), []);
         let tracks = [(Track::Inbound, vec![1, 2, 5, 6]), (Track::Outbound, vec![3, 4, 7, 8])];
         assert_eq!(split(&mut splitter, &wire[3..]), tracks);
+    }
+
+    #[test]
+    fn a_single_channel_may_be_the_other_track() {
+        let mut splitter = Splitter::new(linear(1)).beginning(Track::Outbound);
+        assert_eq!(split(&mut splitter, &[1, 2]), [(Track::Outbound, vec![1, 2])]);
+        assert_eq!(split(&mut splitter, &[3, 4, 5]), [(Track::Outbound, vec![3, 4])]);
     }
 }

@@ -35,7 +35,7 @@ impl<'a> MediaMessage<'a> {
         stream: &str,
     ) -> Option<Self> {
         let mut found = Self::default();
-        let (mut is_media, mut has_payload) = (false, false);
+        let (mut is_media, mut has_payload) = (paths.kind.is_empty(), false);
         scan::walk(text, |parent, key, value| {
             let is = |path| is_path(path, parent, key);
             if is(name) {
@@ -231,5 +231,15 @@ mod tests {
         for text in left {
             assert_eq!(both(text), (None, true), "{text}");
         }
+    }
+
+    #[test]
+    fn a_message_may_have_no_name() {
+        let paths = MediaPaths { kind: "", payload: "audio", ..MediaPaths::USUAL };
+        let scan = |text| MediaMessage::scan(text, "event", &paths, "none");
+        let found = scan(r#"{"room":"r","audio":"AA=="}"#).map(|message| message.payload);
+        assert_eq!(found, Some("AA=="));
+        assert_eq!(scan(r#"{"room":"r"}"#), None);
+        assert_eq!(scan(r#"{"event":"other","audio":"AA=="}"#), None);
     }
 }

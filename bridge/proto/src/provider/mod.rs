@@ -22,9 +22,16 @@ mod event;
 mod genesys;
 
 mod exotel;
+
+mod freeswitch;
+mod freeswitch_fork;
+mod freeswitch_stream;
+mod infobip;
+mod jambonz;
 mod json;
 mod kazoo;
 mod media_message;
+mod nice;
 mod outbox;
 mod plivo;
 
@@ -38,6 +45,8 @@ mod telnyx;
 mod signalwire;
 mod smartflo;
 mod talkdesk;
+
+mod sinch;
 mod twilio;
 mod upgrade;
 mod vobiz;
@@ -46,10 +55,12 @@ mod voximplant;
 
 mod wavix;
 
+mod vonage_video;
+
 use std::fmt;
 use std::time::Duration;
 
-use ringback_codecs::MediaFormat;
+use ringback_codecs::{Encoding, Endian, MediaFormat, SampleRate};
 
 pub use auth::{Auth, Grant, Replays, Secret};
 pub use capability::{Capabilities, ClearLaw, FlowControl, FrameLaw, HangupLaw, PlayoutPolicy};
@@ -59,6 +70,7 @@ pub use outbox::{Outbox, Send, Span};
 pub use upgrade::{Accepted, OutgoingUpgrade, Rejection, Upgrade};
 
 use self::dialect::Spoken;
+use self::freeswitch::FreeSwitch;
 use crate::Instant;
 
 /// One end of one stream. Pure: told messages, commands and the time.
@@ -301,6 +313,13 @@ impl fmt::Display for Status {
     }
 }
 
+/// Linear PCM of one channel in little-endian order, as most binary wires have it. For tables: a rate there is none of does not
+/// compile.
+const fn linear(hz: u32) -> MediaFormat {
+    let rate = SampleRate::new(hz).expect("a rate that sound may have");
+    MediaFormat::mono(Encoding::L16(Endian::Little), rate)
+}
+
 /// All providers; routes, command-line values and test matrices derive from it.
 pub static PROVIDERS: &[&dyn Provider] = &[
     &Spoken(&twilio::DIALECT),
@@ -324,6 +343,13 @@ pub static PROVIDERS: &[&dyn Provider] = &[
     &Spoken(&wavix::DIALECT),
     &Spoken(&talkdesk::DIALECT),
     &Spoken(&ringcx::DIALECT),
+    &Spoken(&vonage_video::DIALECT),
+    &Spoken(&infobip::DIALECT),
+    &Spoken(&sinch::DIALECT),
+    &FreeSwitch(&freeswitch_fork::MODULE),
+    &FreeSwitch(&freeswitch_stream::MODULE),
+    &Spoken(&jambonz::DIALECT),
+    &Spoken(&nice::DIALECT),
     &raw::Raw,
 ];
 

@@ -87,16 +87,15 @@ fn encoding_name(encoding: Encoding) -> &'static str {
     CHOICES.iter().find(|choice| choice.encoding == encoding).map_or("pcmu", |choice| choice.name)
 }
 
-fn bad(name: &str, value: &str, allowed: &str) -> Rejection {
-    let value: String = value.chars().take(20).flat_map(char::escape_debug).collect();
-    Rejection::BadRequest { reason: format!("{name}={value} is not possible; allowed: {allowed}") }
-}
-
 /// The format the query asks for.
 fn requested(upgrade: &Upgrade<'_>) -> Result<MediaFormat, Rejection> {
     let name = upgrade.query("encoding").unwrap_or_else(|| "pcmu".into());
     let choice = CHOICES.iter().find(|choice| choice.name == name).ok_or_else(|| {
-        bad("encoding", &name, &CHOICES.each_ref().map(|choice| choice.name).join(", "))
+        Rejection::query(
+            "encoding",
+            &name,
+            &CHOICES.each_ref().map(|choice| choice.name).join(", "),
+        )
     })?;
     let rate = match upgrade.query("rate") {
         None => Some(choice.rates[0]),
@@ -107,7 +106,7 @@ fn requested(upgrade: &Upgrade<'_>) -> Result<MediaFormat, Rejection> {
         rates.sort_unstable();
         let rates: Vec<_> = rates.iter().map(u32::to_string).collect();
         let given = upgrade.query("rate").unwrap_or_default();
-        bad("rate", &given, &format!("{} for encoding={name}", rates.join(", ")))
+        Rejection::query("rate", &given, &format!("{} for encoding={name}", rates.join(", ")))
     })?;
     let two = sample_octets(choice.encoding).is_some();
     let channels = match upgrade.query("channels").as_deref() {
@@ -115,7 +114,11 @@ fn requested(upgrade: &Upgrade<'_>) -> Result<MediaFormat, Rejection> {
         Some("2") if two => 2,
         Some(other) => {
             let allowed = if two { "1, 2" } else { "1" };
-            return Err(bad("channels", other, &format!("{allowed} for encoding={name}")));
+            return Err(Rejection::query(
+                "channels",
+                other,
+                &format!("{allowed} for encoding={name}"),
+            ));
         }
     };
     Ok(MediaFormat { encoding: choice.encoding, rate, channels })

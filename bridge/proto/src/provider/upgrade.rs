@@ -105,6 +105,13 @@ pub enum Rejection {
 }
 
 impl Rejection {
+    /// That a query parameter has a value it may not have.
+    pub(super) fn query(name: &str, value: &str, allowed: &str) -> Self {
+        let value: String = value.chars().take(20).flat_map(char::escape_debug).collect();
+        let reason = format!("{name}={value} is not possible; allowed: {allowed}");
+        Self::BadRequest { reason }
+    }
+
     /// HTTP status of the answer.
     #[must_use]
     pub const fn status(&self) -> u16 {

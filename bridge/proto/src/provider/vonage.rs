@@ -5,14 +5,10 @@
 
 use std::time::Duration;
 
-use ringback_codecs::{Encoding, Endian, MediaFormat, SampleRate};
+use ringback_codecs::MediaFormat;
 
 use super::dialect::{Carriage, Dialect, Kind, Ours, Request, Theirs, only_inbound};
-use super::{Capabilities, ClearLaw, FrameLaw, Info, PlayoutPolicy, Status};
-
-const fn linear(rate: SampleRate) -> MediaFormat {
-    MediaFormat::mono(Encoding::L16(Endian::Little), rate)
-}
+use super::{Capabilities, ClearLaw, FrameLaw, Info, PlayoutPolicy, Status, linear};
 
 static INFO: Info = Info {
     name: "vonage",
@@ -20,14 +16,13 @@ static INFO: Info = Info {
     reference: "https://developer.vonage.com/en/voice/voice-api/concepts/websockets",
     status: Status::Documentation,
     capabilities: TWO_WAY,
-    formats: &[
-        linear(SampleRate::HZ_16000),
-        linear(SampleRate::HZ_8000),
-        linear(SampleRate::HZ_24000),
-    ],
+    formats: FORMATS,
 };
 
-const TWO_WAY: Capabilities = Capabilities {
+/// Linear PCM at Vonage's rates.
+pub(super) const FORMATS: &[MediaFormat] = &[linear(16_000), linear(8_000), linear(24_000)];
+
+pub(super) const TWO_WAY: Capabilities = Capabilities {
     // 3072 messages are buffered; what happens beyond that is not told, so keep clear of it.
     playout: PlayoutPolicy::Ahead { limit: Duration::from_secs(50) },
     frame: FrameLaw::Exact(Duration::from_millis(20)),
@@ -47,8 +42,12 @@ const fn content_type(format: MediaFormat) -> &'static str {
     }
 }
 
-pub(super) static DIALECT: Dialect = Dialect {
-    theirs: Theirs {
+pub(super) static DIALECT: Dialect =
+    Dialect { two_way: |_| TWO_WAY, ..Dialect::like_vonage(&INFO, "Vonage JSON") };
+
+impl Theirs {
+    /// What Vonage says, and who copied it.
+    pub(super) const VONAGE: Self = Self {
         kinds: &[
             ("websocket:connected", Kind::Start),
             ("websocket:dtmf", Kind::Dtmf),
@@ -70,9 +69,13 @@ pub(super) static DIALECT: Dialect = Dialect {
         digit: &["digit"],
         duration: &["duration"],
         mark: &["payload.mark"],
-        ..Theirs::USUAL
-    },
-    ours: Ours {
+        ..Self::USUAL
+    };
+}
+
+impl Ours {
+    /// What Vonage takes.
+    pub(super) const VONAGE: Self = Self {
         key: "action",
         kinds: &[("notify", Request::Mark), ("clear", Request::Clear)],
         media: "",
@@ -80,13 +83,22 @@ pub(super) static DIALECT: Dialect = Dialect {
         clear: r#"{"action":"clear"}"#,
         name: "payload.mark",
         stream: "",
-        ..Ours::USUAL
-    },
-    carriage: Carriage::Binary,
-    two_way: |_| TWO_WAY,
-    one_way: Capabilities { dtmf_in: true, ..Capabilities::LISTEN_ONLY },
-    encoding_name: content_type,
-    tracks: only_inbound,
-    parameters: |message| message.pairs(&["event", "content-type"]),
-    ..Dialect::like_twilio(&INFO, "Vonage JSON")
-};
+        ..Self::USUAL
+    };
+}
+
+impl Dialect {
+    /// What those have in common that speak Vonage's wire.
+    pub(super) const fn like_vonage(info: &'static Info, expected: &'static str) -> Self {
+        Self {
+            theirs: Theirs::VONAGE,
+            ours: Ours::VONAGE,
+            carriage: Carriage::Binary,
+            one_way: Capabilities { dtmf_in: true, ..Capabilities::LISTEN_ONLY },
+            encoding_name: content_type,
+            tracks: only_inbound,
+            parameters: |message| message.pairs(&["event", "content-type"]),
+            ..Self::like_twilio(info, expected)
+        }
+    }
+}

@@ -13,7 +13,9 @@ use super::super::{
     Command, Event, Notice, Options, Outbox, PlayoutPolicy, ProtocolError, Start, StopCause, Track,
     Upgrade,
 };
-use super::{Carriage, Dialect, Kind, MediaPaths, Ours, Query, Template, Values, read, template};
+use super::{
+    Carriage, Dialect, Idle, Kind, MediaPaths, Ours, Query, Template, Values, read, template,
+};
 use crate::Instant;
 
 /// The bridge's end.
@@ -23,6 +25,8 @@ pub(super) struct Bridge {
     /// From the query.
     parameters: Vec<(String, String)>,
     early: Early,
+    /// Whether our sound goes into text messages.
+    writes: bool,
     state: State,
 }
 
@@ -41,6 +45,10 @@ struct Stream {
 
 /// What we say on one stream.
 struct Lines {
+    /// Octets of a frame of sound.
+    frame: usize,
+    /// From when on we are quiet unless we speak before.
+    quiet_at: Option<Instant>,
     media: Option<Template>,
     mark: Option<Template>,
     clear: Option<Template>,
@@ -52,9 +60,16 @@ struct Lines {
 }
 
 impl Lines {
+    /// Gaps between messages of one utterance are shorter than this.
+    const PATIENCE: Duration = Duration::from_millis(60);
+    const FRAME: Duration = Duration::from_millis(20);
+
     fn new(ours: &Ours, known: &[(&str, String)], format: MediaFormat) -> Self {
+        let frame = format.rate.samples_in(Self::FRAME) as usize;
         let template = |pattern: &str| (!pattern.is_empty()).then(|| Template::new(pattern, known));
         Self {
+            frame: format.octets_for(frame).unwrap_or(0),
+            quiet_at: None,
             media: template(ours.media),
             mark: template(ours.mark),
             clear: template(ours.clear),
@@ -62,6 +77,15 @@ impl Lines {
             hangup: template(ours.hangup),
             sequence: 0,
             sent: template::counts(ours.media).then(|| Counter::new(format)),
+        }
+    }
+
+    /// Says nothing aloud, if nothing else is said. What comes in a burst is not answered by one: it would be latency for good.
+    fn keep_alive(&mut self, now: Instant, out: &mut Outbox) {
+        let quiet_at = *self.quiet_at.get_or_insert(now + Self::PATIENCE);
+        if now >= quiet_at {
+            self.quiet_at = Some(now.max(quiet_at + Self::FRAME));
+            out.binary(|octets| octets.resize(octets.len() + self.frame, 0));
         }
     }
 
@@ -102,7 +126,9 @@ impl Bridge {
             Query::Dropped | Query::Kept => Vec::new(),
         };
         let early = Early::new(options.early_media);
-        Self { dialect, options: options.clone(), parameters, early, state: State::AwaitingStart }
+        let writes = dialect.carriage.paths().is_some();
+        let (options, state) = (options.clone(), State::AwaitingStart);
+        Self { dialect, options, parameters, early, writes, state }
     }
 
     fn media(
@@ -130,10 +156,19 @@ impl Bridge {
     ) -> Result<Option<Event>, ProtocolError> {
         let theirs = &self.dialect.theirs;
         let node = Node::parse(index, self.dialect.expected, text)?;
-        let told = node.text(theirs.key).unwrap_or_default();
-        let known = theirs.kinds.iter().find(|(name, _)| *name == told);
-        let told = if told.is_empty() { "(no name)" } else { told };
-        let Some((name, kind)) = known.copied() else {
+        let named = node.text(theirs.key).or_else(|| node.first(theirs.other_keys));
+        let by_name = || theirs.kinds.iter().find(|(name, _)| Some(*name) == named).copied();
+        let by_sound = || {
+            let nameless = self.dialect.carriage.paths().filter(|paths| paths.kind.is_empty())?;
+            node.text(nameless.payload).map(|_| ("media", Kind::Media))
+        };
+        let known = if theirs.first_starts && matches!(self.state, State::AwaitingStart) {
+            Some(("start", Kind::Start))
+        } else {
+            by_name().or_else(by_sound)
+        };
+        let told = named.filter(|name| !name.is_empty()).unwrap_or("(no name)");
+        let Some((name, kind)) = known else {
             let stopped = matches!(self.state, State::Stopped);
             let notice = if stopped { Notice::late(told) } else { Notice::unknown(told) };
             return Ok(Some(Event::Notice(notice)));
@@ -141,8 +176,9 @@ impl Bridge {
         let reader = Reader { index, kind: name, node: &node };
         Ok(Some(match (kind, &self.state) {
             (Kind::Media, _) => {
-                let Carriage::Base64(paths) = self.dialect.carriage else { return Ok(None) };
-                self.media(index, &MediaMessage::read(&reader, &paths, "")?, &paths, out)?
+                let Some(paths) = self.dialect.carriage.paths() else { return Ok(None) };
+                self.writes = true;
+                self.media(index, &MediaMessage::read(&reader, paths, "")?, paths, out)?
             }
             (_, State::Stopped) => Event::Notice(Notice::late(told)),
             (Kind::Nothing, _) => return Ok(None),
@@ -162,10 +198,7 @@ impl Bridge {
             }
             (Kind::Dtmf, _) => Event::Dtmf {
                 digit: reader.first_digit(theirs.digit)?,
-                duration: node
-                    .first(theirs.duration)
-                    .and_then(json::whole)
-                    .map(Duration::from_millis),
+                duration: node.first(theirs.duration).and_then(json::whole).map(theirs.duration_of),
             },
             (Kind::Played, _) => match node.first(theirs.mark) {
                 Some(name) => Event::Played(name.to_owned()),
@@ -231,6 +264,7 @@ impl Bridge {
         }
         let lines = two_way.then(|| Lines::new(&dialect.ours, &known, outbound));
         let samples = Splitter::new(MediaFormat { channels: tracks.len() as u8, ..inbound });
+        let samples = samples.beginning(tracks.first().copied().unwrap_or(Track::Inbound));
         self.state = State::Streaming(Box::new(Stream { samples, lines }));
         Ok(Event::Started(Box::new(Start {
             stream,
@@ -254,7 +288,7 @@ impl Wire for Bridge {
         out: &mut Outbox,
     ) -> Result<Option<Event>, ProtocolError> {
         // Tries the quickest way to read a message first, and leaves errors to the slowest.
-        if let Carriage::Base64(paths) = &self.dialect.carriage {
+        if let Some(paths) = self.dialect.carriage.paths() {
             if let Some(usual) = self.dialect.usual_media
                 && let Some(message) = usual(text)
                 && let Ok(event) = self.media(turn.index, &message, paths, out)
@@ -263,6 +297,7 @@ impl Wire for Bridge {
             }
             let message = MediaMessage::scan(text, self.dialect.theirs.key, paths, "");
             if let Some(message) = message {
+                self.writes = true;
                 return self.media(turn.index, &message, paths, out).map(Some);
             }
         }
@@ -276,13 +311,17 @@ impl Wire for Bridge {
         octets: &[u8],
         out: &mut Outbox,
     ) -> Result<Option<Event>, ProtocolError> {
-        if self.dialect.carriage != Carriage::Binary {
+        if matches!(self.dialect.carriage, Carriage::Base64(_)) {
             return Ok(Some(Event::Notice(Notice::unknown("binary message"))));
         }
+        self.writes = false;
         match &mut self.state {
             State::AwaitingStart => self.early.keep(turn.now, octets, out),
             State::Streaming(stream) => {
                 stream.samples.split(octets, out, |media, out| out.event(Event::Media(media)));
+                if let (Idle::Silence, Some(lines)) = (self.dialect.idle, &mut stream.lines) {
+                    lines.keep_alive(turn.now, out);
+                }
             }
             State::Stopped => out.event(Event::Notice(Notice::late("binary message"))),
         }
@@ -291,7 +330,7 @@ impl Wire for Bridge {
 
     fn command(
         &mut self,
-        _: Instant,
+        now: Instant,
         command: Command<'_>,
         out: &mut Outbox,
     ) -> Result<(), ProtocolError> {
@@ -302,9 +341,8 @@ impl Wire for Bridge {
         };
         match (command, lines) {
             (Command::Media { track: Track::Inbound, .. }, _) => {}
-            (Command::Media { payload, .. }, Some(_))
-                if self.dialect.carriage == Carriage::Binary =>
-            {
+            (Command::Media { payload, .. }, Some(lines)) if !self.writes => {
+                lines.quiet_at = Some(now + Lines::PATIENCE);
                 out.binary(|octets| octets.extend_from_slice(payload));
             }
             (command, Some(lines)) => lines.say(self.dialect, command, out),

@@ -7,6 +7,8 @@ mod phone;
 mod read;
 mod template;
 
+use std::time::Duration;
+
 use ringback_codecs::{Endian, MediaFormat};
 
 use self::bridge::Bridge;
@@ -59,12 +61,24 @@ pub(super) struct Dialect {
     pub(super) only_listens: fn(&Node<'_>) -> bool,
     /// The tracks a start message tells of.
     pub(super) tracks: fn(&Reader<'_>) -> Result<Vec<Track>, ProtocolError>,
+    /// What tracks are called together, where the wire has a word for it.
+    pub(super) tracks_name: fn(&[Track]) -> &'static str,
     /// The custom parameters in a start message.
     pub(super) parameters: fn(&Node<'_>) -> Vec<(String, String)>,
     /// A quicker way to read the usual media message.
     pub(super) usual_media: Option<fn(&str) -> Option<MediaMessage<'_>>>,
     /// Subprotocols of which the provider offers one and wants it back; the usual one first.
     pub(super) subprotocols: &'static [&'static str],
+    /// What we do while there is nothing to say.
+    pub(super) idle: Idle,
+}
+
+/// What we do while there is nothing to say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Idle {
+    Quiet,
+    /// A frame of silence for every binary message that comes: the provider hangs up on who is quiet. Linear PCM only.
+    Silence,
 }
 
 /// How sound is carried.
@@ -74,12 +88,24 @@ pub(super) enum Carriage {
     Base64(MediaPaths),
     /// As binary messages.
     Binary,
+    /// Either way, as the provider was asked to; it is answered the way its last sound came, in base64 until some has.
+    Either(MediaPaths),
+}
+
+impl Carriage {
+    /// Where the sound is in text messages, if it may be there.
+    const fn paths(&self) -> Option<&MediaPaths> {
+        match self {
+            Self::Base64(paths) | Self::Either(paths) => Some(paths),
+            Self::Binary => None,
+        }
+    }
 }
 
 /// Where the provider's media message has what. Paths of one or two names; an empty one is never found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct MediaPaths {
-    /// Name of the message.
+    /// Name of the message; an empty one is that of messages that have none.
     pub(super) kind: &'static str,
     pub(super) track: &'static str,
     pub(super) chunk: &'static str,
@@ -90,6 +116,10 @@ pub(super) struct MediaPaths {
 }
 
 impl MediaPaths {
+    /// Nothing; whatever a message has is said beside it.
+    pub(super) const UNTOLD: Self =
+        Self { kind: "", track: "", chunk: "", timestamp: "", payload: "", names: TRACK_NAMES };
+
     /// As Twilio has them, and whoever copied it.
     pub(super) const USUAL: Self = Self {
         kind: "media",
@@ -133,22 +163,30 @@ pub(super) enum Kind {
 pub(super) struct Theirs {
     /// Member that names a message.
     pub(super) key: &'static str,
+    /// Members that name the messages which `key` does not.
+    pub(super) other_keys: Paths,
     /// Messages by name.
     pub(super) kinds: &'static [(&'static str, Kind)],
+    /// Whether the first text is the start, whatever it is called.
+    pub(super) first_starts: bool,
     /// Words: `stream`, `call`, `from`, `to`, `parameters`, `members`, `pairs` (parameters as one text, `a=1;b=2`), `tracks`,
-    /// `encoding`, `rate` and those of all patterns.
+    /// `heard`, `encoding`, `rate` and those of all patterns.
     pub(super) open: &'static [&'static str],
     /// One of the `tracks`.
     pub(super) track: &'static str,
     pub(super) media: &'static str,
     pub(super) dtmf: &'static str,
     pub(super) played: &'static str,
+    /// Said of marks that a clear released, where that is something else than `played`.
+    pub(super) released: &'static str,
     pub(super) cleared: &'static str,
     pub(super) stop: &'static str,
     /// What the names of streams begin with, where we play the provider.
     pub(super) stream_prefix: &'static str,
     /// Custom parameter in which users tell the call's name, where the wire does not.
     pub(super) call_parameter: Option<&'static str>,
+    /// Whether the wire tells who calls whom, so that users need not pass it on.
+    pub(super) tells_parties: bool,
     pub(super) stream: Paths,
     pub(super) call: Paths,
     pub(super) from: Paths,
@@ -157,8 +195,9 @@ pub(super) struct Theirs {
     pub(super) rate: Paths,
     pub(super) channels: Paths,
     pub(super) digit: Paths,
-    /// In milliseconds.
     pub(super) duration: Paths,
+    /// What the number there stands for.
+    pub(super) duration_of: fn(u64) -> Duration,
     pub(super) mark: Paths,
     pub(super) error: Paths,
     /// Further words of the patterns, as JSON, that the call to be acted out decides.
@@ -169,6 +208,8 @@ impl Theirs {
     /// As Twilio names things where it has them; the patterns are missing.
     pub(super) const USUAL: Self = Self {
         key: "event",
+        other_keys: &[],
+        first_starts: false,
         kinds: &[
             ("connected", Kind::Nothing),
             ("start", Kind::Start),
@@ -182,10 +223,12 @@ impl Theirs {
         media: "",
         dtmf: "",
         played: "",
+        released: "",
         cleared: "",
         stop: "",
         stream_prefix: "",
         call_parameter: None,
+        tells_parties: false,
         stream: &["streamSid", "start.streamSid"],
         call: &["start.callSid", "callSid"],
         from: &["start.from", "from"],
@@ -195,6 +238,7 @@ impl Theirs {
         channels: &["start.mediaFormat.channels"],
         digit: &["dtmf.digit"],
         duration: &["dtmf.duration"],
+        duration_of: Duration::from_millis,
         mark: &["mark.name"],
         error: &[],
         words: |_| Vec::new(),
@@ -277,18 +321,17 @@ impl Dialect {
             fixed_tracks: &[],
             only_listens: |_| false,
             tracks: |message| listed_tracks(message, "start.tracks"),
+            tracks_name: |_| "",
             parameters: |message| members_of(message, "start.customParameters"),
             usual_media: None,
             subprotocols: &[],
+            idle: Idle::Quiet,
         }
     }
 
     /// What a track is called.
     fn track_name(&self, track: Track) -> &'static str {
-        let names = match &self.carriage {
-            Carriage::Base64(paths) => paths.names,
-            Carriage::Binary => TRACK_NAMES,
-        };
+        let names = self.carriage.paths().map_or(TRACK_NAMES, |paths| paths.names);
         names.iter().find(|(_, named)| *named == track).map_or("", |(name, _)| *name)
     }
 

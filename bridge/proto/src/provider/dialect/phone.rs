@@ -29,6 +29,8 @@ pub(super) struct Phone {
     sent: [Counter; 2],
     /// Where there are two channels.
     joiner: Option<Joiner>,
+    /// A clear was asked for and is not confirmed yet.
+    clearing: bool,
     stopped: bool,
 }
 
@@ -60,6 +62,7 @@ impl Phone {
             sequence: 0,
             sent: [Counter::new(inbound); 2],
             joiner,
+            clearing: false,
             stopped: false,
         };
         phone.media = phone.template(dialect.theirs.media);
@@ -81,6 +84,7 @@ impl Phone {
             ("from", Quoted(&self.call.from).to_string()),
             ("to", Quoted(&self.call.to).to_string()),
             ("members", format!("{comma}{inner}")),
+            ("heard", Quoted((self.dialect.tracks_name)(&self.call.tracks)).to_string()),
             ("encoding", Quoted((self.dialect.encoding_name)(self.inbound)).to_string()),
             ("rate", self.inbound.rate.hz().to_string()),
             ("channels", if self.joiner.is_some() { "2" } else { "1" }.to_owned()),
@@ -167,15 +171,17 @@ impl Phone {
             payload: ours.payload,
             ..MediaPaths::USUAL
         };
-        if let Some(message) = MediaMessage::scan(text, ours.key, &paths, ours.stream)
+        if named.is_some()
+            && let Some(message) = MediaMessage::scan(text, ours.key, &paths, ours.stream)
             && (ours.stream.is_empty() || message.stream == self.stream.as_deref())
         {
             let event = Event::Media(message.decode(index, &paths, Track::Outbound, out)?);
             return self.heard(index, event, message.octets()).map(Some);
         }
         let node = Node::parse(index, self.dialect.expected, text)?;
-        let told = node.text(ours.key).unwrap_or("(no name)");
+        let told = node.text(ours.key).unwrap_or_default();
         let known = ours.kinds.iter().find(|(name, _)| *name == told);
+        let told = if told.is_empty() { "(no name)" } else { told };
         let Some((name, request)) = known.copied() else {
             return Ok(Some(Event::Notice(Notice::unknown(told))));
         };
@@ -201,8 +207,9 @@ impl Phone {
 /// Everything that users of this wire would tell by custom parameters: the numbers only where the wire has no place for them.
 pub(super) fn described(dialect: &Dialect, call: &Dial) -> Vec<(String, String)> {
     let name = dialect.theirs.call_parameter.map(|name| (name.to_owned(), call.call.clone()));
-    let tells_numbers = dialect.theirs.open.iter().any(|pattern| pattern.contains("$from"));
-    let rest = if tells_numbers { call.parameters.clone() } else { call.described() };
+    let theirs = &dialect.theirs;
+    let told = theirs.tells_parties || theirs.open.iter().any(|pattern| pattern.contains("$from"));
+    let rest = if told { call.parameters.clone() } else { call.described() };
     name.into_iter().chain(rest).collect()
 }
 
@@ -236,7 +243,9 @@ impl Wire for Phone {
         if !ours.answer.is_empty() && text == ours.answer {
             return Ok(None);
         }
-        self.request(turn.index, text, out)
+        let event = self.request(turn.index, text, out)?;
+        self.clearing |= event == Some(Event::ClearRequested);
+        Ok(event)
     }
 
     fn binary(
@@ -245,7 +254,7 @@ impl Wire for Phone {
         octets: &[u8],
         out: &mut Outbox,
     ) -> Result<Option<Event>, ProtocolError> {
-        if self.dialect.carriage != Carriage::Binary {
+        if matches!(self.dialect.carriage, Carriage::Base64(_)) {
             return Ok(Some(Event::Notice(Notice::unknown("binary message"))));
         }
         let event = out.media(Track::Outbound, octets);
@@ -263,9 +272,14 @@ impl Wire for Phone {
             _ if self.stopped => {}
             Command::Media { track, payload } => self.media(track, payload, out),
             Command::Played(name) if self.can.marks => {
-                self.say(theirs.played, Values { name, ..Values::default() }, out);
+                let released = self.clearing && !theirs.released.is_empty();
+                let pattern = if released { theirs.released } else { theirs.played };
+                self.say(pattern, Values { name, ..Values::default() }, out);
             }
-            Command::Cleared => self.say(theirs.cleared, Values::default(), out),
+            Command::Cleared => {
+                self.clearing = false;
+                self.say(theirs.cleared, Values::default(), out);
+            }
             Command::Dtmf(digit) if self.can.dtmf_in => {
                 let digit = digit.as_char();
                 self.say(theirs.dtmf, Values { digit, ..Values::default() }, out);
