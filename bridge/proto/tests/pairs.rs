@@ -624,6 +624,46 @@ fn either_side_may_hang_up() {
 }
 
 #[test]
+fn asterisk_says_the_same_in_either_control_format() {
+    let provider = ringback_proto::provider::find("asterisk").expect("in the table");
+    let format = provider.formats()[0];
+    let told = |query: &str, seed| {
+        let target = format!("/asterisk{query}");
+        let dial = Dial { target, ..call(provider, format) };
+        let (_, simulator) = Simulator::new(provider, &dial, true);
+        let mut world = World::connect(provider, &dial, seed, simulator);
+        world.run(Duration::from_secs(5));
+        let mut start = world.bridge.start.clone().expect("started");
+        start.parameters.retain(|(name, _)| name != "control_message_format");
+        start.parameters.sort();
+        for name in ["one", "\"\\ two", "three, which is longer than a command may be altogether"] {
+            play_sound(&mut world, format, 25, seed);
+            world.command(Command::Mark(name));
+        }
+        world.run(Duration::from_secs(10));
+        world.command(Command::Pause);
+        play_sound(&mut world, format, 950, seed);
+        world.command(Command::Mark("dropped"));
+        world.run(Duration::from_secs(10));
+        world.command(Command::Clear);
+        world.command(Command::Resume);
+        world.phone.press(world.now, Digit::new('#').expect("a key"), &mut world.out).expect("can");
+        world.to_bridge.send(world.now, &mut world.out);
+        world.run(Duration::from_secs(10));
+        world.command(Command::Hangup);
+        world.run(Duration::from_secs(10));
+        assert!(world.phone.is_over());
+        let events: Vec<_> = world.bridge.events.iter().map(|(_, event)| event.clone()).collect();
+        (start, events, world.phone.counters())
+    };
+    for seed in SEEDS {
+        let plain = told("", seed);
+        assert_eq!(plain.1.len(), 6, "{:?}", plain.1);
+        assert_eq!(told("?control_message_format=json", seed), plain);
+    }
+}
+
+#[test]
 fn results_reach_clients_that_take_them() {
     for provider in PROVIDERS {
         let mut world = phone(*provider, provider.formats()[0], 5).expect("has a codec");
