@@ -12,13 +12,15 @@ fn ends(provider: &dyn Provider) -> (Box<dyn Protocol>, Box<dyn Protocol>) {
     let (request, mut phone) = provider.dial(&Dial::default());
     let upgrade = Upgrade { target: &request.target, public_url: None, headers: &[] };
     let mut bridge = provider.accept(&upgrade, &Options::default()).expect("accepts").protocol;
-    let mut out = Outbox::new();
-    bridge.handle_open(Instant::ZERO, &mut out).expect("opens");
-    out.reset();
-    phone.handle_open(Instant::ZERO, &mut out).expect("opens");
-    let mut heard = Outbox::new();
-    for send in out.sends() {
-        deliver(&mut *bridge, &out, send, &mut heard);
+    let (mut ours, mut theirs) = (Outbox::new(), Outbox::new());
+    bridge.handle_open(Instant::ZERO, &mut ours).expect("opens");
+    phone.handle_open(Instant::ZERO, &mut theirs).expect("opens");
+    // Until nobody has anything left to say.
+    while !(ours.sends().is_empty() && theirs.sends().is_empty()) {
+        let (mut answers, mut replies) = (Outbox::new(), Outbox::new());
+        theirs.sends().iter().for_each(|send| deliver(&mut *bridge, &theirs, send, &mut answers));
+        ours.sends().iter().for_each(|send| deliver(&mut *phone, &ours, send, &mut replies));
+        (ours, theirs) = (answers, replies);
     }
     (bridge, phone)
 }
@@ -148,7 +150,7 @@ proptest! {
 
     #[test]
     fn marks_are_asked_for_and_reported_by_name(names in prop::collection::vec(".{0,80}", 1..20)) {
-        for provider in PROVIDERS {
+        for provider in PROVIDERS.iter().filter(|provider| provider.capabilities().marks) {
             let (mut bridge, mut phone) = ends(*provider);
             let mut wire_names = Vec::new();
             for name in &names {

@@ -326,17 +326,23 @@ fn forwards(
     let mut bridge = End::open(accepted.protocol);
     let mut start = None;
     let mut orders = Vec::new();
+    // Acts the provider out, to tell what asks for what we sent; with how many lines it has been told.
+    let mut phone: Option<(End, usize)> = None;
     note(&bridge.out, &mut start, &mut report);
-    for (now, comes_in, wire) in &transcript.lines {
+    for (at, (now, comes_in, wire)) in transcript.lines.iter().enumerate() {
         if bridge.protocol.poll_timeout().is_some_and(|at| at <= *now) {
             bridge.out.reset();
             bridge.protocol.handle_timeout(*now, &mut bridge.out).expect("time may pass");
+            bridge.sent.extend(sends(&bridge.out));
             note(&bridge.out, &mut start, &mut report);
         }
         if !comes_in {
             if bridge.sent.is_empty() {
-                let (_, phone) = provider.dial(&dial_of(start.as_ref(), &transcript.target));
-                let order = End::open(phone).told(*now, wire);
+                let (phone, told) = phone.get_or_insert_with(|| {
+                    let dial = dial_of(start.as_ref(), &transcript.target);
+                    (End::open(provider.dial(&dial).1), 0)
+                });
+                let order = order_behind(phone, told, at, &transcript.lines);
                 bridge.obey(*now, &order);
             }
             let sent = bridge.sent.pop_front();
@@ -358,6 +364,28 @@ fn forwards(
     }
     assert!(bridge.sent.is_empty(), "sent beside the transcript: {:?}", bridge.sent);
     (report, start, orders)
+}
+
+/// What line `at` and, where it asks for nothing by itself, those after it ask of us: some commands take several messages. The
+/// provider's end has been `told` so many lines, and is told what we said since.
+fn order_behind(
+    phone: &mut End,
+    told: &mut usize,
+    at: usize,
+    lines: &[(Instant, bool, Wire)],
+) -> Vec<Order> {
+    while let Some((now, comes_in, wire)) = lines.get(*told) {
+        let (here, ours) = (*told >= at, !comes_in);
+        if here && !ours {
+            break;
+        }
+        *told += 1;
+        let order = if ours { phone.told(*now, wire) } else { Vec::new() };
+        if here && !order.is_empty() {
+            return order;
+        }
+    }
+    Vec::new()
 }
 
 fn note(out: &Outbox, start: &mut Option<Start>, report: &mut String) {

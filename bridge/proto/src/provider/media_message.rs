@@ -1,6 +1,8 @@
 //! The media message that half the industry copied from Twilio: `{"event":"media","media":{"track","chunk","timestamp","payload"}}`
 //! with base64 inside. Reads it fast; says nothing about the rest of those wires.
 
+use std::fmt;
+use std::io::Write as _;
 use std::time::Duration;
 
 use ringback_codecs::MediaFormat;
@@ -8,7 +10,7 @@ use ringback_codecs::MediaFormat;
 use super::dialect::MediaPaths;
 use super::json::Reader;
 use super::scan::Cursor;
-use super::{Media, Outbox, ProtocolError, Track, base64, scan};
+use super::{Media, Outbox, ProtocolError, Span, Track, base64, scan};
 
 /// The members of a media message.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -118,12 +120,36 @@ impl<'a> MediaMessage<'a> {
             Some(name) => track(name).ok_or_else(|| wrong("media.track", "names no track"))?,
             None => usual,
         };
-        let payload = out
-            .try_store(|arena| base64::decode(self.payload, arena))
-            .map_err(|_| wrong("media.payload", "is not base64"))?;
+        let payload = payload(index, "media", "media.payload", self.payload, out)?;
         let timestamp = self.timestamp.map(Duration::from_millis);
         Ok(Media { track, payload, sequence: self.chunk, timestamp })
     }
+}
+
+/// Decodes a payload in base64 into the outbox, or says that `field` of message `kind` is none.
+pub(super) fn payload(
+    index: u64,
+    kind: &'static str,
+    field: &'static str,
+    text: &str,
+    out: &mut Outbox,
+) -> Result<Span, ProtocolError> {
+    let problem = "is not base64";
+    out.try_store(|arena| base64::decode(text, arena)).map_err(|_| ProtocolError::Field {
+        index,
+        kind,
+        field,
+        problem,
+    })
+}
+
+/// Queues a text message: `before`, sound in base64, `after`.
+pub(super) fn send(out: &mut Outbox, before: fmt::Arguments<'_>, sound: &[u8], after: &str) {
+    out.text(|text| {
+        text.write_fmt(before).expect("writing to memory cannot fail");
+        base64::encode(sound, text);
+        text.extend_from_slice(after.as_bytes());
+    });
 }
 
 /// The track of that name.

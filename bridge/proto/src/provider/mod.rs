@@ -6,6 +6,7 @@
 
 mod asterisk;
 pub mod auth;
+mod azure;
 mod base64;
 mod capability;
 mod channels;
@@ -259,8 +260,13 @@ impl fmt::Display for Status {
 }
 
 /// All providers; routes, command-line values and test matrices derive from it.
-pub static PROVIDERS: &[&dyn Provider] =
-    &[&Spoken(&twilio::DIALECT), &Spoken(&vonage::DIALECT), &asterisk::Asterisk, &raw::Raw];
+pub static PROVIDERS: &[&dyn Provider] = &[
+    &Spoken(&twilio::DIALECT),
+    &Spoken(&vonage::DIALECT),
+    &azure::Azure,
+    &asterisk::Asterisk,
+    &raw::Raw,
+];
 
 /// The provider of that name.
 #[must_use]
