@@ -329,7 +329,12 @@ fn forwards(
     // Acts the provider out, to tell what asks for what we sent; with how many lines it has been told.
     let mut phone: Option<(End, usize)> = None;
     note(&bridge.out, &mut start, &mut report);
+    let mut failed = false;
     for (at, (now, comes_in, wire)) in transcript.lines.iter().enumerate() {
+        // What was said to that is all that follows.
+        if failed && bridge.sent.is_empty() {
+            break;
+        }
         if bridge.protocol.poll_timeout().is_some_and(|at| at <= *now) {
             bridge.out.reset();
             bridge.protocol.handle_timeout(*now, &mut bridge.out).expect("time may pass");
@@ -359,7 +364,7 @@ fn forwards(
         orders.push(bridge.out.events().iter().filter_map(|e| Order::of(e, &bridge.out)).collect());
         if let Err(error) = handled {
             let _ = writeln!(report, "    closed with {}: {error}", error.close_code());
-            break;
+            failed = true;
         }
     }
     assert!(bridge.sent.is_empty(), "sent beside the transcript: {:?}", bridge.sent);

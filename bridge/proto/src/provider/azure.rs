@@ -17,6 +17,7 @@ use super::dialect::MediaPaths;
 use super::end::{End, Turn, Wire};
 use super::json::{self, Node, Quoted, Reader, Stamp};
 use super::media_message::{self, MediaMessage};
+use super::participants::Participants;
 use super::upgrade::with_query;
 use super::{
     Accepted, Capabilities, ClearLaw, Command, Dial, Event, FrameLaw, Info, Media, Notice, Options,
@@ -103,36 +104,6 @@ impl Provider for Azure {
         let format = call.format.unwrap_or(INFO.formats[0]);
         let phone = Phone { call: call.clone(), parameters, format, closed: false };
         (upgrade, End::boxed(phone))
-    }
-}
-
-/// Who speaks on an unmixed stream.
-struct Participants {
-    heard: Option<String>,
-    /// Who is not heard, as far as that was said.
-    others: Vec<String>,
-}
-
-impl Participants {
-    /// Others reported; a conference with more has told enough.
-    const MOST_OTHERS: usize = 16;
-
-    const fn new(heard: Option<String>) -> Self {
-        Self { heard, others: Vec::new() }
-    }
-
-    /// Whether that one is heard; the first is, unless somebody was named.
-    fn hears(&mut self, who: &str) -> bool {
-        self.heard.get_or_insert_with(|| who.to_owned()) == who
-    }
-
-    /// That one is not heard: something to report, once.
-    fn report(&mut self, who: &str) -> Option<Event> {
-        if self.others.len() == Self::MOST_OTHERS || self.others.iter().any(|other| other == who) {
-            return None;
-        }
-        self.others.push(who.to_owned());
-        Some(Event::Notice(Notice::unknown("sound of one more caller")))
     }
 }
 

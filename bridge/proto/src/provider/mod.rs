@@ -5,6 +5,7 @@
 //! wire, so that the simulator, the load generator and the pair tests speak to us exactly as the provider does.
 
 mod asterisk;
+mod audiocodes;
 pub mod auth;
 mod azure;
 mod base64;
@@ -18,11 +19,13 @@ mod event;
 mod json;
 mod media_message;
 mod outbox;
+mod participants;
 pub mod raw;
 mod scan;
 mod short_marks;
 mod twilio;
 mod upgrade;
+mod utterance;
 mod vonage;
 
 use std::fmt;
@@ -265,6 +268,7 @@ pub static PROVIDERS: &[&dyn Provider] = &[
     &Spoken(&vonage::DIALECT),
     &azure::Azure,
     &asterisk::Asterisk,
+    &audiocodes::AudioCodes,
     &raw::Raw,
 ];
 
