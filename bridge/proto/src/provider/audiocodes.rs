@@ -419,17 +419,12 @@ struct Phone {
 
 impl Phone {
     fn new(call: &Dial) -> Self {
-        let mut parameters =
-            vec![("caller".into(), call.from.clone()), ("callee".into(), call.to.clone())];
-        let own = ["botName", "caller", "callee"];
-        let custom = call.parameters.iter().filter(|(name, _)| !own.contains(&name.as_str()));
-        parameters.extend(custom.cloned());
         Self {
             call: call.clone(),
             conversation: Quoted(&call.call).to_string(),
             format: call.format.unwrap_or(INFO.formats[0]),
             bot: json::parameter(&call.parameters, &["botName"]).unwrap_or("ringback".into()),
-            parameters,
+            parameters: call.with_parties(&["botName"]),
             started: false,
             stream: None,
             closed: false,

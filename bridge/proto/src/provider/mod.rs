@@ -27,6 +27,7 @@ mod twilio;
 mod upgrade;
 mod utterance;
 mod vonage;
+mod webex;
 
 use std::fmt;
 use std::time::Duration;
@@ -154,6 +155,14 @@ impl Dial {
         }
     }
 
+    /// Custom parameters but `own`, with `caller` and `callee` before them, as wires have them that tell all of it in one place.
+    fn with_parties(&self, own: &[&str]) -> Vec<(String, String)> {
+        let parties = [("caller".into(), self.from.clone()), ("callee".into(), self.to.clone())];
+        let known = |name: &str| own.contains(&name) || ["caller", "callee"].contains(&name);
+        let custom = self.parameters.iter().filter(|(name, _)| !known(name));
+        parties.into_iter().chain(custom.cloned()).collect()
+    }
+
     /// Custom parameters with `from` and `to` before them, as users of providers that do not tell the numbers pass them on.
     #[must_use]
     pub fn described(&self) -> Vec<(String, String)> {
@@ -268,6 +277,7 @@ pub static PROVIDERS: &[&dyn Provider] = &[
     &Spoken(&vonage::DIALECT),
     &azure::Azure,
     &asterisk::Asterisk,
+    &webex::Webex,
     &audiocodes::AudioCodes,
     &raw::Raw,
 ];
