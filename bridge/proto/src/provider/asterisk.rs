@@ -459,7 +459,7 @@ impl Phone {
                     );
                 }
                 None => {
-                    json::send(out, format_args!(r#"{{"event":"{event}","channel_id":{call}}}"#))
+                    json::send(out, format_args!(r#"{{"event":"{event}","channel_id":{call}}}"#));
                 }
             }
             return;

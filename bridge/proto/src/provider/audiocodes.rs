@@ -17,9 +17,9 @@ use super::media_message::{self, MediaMessage};
 use super::participants::Participants;
 use super::utterance::Utterance;
 use super::{
-    Accepted, Capabilities, ClearLaw, Command, Dial, Event, FrameLaw, HangupLaw, Info, Media,
-    Notice, Options, Outbox, OutgoingUpgrade, PlayoutPolicy, Protocol, ProtocolError, Provider,
-    Rejection, Start, Status, StopCause, Track, Upgrade,
+    Accepted, Capabilities, ClearLaw, Command, Dial, Event, FrameLaw, HangupLaw, Info, Notice,
+    Options, Outbox, OutgoingUpgrade, PlayoutPolicy, Protocol, ProtocolError, Provider, Rejection,
+    Start, Status, StopCause, Track, Upgrade,
 };
 use crate::Instant;
 
@@ -330,8 +330,7 @@ fn sound(
     message: &MediaMessage<'_>,
     out: &mut Outbox,
 ) -> Result<Event, ProtocolError> {
-    let payload = media_message::payload(index, paths.kind, paths.payload, message.payload, out)?;
-    Ok(Event::Media(Media { track, payload, sequence: None, timestamp: None }))
+    media_message::sound(index, (paths.kind, paths.payload), message.payload, track, out)
 }
 
 impl Wire for Bridge {

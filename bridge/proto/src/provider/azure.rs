@@ -20,7 +20,7 @@ use super::media_message::{self, MediaMessage};
 use super::participants::Participants;
 use super::upgrade::with_query;
 use super::{
-    Accepted, Capabilities, ClearLaw, Command, Dial, Event, FrameLaw, Info, Media, Notice, Options,
+    Accepted, Capabilities, ClearLaw, Command, Dial, Event, FrameLaw, Info, Notice, Options,
     Outbox, OutgoingUpgrade, PlayoutPolicy, Protocol, ProtocolError, Provider, Rejection, Start,
     Status, Track, Upgrade,
 };
@@ -142,11 +142,9 @@ impl Bridge {
         {
             return Ok(self.participants.report(who));
         }
-        let (kind, field) = ("AudioData", "audioData.data");
-        let payload = media_message::payload(index, kind, field, message.payload, out)?;
-        // Theirs is the time of day of a computer, and says nothing that the order of messages does not.
-        let media = Media { track: Track::Inbound, payload, sequence: None, timestamp: None };
-        Ok(Some(Event::Media(media)))
+        // The time they tell is that of a computer's clock; the order of messages says more.
+        let place = ("AudioData", "audioData.data");
+        media_message::sound(index, place, message.payload, Track::Inbound, out).map(Some)
     }
 
     fn read(
@@ -267,17 +265,9 @@ struct Phone {
     closed: bool,
 }
 
-impl Phone {
-    fn sound(
-        index: u64,
-        message: &MediaMessage<'_>,
-        out: &mut Outbox,
-    ) -> Result<Event, ProtocolError> {
-        let (kind, field) = ("AudioData", "AudioData.Data");
-        let payload = media_message::payload(index, kind, field, message.payload, out)?;
-        let media = Media { track: Track::Outbound, payload, sequence: None, timestamp: None };
-        Ok(Event::Media(media))
-    }
+/// What is to be played.
+fn heard(index: u64, text: &str, out: &mut Outbox) -> Result<Event, ProtocolError> {
+    media_message::sound(index, ("AudioData", "AudioData.Data"), text, Track::Outbound, out)
 }
 
 impl Wire for Phone {
@@ -310,16 +300,14 @@ impl Wire for Phone {
             return Ok(None);
         }
         if let Some(message) = usual(text, "Kind", &OUR_SOUND) {
-            return Self::sound(turn.index, &message, out).map(Some);
+            return heard(turn.index, message.payload, out).map(Some);
         }
         let node = Node::parse(turn.index, EXPECTED, text)?.in_lower_case();
         let told = node.text("kind").unwrap_or("(no kind)");
         Ok(Some(match told.to_ascii_lowercase().as_str() {
             "audiodata" => {
                 let reader = Reader { index: turn.index, kind: "AudioData", node: &node };
-                let payload = reader.text("audiodata.data")?;
-                let message = MediaMessage { payload, ..MediaMessage::default() };
-                Self::sound(turn.index, &message, out)?
+                heard(turn.index, reader.text("audiodata.data")?, out)?
             }
             "stopaudio" => Event::ClearRequested,
             _ => Event::Notice(Notice::unknown(told)),

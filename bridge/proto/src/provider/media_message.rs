@@ -10,7 +10,7 @@ use ringback_codecs::MediaFormat;
 use super::dialect::MediaPaths;
 use super::json::Reader;
 use super::scan::Cursor;
-use super::{Media, Outbox, ProtocolError, Span, Track, base64, scan};
+use super::{Event, Media, Outbox, ProtocolError, Span, Track, base64, scan};
 
 /// The members of a media message.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -127,7 +127,7 @@ impl<'a> MediaMessage<'a> {
 }
 
 /// Decodes a payload in base64 into the outbox, or says that `field` of message `kind` is none.
-pub(super) fn payload(
+fn payload(
     index: u64,
     kind: &'static str,
     field: &'static str,
@@ -141,6 +141,18 @@ pub(super) fn payload(
         field,
         problem,
     })
+}
+
+/// Decodes a payload in base64 as sound that is neither counted nor timed; errors as of [`payload`].
+pub(super) fn sound(
+    index: u64,
+    (kind, field): (&'static str, &'static str),
+    text: &str,
+    track: Track,
+    out: &mut Outbox,
+) -> Result<Event, ProtocolError> {
+    let payload = payload(index, kind, field, text, out)?;
+    Ok(Event::Media(Media { track, payload, sequence: None, timestamp: None }))
 }
 
 /// Queues a text message: `before`, sound in base64, `after`.

@@ -14,7 +14,7 @@ use super::end::{End, Turn, Wire};
 use super::json::{self, Members, Node, Quoted, Reader, Stamp};
 use super::utterance::Utterance;
 use super::{
-    Accepted, Capabilities, ClearLaw, Command, Dial, Digit, Event, HangupLaw, Info, Media, Notice,
+    Accepted, Capabilities, ClearLaw, Command, Dial, Digit, Event, HangupLaw, Info, Notice,
     Options, Outbox, OutgoingUpgrade, PlayoutPolicy, Protocol, ProtocolError, Provider, Rejection,
     Start, Status, StopCause, Track, Upgrade, media_message, scan,
 };
@@ -261,8 +261,7 @@ impl Bridge {
             let what = format!("{name}{rate}, unless configured as inbound format,");
             return Err(ProtocolError::Unsupported { index, what });
         }
-        let payload = media_message::payload(index, kind, field, text, out)?;
-        Ok(Event::Media(Media { track: Track::Inbound, payload, sequence: None, timestamp: None }))
+        media_message::sound(index, (kind, field), text, Track::Inbound, out)
     }
 
     fn start(&mut self, node: &Node<'_>, event: &Node<'_>) -> Event {
@@ -526,9 +525,8 @@ impl Phone {
                 out.event(Event::Notice(Notice::unknown("prompt without sound")));
                 continue;
             };
-            let payload = media_message::payload(index, kind, field, text, out)?;
-            let track = Track::Outbound;
-            out.event(Event::Media(Media { track, payload, sequence: None, timestamp: None }));
+            let sound = media_message::sound(index, (kind, field), text, Track::Outbound, out)?;
+            out.event(sound);
         }
         for event in node.items("payload.output_events") {
             out.event(match event.text("event_type").unwrap_or("event without a type") {
