@@ -12,16 +12,18 @@ fn ends(provider: &dyn Provider) -> (Box<dyn Protocol>, Box<dyn Protocol>) {
     let (request, mut phone) = provider.dial(&Dial::default());
     let upgrade = Upgrade { target: &request.target, public_url: None, headers: &[] };
     let mut bridge = provider.accept(&upgrade, &Options::default()).expect("accepts").protocol;
-    let (mut said, mut answer) = (Outbox::new(), Outbox::new());
-    bridge.handle_open(Instant::ZERO, &mut said).expect("opens");
-    said.reset();
-    phone.handle_open(Instant::ZERO, &mut said).expect("opens");
-    // Some providers ask and are answered before they start.
+    let (mut ours, mut theirs) = (Outbox::new(), Outbox::new());
+    bridge.handle_open(Instant::ZERO, &mut ours).expect("opens");
+    phone.handle_open(Instant::ZERO, &mut theirs).expect("opens");
+    // Until nobody has anything left to say; some ask and are answered before they start.
     let mut started = false;
-    while !said.sends().is_empty() {
-        carry(&mut said, &mut *bridge, &mut answer);
-        started |= answer.events().iter().any(|event| matches!(event, Event::Started(_)));
-        carry(&mut answer, &mut *phone, &mut said);
+    let is_start = |event: &Event| matches!(event, Event::Started(_));
+    while !(ours.sends().is_empty() && theirs.sends().is_empty()) {
+        let (mut answers, mut replies) = (Outbox::new(), Outbox::new());
+        theirs.sends().iter().for_each(|send| deliver(&mut *bridge, &theirs, send, &mut answers));
+        ours.sends().iter().for_each(|send| deliver(&mut *phone, &ours, send, &mut replies));
+        started |= ours.events().iter().chain(answers.events()).any(is_start);
+        (ours, theirs) = (answers, replies);
     }
     if !started {
         // On wires that announce nothing a stream starts with its first sound.
@@ -37,14 +39,6 @@ fn ends(provider: &dyn Provider) -> (Box<dyn Protocol>, Box<dyn Protocol>) {
 /// Whether sound can be played at all.
 fn plays(provider: &dyn Provider) -> bool {
     provider.capabilities().playout != PlayoutPolicy::None
-}
-
-/// Delivers all that is said; what is answered comes in its place.
-fn carry(said: &mut Outbox, to: &mut dyn Protocol, answer: &mut Outbox) {
-    for send in said.sends() {
-        deliver(to, said, send, answer);
-    }
-    said.reset();
 }
 
 fn deliver(end: &mut dyn Protocol, from: &Outbox, send: &Send, out: &mut Outbox) {

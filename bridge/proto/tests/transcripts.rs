@@ -293,16 +293,23 @@ impl End {
         }
     }
 
-    /// What a message asks of the other end.
+    /// What a message asks of the other end, which must take it.
     fn told(&mut self, now: Instant, wire: &Wire) -> Vec<Order> {
-        let Some(message) = wire.message() else { return vec![Order::Plain(Command::Hangup)] };
+        self.understood(now, wire).unwrap_or_else(|why| panic!("{wire:?} is not understood: {why}"))
+    }
+
+    /// What a message asks of the other end, if that takes it.
+    fn understood(&mut self, now: Instant, wire: &Wire) -> Result<Vec<Order>, String> {
+        let Some(message) = wire.message() else { return Ok(vec![Order::Plain(Command::Hangup)]) };
         self.out.reset();
-        self.protocol.handle_message(now, message, &mut self.out).expect("is understood");
+        let handled = self.protocol.handle_message(now, message, &mut self.out);
+        handled.map_err(|error| error.to_string())?;
         self.sent.extend(sends(&self.out));
-        let strange: Vec<_> =
-            self.out.events().iter().filter(|event| matches!(event, Event::Notice(_))).collect();
-        assert!(strange.is_empty(), "{wire:?} is not understood: {strange:?}");
-        self.out.events().iter().filter_map(|event| Order::of(event, &self.out)).collect()
+        let mut events = self.out.events().iter();
+        match events.find(|event| matches!(event, Event::Notice(_))) {
+            Some(strange) => Err(format!("{strange:?}")),
+            None => Ok(self.out.events().iter().filter_map(|e| Order::of(e, &self.out)).collect()),
+        }
     }
 }
 
@@ -344,10 +351,13 @@ fn forwards(
     let mut bridge = End::open(accepted.protocol);
     let mut start = None;
     let mut orders = Vec::new();
-    let mut failed = false;
+    // Acts the provider out, to tell what asks for what we sent; with how many lines it has been told.
+    let mut phone: Option<(End, usize)> = None;
     note(provider, &bridge.out, &mut start, &mut report);
-    for (now, comes_in, wire) in &transcript.lines {
-        if failed && *comes_in {
+    let mut failed = false;
+    for (at, (now, comes_in, wire)) in transcript.lines.iter().enumerate() {
+        // What was said to that is all that follows.
+        if failed && (*comes_in || bridge.sent.is_empty()) {
             break;
         }
         bridge.out.reset();
@@ -355,8 +365,13 @@ fn forwards(
         note(provider, &bridge.out, &mut start, &mut report);
         if !comes_in {
             if bridge.sent.is_empty() {
-                let (_, phone) = provider.dial(&dial_of(start.as_ref(), &transcript.target));
-                let order = End::open(phone).told(*now, wire);
+                let dial = dial_of(start.as_ref(), &transcript.target);
+                let open = || End::open(provider.dial(&dial).1);
+                let mut order = open().understood(*now, wire).unwrap_or_default();
+                if order.is_empty() {
+                    let (phone, told) = phone.get_or_insert_with(|| (open(), 0));
+                    order = order_behind(phone, told, at, &transcript.lines);
+                }
                 bridge.obey(*now, &order);
             }
             let sent = bridge.sent.pop_front();
@@ -378,6 +393,28 @@ fn forwards(
     }
     assert!(bridge.sent.is_empty(), "sent beside the transcript: {:?}", bridge.sent);
     (report, start, orders)
+}
+
+/// What line `at` and, where it asks for nothing by itself, those after it ask of us: some commands take several messages. The
+/// provider's end has been `told` so many lines, and is told what we said since.
+fn order_behind(
+    phone: &mut End,
+    told: &mut usize,
+    at: usize,
+    lines: &[(Instant, bool, Wire)],
+) -> Vec<Order> {
+    while let Some((now, comes_in, wire)) = lines.get(*told) {
+        let (here, ours) = (*told >= at, !comes_in);
+        if here && !ours {
+            break;
+        }
+        *told += 1;
+        let order = if ours { phone.told(*now, wire) } else { Vec::new() };
+        if here && !order.is_empty() {
+            return order;
+        }
+    }
+    Vec::new()
 }
 
 fn note(provider: &dyn Provider, out: &Outbox, start: &mut Option<Start>, report: &mut String) {

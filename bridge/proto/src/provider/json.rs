@@ -7,7 +7,8 @@ use std::io::Write as _;
 
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 
-use super::{Digit, Outbox, ProtocolError};
+use super::{Digit, Event, Outbox, ProtocolError};
+use crate::Instant;
 
 /// A JSON value. Numbers and truth values are kept as written: providers, and even pages of one provider's documentation,
 /// disagree on which fields are quoted, so [`Node::text`] and [`Node::number`] read either.
@@ -78,15 +79,35 @@ impl<'a> Node<'a> {
 
     /// The scalars of the array at a path; what is no scalar is left out.
     pub(super) fn list(&self, path: &str) -> impl Iterator<Item = &str> {
-        let items = match self.get(path) {
-            Some(Self::List(items)) => items.as_slice(),
-            _ => &[],
-        };
-        items.iter().filter_map(|item| match item {
+        self.items(path).iter().filter_map(|item| match item {
             Self::Text(text) => Some(text.as_ref()),
             Self::Bare(text) => Some(text.as_str()),
             _ => None,
         })
+    }
+
+    /// The objects and other values of the array at a path.
+    pub(super) fn items(&self, path: &str) -> &[Self] {
+        match self.get(path) {
+            Some(Self::List(items)) => items,
+            _ => &[],
+        }
+    }
+
+    /// The same with the names of all members in lower case, for wires on which case does not count.
+    pub(super) fn in_lower_case(self) -> Self {
+        match self {
+            Self::List(items) => Self::List(items.into_iter().map(Self::in_lower_case).collect()),
+            Self::Object(members) => {
+                let lower = |key: Cow<'a, str>| match key.chars().any(char::is_uppercase) {
+                    true => Cow::Owned(key.to_lowercase()),
+                    false => key,
+                };
+                let members = members.into_iter();
+                Self::Object(members.map(|(k, v)| (lower(k), v.in_lower_case())).collect())
+            }
+            scalar => scalar,
+        }
     }
 
     /// The members of this object in their order but those named: text as it is, anything else as its JSON.
@@ -228,6 +249,20 @@ impl<'n> Reader<'n> {
         self.digit(there.copied().unwrap_or("digit"))
     }
 
+    /// Notes the telephone keys at `path`, one after the other; some must be there.
+    pub(super) fn press(&self, path: &'static str, out: &mut Outbox) -> Result<(), ProtocolError> {
+        let text = self.text(path)?;
+        if text.is_empty() {
+            return Err(self.error(path, "is empty"));
+        }
+        for key in text.chars() {
+            let problem = "has what is no key of a telephone";
+            let digit = Digit::new(key).ok_or_else(|| self.error(path, problem))?;
+            out.event(Event::Dtmf { digit, duration: None });
+        }
+        Ok(())
+    }
+
     /// The telephone key at `path`, which must be there.
     pub(super) fn digit(&self, path: &'static str) -> Result<Digit, ProtocolError> {
         digit(self.text(path)?).ok_or_else(|| self.error(path, "is no key of a telephone"))
@@ -321,6 +356,18 @@ impl fmt::Display for Quoted<'_> {
     }
 }
 
+/// A moment as wires write them (RFC 3339), for ends that act a provider out and know no date: the epoch is the year 2000.
+pub(super) struct Stamp(pub(super) Instant);
+
+impl fmt::Display for Stamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let since = self.0.since_epoch();
+        let (seconds, millis) = (since.as_secs() % 86_400, since.subsec_millis());
+        let (hours, minutes, seconds) = (seconds / 3_600, seconds / 60 % 60, seconds % 60);
+        write!(f, "2000-01-01T{hours:02}:{minutes:02}:{seconds:02}.{millis:03}Z")
+    }
+}
+
 /// The first characters of `text` for a log, with what could be a number to call, a token or a payload masked.
 pub(super) fn excerpt(text: &str) -> String {
     masked(text, 80, 20)
@@ -395,6 +442,38 @@ mod tests {
             (node.text("o.k.1"), node.text("o.k.2"), node.get("o.k.3")),
             (Some("\""), None, None)
         );
+    }
+
+    #[test]
+    fn case_of_names_can_be_forgotten() {
+        let node = parse(r#"{"Kind":"AudioData","audioDATA":{"Data":"Aa","list":[{"X":1}]}}"#);
+        let expected = r#"{"kind":"AudioData","audiodata":{"data":"Aa","list":[{"x":1}]}}"#;
+        assert_eq!(node.in_lower_case().to_string(), expected);
+    }
+
+    #[test]
+    fn keys_are_pressed_one_after_the_other() {
+        let press = |text| {
+            let (node, mut out) = (parse(text), Outbox::new());
+            let reader = Reader { index: 0, kind: "dtmf", node: &node };
+            let pressed = reader.press("digits", &mut out);
+            let keys = out.events().iter().map(|event| match event {
+                Event::Dtmf { digit, .. } => digit.as_char(),
+                other => panic!("{other:?}"),
+            });
+            (pressed.is_ok(), keys.collect::<String>())
+        };
+        assert_eq!(press(r#"{"digits":"12#"}"#), (true, "12#".into()));
+        assert_eq!(press(r#"{"digits":7}"#), (true, "7".into()));
+        assert_eq!(press(r#"{"digits":"1x"}"#), (false, "1".into()));
+        assert_eq!((press(r#"{"digits":""}"#).0, press("{}").0), (false, false));
+    }
+
+    #[test]
+    fn stamps_are_times_of_a_day() {
+        let stamp = |millis| Stamp(Instant::from_millis(millis)).to_string();
+        assert_eq!(stamp(0), "2000-01-01T00:00:00.000Z");
+        assert_eq!(stamp(86_400_000 + 3_723_045), "2000-01-01T01:02:03.045Z");
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! The media message that half the industry copied from Twilio: `{"event":"media","media":{"track","chunk","timestamp","payload"}}`
 //! with base64 inside. Reads it fast; says nothing about the rest of those wires.
 
+use std::fmt;
+use std::io::Write as _;
 use std::time::Duration;
 
 use ringback_codecs::MediaFormat;
@@ -8,7 +10,7 @@ use ringback_codecs::MediaFormat;
 use super::dialect::MediaPaths;
 use super::json::Reader;
 use super::scan::Cursor;
-use super::{Media, Outbox, ProtocolError, Track, base64, scan};
+use super::{Event, Media, Outbox, ProtocolError, Span, Track, base64, scan};
 
 /// The members of a media message.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -121,9 +123,7 @@ impl<'a> MediaMessage<'a> {
             }
             None => usual,
         };
-        let payload = out
-            .try_store(|arena| base64::decode(self.payload, arena))
-            .map_err(|_| wrong(paths.payload, "is not base64"))?;
+        let payload = payload(index, "media", paths.payload, self.payload, out)?;
         let timestamp = self.timestamp.map(Duration::from_millis);
         Ok(Media { track, payload, sequence: self.chunk, timestamp })
     }
@@ -136,6 +136,43 @@ pub(super) const TRACK_NAMES: &[(&str, Track)] = &[
     ("inbound_track", Track::Inbound),
     ("outbound_track", Track::Outbound),
 ];
+/// Decodes a payload in base64 into the outbox, or says that `field` of message `kind` is none.
+fn payload(
+    index: u64,
+    kind: &'static str,
+    field: &'static str,
+    text: &str,
+    out: &mut Outbox,
+) -> Result<Span, ProtocolError> {
+    let problem = "is not base64";
+    out.try_store(|arena| base64::decode(text, arena)).map_err(|_| ProtocolError::Field {
+        index,
+        kind,
+        field,
+        problem,
+    })
+}
+
+/// Decodes a payload in base64 as sound that is neither counted nor timed; errors as of [`payload`].
+pub(super) fn sound(
+    index: u64,
+    (kind, field): (&'static str, &'static str),
+    text: &str,
+    track: Track,
+    out: &mut Outbox,
+) -> Result<Event, ProtocolError> {
+    let payload = payload(index, kind, field, text, out)?;
+    Ok(Event::Media(Media { track, payload, sequence: None, timestamp: None }))
+}
+
+/// Queues a text message: `before`, sound in base64, `after`.
+pub(super) fn send(out: &mut Outbox, before: fmt::Arguments<'_>, sound: &[u8], after: &str) {
+    out.text(|text| {
+        text.write_fmt(before).expect("writing to memory cannot fail");
+        base64::encode(sound, text);
+        text.extend_from_slice(after.as_bytes());
+    });
+}
 
 /// The track of that name.
 pub(super) fn track_of(names: &[(&str, Track)], name: &str) -> Option<Track> {

@@ -5,10 +5,11 @@
 //! wire, so that the simulator, the load generator and the pair tests speak to us exactly as the provider does.
 
 mod asterisk;
+mod audiocodes;
 mod audiosocket;
 pub mod auth;
 mod avaya;
-
+mod azure;
 mod bandwidth;
 mod base64;
 mod capability;
@@ -19,13 +20,11 @@ mod early;
 mod end;
 mod error;
 mod event;
-mod genesys;
-
 mod exotel;
-
 mod freeswitch;
 mod freeswitch_fork;
 mod freeswitch_stream;
+mod genesys;
 mod infobip;
 mod jambonz;
 mod json;
@@ -33,29 +32,27 @@ mod kazoo;
 mod media_message;
 mod nice;
 mod outbox;
-mod plivo;
-
 mod ozonetel;
+mod participants;
+mod plivo;
 pub mod raw;
 mod ringcx;
 mod scan;
 mod short_marks;
-mod telnyx;
-
 mod signalwire;
+mod sinch;
 mod smartflo;
 mod talkdesk;
-
-mod sinch;
+mod telnyx;
 mod twilio;
 mod upgrade;
+mod utterance;
 mod vobiz;
 mod vonage;
-mod voximplant;
-
-mod wavix;
-
 mod vonage_video;
+mod voximplant;
+mod wavix;
+mod webex;
 
 use std::fmt;
 use std::time::Duration;
@@ -188,6 +185,14 @@ impl Dial {
             outbound: (capabilities.playout != PlayoutPolicy::None).then_some(format),
             capabilities,
         }
+    }
+
+    /// Custom parameters but `own`, with `caller` and `callee` before them, as wires have them that tell all of it in one place.
+    fn with_parties(&self, own: &[&str]) -> Vec<(String, String)> {
+        let parties = [("caller".into(), self.from.clone()), ("callee".into(), self.to.clone())];
+        let known = |name: &str| own.contains(&name) || ["caller", "callee"].contains(&name);
+        let custom = self.parameters.iter().filter(|(name, _)| !known(name));
+        parties.into_iter().chain(custom.cloned()).collect()
     }
 
     /// Custom parameters with `from` and `to` before them, as users of providers that do not tell the numbers pass them on.
@@ -323,33 +328,36 @@ const fn linear(hz: u32) -> MediaFormat {
 /// All providers; routes, command-line values and test matrices derive from it.
 pub static PROVIDERS: &[&dyn Provider] = &[
     &Spoken(&twilio::DIALECT),
-    &Spoken(&vonage::DIALECT),
-    &asterisk::Asterisk,
-    &audiosocket::AudioSocket,
-    &genesys::Monitor,
-    &genesys::Connector,
-    &avaya::Avaya,
+    &Spoken(&signalwire::DIALECT),
     &Spoken(&telnyx::DIALECT),
     &Spoken(&plivo::DIALECT),
     &Spoken(&vobiz::DIALECT),
+    &Spoken(&vonage::DIALECT),
+    &Spoken(&vonage_video::DIALECT),
     &Spoken(&exotel::DIALECT),
     &Spoken(&bandwidth::DIALECT),
+    &Spoken(&infobip::DIALECT),
+    &Spoken(&sinch::DIALECT),
     &Spoken(&voximplant::DIALECT),
-    &Spoken(&signalwire::DIALECT),
     &Spoken(&cloudonix::DIALECT),
     &Spoken(&kazoo::DIALECT),
     &Spoken(&smartflo::DIALECT),
     &ozonetel::Ozonetel,
     &Spoken(&wavix::DIALECT),
-    &Spoken(&talkdesk::DIALECT),
-    &Spoken(&ringcx::DIALECT),
-    &Spoken(&vonage_video::DIALECT),
-    &Spoken(&infobip::DIALECT),
-    &Spoken(&sinch::DIALECT),
+    &genesys::Monitor,
+    &genesys::Connector,
+    &azure::Azure,
+    &asterisk::Asterisk,
+    &audiosocket::AudioSocket,
     &FreeSwitch(&freeswitch_fork::MODULE),
     &FreeSwitch(&freeswitch_stream::MODULE),
     &Spoken(&jambonz::DIALECT),
+    &avaya::Avaya,
+    &webex::Webex,
+    &audiocodes::AudioCodes,
+    &Spoken(&talkdesk::DIALECT),
     &Spoken(&nice::DIALECT),
+    &Spoken(&ringcx::DIALECT),
     &raw::Raw,
 ];
 

@@ -19,6 +19,35 @@ pub(super) fn walk<'a>(
     cursor.peek().is_none().then_some(())
 }
 
+/// Like [`walk`], but down to six levels, for envelopes within envelopes: `visit(path, value)` gets the names of all members that
+/// lead to the scalar.
+pub(super) fn walk_deep<'a>(
+    text: &'a str,
+    mut visit: impl FnMut(&[&'a str], &'a str) -> Option<()>,
+) -> Option<()> {
+    let mut cursor = Cursor::new(text);
+    descend(&mut cursor, &mut [""; DEEPEST], 0, &mut visit)?;
+    cursor.peek().is_none().then_some(())
+}
+
+const DEEPEST: usize = 6;
+
+fn descend<'a>(
+    cursor: &mut Cursor<'a>,
+    path: &mut [&'a str; DEEPEST],
+    depth: usize,
+    visit: &mut impl FnMut(&[&'a str], &'a str) -> Option<()>,
+) -> Option<()> {
+    cursor.members(|cursor, key| {
+        *path.get_mut(depth)? = key;
+        if cursor.peek()? == b'{' {
+            descend(cursor, path, depth + 1, visit)
+        } else {
+            visit(&path[..=depth], cursor.scalar()?)
+        }
+    })
+}
+
 /// A place in a text. Every step that does not find what it looks for gives `None`.
 pub(super) struct Cursor<'a> {
     text: &'a str,
@@ -199,6 +228,24 @@ mod tests {
         let expected = vec![("a", "b", "1"), ("a", "c", "2.5"), ("", "d", "null"), ("", "e", "")];
         assert_eq!(all(text), Some(expected));
         assert_eq!(all("{}"), Some(vec![]));
+    }
+
+    #[test]
+    fn finds_scalars_of_six_levels() {
+        let all = |text: &str| {
+            let mut found = Vec::new();
+            walk_deep(text, |path, value| {
+                found.push(format!("{}={value}", path.join(".")));
+                Some(())
+            })?;
+            Some(found)
+        };
+        let text = r#"{"a":{"b":{"c":1},"d":"x"},"e":{},"f":null}"#;
+        assert_eq!(all(text), Some(vec!["a.b.c=1".into(), "a.d=x".into(), "f=null".into()]));
+        let nested =
+            |levels: usize| format!("{}1{}", r#"{"k":"#.repeat(levels), "}".repeat(levels));
+        assert_eq!(all(&nested(6)), Some(vec!["k.k.k.k.k.k=1".into()]));
+        assert_eq!((all(&nested(7)), all(r#"{"a":{"b":[]}}"#), all("{}x")), (None, None, None));
     }
 
     #[test]
