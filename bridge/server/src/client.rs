@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use ringback_proto::provider::{Dial, Digit, Outbox, Provider, Send as WireSend, Track};
+use ringback_proto::provider::{Dial, Digit, Outbox, Provider, Send as WireSend, Track, Transport};
 use ringback_proto::simulator::{Counters, PhoneEvent, Simulator, SimulatorError};
 use tokio::net::TcpStream;
 
@@ -137,9 +137,14 @@ impl Client {
     ) -> Result<Self, ClientError> {
         let dial = Dial { target: url.target.clone(), ..dial };
         let (request, phone) = Simulator::new(provider, &dial, record);
-        let socket = socket::dial(stream, &url.authority, &request, SocketOptions::default())
-            .await
-            .map_err(|error| ClientError::Dial { address: url.authority.clone(), error })?;
+        let options = SocketOptions::default();
+        let socket =
+            match provider.transport() {
+                Transport::Records => Socket::records(Box::new(stream), &[], options),
+                Transport::WebSocket => socket::dial(stream, &url.authority, &request, options)
+                    .await
+                    .map_err(|error| ClientError::Dial { address: url.authority.clone(), error })?,
+            };
         let mut client = Self {
             clock,
             socket: Some(socket),

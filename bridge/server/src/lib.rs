@@ -9,6 +9,7 @@ pub mod cli;
 pub mod client;
 pub mod clock;
 pub mod config;
+pub mod connect;
 pub mod events;
 pub mod exit;
 pub mod listener;

@@ -42,6 +42,7 @@ fn theirs(ours: Role, input: Vec<u8>) -> WebSocket<Pipe> {
     let role = match ours {
         Role::Client => protocol::Role::Server,
         Role::Server => protocol::Role::Client,
+        Role::Records => unreachable!("records are no WebSocket"),
     };
     let config = WebSocketConfig::default().max_message_size(Some(MAX)).max_frame_size(Some(MAX));
     let pipe = Pipe { input: io::Cursor::new(input), ..Pipe::default() };
@@ -251,6 +252,7 @@ fn read_by_theirs(role: Role, octets: Vec<u8>) -> (Messages, End) {
     let role = match role {
         Role::Client => protocol::Role::Client,
         Role::Server => protocol::Role::Server,
+        Role::Records => unreachable!("records are no WebSocket"),
     };
     let limits =
         WebSocketConfig::default().max_message_size(Some(SMALL)).max_frame_size(Some(SMALL));

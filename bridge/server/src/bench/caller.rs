@@ -5,14 +5,14 @@ use std::net::{TcpStream, ToSocketAddrs as _};
 use std::time::Duration;
 
 use ringback_codecs::MediaFormat;
-use ringback_proto::provider::{Command, Dial, Event, Message, Outbox, Protocol, Send};
+use ringback_proto::provider::{Command, Dial, Event, Message, Outbox, Protocol, Send, Transport};
 
 use super::stamp::Hearing;
 use super::{Answers, Plan};
 use crate::client::WsUrl;
 use crate::clock::Clock;
 use crate::socket::wire::{Kind, Reader, Role, Writer};
-use crate::socket::{Asking, SocketOptions, close_code};
+use crate::socket::{Asking, DialError, SocketOptions, close_code};
 
 /// Whoever takes longer to be connected to, to answer or to start is taken for dead.
 const DEADLINE: Duration = Duration::from_secs(5);
@@ -36,8 +36,12 @@ pub(super) struct Pen {
 }
 
 impl Pen {
-    pub(super) fn new() -> Self {
-        Self { out: Outbox::new(), writer: Writer::new(Role::Client) }
+    pub(super) fn new(transport: Transport) -> Self {
+        let role = match transport {
+            Transport::WebSocket => Role::Client,
+            Transport::Records => Role::Records,
+        };
+        Self { out: Outbox::new(), writer: Writer::new(role) }
     }
 
     /// Puts what is to be sent into frames.
@@ -70,9 +74,13 @@ impl Caller {
         };
         let (request, protocol) = plan.provider.dial(&dial);
         let mut stream = connect(&url.authority)?;
-        let role = if plan.answers == Answers::Octets { Role::Server } else { Role::Client };
+        let role = match (plan.answers, plan.provider.transport()) {
+            (_, Transport::Records) => Role::Records,
+            (Answers::Octets, _) => Role::Server,
+            _ => Role::Client,
+        };
         let mut reader = Reader::new(role, SocketOptions::default().max_message);
-        if plan.answers != Answers::Octets {
+        if role == Role::Client {
             let mut asking =
                 Asking::new(&url.authority, &request).map_err(|error| error.to_string())?;
             reader.push(&ask(&mut stream, &mut asking)?);
@@ -220,7 +228,14 @@ fn ask(stream: &mut TcpStream, asking: &mut Asking) -> Result<Vec<u8>, String> {
     stream.write_all(asking.request()).map_err(|error| unanswered(&error))?;
     let mut octets = [0; 1024];
     loop {
-        let count = stream.read(&mut octets).map_err(|error| unanswered(&error))?;
+        let count = match stream.read(&mut octets) {
+            Ok(count) => count,
+            // A refusal of which the body never ends is one all the same.
+            Err(error) => {
+                let otherwise = DialError::Handshake(unanswered(&error));
+                return Err(asking.give_up(otherwise).to_string());
+            }
+        };
         if let Some(agreed) = asking.take(&octets[..count]).map_err(|error| error.to_string())? {
             return Ok(agreed.read_ahead);
         }

@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use axum::Router;
-use ringback_proto::provider::{Message, Upgrade};
+use ringback_proto::provider::{Message, Transport, Upgrade};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::runtime::Builder;
@@ -100,6 +100,7 @@ async fn echo_octets(mut stream: TcpStream) {
 async fn ws_echo(listener: TcpListener, workers: Workers) {
     let endpoint = Endpoint {
         name: "echo".into(),
+        transport: Transport::WebSocket,
         path: PATH.into(),
         public_url: None,
         max_streams: None,

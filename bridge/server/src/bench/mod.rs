@@ -149,7 +149,7 @@ fn place_all(
     server: &Server,
 ) -> Result<(Vec<Caller>, Stamp, Pen), String> {
     let url = server.url(plan.provider.name());
-    let mut pen = Pen::new();
+    let mut pen = Pen::new(plan.provider.transport());
     let mut callers = Vec::with_capacity(plan.calls);
     let mut spoken = None;
     for index in 0..plan.calls {

@@ -3,6 +3,7 @@
 mod bench;
 mod call;
 mod caller;
+mod connect;
 mod demo;
 #[cfg(feature = "mic")]
 mod mic;
@@ -76,6 +77,8 @@ enum Command {
     Mic(mic::Args),
     /// List the providers that are understood.
     Providers(providers::Args),
+    /// Say how a provider is told to send its calls here.
+    Connect(connect::Args),
     /// Show it all: a call, its live transcript, a reply, a recording and a picture.
     Demo(demo::Args),
     /// Measure latency and cost with many calls at once.
@@ -105,6 +108,7 @@ pub fn run() -> Exit {
             Exit::Ok
         }
         Command::Providers(args) => providers::run(&args),
+        Command::Connect(args) => connect::run(&args),
         Command::Serve(args) => serve::run(&args, &cli.log),
         Command::Call(args) => call::run(&args, &cli.log),
         #[cfg(feature = "mic")]

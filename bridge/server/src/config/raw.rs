@@ -87,6 +87,7 @@ pub(super) struct Options {
     #[serde(default)]
     pub one_way: bool,
     pub inbound_format: Option<At<String>>,
+    pub outbound_format: Option<At<String>>,
 }
 
 #[derive(Debug, Deserialize)]

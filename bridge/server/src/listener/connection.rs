@@ -15,12 +15,13 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use ringback_proto::provider::Upgrade;
+use ringback_proto::provider::{Transport, Upgrade};
 use tokio::io::AsyncWriteExt as _;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 use tower_service::Service as _;
 
+use super::records::{Rewound, sorted};
 use super::{
     ANSWER_TIMEOUT, Admission, Bounded, MAX_HEAD, MAX_HEADERS, Refusal, Shared, Streams, handshake,
     routes,
@@ -31,7 +32,7 @@ use crate::telemetry::{METRICS, Report, report};
 use crate::workers::Desk;
 
 /// Held as long as a connection is open, as a stream or before.
-struct Seat {
+pub(super) struct Seat {
     _permit: OwnedSemaphorePermit,
     _desk: Arc<Desk>,
     /// Set by an answer that goes on for as long as the server does.
@@ -60,6 +61,7 @@ pub(super) async fn serve<S: Streams, I: Io>(
     desk: Arc<Desk>,
 ) {
     let seat = Seat::take(permit, desk);
+    let Some(io) = sorted(&shared, io, peer, &seat).await else { return };
     let deadline = shared.limits.header_timeout + ANSWER_TIMEOUT;
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new())
@@ -115,7 +117,9 @@ async fn answer<S: Streams, I: Io>(
 ) -> Response<Body> {
     let path = request.uri().path();
     // An exact path first: it may look like a credential below another.
-    let exact = shared.endpoints.iter().position(|b| b.endpoint.path == path);
+    let is_exact =
+        |b: &Bounded| b.endpoint.transport == Transport::WebSocket && b.endpoint.path == path;
+    let exact = shared.endpoints.iter().position(is_exact);
     let index = exact.or_else(|| shared.endpoints.iter().position(|b| b.endpoint.takes(path)));
     let Some(index) = index else {
         if !shared.pages.may_see(path, peer, request.headers()) {
@@ -151,7 +155,21 @@ struct Admitted<T> {
     state: T,
     accept: String,
     subprotocol: Option<HeaderValue>,
-    _seats: [Option<OwnedSemaphorePermit>; 2],
+    _seats: Seats,
+}
+
+/// Places taken by a stream: one of the server's and, where those are counted, one of its listener's.
+pub(super) type Seats = [Option<OwnedSemaphorePermit>; 2];
+
+/// Takes places for a stream, unless there are none left.
+pub(super) fn seats<S>(shared: &Shared<S>, bounded: &Bounded) -> Result<Seats, Refusal> {
+    if shared.shutdown.is_draining() {
+        return Err(Refusal::overloaded("draining"));
+    }
+    let full = |_| Refusal::overloaded("as many streams as allowed are open (`max_calls`)");
+    let seat = Arc::clone(&shared.live).try_acquire_owned().map_err(full)?;
+    let own = bounded.live.as_ref().map(|live| Arc::clone(live).try_acquire_owned().map_err(full));
+    Ok([Some(seat), own.transpose()?])
 }
 
 /// Checks in the order of cost: what a full or draining server has to say comes before any look at the request.
@@ -161,13 +179,7 @@ fn admit<S: Streams>(
     parts: &Parts,
     peer: SocketAddr,
 ) -> Result<Admitted<S::Admitted>, Refusal> {
-    if shared.shutdown.is_draining() {
-        return Err(Refusal::overloaded("draining"));
-    }
-    let full = |_| Refusal::overloaded("as many streams as allowed are open (`max_calls`)");
-    let seat = Arc::clone(&shared.live).try_acquire_owned().map_err(full)?;
-    let own = bounded.live.as_ref().map(|live| Arc::clone(live).try_acquire_owned().map_err(full));
-    let own = own.transpose()?;
+    let seats = seats(shared, bounded)?;
     bounded.endpoint.sources.check(peer, &parts.headers)?;
     let accept = handshake::check(parts, &bounded.endpoint)?;
 
@@ -183,7 +195,7 @@ fn admit<S: Streams>(
         public: "internal error".into(),
         reason: format!("the chosen subprotocol is no header value: {error}"),
     })?;
-    Ok(Admitted { state, accept, subprotocol, _seats: [Some(seat), own] })
+    Ok(Admitted { state, accept, subprotocol, _seats: seats })
 }
 
 /// Header fields as text. Octets that are not UTF-8 would have to be guessed at; no provider sends any.
@@ -249,19 +261,30 @@ async fn stream<S: Streams, I: Io>(
     peer: SocketAddr,
     _seat: Arc<Seat>,
 ) {
-    let endpoint = &shared.endpoints[index].endpoint;
-    METRICS.streams.increment();
-    let _live = Live { listener: &endpoint.name, peer };
     let Admitted { state, subprotocol, _seats, .. } = admitted;
-    let serving = match on_upgrade.await {
+    let socket = match on_upgrade.await {
         Ok(upgraded) => {
             let (io, read_ahead) = unwrap_io::<I>(upgraded);
             let subprotocol = subprotocol.and_then(|name| name.to_str().ok().map(str::to_owned));
-            let socket = Socket::accepted(io, &read_ahead, subprotocol, endpoint.socket);
-            shared.streams.serve(state, socket)
+            let options = shared.endpoints[index].endpoint.socket;
+            Socket::accepted(io, &read_ahead, subprotocol, options)
         }
         Err(error) => return report(&Report::HttpFailed { peer, reason: &error.to_string() }),
     };
+    attend(&shared, index, state, socket, peer).await;
+}
+
+/// Serves a stream to its end.
+pub(super) async fn attend<S: Streams>(
+    shared: &Shared<S>,
+    index: usize,
+    state: S::Admitted,
+    socket: Socket,
+    peer: SocketAddr,
+) {
+    METRICS.streams.increment();
+    let _live = Live { listener: &shared.endpoints[index].endpoint.name, peer };
+    let serving = shared.streams.serve(state, socket);
     tokio::select! {
         biased;
         () = serving => {}
@@ -274,8 +297,8 @@ async fn stream<S: Streams, I: Io>(
 
 /// The connection without the wrapping HTTP needed, which would cost an indirection for every read of a call.
 fn unwrap_io<I: Io>(upgraded: hyper::upgrade::Upgraded) -> (Box<dyn Io>, Bytes) {
-    match upgraded.downcast::<TokioIo<I>>() {
-        Ok(parts) => (Box::new(parts.io.into_inner()), parts.read_buf),
+    match upgraded.downcast::<TokioIo<Rewound<I>>>() {
+        Ok(parts) => (Box::new(parts.io.into_inner().io), parts.read_buf),
         Err(wrapped) => (Box::new(TokioIo::new(wrapped)), Bytes::new()),
     }
 }

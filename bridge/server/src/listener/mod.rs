@@ -6,6 +6,7 @@
 mod access;
 mod connection;
 mod handshake;
+mod records;
 mod routes;
 mod sources;
 
@@ -18,7 +19,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use axum::Router;
-use ringback_proto::provider::{Rejection, Upgrade};
+use ringback_proto::provider::{Rejection, Transport, Upgrade};
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
@@ -105,6 +106,8 @@ impl From<Rejection> for Refusal {
 pub struct Endpoint {
     /// Name of the listener in the configuration.
     pub name: String,
+    /// What carries its streams. Of those that are no WebSockets there can be one; its path is a name only.
+    pub transport: Transport,
     /// Path, matched exactly.
     pub path: String,
     /// Whether the path may have one more segment, which is a credential.
@@ -125,6 +128,9 @@ pub struct Endpoint {
 impl Endpoint {
     /// Whether streams for `path` are its own.
     fn takes(&self, path: &str) -> bool {
+        if self.transport != Transport::WebSocket {
+            return false;
+        }
         let below = || {
             let rest = path.strip_prefix(self.path.trim_end_matches('/'))?.strip_prefix('/')?;
             let token = rest.trim_end_matches('/');

@@ -5,7 +5,7 @@ use crate::clock::Clock;
 use crate::net::{Io, MemoryConnector, TcpListener, memory};
 use crate::socket::{DialError, Incoming, Outgoing, SocketError, close_code, dial};
 use crate::workers::Tick;
-use ringback_proto::provider::{Message, OutgoingUpgrade};
+use ringback_proto::provider::{Message, OutgoingUpgrade, Transport};
 use std::io;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -50,6 +50,13 @@ impl Streams for Echo {
                     return socket.close(close_code::GOING_AWAY, "shutting down").await;
                 }
             };
+            if let Some(Ok(incoming)) = &message
+                && let Some(Message::Binary(octets)) = socket.message(incoming)
+            {
+                let octets = octets.to_vec();
+                socket.send(Outgoing::Binary(&octets)).await.unwrap();
+                continue;
+            }
             match message {
                 Some(Ok(incoming @ Incoming::Message(_))) => match &*text_of(&socket, &incoming) {
                     "panic" => panic!("as the test asked for"),
@@ -76,6 +83,7 @@ impl Streams for Echo {
 fn endpoint() -> Endpoint {
     Endpoint {
         name: "main".into(),
+        transport: Transport::WebSocket,
         path: "/stream".into(),
         public_url: Some("wss://bridge.example/stream".into()),
         max_streams: None,
@@ -603,4 +611,51 @@ async fn a_connection_that_says_nothing_holds_no_server_that_has_ended() {
     assert_eq!(server.await.unwrap(), Drained { cut: 0 });
     assert!(shared.upgrade().is_none(), "its threads have ended, and all that ran on them");
     assert!(matches!(silent.read(&mut [0]).await, Ok(0) | Err(_)), "the connection is cut");
+}
+
+#[tokio::test(start_paused = true)]
+async fn records_and_requests_come_to_one_port() {
+    let (listener, connector) = memory(1024);
+    let transport = Transport::Records;
+    let shutdown = Shutdown::new();
+    let sources = |text| Sources {
+        allow: Some(vec![super::sources::network(text).unwrap()]),
+        ..Sources::default()
+    };
+    let records = Endpoint {
+        name: "records".into(),
+        path: "/records".into(),
+        transport,
+        sources: sources("127.0.0.1"),
+        ..endpoint()
+    };
+    let server = Server::new(
+        Arc::new(Echo { shutdown: shutdown.clone() }),
+        vec![records, endpoint()],
+        Limits::default(),
+        Pages::default(),
+        Router::new(),
+        shutdown.clone(),
+        Workers::here(),
+    );
+    let server = tokio::spawn(server.run(listener));
+
+    let mut io = connector.connect().await.unwrap();
+    let record = [0x01, 0, 2, b'h', b'i'];
+    io.write_all(&record).await.unwrap();
+    let mut back = [0; 5];
+    io.read_exact(&mut back).await.unwrap();
+    assert_eq!(back, record);
+    drop(io);
+
+    let mut socket = call(connector.connect().await.unwrap()).await.expect("a WebSocket as ever");
+    assert!(text(&mut socket).await.contains("/stream"));
+    socket.close(1000, "").await;
+    // Its path is a name only, and silence is bounded by the deadline of requests.
+    assert!(get(&connector, "/records").await.starts_with("HTTP/1.1 404"));
+    let mut silent = connector.connect().await.unwrap();
+    assert_eq!(silent.read(&mut back).await.unwrap(), 0);
+
+    shutdown.drain();
+    assert_eq!(server.await.unwrap(), Drained { cut: 0 });
 }

@@ -16,6 +16,9 @@ const MAX_CONTROL: usize = 125;
 /// Room for a read. More costs memory per call and gains nothing: a frame of 20 ms is hundreds of octets.
 const READ_BUFFER: usize = 4 * 1024;
 
+/// Kind and length of a record.
+const RECORD_HEAD: usize = 3;
+
 const FIN: u8 = 0x80;
 const RESERVED: u8 = 0x70;
 const MASKED: u8 = 0x80;
@@ -33,6 +36,9 @@ pub enum Role {
     Client,
     /// Granted it.
     Server,
+    /// Neither: no WebSocket at all, but records of an octet of kind, two of length and the payload (AudioSocket). Each is a binary
+    /// message, head included, and there are no others.
+    Records,
 }
 
 /// What a frame or message is.
@@ -285,6 +291,9 @@ impl Reader {
     /// Reads and checks the head of the next frame, if all of it is there.
     fn head(&self) -> Result<Option<Head>, WireError> {
         let octets = &self.buffer()[self.unread.clone()];
+        if self.role == Role::Records {
+            return self.record(octets);
+        }
         let Some((&[first, second], rest)) = octets.split_first_chunk() else { return Ok(None) };
         let (length, least, rest) = match second & !MASKED {
             126 => match rest.split_first_chunk() {
@@ -310,6 +319,16 @@ impl Reader {
         // Fits: it is at most `max_message`.
         let payload = length as usize;
         Ok(Some(Head { opcode, fin, mask, octets: octets.len() - rest.len(), payload }))
+    }
+
+    /// The head of a record, which is part of the message.
+    fn record(&self, octets: &[u8]) -> Result<Option<Head>, WireError> {
+        let Some(&[_kind, high, low]) = octets.first_chunk() else { return Ok(None) };
+        let payload = RECORD_HEAD + usize::from(u16::from_be_bytes([high, low]));
+        if payload > self.max_message {
+            return Err(WireError::TooBig);
+        }
+        Ok(Some(Head { opcode: BINARY, fin: true, mask: None, octets: 0, payload }))
     }
 
     fn check(&self, first: u8, masked: bool, length: u64) -> Result<(), WireError> {
@@ -406,6 +425,7 @@ impl Masks {
 
 /// Puts messages into frames, and keeps them until they are written.
 pub struct Writer {
+    role: Role,
     masks: Option<Box<Masks>>,
     /// Lent by the thread while something waits in it.
     buffer: Option<Octets>,
@@ -418,9 +438,9 @@ impl Writer {
     pub fn new(role: Role) -> Self {
         let masks = match role {
             Role::Client => Some(Box::new(Masks { pool: [0; 256], used: 256 })),
-            Role::Server => None,
+            Role::Server | Role::Records => None,
         };
-        Self { masks, buffer: None, written: 0 }
+        Self { role, masks, buffer: None, written: 0 }
     }
 
     /// Octets that wait to be written.
@@ -440,6 +460,13 @@ impl Writer {
 
     /// Appends a whole message or a control frame, which must not have more than 125 octets.
     pub fn push(&mut self, kind: Kind, payload: &[u8]) {
+        if self.role == Role::Records {
+            // Records have no word for anything else.
+            if kind == Kind::Binary {
+                self.buffer.get_or_insert_with(Octets::lend).extend_from_slice(payload);
+            }
+            return;
+        }
         let mask = self.masks.as_mut().map(|masks| masks.next());
         let bit = if mask.is_some() { MASKED } else { 0 };
         let buffer = self.buffer.get_or_insert_with(Octets::lend);

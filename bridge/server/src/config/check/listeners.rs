@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::ops::Range;
 
 use ringback_codecs::{Encoding, Endian, MediaFormat, SampleRate};
-use ringback_proto::provider::{Auth, Options};
+use ringback_proto::provider::{self, Auth, Options, Transport};
 use toml::Spanned;
 
 use super::super::raw::{self, At};
@@ -62,6 +62,7 @@ impl Checker<'_> {
         let listener = |provider: &&str| ListenerConfig {
             endpoint: Endpoint {
                 name: (*provider).to_owned(),
+                transport: transport(provider),
                 path: format!("/{provider}"),
                 public_url: None,
                 max_streams: None,
@@ -94,6 +95,7 @@ impl Checker<'_> {
         let public_url = self.public_url(raw.public_url.as_ref());
         let auth = self.auth(raw.auth.as_ref(), public_url.is_some());
         let inbound_format = raw.options.inbound_format.as_ref().and_then(|at| self.format(at));
+        let outbound_format = raw.options.outbound_format.as_ref().and_then(|at| self.format(at));
         let route = match &raw.route {
             Some(at) => {
                 if !routes.iter().any(|route| route.name == *at.get_ref()) {
@@ -105,8 +107,13 @@ impl Checker<'_> {
         };
         let max_streams = raw.max_calls.as_ref().map(|at| self.number(Some(at), 1..=1_000_000, 1));
         let keepalive = self.keepalive(raw.keepalive.as_ref(), socket.keepalive);
+        let transport = transport(&provider);
+        if transport == Transport::Records {
+            self.records(table.span(), raw.auth.as_ref(), &auth, others);
+        }
         let endpoint = Endpoint {
             name,
+            transport,
             path,
             public_url,
             max_streams,
@@ -115,8 +122,31 @@ impl Checker<'_> {
             sources: Sources { allow: self.allow(raw.allow.as_ref()), ..Sources::default() },
             socket: SocketOptions { keepalive, ..socket },
         };
-        let options = Options { inbound_format, ..Options::default() };
+        let options = Options { inbound_format, outbound_format, ..Options::default() };
         ListenerConfig { endpoint, provider, auth, one_way: raw.options.one_way, options, route }
+    }
+
+    /// What holds for listeners whose streams are no WebSockets.
+    fn records(
+        &mut self,
+        table: Range<usize>,
+        at: Option<&At<raw::Auth>>,
+        auth: &Auth,
+        others: &[ListenerConfig],
+    ) {
+        if let Some(other) = others.iter().find(|o| o.endpoint.transport == Transport::Records) {
+            let name = &other.endpoint.name;
+            self.problem(
+                table,
+                format!("its connections tell no path, so there can be one such listener: {name:?} is another"),
+            );
+        }
+        if let Some(at) = at.filter(|_| *auth != Auth::None) {
+            self.problem(
+                at.span(),
+                "nothing on this wire carries a credential; say by address who may call: `allow`",
+            );
+        }
     }
 
     /// The route of a listener that names none: the one called `default`, or the only one.
@@ -217,6 +247,11 @@ impl Checker<'_> {
         }
         format
     }
+}
+
+/// What carries the streams of a provider; of one that is not known, whatever is usual.
+fn transport(provider: &str) -> Transport {
+    provider::find(provider).map_or(Transport::WebSocket, |provider| provider.transport())
 }
 
 /// `pcmu/8000`: one channel of an encoding at a rate.

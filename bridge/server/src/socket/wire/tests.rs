@@ -32,6 +32,7 @@ fn frame_with(to: Role, first: u8, length: &[u8], payload: &[u8]) -> Vec<u8> {
     let (masked, mask): (u8, &[u8]) = match to {
         Role::Server => (MASKED, &[0x12, 0x34, 0x56, 0x78]),
         Role::Client => (0, &[]),
+        Role::Records => unreachable!("records are no frames"),
     };
     let mut payload = payload.to_vec();
     if let Ok(mask) = mask.try_into() {
@@ -249,4 +250,29 @@ fn empty_messages_are_messages() {
 fn a_close_may_come_within_a_message() {
     let frames: Frames<'_> = &[(TEXT, b"unfini"), (FIN_CLOSE, b"")];
     assert_read("within a message", frames, (&vec![(Kind::Close, vec![])], None));
+}
+
+#[test]
+fn records_are_messages_with_their_heads() {
+    let wire =
+        [&[0x01, 0, 2, 7, 8][..], &[0x10, 0, 0], &[0x10, 1, 0], &[9; 256], &[0, 0, 0]].concat();
+    let expected: Messages = [&wire[..5], &wire[5..8], &wire[8..267], &wire[267..]]
+        .map(|record| (Kind::Binary, record.to_vec()))
+        .into();
+    for piece in [1, 2, 3, 100, wire.len()] {
+        assert_eq!(
+            read(Role::Records, &wire, piece),
+            (expected.clone(), None),
+            "{piece} at a time"
+        );
+    }
+    let (_, error) = read(Role::Records, &[0x10, 0xFF, 0xFF], 3);
+    assert_eq!(error, Some(WireError::TooBig));
+
+    let mut writer = Writer::new(Role::Records);
+    writer.push(Kind::Binary, &[0x03, 0, 1, b'5']);
+    // There are no words for these.
+    writer.push(Kind::Ping, b"");
+    writer.push_close(1000, "");
+    assert_eq!(writer.pending(), [0x03, 0, 1, b'5']);
 }

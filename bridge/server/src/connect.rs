@@ -1,0 +1,125 @@
+//! How a provider is told to stream its calls to a listener: one page for each, with the listener's configuration and what to paste
+//! where. Tells nobody by itself.
+
+use include_dir::{Dir, include_dir};
+
+static PAGES: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/connect");
+
+/// Where a provider reaches a listener.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PublicUrl {
+    url: String,
+    host: String,
+    path: String,
+}
+
+impl PublicUrl {
+    /// Takes `wss://host[:port]/path` apart.
+    ///
+    /// # Errors
+    /// What is wrong with it, for the one who gave it.
+    pub fn parse(url: &str) -> Result<Self, String> {
+        let expected =
+            "expected the URL the provider dials, such as wss://bridge.example.com/twilio";
+        let rest = url.strip_prefix("wss://").or_else(|| url.strip_prefix("ws://"));
+        let rest = rest.ok_or_else(|| format!("found {url:?}, {expected}"))?;
+        let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+        let is_plain = |c: char| c.is_ascii_graphic() && !"?#\"'<>\\^`{|}$".contains(c);
+        if host.is_empty() || path.len() < 2 || !rest.chars().all(is_plain) {
+            return Err(format!("found {url:?}, {expected}"));
+        }
+        Ok(Self { url: url.to_owned(), host: host.to_owned(), path: path.to_owned() })
+    }
+
+    /// Where a provider's listener might be; for those who only want to see.
+    #[must_use]
+    pub fn example(provider: &str) -> Self {
+        let (host, path) = ("bridge.example.com".to_owned(), format!("/{provider}"));
+        Self { url: format!("wss://{host}{path}"), host, path }
+    }
+}
+
+/// The page of a provider in Markdown, with this URL filled in; `None` if there is no such page.
+#[must_use]
+pub fn page(provider: &str, at: &PublicUrl) -> Option<String> {
+    let text = PAGES.get_file(format!("{provider}.md"))?.contents_utf8()?;
+    let filled = [("{{url}}", &at.url), ("{{host}}", &at.host), ("{{path}}", &at.path)];
+    Some(filled.iter().fold(text.to_owned(), |text, (word, value)| text.replace(word, value)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Config, Context, Overrides};
+    use ringback_proto::provider::PROVIDERS;
+
+    fn names() -> impl Iterator<Item = &'static str> {
+        PROVIDERS.iter().map(|provider| provider.name())
+    }
+
+    /// Any secret, and a key set.
+    fn variable(name: &str) -> Option<String> {
+        let key_set = r#"{"keys":[{"kty":"RSA","kid":"1","n":"AQAB","e":"AQAB"}]}"#;
+        Some(
+            if name == "KEYS" { key_set } else { "c2VjcmV0LXNlY3JldC1zZWNyZXQtc2VjcmV0" }
+                .to_owned(),
+        )
+    }
+
+    #[test]
+    fn every_provider_has_a_page_and_every_page_a_provider() {
+        let mut pages: Vec<_> = PAGES.files().filter_map(|file| file.path().to_str()).collect();
+        let mut expected: Vec<_> = names().map(|name| format!("{name}.md")).collect();
+        pages.sort_unstable();
+        expected.sort_unstable();
+        assert_eq!(pages, expected);
+    }
+
+    #[test]
+    fn the_listener_on_each_page_is_a_valid_configuration() {
+        for name in names() {
+            let page = page(name, &PublicUrl::example(name)).expect("a page");
+            let toml = page.split_once("```toml\n").and_then(|(_, rest)| rest.split_once("```"));
+            let (listener, _) = toml.expect("a listener");
+            let text = format!("[[route]]\nname = \"default\"\n\n{listener}");
+            let text = text.replace("file:/etc/ringback/acs-keys.json", "env:KEYS");
+            let context = Context { variable: &variable, ..Context::of_process() };
+            let config = Config::parse("page", &text, &Overrides::default(), &context);
+            let config = config.unwrap_or_else(|problems| panic!("{name}: {problems}\n{text}"));
+            assert_eq!(config.listeners[0].provider, name);
+            assert_eq!(config.listeners[0].endpoint.path, format!("/{name}"));
+        }
+    }
+
+    #[test]
+    fn urls_are_filled_in_and_nothing_is_left() {
+        let at = PublicUrl::parse("wss://calls.example:8443/in/twilio").expect("a URL");
+        let page = page("twilio", &at).expect("a page");
+        assert!(page.contains(r#"<Stream url="wss://calls.example:8443/in/twilio">"#), "{page}");
+        assert!(page.contains(r#"path = "/in/twilio""#));
+        for name in names() {
+            let page = super::page(name, &PublicUrl::example(name)).expect("a page");
+            for word in ["{{url}}", "{{host}}", "{{path}}"] {
+                assert!(!page.contains(word), "{name}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_no_url_to_dial_is_refused() {
+        for url in [
+            "",
+            "bridge",
+            "https://a/b",
+            "wss://",
+            "wss:///a",
+            "wss://a",
+            "wss://a/",
+            "wss://a/b?c",
+            "wss://a/\"b",
+        ] {
+            let problem = PublicUrl::parse(url).expect_err(url);
+            assert!(problem.contains("wss://bridge.example.com/twilio"), "{problem}");
+        }
+    }
+}
