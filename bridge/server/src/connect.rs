@@ -59,11 +59,12 @@ mod tests {
 
     /// Any secret, and a key set.
     fn variable(name: &str) -> Option<String> {
-        let key_set = r#"{"keys":[{"kty":"RSA","kid":"1","n":"AQAB","e":"AQAB"}]}"#;
-        Some(
-            if name == "KEYS" { key_set } else { "c2VjcmV0LXNlY3JldC1zZWNyZXQtc2VjcmV0" }
-                .to_owned(),
-        )
+        let modulus = format!("{}w", "_".repeat(341));
+        let key_set =
+            format!(r#"{{"keys":[{{"kty":"RSA","kid":"1","n":"{modulus}","e":"AQAB"}}]}}"#);
+        let value = if name == "KEYS" { key_set } else { "c2VjcmV0LXNlY3JldC1zZWNyZXQ=".into() };
+        // Not for what the bridge itself looks for.
+        (!["RINGBACK_BIND", "RINGBACK_LOG", "RINGBACK_LOG_FORMAT"].contains(&name)).then_some(value)
     }
 
     #[test]
@@ -81,13 +82,15 @@ mod tests {
             let page = page(name, &PublicUrl::example(name)).expect("a page");
             let toml = page.split_once("```toml\n").and_then(|(_, rest)| rest.split_once("```"));
             let (listener, _) = toml.expect("a listener");
-            let text = format!("[[route]]\nname = \"default\"\n\n{listener}");
+            let text = format!(
+                "[[module]]\nname = \"echo\"\nbuiltin = \"echo\"\n[[route]]\nname = \"default\"\nmodules = [\"echo\"]\n{listener}"
+            );
             let text = text.replace("file:/etc/ringback/acs-keys.json", "env:KEYS");
             let context = Context { variable: &variable, ..Context::of_process() };
             let config = Config::parse("page", &text, &Overrides::default(), &context);
             let config = config.unwrap_or_else(|problems| panic!("{name}: {problems}\n{text}"));
             assert_eq!(config.listeners[0].provider, name);
-            assert_eq!(config.listeners[0].endpoint.path, format!("/{name}"));
+            assert!(config.listeners[0].endpoint.path.starts_with(&format!("/{name}")));
         }
     }
 

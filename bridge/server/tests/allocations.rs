@@ -5,7 +5,7 @@ mod support;
 use std::time::Duration;
 
 use ringback::socket::wire::{Kind, Role, Writer};
-use ringback_proto::provider::{Dial, FrameLaw, PROVIDERS, PlayoutPolicy, Provider};
+use ringback_proto::provider::{Dial, FrameLaw, PROVIDERS, PlayoutPolicy, Provider, Transport};
 use support::Host;
 use support::turn::{Kept, Turn, ends, frames, opening};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
@@ -69,10 +69,16 @@ async fn call(provider: &dyn Provider) -> (usize, u64) {
     let opening = opening(provider, phone.as_mut());
     // All octets of the caller's are there before anything is counted.
     let frames = frames(provider, phone.as_mut(), WARM_UP + COUNTED);
-    let frames: Vec<Vec<u8>> = frames.iter().map(masked).collect();
-    upgrade(provider, &mut io).await;
+    let role = match provider.transport() {
+        Transport::WebSocket => Role::Client,
+        Transport::Records => Role::Records,
+    };
+    let frames: Vec<Vec<u8>> = frames.iter().map(|frame| framed(role, frame)).collect();
+    if role == Role::Client {
+        upgrade(provider, &mut io).await;
+    }
     for message in &opening {
-        io.write_all(&masked(message)).await.expect("the bridge reads");
+        io.write_all(&framed(role, message)).await.expect("the bridge reads");
     }
     let (warm_up, counted) = frames.split_at(WARM_UP);
     speak(&mut io, warm_up).await;
@@ -106,9 +112,9 @@ async fn upgrade(provider: &dyn Provider, io: &mut DuplexStream) {
     assert!(answer.starts_with(b"HTTP/1.1 101"), "{}", String::from_utf8_lossy(&answer));
 }
 
-/// A message as a client's frame.
-fn masked(message: &Kept) -> Vec<u8> {
-    let mut writer = Writer::new(Role::Client);
+/// A message as it goes over the wire.
+fn framed(role: Role, message: &Kept) -> Vec<u8> {
+    let mut writer = Writer::new(role);
     match message {
         Kept::Text(text) => writer.push(Kind::Text, text.as_bytes()),
         Kept::Binary(octets) => writer.push(Kind::Binary, octets),

@@ -8,11 +8,12 @@
 
 use std::time::Duration;
 
-use ringback_codecs::{Encoding, Endian, MediaFormat, SampleRate};
+use ringback_codecs::{MediaFormat, SampleRate};
 
 use super::dialect::MediaPaths;
 use super::end::{End, Turn, Wire};
 use super::json::{self, Members, Node, Quoted, Reader, Stamp};
+use super::linear_at;
 use super::media_message::{self, MediaMessage};
 use super::participants::Participants;
 use super::utterance::Utterance;
@@ -28,15 +29,11 @@ pub(super) struct AudioCodes;
 
 const EXPECTED: &str = "AudioCodes Bot API JSON";
 
-const fn linear(rate: SampleRate) -> MediaFormat {
-    MediaFormat::mono(Encoding::L16(Endian::Little), rate)
-}
-
 /// Formats by their names; those beginning with `wav/` have a header, and are not taken.
 static FORMATS: [(&str, MediaFormat); 4] = [
-    ("raw/lpcm16", linear(SampleRate::HZ_16000)),
-    ("raw/lpcm16_8", linear(SampleRate::HZ_8000)),
-    ("raw/lpcm16_24", linear(SampleRate::HZ_24000)),
+    ("raw/lpcm16", linear_at(SampleRate::HZ_16000)),
+    ("raw/lpcm16_8", linear_at(SampleRate::HZ_8000)),
+    ("raw/lpcm16_24", linear_at(SampleRate::HZ_24000)),
     ("raw/mulaw", MediaFormat::PCMU_8000),
 ];
 

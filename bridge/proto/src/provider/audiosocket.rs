@@ -7,9 +7,10 @@
 
 use std::time::Duration;
 
-use ringback_codecs::{Encoding, Endian, MediaFormat, SampleRate};
+use ringback_codecs::{MediaFormat, SampleRate};
 
 use super::end::{End, Turn, Wire};
+use super::linear_at;
 use super::{
     Accepted, Capabilities, Command, Dial, Digit, Event, FrameLaw, HangupLaw, Info, Notice,
     Options, Outbox, OutgoingUpgrade, PlayoutPolicy, Protocol, ProtocolError, Provider, Rejection,
@@ -21,14 +22,12 @@ use crate::Instant;
 pub(super) struct AudioSocket;
 
 const FRAME: Duration = Duration::from_millis(20);
+/// Two seconds without a record either way end the application; nobody shall wait for them.
+const QUIET: Duration = Duration::from_secs(1);
 const HANGUP: u8 = 0x00;
 const UUID: u8 = 0x01;
 const DTMF: u8 = 0x03;
 const ERROR: u8 = 0xFF;
-
-const fn linear(rate: SampleRate) -> MediaFormat {
-    MediaFormat::mono(Encoding::L16(Endian::Little), rate)
-}
 
 static INFO: Info = Info {
     name: "audiosocket",
@@ -37,10 +36,10 @@ static INFO: Info = Info {
     status: Status::Documentation,
     capabilities: TWO_WAY,
     formats: &[
-        linear(SampleRate::HZ_8000),
-        linear(SampleRate::HZ_16000),
-        linear(SampleRate::HZ_24000),
-        linear(SampleRate::HZ_48000),
+        linear_at(SampleRate::HZ_8000),
+        linear_at(SampleRate::HZ_16000),
+        linear_at(SampleRate::HZ_24000),
+        linear_at(SampleRate::HZ_48000),
     ],
 };
 
@@ -69,7 +68,7 @@ const RATES: [(u8, u32); 9] = [
 
 fn format_of(kind: u8) -> Option<MediaFormat> {
     let (_, hz) = RATES.iter().find(|(known, _)| *known == kind)?;
-    SampleRate::new(*hz).map(linear)
+    SampleRate::new(*hz).map(linear_at)
 }
 
 /// The kind of the records that carry sound of this rate; Asterisk takes another rate than its own and converts it.
@@ -87,7 +86,8 @@ impl Provider for AudioSocket {
     }
 
     fn accept(&self, _: &Upgrade<'_>, options: &Options) -> Result<Accepted, Rejection> {
-        let bridge = Bridge { options: options.clone(), state: State::AwaitingUuid };
+        let bridge =
+            Bridge { options: options.clone(), state: State::AwaitingUuid, quiet_at: None };
         Ok(Accepted { protocol: End::boxed(bridge), subprotocol: None })
     }
 
@@ -127,6 +127,8 @@ fn send(out: &mut Outbox, kind: u8, payload: &[u8]) {
 struct Bridge {
     options: Options,
     state: State,
+    /// When silence is due, if nothing is said before. Nothing until the call has said who it is.
+    quiet_at: Option<Instant>,
 }
 
 enum State {
@@ -188,6 +190,7 @@ impl Wire for Bridge {
                     problem: "is not 16",
                 })?;
                 self.state = State::AwaitingSound(uuid_text(uuid));
+                self.quiet_at = Some(turn.now + QUIET);
                 return Ok(None);
             }
             (UUID, _) => return Err(ProtocolError::out_of_turn(index, "UUID record", "twice")),
@@ -221,7 +224,7 @@ impl Wire for Bridge {
 
     fn command(
         &mut self,
-        _: Instant,
+        now: Instant,
         command: Command<'_>,
         out: &mut Outbox,
     ) -> Result<(), ProtocolError> {
@@ -229,7 +232,10 @@ impl Wire for Bridge {
             (
                 Command::Media { track: Track::Outbound, payload },
                 State::Streaming { outbound: Some(kind), .. },
-            ) if !payload.is_empty() => send(out, *kind, payload),
+            ) if !payload.is_empty() => {
+                send(out, *kind, payload);
+                self.quiet_at = Some(now + QUIET);
+            }
             (Command::Hangup, state) if !matches!(state, State::Stopped) => {
                 self.state = State::Stopped;
                 send(out, HANGUP, &[]);
@@ -239,7 +245,29 @@ impl Wire for Bridge {
         }
         Ok(())
     }
+
+    /// Nobody has spoken for long.
+    fn timeout(&mut self, now: Instant, out: &mut Outbox) -> Result<(), ProtocolError> {
+        if self.next_timeout().is_some_and(|at| at <= now) {
+            // Before the stream has a rate: 8 kHz, which Asterisk takes on every call.
+            let kind = match self.state {
+                State::Streaming { outbound: Some(kind), .. } => kind,
+                _ => RATES[0].0,
+            };
+            let rate = format_of(kind).map_or(SampleRate::HZ_8000, |format| format.rate);
+            send(out, kind, &SILENCE[..2 * rate.samples_in(FRAME) as usize]);
+            self.quiet_at = Some(now + QUIET);
+        }
+        Ok(())
+    }
+
+    fn next_timeout(&self) -> Option<Instant> {
+        self.quiet_at.filter(|_| !matches!(self.state, State::Stopped))
+    }
 }
+
+/// 20 ms at the highest rate.
+const SILENCE: [u8; 7_680] = [0; 7_680];
 
 /// Asterisk's end.
 struct Phone {
@@ -308,6 +336,10 @@ impl Wire for Phone {
                 field: "length",
                 problem: "is 0",
             }),
+            // It would be converted; silence is silence.
+            (_, Some(format)) if format != self.format && payload.iter().all(|o| *o == 0) => {
+                Ok(None)
+            }
             (_, Some(format)) if format == self.format => {
                 Ok(Some(out.media(Track::Outbound, payload)))
             }
@@ -343,6 +375,7 @@ impl Wire for Phone {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Message;
     use super::*;
 
     #[test]
@@ -352,6 +385,43 @@ mod tests {
         assert_eq!(uuid_text(uuid_of("40325EC25EFD4BD3805F53576E581D13")), text);
         assert_ne!(uuid_of("call-1"), uuid_of("call-2"));
         assert_eq!(uuid_of(""), 0x6c62_272e_07bb_0142_62b8_2175_6295_c58d_u128.to_be_bytes());
+    }
+
+    #[test]
+    fn a_quiet_call_is_kept_alive_from_the_first() {
+        let upgrade = Upgrade { target: "/", public_url: None, headers: &[] };
+        let accepted = AudioSocket.accept(&upgrade, &Options::default()).unwrap();
+        let (mut bridge, mut out) = (accepted.protocol, Outbox::new());
+        assert_eq!(bridge.poll_timeout(), None);
+        let mut uuid = vec![UUID, 0, 16];
+        uuid.extend([7; 16]);
+        bridge.handle_message(Instant::ZERO, Message::Binary(&uuid), &mut out).unwrap();
+        let mut sounds = Vec::new();
+        for (seconds, rate) in [(1, None), (2, Some(0x12))] {
+            let now = bridge.poll_timeout().expect("silence is due");
+            assert_eq!(now, Instant::ZERO + Duration::from_secs(seconds));
+            bridge.handle_timeout(now, &mut out).unwrap();
+            if let Some(kind) = rate {
+                let sound = [&[kind, 2, 128][..], &[1; 640]].concat();
+                bridge.handle_message(now, Message::Binary(&sound), &mut out).unwrap();
+            }
+            for send in out.sends() {
+                let super::super::Send::Binary(span) = send else { panic!("{send:?}") };
+                sounds.push(out.octets(span).to_vec());
+            }
+            out.reset();
+        }
+        assert_eq!(sounds[0], [&[0x10, 1, 64][..], &[0; 320]].concat());
+        // What is said puts it off; then silence has the call's own rate.
+        let now = Instant::ZERO + Duration::from_millis(2_500);
+        let said = Command::Media { track: Track::Outbound, payload: &[1; 640] };
+        bridge.handle_command(now, said, &mut out).unwrap();
+        out.reset();
+        let due = bridge.poll_timeout().expect("silence is due");
+        assert_eq!(due, now + QUIET);
+        bridge.handle_timeout(due, &mut out).unwrap();
+        let super::super::Send::Binary(span) = &out.sends()[0] else { panic!("no silence") };
+        assert_eq!(out.octets(span), [&[0x12, 2, 128][..], &[0; 640]].concat());
     }
 
     #[test]

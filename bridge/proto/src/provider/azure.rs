@@ -11,11 +11,12 @@
 
 use std::time::Duration;
 
-use ringback_codecs::{Encoding, Endian, MediaFormat, SampleRate};
+use ringback_codecs::{MediaFormat, SampleRate};
 
 use super::dialect::MediaPaths;
 use super::end::{End, Turn, Wire};
 use super::json::{self, Node, Quoted, Reader, Stamp};
+use super::linear_at;
 use super::media_message::{self, MediaMessage};
 use super::participants::Participants;
 use super::upgrade::with_query;
@@ -33,17 +34,13 @@ const EXPECTED: &str = "Azure JSON";
 const CALL_HEADER: &str = "x-ms-call-connection-id";
 const PARTICIPANT_PARAMETER: &str = "participant";
 
-const fn linear(rate: SampleRate) -> MediaFormat {
-    MediaFormat::mono(Encoding::L16(Endian::Little), rate)
-}
-
 static INFO: Info = Info {
     name: "azure",
     title: "Azure Communication Services",
     reference: "https://learn.microsoft.com/en-us/azure/communication-services/how-tos/call-automation/audio-streaming-quickstart",
     status: Status::Documentation,
     capabilities: TWO_WAY,
-    formats: &[linear(SampleRate::HZ_16000), linear(SampleRate::HZ_24000)],
+    formats: &[linear_at(SampleRate::HZ_16000), linear_at(SampleRate::HZ_24000)],
 };
 
 const TWO_WAY: Capabilities = Capabilities {
@@ -191,7 +188,7 @@ impl Bridge {
         let channels = node.number("audiometadata.channels").unwrap_or(1);
         let rate = u32::try_from(hz).ok().and_then(SampleRate::new);
         let known = encoding.eq_ignore_ascii_case("pcm") && channels == 1;
-        let announced = rate.filter(|_| known).map(linear).or(self.options.inbound_format);
+        let announced = rate.filter(|_| known).map(linear_at).or(self.options.inbound_format);
         let announced = announced.ok_or_else(|| {
             let name = json::kind(encoding);
             let what = format!("{name} at {hz} Hz with {channels} channels");

@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 
-use super::{EarlyMedia, Event, Notice, Outbox, Track};
+use super::{EarlyMedia, Event, Notice, Outbox};
 use crate::Instant;
 
 /// What came too early, with its message boundaries.
@@ -52,11 +52,7 @@ impl Early {
     }
 
     /// The stream has started: what is kept is sound of it.
-    pub(super) fn release(&mut self, out: &mut Outbox) {
-        for octets in std::mem::take(&mut self.messages) {
-            let event = out.media(Track::Inbound, &octets);
-            out.event(event);
-        }
-        *self = Self::new(self.policy);
+    pub(super) fn release(&mut self) -> VecDeque<Vec<u8>> {
+        std::mem::replace(self, Self::new(self.policy)).messages
     }
 }

@@ -16,14 +16,7 @@ static INFO: Info = Info {
     reference: "https://github.com/drachtio/drachtio-freeswitch-modules",
     status: Status::Documentation,
     capabilities: PLAYS,
-    formats: &[
-        linear(8_000),
-        linear(16_000),
-        linear(24_000),
-        linear(32_000),
-        linear(48_000),
-        linear(64_000),
-    ],
+    formats: &[linear(8_000), linear(16_000), linear(24_000), linear(32_000), linear(48_000)],
 };
 
 /// With an application that plays the files it is told of.

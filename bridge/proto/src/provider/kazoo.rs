@@ -8,14 +8,11 @@
 
 use std::time::Duration;
 
-use ringback_codecs::{Encoding, Endian, MediaFormat, SampleRate};
+use ringback_codecs::{Encoding, MediaFormat, SampleRate};
 
 use super::dialect::{Dialect, Ours, Request, Theirs};
+use super::linear_at;
 use super::{Capabilities, Info, PlayoutPolicy, Status};
-
-const fn linear(rate: SampleRate) -> MediaFormat {
-    MediaFormat::mono(Encoding::L16(Endian::Little), rate)
-}
 
 static INFO: Info = Info {
     name: "kazoo",
@@ -23,7 +20,11 @@ static INFO: Info = Info {
     reference: "https://docs.2600hz.com/developers/pivot/streams/pivot-stream-web-socket-messages",
     status: Status::Documentation,
     capabilities: TWO_WAY,
-    formats: &[linear(SampleRate::HZ_8000), linear(SampleRate::HZ_16000), MediaFormat::PCMU_8000],
+    formats: &[
+        linear_at(SampleRate::HZ_8000),
+        linear_at(SampleRate::HZ_16000),
+        MediaFormat::PCMU_8000,
+    ],
 };
 
 const TWO_WAY: Capabilities = Capabilities {

@@ -321,7 +321,11 @@ impl fmt::Display for Status {
 /// Linear PCM of one channel in little-endian order, as most binary wires have it. For tables: a rate there is none of does not
 /// compile.
 const fn linear(hz: u32) -> MediaFormat {
-    let rate = SampleRate::new(hz).expect("a rate that sound may have");
+    linear_at(SampleRate::new(hz).expect("a rate that sound may have"))
+}
+
+/// [`linear`] of a rate that is one.
+const fn linear_at(rate: SampleRate) -> MediaFormat {
     MediaFormat::mono(Encoding::L16(Endian::Little), rate)
 }
 

@@ -11,11 +11,12 @@ mod samples;
 
 use std::time::Duration;
 
-use ringback_codecs::{Encoding, Endian, MediaFormat, SampleRate};
+use ringback_codecs::{MediaFormat, SampleRate};
 
 use self::samples::{Samples, print_samples};
 use super::end::{End, Turn, Wire};
 use super::json::{self, Members, Node, Quoted, Reader};
+use super::linear_at;
 use super::{
     Accepted, Capabilities, ClearLaw, Command, Dial, Event, HangupLaw, Info, Notice, Options,
     Outbox, OutgoingUpgrade, PlayoutPolicy, Protocol, ProtocolError, Provider, Rejection, Start,
@@ -37,10 +38,6 @@ const MARK: &str = "mark:";
 /// It queues so much and drops the rest.
 const QUEUE: Duration = Duration::from_secs(60);
 
-const fn linear(rate: SampleRate) -> MediaFormat {
-    MediaFormat::mono(Encoding::L16(Endian::Little), rate)
-}
-
 static INFO: Info = Info {
     name: "ozonetel",
     title: "Ozonetel KooKoo stream",
@@ -48,10 +45,10 @@ static INFO: Info = Info {
     status: Status::Experimental,
     capabilities: CLEARED,
     formats: &[
-        linear(SampleRate::HZ_8000),
-        linear(SampleRate::HZ_16000),
-        linear(SampleRate::HZ_24000),
-        linear(SampleRate::HZ_48000),
+        linear_at(SampleRate::HZ_8000),
+        linear_at(SampleRate::HZ_16000),
+        linear_at(SampleRate::HZ_24000),
+        linear_at(SampleRate::HZ_48000),
     ],
 };
 
@@ -156,8 +153,8 @@ impl Bridge {
             to: node.text("did").map(str::to_owned),
             parameters,
             tracks: vec![Track::Inbound],
-            inbound: linear(inbound),
-            outbound: outbound.map(linear),
+            inbound: linear_at(inbound),
+            outbound: outbound.map(linear_at),
             capabilities: can,
         })))
     }

@@ -6,14 +6,11 @@
 
 use std::time::Duration;
 
-use ringback_codecs::{Encoding, Endian, MediaFormat, SampleRate};
+use ringback_codecs::{Encoding, MediaFormat, SampleRate};
 
 use super::dialect::{Dialect, Ours, Query, Request, Theirs};
+use super::linear_at;
 use super::{Capabilities, ClearLaw, Info, PlayoutPolicy, Status};
-
-const fn linear(rate: SampleRate) -> MediaFormat {
-    MediaFormat::mono(Encoding::L16(Endian::Little), rate)
-}
 
 static INFO: Info = Info {
     name: "signalwire",
@@ -21,7 +18,11 @@ static INFO: Info = Info {
     reference: "https://developer.signalwire.com/compatibility-api/cxml/voice/stream/",
     status: Status::Documentation,
     capabilities: TWO_WAY,
-    formats: &[MediaFormat::PCMU_8000, linear(SampleRate::HZ_16000), linear(SampleRate::HZ_24000)],
+    formats: &[
+        MediaFormat::PCMU_8000,
+        linear_at(SampleRate::HZ_16000),
+        linear_at(SampleRate::HZ_24000),
+    ],
 };
 
 const TWO_WAY: Capabilities = Capabilities {

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use ringback_codecs::{Encoding, MediaFormat, SampleRate};
 use ringback_module::message::{
-    AudioFormat, Call, Cleared, Dtmf, DtmfSource, Framing, Gap, GapReason, Offer, Overflow, Ready,
-    Reject, Resume, Role, SampleEncoding, Start as ModuleStart, StopReason, Track as OfferedTrack,
+    AudioFormat, Call, Cleared, Dtmf, DtmfSource, Framing, Gap, GapReason, Offer, Overflow, RATES,
+    Ready, Reject, Resume, Role, SampleEncoding, Start as ModuleStart, StopReason,
+    Track as OfferedTrack,
 };
 use ringback_module::{AudioFrame, ToModule, VERSION};
 
@@ -493,7 +494,9 @@ fn offer(start: &Start, speaks: bool) -> Offer {
 
 /// Formats between bridge and module, the track's own first; any other rate is resampled.
 fn formats(wire: MediaFormat) -> Vec<AudioFormat> {
-    let mut formats = vec![AudioFormat::pcm(wire.rate.hz())];
+    // Modules are promised no other rates.
+    let native = wire.rate.hz().clamp(*RATES.start(), *RATES.end());
+    let mut formats = vec![AudioFormat::pcm(native)];
     match wire.encoding {
         Encoding::Pcmu => {
             formats.push(AudioFormat { encoding: SampleEncoding::Pcmu, rate: wire.rate.hz() });

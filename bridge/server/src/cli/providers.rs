@@ -1,5 +1,6 @@
 //! `ringback providers`: the table of providers, for people and for programs.
 
+use ringback_codecs::{Encoding, Endian};
 use ringback_proto::provider::{Capabilities, ClearLaw, HangupLaw, Info, PROVIDERS, PlayoutPolicy};
 use serde_json::json;
 
@@ -68,22 +69,42 @@ fn row_text(info: &Info) -> String {
 #[must_use]
 fn markdown() -> String {
     let mut text = String::from(
-        "| name | provider | formats | playback | verbs | status |\n|---|---|---|---|---|---|\n",
+        "| name | provider | formats (kHz) | playback | verbs | status |\n|---|---|---|---|---|---|\n",
     );
     for info in PROVIDERS.iter().map(|provider| provider.info()) {
-        let formats: Vec<_> = info.formats.iter().map(ToString::to_string).collect();
         text.push_str(&format!(
             "| `{}` | [{}]({}) | {} | {} | {} | {} |\n",
             info.name,
             info.title,
             info.reference,
-            formats.join(", "),
+            formats(info),
             playout(&info.capabilities),
             verbs(&info.capabilities).join(", "),
             info.status,
         ));
     }
     text
+}
+
+/// Encodings with their rates in kHz, the usual ones first: `PCMU 8, L16 LE 16/8/24`.
+fn formats(info: &Info) -> String {
+    let mut groups: Vec<(Encoding, Vec<String>)> = Vec::new();
+    for format in info.formats {
+        let rate = (f64::from(format.rate.hz()) / 1_000.0).to_string();
+        match groups.iter_mut().find(|(encoding, _)| *encoding == format.encoding) {
+            Some((_, rates)) => rates.push(rate),
+            None => groups.push((format.encoding, vec![rate])),
+        }
+    }
+    let group = |(encoding, rates): &(Encoding, Vec<String>)| {
+        let name = match encoding {
+            Encoding::L16(Endian::Little) => "L16 LE".to_owned(),
+            Encoding::L16(Endian::Big) => "L16 BE".to_owned(),
+            other => other.to_string(),
+        };
+        format!("{name} {}", rates.join("/"))
+    };
+    groups.iter().map(group).collect::<Vec<_>>().join(", ")
 }
 
 fn playout(can: &Capabilities) -> String {

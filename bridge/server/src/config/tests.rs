@@ -644,7 +644,7 @@ fn the_example_works_as_it_stands_and_with_everything_switched_on() {
         name => (!name.starts_with("RINGBACK_")).then(|| "none".to_owned()),
     };
     let mut context = context(&anything);
-    context.providers.extend(["vonage", "avaya", "azure", "genesys", "raw"]);
+    context.providers.extend(["vonage", "avaya", "azure", "genesys-connector", "raw"]);
     // What the example keeps in files.
     let mut text = example_in_full().replace("file:/run/secrets/asterisk", "env:ASTERISK");
     for file in ["azure-keys.json", "keys.json"] {

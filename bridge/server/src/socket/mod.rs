@@ -144,7 +144,8 @@ impl Socket {
 
     /// Either end of a connection that carries records and no WebSocket ([`Role::Records`]); `read_ahead` was read from it already.
     /// There is no ping on it, so silence is never the end.
-    pub(crate) fn records(io: Box<dyn Io>, read_ahead: &[u8], options: SocketOptions) -> Self {
+    #[must_use]
+    pub fn records(io: Box<dyn Io>, read_ahead: &[u8], options: SocketOptions) -> Self {
         let options = SocketOptions { keepalive: None, ..options };
         Self::new(io, Role::Records, read_ahead, None, options)
     }

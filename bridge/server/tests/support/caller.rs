@@ -12,7 +12,7 @@ use ringback::socket::{self, DialError, Incoming, Outgoing, Socket, SocketOption
 use ringback_codecs::{Encoder, MediaFormat};
 use ringback_proto::Instant;
 use ringback_proto::provider::{
-    Command, Dial, Event, Outbox, Protocol, Provider, Send, Start, Track,
+    Command, Dial, Event, Outbox, Protocol, Provider, Send, Start, Track, Transport,
 };
 
 use super::soon;
@@ -64,7 +64,10 @@ impl Caller {
         let extra = headers.iter().map(|(name, value)| ((*name).into(), (*value).into()));
         request.headers.extend(extra);
         let options = SocketOptions { keepalive: None, ..SocketOptions::default() };
-        let socket = socket::dial(io, "bridge.example", &request, options).await?;
+        let socket = match provider.transport() {
+            Transport::Records => Socket::records(Box::new(io), &[], options),
+            Transport::WebSocket => socket::dial(io, "bridge.example", &request, options).await?,
+        };
         let mut caller = Self {
             clock,
             socket: Some(socket),
@@ -100,6 +103,11 @@ impl Caller {
             self.encoder = Some(format.encoder().expect("the caller's own format has a codec"));
         }
         format
+    }
+
+    /// What comes back, on a stream that has started.
+    pub fn outbound(&self) -> Option<MediaFormat> {
+        self.start.as_ref().and_then(|start| start.outbound)
     }
 
     /// Says this, the last frame filled up with silence.

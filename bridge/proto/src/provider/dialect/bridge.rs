@@ -41,14 +41,40 @@ struct Stream {
     samples: Splitter,
     /// Nothing where it is only listened to.
     lines: Option<Lines>,
+    /// Where the provider bears no silence.
+    quiet: Option<Quiet>,
+}
+
+/// Keeps a stream alive on which nothing is said.
+struct Quiet {
+    /// Octets of a frame of sound.
+    frame: usize,
+    /// From when on we are quiet unless we speak before.
+    at: Option<Instant>,
+}
+
+impl Quiet {
+    /// Gaps between messages of one utterance are shorter than this.
+    const PATIENCE: Duration = Duration::from_millis(60);
+    const FRAME: Duration = Duration::from_millis(20);
+
+    fn new(format: MediaFormat) -> Self {
+        let frame = format.rate.samples_in(Self::FRAME) as usize;
+        Self { frame: format.octets_for(frame).unwrap_or(0), at: None }
+    }
+
+    /// Says nothing aloud, if nothing else is said. What comes in a burst is not answered by one: it would be latency for good.
+    fn keep_alive(&mut self, now: Instant, out: &mut Outbox) {
+        let at = *self.at.get_or_insert(now + Self::PATIENCE);
+        if now >= at {
+            self.at = Some(now.max(at + Self::FRAME));
+            out.binary(|octets| octets.resize(octets.len() + self.frame, 0));
+        }
+    }
 }
 
 /// What we say on one stream.
 struct Lines {
-    /// Octets of a frame of sound.
-    frame: usize,
-    /// From when on we are quiet unless we speak before.
-    quiet_at: Option<Instant>,
     media: Option<Template>,
     mark: Option<Template>,
     clear: Option<Template>,
@@ -60,16 +86,9 @@ struct Lines {
 }
 
 impl Lines {
-    /// Gaps between messages of one utterance are shorter than this.
-    const PATIENCE: Duration = Duration::from_millis(60);
-    const FRAME: Duration = Duration::from_millis(20);
-
     fn new(ours: &Ours, known: &[(&str, String)], format: MediaFormat) -> Self {
-        let frame = format.rate.samples_in(Self::FRAME) as usize;
         let template = |pattern: &str| (!pattern.is_empty()).then(|| Template::new(pattern, known));
         Self {
-            frame: format.octets_for(frame).unwrap_or(0),
-            quiet_at: None,
             media: template(ours.media),
             mark: template(ours.mark),
             clear: template(ours.clear),
@@ -77,15 +96,6 @@ impl Lines {
             hangup: template(ours.hangup),
             sequence: 0,
             sent: template::counts(ours.media).then(|| Counter::new(format)),
-        }
-    }
-
-    /// Says nothing aloud, if nothing else is said. What comes in a burst is not answered by one: it would be latency for good.
-    fn keep_alive(&mut self, now: Instant, out: &mut Outbox) {
-        let quiet_at = *self.quiet_at.get_or_insert(now + Self::PATIENCE);
-        if now >= quiet_at {
-            self.quiet_at = Some(now.max(quiet_at + Self::FRAME));
-            out.binary(|octets| octets.resize(octets.len() + self.frame, 0));
         }
     }
 
@@ -126,7 +136,7 @@ impl Bridge {
             Query::Dropped | Query::Kept => Vec::new(),
         };
         let early = Early::new(options.early_media);
-        let writes = dialect.carriage.paths().is_some();
+        let writes = matches!(dialect.carriage, Carriage::Base64(_));
         let (options, state) = (options.clone(), State::AwaitingStart);
         Self { dialect, options, parameters, early, writes, state }
     }
@@ -185,7 +195,12 @@ impl Bridge {
             (Kind::Start, State::AwaitingStart) => {
                 let start = self.start(&reader, out)?;
                 out.event(start);
-                self.early.release(out);
+                if let State::Streaming(stream) = &mut self.state {
+                    for octets in self.early.release() {
+                        let samples = &mut stream.samples;
+                        samples.split(&octets, out, |media, out| out.event(Event::Media(media)));
+                    }
+                }
                 return Ok(None);
             }
             (Kind::Start, _) => return Err(ProtocolError::out_of_turn(index, name, "twice")),
@@ -265,7 +280,8 @@ impl Bridge {
         let lines = two_way.then(|| Lines::new(&dialect.ours, &known, outbound));
         let samples = Splitter::new(MediaFormat { channels: tracks.len() as u8, ..inbound });
         let samples = samples.beginning(tracks.first().copied().unwrap_or(Track::Inbound));
-        self.state = State::Streaming(Box::new(Stream { samples, lines }));
+        let quiet = (dialect.idle == Idle::Silence).then(|| Quiet::new(outbound));
+        self.state = State::Streaming(Box::new(Stream { samples, lines, quiet }));
         Ok(Event::Started(Box::new(Start {
             stream,
             call,
@@ -319,8 +335,8 @@ impl Wire for Bridge {
             State::AwaitingStart => self.early.keep(turn.now, octets, out),
             State::Streaming(stream) => {
                 stream.samples.split(octets, out, |media, out| out.event(Event::Media(media)));
-                if let (Idle::Silence, Some(lines)) = (self.dialect.idle, &mut stream.lines) {
-                    lines.keep_alive(turn.now, out);
+                if let Some(quiet) = &mut stream.quiet {
+                    quiet.keep_alive(turn.now, out);
                 }
             }
             State::Stopped => out.event(Event::Notice(Notice::late("binary message"))),
@@ -334,15 +350,17 @@ impl Wire for Bridge {
         command: Command<'_>,
         out: &mut Outbox,
     ) -> Result<(), ProtocolError> {
-        let lines = match &mut self.state {
-            State::Streaming(stream) => stream.lines.as_mut(),
-            State::AwaitingStart => None,
+        let (lines, quiet) = match &mut self.state {
+            State::Streaming(stream) => (stream.lines.as_mut(), stream.quiet.as_mut()),
+            State::AwaitingStart => (None, None),
             State::Stopped => return Ok(()),
         };
         match (command, lines) {
             (Command::Media { track: Track::Inbound, .. }, _) => {}
-            (Command::Media { payload, .. }, Some(lines)) if !self.writes => {
-                lines.quiet_at = Some(now + Lines::PATIENCE);
+            (Command::Media { payload, .. }, Some(_)) if !self.writes => {
+                if let Some(quiet) = quiet {
+                    quiet.at = Some(now + Quiet::PATIENCE);
+                }
                 out.binary(|octets| octets.extend_from_slice(payload));
             }
             (command, Some(lines)) => lines.say(self.dialect, command, out),

@@ -266,8 +266,9 @@ fn records_are_messages_with_their_heads() {
             "{piece} at a time"
         );
     }
-    let (_, error) = read(Role::Records, &[0x10, 0xFF, 0xFF], 3);
-    assert_eq!(error, Some(WireError::TooBig));
+    let mut reader = Reader::new(Role::Records, 64 * 1024);
+    reader.push(&[0x10, 0xFF, 0xFF]);
+    assert_eq!(reader.next_message(), Err(WireError::TooBig));
 
     let mut writer = Writer::new(Role::Records);
     writer.push(Kind::Binary, &[0x03, 0, 1, b'5']);
