@@ -112,7 +112,8 @@ fn says(provider: &dyn Provider, mut end: Box<dyn Protocol>, track: Track) -> im
         out.reset();
         let command = Command::Media { track, payload: black_box(&payload) };
         end.handle_command(Instant::ZERO, command, &mut out).expect("prints");
-        assert_eq!(black_box(out.sends()).len(), 1);
+        // Some say that sound begins before its first message.
+        assert!(!black_box(out.sends()).is_empty());
     }
 }
 

@@ -83,6 +83,7 @@ struct Lines {
     sequence: u64,
     /// Where our messages tell numbers or times of sound.
     sent: Option<Counter>,
+    tells_track: bool,
 }
 
 impl Lines {
@@ -96,6 +97,7 @@ impl Lines {
             hangup: template(ours.hangup),
             sequence: 0,
             sent: template::counts(ours.media).then(|| Counter::new(format)),
+            tells_track: ours.media.contains("$track"),
         }
     }
 
@@ -105,7 +107,7 @@ impl Lines {
             Command::Media { track, payload } => {
                 let sent = self.sent.as_mut().map(|sent| sent.next(payload.len()));
                 let (chunk, milliseconds) = sent.unwrap_or_default();
-                let track = dialect.track_name(track);
+                let track = if self.tells_track { dialect.track_name(track) } else { "" };
                 values = Values { track, payload, chunk, milliseconds, ..values };
                 &self.media
             }
