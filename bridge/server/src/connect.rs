@@ -47,6 +47,14 @@ pub fn page(provider: &str, at: &PublicUrl) -> Option<String> {
     Some(filled.iter().fold(text.to_owned(), |text, (word, value)| text.replace(word, value)))
 }
 
+/// Kind of the credential that a provider's page recommends; `None` where callers are known by their address only.
+#[must_use]
+pub fn credential(provider: &str) -> Option<String> {
+    let page = page(provider, &PublicUrl::example(provider))?;
+    let (_, kind) = page.split_once("auth = { kind = \"")?;
+    kind.split_once('"').map(|(kind, _)| kind.to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -92,6 +100,13 @@ mod tests {
             assert_eq!(config.listeners[0].provider, name);
             assert!(config.listeners[0].endpoint.path.starts_with(&format!("/{name}")));
         }
+    }
+
+    #[test]
+    fn credentials_are_those_of_the_pages() {
+        assert_eq!(credential("twilio").as_deref(), Some("twilio-signature"));
+        assert_eq!(credential("audiosocket"), None);
+        assert_eq!(credential("nobody"), None);
     }
 
     #[test]

@@ -36,11 +36,13 @@ class Child:
 
     def __init__(self, body: str, **environment: str) -> None:
         script = "import ringback, sys, os, time\n" + textwrap.dedent(body)
-        self._file = tempfile.NamedTemporaryFile("w", suffix=".py", delete=False)
-        with self._file as file:
+        # A folder of its own: Python imports from where a script lies, and others put things called ast.py into the common one.
+        self._folder = tempfile.TemporaryDirectory()
+        path = os.path.join(self._folder.name, "module_under_test.py")
+        with open(path, "w") as file:
             file.write(script)
         self.process = subprocess.Popen(
-            [sys.executable, self._file.name],
+            [sys.executable, path],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -67,7 +69,7 @@ class Child:
                 stream.close()
             except BrokenPipeError:
                 pass
-        os.unlink(self._file.name)
+        self._folder.cleanup()
 
     def raw(self, octets: bytes) -> None:
         self.process.stdin.write(octets)

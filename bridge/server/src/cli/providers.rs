@@ -1,10 +1,13 @@
 //! `ringback providers`: the table of providers, for people and for programs.
 
 use ringback_codecs::{Encoding, Endian};
-use ringback_proto::provider::{Capabilities, ClearLaw, HangupLaw, Info, PROVIDERS, PlayoutPolicy};
+use ringback_proto::provider::{
+    Capabilities, ClearLaw, HangupLaw, Info, PROVIDERS, PlayoutPolicy, Provider, Transport,
+};
 use serde_json::json;
 
 use super::screen;
+use crate::connect::credential;
 use crate::exit::Exit;
 
 /// Options of `ringback providers`.
@@ -21,7 +24,7 @@ pub(super) struct Args {
 pub(super) fn run(args: &Args) -> Exit {
     let rows = PROVIDERS.iter().map(|provider| provider.info());
     let text = if args.json {
-        let rows: Vec<_> = rows.map(row_json).collect();
+        let rows: Vec<_> = PROVIDERS.iter().map(|provider| row_json(*provider)).collect();
         format!("{:#}\n", serde_json::Value::Array(rows))
     } else if args.markdown {
         markdown()
@@ -31,13 +34,19 @@ pub(super) fn run(args: &Args) -> Exit {
     screen::print(&text)
 }
 
-fn row_json(info: &Info) -> serde_json::Value {
-    let can = info.capabilities;
+fn row_json(provider: &dyn Provider) -> serde_json::Value {
+    let (info, can) = (provider.info(), provider.capabilities());
+    let transport = match provider.transport() {
+        Transport::WebSocket => "websocket",
+        Transport::Records => "tcp records",
+    };
     json!({
         "name": info.name,
         "title": info.title,
         "reference": info.reference,
         "status": info.status.to_string(),
+        "transport": transport,
+        "auth": credential(info.name),
         "formats": info.formats.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "playout": playout(&can),
         "clear": can.clear != ClearLaw::Unsupported,
