@@ -38,11 +38,11 @@ class Child:
         script = "import ringback, sys, os, time\n" + textwrap.dedent(body)
         # A folder of its own: Python imports from where a script lies, and others put things called ast.py into the common one.
         self._folder = tempfile.TemporaryDirectory()
-        path = os.path.join(self._folder.name, "module_under_test.py")
-        with open(path, "w") as file:
+        self.path = os.path.join(self._folder.name, "module_under_test.py")
+        with open(self.path, "w") as file:
             file.write(script)
         self.process = subprocess.Popen(
-            [sys.executable, path],
+            [sys.executable, self.path],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -129,7 +129,7 @@ class Life(unittest.TestCase):
             child.say(START)
             child.say({"type": "ping", "t": 7}, slot=0)
             self.assertEqual(child.next()[2], {"type": "pong", "t": 7})
-            with open(child._file.name + ".go", "w"):
+            with open(child.path + ".go", "w"):
                 pass
             self.assertEqual(child.next()[2]["type"], "ready")
 
