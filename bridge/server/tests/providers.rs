@@ -167,14 +167,19 @@ async fn what_is_said_comes_back() {
     let mut done = BTreeMap::new();
     while let Some(call) = calls.join_next().await {
         let (provider, format, caller) = call.expect("a call failed");
-        let summary = host.log.ended(&name(provider, format)).await;
+        let usual = name(provider, format);
+        let summary = host.log.ended(caller.call().unwrap_or(&usual)).await;
         // Who gathers longer messages hangs up before the last one is whole; who waits for nothing may be caught up with.
         let ends = [("playout", "call_ended"), ("playout", "trimmed"), ("playout", "stale")];
         assert_whole(&summary, if plays(provider) && !caller.in_step { &ends } else { &[] });
         let frames = caller.sent.len() as u64;
         assert_eq!(summary.frames_in, frames, "{} {format}", provider.name());
         match (plays(provider), caller.in_step) {
-            (true, true) => assert_eq!(summary.frames_out, frames, "{} {format}", provider.name()),
+            // Some say that sound begins, in a message of its own.
+            (true, true) => {
+                let beginnings = summary.frames_out - frames;
+                assert!(beginnings <= 2, "{} {format}: {beginnings} more", provider.name());
+            }
             (plays, _) => assert_eq!(summary.frames_out > 0, plays, "{}", provider.name()),
         }
         assert_eq!(summary.reason.name(), "remote", "{}", summary.reason);

@@ -105,6 +105,11 @@ impl Caller {
         format
     }
 
+    /// What the wire calls the call, on a stream that has started.
+    pub fn call(&self) -> Option<&str> {
+        self.start.as_ref().and_then(|start| start.call.as_deref())
+    }
+
     /// What comes back, on a stream that has started.
     pub fn outbound(&self) -> Option<MediaFormat> {
         self.start.as_ref().and_then(|start| start.outbound)
