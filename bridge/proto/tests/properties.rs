@@ -200,8 +200,8 @@ proptest! {
             let usual = provider.formats()[0];
             // Whole frames, for ends that take nothing else: 20 ms of every provider's usual format.
             let octets = match provider.capabilities().frame {
-                FrameLaw::AtLeast { least, .. } => {
-                    usual.octets_for(usual.rate.samples_in(least) as usize).expect("of a kind")
+                FrameLaw::AtLeast { least: time, .. } | FrameLaw::Exact(time) => {
+                    usual.octets_for(usual.rate.samples_in(time) as usize).expect("of a kind")
                 }
                 _ => 640,
             };

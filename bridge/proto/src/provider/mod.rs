@@ -41,6 +41,7 @@ mod scan;
 mod short_marks;
 mod signalwire;
 mod sinch;
+mod siphon_ai;
 mod smartflo;
 mod talkdesk;
 mod telnyx;
@@ -359,6 +360,7 @@ pub static PROVIDERS: &[&dyn Provider] = &[
     &avaya::Avaya,
     &webex::Webex,
     &audiocodes::AudioCodes,
+    &Spoken(&siphon_ai::DIALECT),
     &Spoken(&talkdesk::DIALECT),
     &Spoken(&nice::DIALECT),
     &Spoken(&ringcx::DIALECT),

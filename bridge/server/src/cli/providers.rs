@@ -118,9 +118,9 @@ fn formats(info: &Info) -> String {
 
 fn playout(can: &Capabilities) -> String {
     match can.playout {
-        PlayoutPolicy::Ahead { limit } => format!("queued there, up to {} s", limit.as_secs()),
+        PlayoutPolicy::Ahead { limit } => format!("queued there, up to {} s", limit.as_secs_f64()),
         PlayoutPolicy::Paced { limit } => {
-            format!("sent in real time, up to {} s queued", limit.as_secs())
+            format!("sent in real time, up to {} s queued", limit.as_secs_f64())
         }
         PlayoutPolicy::None => "none".into(),
     }

@@ -68,8 +68,12 @@ impl Quiet {
         let at = *self.at.get_or_insert(now + Self::PATIENCE);
         if now >= at {
             self.at = Some(now.max(at + Self::FRAME));
-            out.binary(|octets| octets.resize(octets.len() + self.frame, 0));
+            self.say_nothing(out);
         }
+    }
+
+    fn say_nothing(&self, out: &mut Outbox) {
+        out.binary(|octets| octets.resize(octets.len() + self.frame, 0));
     }
 }
 
@@ -210,7 +214,10 @@ impl Bridge {
                 let text = node.first(theirs.error).map_or_else(|| node.to_string(), str::to_owned);
                 Event::Notice(Notice::ProviderError { text: json::excerpt(&text) })
             }
-            (Kind::Dtmf | Kind::Played | Kind::Cleared, State::AwaitingStart) => {
+            (
+                Kind::Dtmf | Kind::Played | Kind::Cleared | Kind::Full | Kind::Writable,
+                State::AwaitingStart,
+            ) => {
                 return Err(ProtocolError::out_of_turn(index, name, "before start"));
             }
             (Kind::Dtmf, _) => Event::Dtmf {
@@ -222,6 +229,8 @@ impl Bridge {
                 None => Event::Notice(Notice::unknown("mark without a name")),
             },
             (Kind::Cleared, _) => Event::Cleared,
+            (Kind::Full, _) => Event::Full,
+            (Kind::Writable, _) => Event::Writable,
             (Kind::Stop, state) => {
                 let only_listens =
                     matches!(state, State::Streaming(stream) if stream.lines.is_none());
@@ -282,7 +291,11 @@ impl Bridge {
         let lines = two_way.then(|| Lines::new(&dialect.ours, &known, outbound));
         let samples = Splitter::new(MediaFormat { channels: tracks.len() as u8, ..inbound });
         let samples = samples.beginning(tracks.first().copied().unwrap_or(Track::Inbound));
-        let quiet = (dialect.idle == Idle::Silence).then(|| Quiet::new(outbound));
+        let quiet = Quiet::new(outbound);
+        if dialect.idle == Idle::Once {
+            quiet.say_nothing(out);
+        }
+        let quiet = (dialect.idle == Idle::Silence).then_some(quiet);
         self.state = State::Streaming(Box::new(Stream { samples, lines, quiet }));
         Ok(Event::Started(Box::new(Start {
             stream,

@@ -79,6 +79,8 @@ pub(super) enum Idle {
     Quiet,
     /// A frame of silence for every binary message that comes: the provider hangs up on who is quiet. Linear PCM only.
     Silence,
+    /// One frame of silence when the stream has started: the provider hangs up on who never spoke. Linear PCM only.
+    Once,
 }
 
 /// How sound is carried.
@@ -153,6 +155,9 @@ pub(super) enum Kind {
     /// Playback reached a mark.
     Played,
     Cleared,
+    /// Nothing is to be sent until it is writable again.
+    Full,
+    Writable,
     Stop,
     /// Something we did was wrong.
     Error,

@@ -54,7 +54,9 @@ pub(in super::super) fn usual_format(
     let (encoding, usual) = match kind {
         "mulaw" | "ulaw" | "pcmu" | "mu-law" | "raw/mulaw" => (Encoding::Pcmu, 8_000),
         "alaw" | "pcma" | "a-law" => (Encoding::Pcma, 8_000),
-        "l16" | "pcm" | "pcm16" | "linear16" | "slin" | "raw" | "raw/slin" => (linear, 8_000),
+        "l16" | "pcm" | "pcm16" | "pcm16le" | "linear16" | "slin" | "raw" | "raw/slin" => {
+            (linear, 8_000)
+        }
         "slin16" => (linear, 16_000),
         // RFC 3551, 4.5.2: the clock of G.722 is told as 8 kHz, its sound has 16.
         "g722" => return Some(MediaFormat::mono(Encoding::G722, SampleRate::HZ_16000)),
