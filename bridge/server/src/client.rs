@@ -1,64 +1,75 @@
 //! A phone call placed over a real socket: drives a simulated phone behind a provider against a bridge. Shows nothing itself.
 
 use std::collections::VecDeque;
-use std::time::Duration;
 
 use ringback_proto::provider::{Dial, Digit, Outbox, Provider, Send as WireSend, Track, Transport};
 use ringback_proto::simulator::{Counters, PhoneEvent, Simulator, SimulatorError};
-use tokio::net::TcpStream;
 
 use crate::clock::Clock;
 use crate::net::Io;
+use crate::outgoing::{self, ConnectError, Connector, Peer};
 use crate::socket::{self, DialError, Incoming, Outgoing, Socket, SocketError, SocketOptions};
 
-/// Connecting takes no longer than this.
-const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
-
-/// Where a bridge listens: `ws://host:port/path?query`.
+/// Where a server listens: `ws://host:port/path?query`, or `wss://` for TLS.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WsUrl {
+    /// Whether by TLS.
+    pub secure: bool,
     /// Host and port.
     pub authority: String,
     /// Path and query.
     pub target: String,
 }
 
+impl WsUrl {
+    /// `ws://`, without TLS.
+    #[must_use]
+    pub const fn plain(authority: String, target: String) -> Self {
+        Self { secure: false, authority, target }
+    }
+
+    /// Whom to connect to.
+    #[must_use]
+    pub fn peer(&self) -> Peer {
+        Peer { authority: self.authority.clone(), secure: self.secure }
+    }
+
+    /// What goes into the `Host` field: the port only where it is not the scheme's own.
+    #[must_use]
+    pub fn host(&self) -> &str {
+        let own = if self.secure { ":443" } else { ":80" };
+        self.authority.strip_suffix(own).unwrap_or(&self.authority)
+    }
+}
+
 impl std::str::FromStr for WsUrl {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let Some(rest) = text.strip_prefix("ws://") else {
-            return Err(format!(
-                "`{text}` does not begin with ws:// (a plain WebSocket; put a TLS proxy in front for wss://)"
-            ));
+        let (secure, rest, port) = match (text.strip_prefix("wss://"), text.strip_prefix("ws://")) {
+            (Some(rest), _) => (true, rest, 443),
+            (_, Some(rest)) => (false, rest, 80),
+            _ => return Err(format!("`{text}` does not begin with ws:// or wss://")),
         };
-        let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-        if host.is_empty() {
-            return Err(format!("`{text}` names no host"));
-        }
-        let authority = if has_port(host) { host.to_owned() } else { format!("{host}:80") };
-        let target = if path.is_empty() { "/".to_owned() } else { path.to_owned() };
-        Ok(Self { authority, target })
+        let (host, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+        let authority =
+            outgoing::authority(host, port).map_err(|error| format!("`{text}` {error}"))?;
+        let slash = if path.starts_with('/') { "" } else { "/" };
+        Ok(Self { secure, authority, target: format!("{slash}{path}") })
     }
-}
-
-fn has_port(host: &str) -> bool {
-    host.rsplit_once(':').is_some_and(|(name, port)| {
-        (!name.contains(':') || name.ends_with(']')) && port.parse::<u16>().is_ok()
-    })
 }
 
 /// Why a call could not be placed or broke.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ClientError {
-    /// Nobody listens there.
-    #[error("cannot connect to {address}: {reason}")]
+    /// There is no connection.
+    #[error("cannot connect to {address}: {error}")]
     Connect {
         /// Host and port.
         address: String,
-        /// What the system said.
-        reason: String,
+        /// Why not.
+        error: ConnectError,
     },
     /// The bridge refused the stream.
     #[error("{address} {error}")]
@@ -108,18 +119,15 @@ impl Client {
     /// If nobody listens there or the stream is refused.
     pub async fn connect(
         clock: Clock,
+        connector: &Connector,
         url: &WsUrl,
         provider: &dyn Provider,
         dial: Dial,
         record: bool,
     ) -> Result<Self, ClientError> {
-        let address = url.authority.clone();
-        let failed = |reason: String| ClientError::Connect { address: address.clone(), reason };
-        let stream = tokio::time::timeout(CONNECT_DEADLINE, TcpStream::connect(&url.authority))
-            .await
-            .map_err(|_elapsed| failed("no answer in 5 s".into()))?
-            .map_err(|error| failed(error.to_string()))?;
-        stream.set_nodelay(true).map_err(|error| failed(error.to_string()))?;
+        let stream = connector.connect(&url.peer()).await;
+        let stream = stream
+            .map_err(|error| ClientError::Connect { address: url.authority.clone(), error })?;
         Self::over(clock, stream, url, provider, dial, record).await
     }
 
@@ -138,13 +146,12 @@ impl Client {
         let dial = Dial { target: url.target.clone(), ..dial };
         let (request, phone) = Simulator::new(provider, &dial, record);
         let options = SocketOptions::default();
-        let socket =
-            match provider.transport() {
-                Transport::Records => Socket::records(Box::new(stream), &[], options),
-                Transport::WebSocket => socket::dial(stream, &url.authority, &request, options)
-                    .await
-                    .map_err(|error| ClientError::Dial { address: url.authority.clone(), error })?,
-            };
+        let socket = match provider.transport() {
+            Transport::Records => Socket::records(Box::new(stream), &[], options),
+            Transport::WebSocket => socket::dial(stream, url.host(), &request, options)
+                .await
+                .map_err(|error| ClientError::Dial { address: url.authority.clone(), error })?,
+        };
         let mut client = Self {
             clock,
             socket: Some(socket),
@@ -279,14 +286,36 @@ mod tests {
 
     #[test]
     fn urls_are_read_and_refused_with_reasons() {
-        let url: WsUrl = "ws://127.0.0.1:8080/raw?rate=8000".parse().expect("a url");
+        let read = |text: &str| {
+            let url: WsUrl = text.parse().expect("a url");
+            (url.secure, url.authority.clone(), url.target.clone(), url.host().to_owned())
+        };
+        let expected = |secure, authority: &str, target: &str, host: &str| {
+            (secure, authority.to_owned(), target.to_owned(), host.to_owned())
+        };
         assert_eq!(
-            (url.authority.as_str(), url.target.as_str()),
-            ("127.0.0.1:8080", "/raw?rate=8000")
+            read("ws://127.0.0.1:8080/raw?rate=8000"),
+            expected(false, "127.0.0.1:8080", "/raw?rate=8000", "127.0.0.1:8080")
         );
-        let bare: WsUrl = "ws://[::1]".parse().expect("a url");
-        assert_eq!((bare.authority.as_str(), bare.target.as_str()), ("[::1]:80", "/"));
-        for (wrong, why) in [("http://x", "ws://"), ("wss://x/", "TLS"), ("ws:///x", "no host")] {
+        assert_eq!(read("ws://[::1]"), expected(false, "[::1]:80", "/", "[::1]"));
+        assert_eq!(
+            read("wss://rtms.example?a=/b"),
+            expected(true, "rtms.example:443", "/?a=/b", "rtms.example")
+        );
+        assert_eq!(
+            read("wss://[::1]:80/x"),
+            expected(true, "[::1]:80", "/x", "[::1]:80"),
+            "80 is not the port of wss://"
+        );
+        for (wrong, why) in [
+            ("http://x", "ws://"),
+            ("ws:///x", "no host"),
+            ("wss://:443/x", "no host"),
+            ("wss://::1/x", "brackets"),
+            ("wss://user@host/x", "is no host"),
+            ("wss://host:0/x", "no port"),
+            ("wss://host:66000/x", "no port"),
+        ] {
             let error = wrong.parse::<WsUrl>().expect_err("not a url");
             assert!(error.contains(why), "{error}");
         }

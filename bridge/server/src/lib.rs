@@ -15,6 +15,7 @@ pub mod exit;
 pub mod listener;
 pub mod module_host;
 pub mod net;
+pub mod outgoing;
 pub mod picture;
 pub mod shutdown;
 pub mod socket;

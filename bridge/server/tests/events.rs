@@ -9,6 +9,7 @@ use ringback::clock::Clock;
 use ringback::config::{Config, Context, Overrides};
 use ringback::events::{FollowError, Follower};
 use ringback::net::{Listener as _, TcpListener};
+use ringback::outgoing::{Connector, Peer};
 use ringback::shutdown::Shutdown;
 use ringback::workers::Workers;
 use ringback_proto::provider::{self, Dial};
@@ -85,11 +86,18 @@ impl Rig {
         Self { clock, authority, shutdown, bridge }
     }
 
+    fn peer(&self) -> Peer {
+        Peer { authority: self.authority.clone(), secure: false }
+    }
+
     async fn call(&self, name: &str) -> Client {
-        let url = WsUrl { authority: self.authority.clone(), target: "/twilio".into() };
+        let url = WsUrl::plain(self.authority.clone(), "/twilio".into());
         let provider = provider::find("twilio").unwrap();
         let dial = Dial { call: name.into(), from: "+15550100002".into(), ..Dial::default() };
-        let mut client = Client::connect(self.clock, &url, provider, dial, false).await.unwrap();
+        let mut client =
+            Client::connect(self.clock, &Connector::default(), &url, provider, dial, false)
+                .await
+                .unwrap();
         client.speak(&[1_000; 8_000]);
         client
     }
@@ -125,9 +133,11 @@ async fn next(follower: &mut Follower, client: &mut Client, kind: &str) -> Value
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_transcript_is_heard_while_the_call_goes_on_and_its_accounts_after_it() {
     let rig = Rig::start("loopback");
-    let mut all = Follower::connect(&rig.authority, None).await.unwrap();
-    let mut ours = Follower::connect(&rig.authority, Some("CA 7")).await.unwrap();
-    let mut nobodys = Follower::connect(&rig.authority, Some("another")).await.unwrap();
+    let mut all = Follower::connect(&Connector::default(), &rig.peer(), None).await.unwrap();
+    let mut ours =
+        Follower::connect(&Connector::default(), &rig.peer(), Some("CA 7")).await.unwrap();
+    let mut nobodys =
+        Follower::connect(&Connector::default(), &rig.peer(), Some("another")).await.unwrap();
     let mut client = rig.call("CA 7").await;
 
     let started = next(&mut all, &mut client, "call.started").await;
@@ -163,14 +173,14 @@ async fn a_transcript_is_heard_while_the_call_goes_on_and_its_accounts_after_it(
 #[tokio::test]
 async fn events_that_are_off_are_not_there() {
     let rig = Rig::start("off");
-    match Follower::connect(&rig.authority, None).await {
+    match Follower::connect(&Connector::default(), &rig.peer(), None).await {
         Err(error @ FollowError::Refused { status: 404 }) => {
             assert!(error.to_string().contains("`events` under [server]"), "{error}");
         }
         other => panic!("{other:?}"),
     }
-    let authority = rig.authority.clone();
+    let peer = rig.peer();
     rig.end().await;
-    let gone = Follower::connect(&authority, None).await;
+    let gone = Follower::connect(&Connector::default(), &peer, None).await;
     assert!(matches!(gone, Err(FollowError::Connect(_))), "{gone:?}");
 }

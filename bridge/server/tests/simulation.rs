@@ -109,7 +109,7 @@ async fn call(clock: Clock, connector: MemoryConnector, part: Part) -> (Part, Ve
     clock.sleep_until(Some(Instant::ZERO + part.begins)).await;
     let format = format(part.provider);
     let target = format!("/{}", part.provider.name());
-    let url = WsUrl { authority: "bridge.example".into(), target };
+    let url = WsUrl::plain("bridge.example".into(), target);
     let dial =
         Dial { call: format!("call-{}", part.index), format: Some(format), ..Dial::default() };
     let io = line(&connector, part).await;

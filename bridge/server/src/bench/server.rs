@@ -192,7 +192,7 @@ impl Server {
     #[must_use]
     pub fn url(&self, provider: &str) -> WsUrl {
         let target = self.target.clone().unwrap_or_else(|| format!("/{provider}"));
-        WsUrl { authority: self.authority.clone(), target }
+        WsUrl::plain(self.authority.clone(), target)
     }
 
     /// The core that the generator has for itself.

@@ -1,9 +1,12 @@
 //! What all commands that place a call have in common: who calls whom as which provider. Places none.
 
+use std::path::PathBuf;
+
 use ringback_codecs::SampleRate;
 use ringback_proto::provider::{self, Dial, PROVIDERS, Provider};
 
 use crate::client::WsUrl;
+use crate::outgoing::{Connector, Trust};
 
 /// Options of every command that places a call.
 #[derive(Debug, clap::Args)]
@@ -11,9 +14,15 @@ pub(super) struct Caller {
     /// Provider to act as.
     #[arg(long, short, value_parser = provider_named, default_value = "twilio")]
     provider: &'static str,
-    /// The bridge's listener; the default is the provider's path at 127.0.0.1:8080.
+    /// The bridge's listener, ws:// or wss://; the default is the provider's path at 127.0.0.1:8080.
     #[arg(long, short, value_name = "URL")]
     url: Option<WsUrl>,
+    /// For wss://, trust the certificate authorities of this file and no others.
+    #[arg(long, value_name = "PEM", conflicts_with = "insecure")]
+    ca_file: Option<PathBuf>,
+    /// For wss://, take whoever answers for whom was meant. For tests only.
+    #[arg(long)]
+    insecure: bool,
     /// Calling number.
     #[arg(long, default_value = "+15550100001")]
     from: String,
@@ -59,10 +68,13 @@ impl Caller {
 
     /// Where to call.
     pub(super) fn url(&self) -> WsUrl {
-        self.url.clone().unwrap_or_else(|| WsUrl {
-            authority: "127.0.0.1:8080".into(),
-            target: format!("/{}", self.provider),
-        })
+        let here = || WsUrl::plain("127.0.0.1:8080".into(), format!("/{}", self.provider));
+        self.url.clone().unwrap_or_else(here)
+    }
+
+    /// What connects to it.
+    pub(super) fn connector(&self) -> Connector {
+        Connector::new(Trust::from_options(self.ca_file.clone(), self.insecure))
     }
 
     /// The call.

@@ -1,15 +1,16 @@
 //! The other end of `/events`: reads a bridge's event stream. Follows no redirect and does not connect again.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::io;
 use std::time::Duration;
 
 use bytes::BytesMut;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
 
 use crate::listener::EVENTS_PATH;
+use crate::net::Io;
+use crate::outgoing::{Connector, Peer};
 
 /// Connecting and the head of the answer take no longer than this.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(2);
@@ -40,26 +41,35 @@ pub enum FollowError {
 }
 
 /// A bridge's event stream being read.
-#[derive(Debug)]
 pub struct Follower {
-    io: TcpStream,
+    io: Box<dyn Io>,
     buffer: BytesMut,
 }
 
 impl Follower {
-    /// Follows the bridge at `authority` (`host:port`); with `call`, only the call of that name, the bridge's or the provider's.
+    /// Follows the bridge at `peer`; with `call`, only the call of that name, the bridge's or the provider's.
     /// When this returns, the bridge tells everything that happens.
     ///
     /// # Errors
     /// If nobody answers within 2 s or the bridge refuses.
-    pub async fn connect(authority: &str, call: Option<&str>) -> Result<Self, FollowError> {
-        let connecting = tokio::time::timeout(CONNECT_DEADLINE, Self::open(authority, call));
+    pub async fn connect(
+        connector: &Connector,
+        peer: &Peer,
+        call: Option<&str>,
+    ) -> Result<Self, FollowError> {
+        let connecting = tokio::time::timeout(CONNECT_DEADLINE, Self::open(connector, peer, call));
         connecting.await.unwrap_or_else(|_| Err(FollowError::Connect("no answer in 2 s".into())))
     }
 
-    async fn open(authority: &str, call: Option<&str>) -> Result<Self, FollowError> {
+    async fn open(
+        connector: &Connector,
+        peer: &Peer,
+        call: Option<&str>,
+    ) -> Result<Self, FollowError> {
         let failed = |error: io::Error| FollowError::Connect(error.to_string());
-        let io = TcpStream::connect(authority).await.map_err(failed)?;
+        let io = connector.connect(peer).await;
+        let io = io.map_err(|error| FollowError::Connect(error.to_string()))?;
+        let authority = &peer.authority;
         let mut follower = Self { io, buffer: BytesMut::new() };
         let query = call.map(|call| format!("?call={}", escaped(call))).unwrap_or_default();
         // HTTP/1.0, because there a body is what comes until the end, and not in chunks.
@@ -67,6 +77,7 @@ impl Follower {
             "GET {EVENTS_PATH}{query} HTTP/1.0\r\nhost: {authority}\r\naccept: text/event-stream\r\n\r\n"
         );
         follower.io.write_all(request.as_bytes()).await.map_err(failed)?;
+        follower.io.flush().await.map_err(failed)?;
         let first = follower.line().await?.unwrap_or_default();
         let status = first.strip_prefix("HTTP/1.").and_then(|rest| rest.split(' ').nth(1));
         match status.and_then(|status| status.parse().ok()) {
@@ -108,6 +119,12 @@ impl Follower {
                 return Ok(None);
             }
         }
+    }
+}
+
+impl fmt::Debug for Follower {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Follower").field("buffered", &self.buffer.len()).finish_non_exhaustive()
     }
 }
 

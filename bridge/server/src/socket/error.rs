@@ -99,7 +99,10 @@ impl SocketError {
 
     pub(super) fn from_io(error: io::Error) -> Self {
         match error.kind() {
-            io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => Self::Cut,
+            // The last is what a peer does that ends TCP without ending TLS.
+            io::ErrorKind::ConnectionReset
+            | io::ErrorKind::BrokenPipe
+            | io::ErrorKind::UnexpectedEof => Self::Cut,
             _ => Self::Io(error),
         }
     }

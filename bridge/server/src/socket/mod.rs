@@ -266,7 +266,7 @@ impl Socket {
 
     /// Waits for the next tick of the keep-alive; an error is the end.
     fn poll_heartbeat(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SocketError>> {
-        if !self.writer.pending().is_empty()
+        if (self.stalled.is_some() || !self.writer.pending().is_empty())
             && let Poll::Ready(Err(error)) = self.poll_flush(cx)
         {
             return Poll::Ready(Err(error));
@@ -344,21 +344,29 @@ impl Socket {
 
     /// [`Socket::flush`] for those who poll.
     pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SocketError>> {
+        let written = match self.poll_write_out(cx) {
+            Poll::Ready(written) => written,
+            Poll::Pending => {
+                let waited = self.options.write_deadline;
+                let deadline =
+                    self.stalled.get_or_insert_with(|| Box::pin(tokio::time::sleep(waited)));
+                ready!(deadline.as_mut().poll(cx));
+                return Poll::Ready(Err(SocketError::WriteDeadline { waited }));
+            }
+        };
+        self.stalled = None;
+        Poll::Ready(written)
+    }
+
+    fn poll_write_out(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SocketError>> {
         while !self.writer.pending().is_empty() {
-            match Pin::new(&mut self.io).poll_write(cx, self.writer.pending()) {
-                Poll::Ready(Ok(0)) => return Poll::Ready(Err(SocketError::Cut)),
-                Poll::Ready(Ok(octets)) => self.writer.wrote(octets),
-                Poll::Ready(Err(error)) => return Poll::Ready(Err(SocketError::from_io(error))),
-                Poll::Pending => {
-                    let waited = self.options.write_deadline;
-                    let deadline =
-                        self.stalled.get_or_insert_with(|| Box::pin(tokio::time::sleep(waited)));
-                    ready!(deadline.as_mut().poll(cx));
-                    return Poll::Ready(Err(SocketError::WriteDeadline { waited }));
-                }
+            let write = Pin::new(&mut self.io).poll_write(cx, self.writer.pending());
+            match ready!(write).map_err(SocketError::from_io)? {
+                0 => return Poll::Ready(Err(SocketError::Cut)),
+                octets => self.writer.wrote(octets),
             }
         }
-        self.stalled = None;
+        // Nothing to do for TCP; TLS may still hold what the system did not take.
         Pin::new(&mut self.io).poll_flush(cx).map_err(SocketError::from_io)
     }
 

@@ -48,7 +48,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "HZ")]
     rate: Option<u32>,
     /// Load a bridge that is running already; it must echo. Its cost is not measured then.
-    #[arg(long, value_name = "URL", conflicts_with_all = ["against", "find_max", "table"])]
+    #[arg(long, value_name = "URL", value_parser = plain_url, conflicts_with_all = ["against", "find_max", "table"])]
     url: Option<WsUrl>,
     /// Threads of the bridge that serve calls.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
@@ -148,6 +148,12 @@ impl Outcome {
         let printed = screen::print(&text);
         Ok(if self.good { printed } else { Exit::Failure })
     }
+}
+
+/// A server without TLS: the generator measures what a bridge costs, and speaks none.
+fn plain_url(text: &str) -> Result<WsUrl, String> {
+    let url: WsUrl = text.parse()?;
+    if url.secure { Err("a bench is over ws://, without TLS".into()) } else { Ok(url) }
 }
 
 impl Args {

@@ -125,11 +125,12 @@ async fn place(args: &Args, dial: Dial, sound: &Sound) -> Result<(), ClientError
     let (url, provider) = (args.caller.url(), args.caller.provider());
     let beside = !provider.info().capabilities.results;
     // Before the call, so that nothing of it is missed.
-    let follower = match beside.then(|| Follower::connect(&url.authority, Some(&dial.call))) {
+    let (connector, peer) = (args.caller.connector(), url.peer());
+    let follower = match beside.then(|| Follower::connect(&connector, &peer, Some(&dial.call))) {
         Some(connecting) => Some(connecting.await),
         None => None,
     };
-    let mut client = Client::connect(clock, &url, provider, dial, true).await?;
+    let mut client = Client::connect(clock, &connector, &url, provider, dial, true).await?;
     let mut results = Results(follower.and_then(told));
     let mut show = Show::new(args.caller.json, args.partials, clock.now());
     talk(args, clock, sound, &mut client, &mut results, &mut show).await?;

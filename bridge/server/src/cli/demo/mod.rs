@@ -19,6 +19,7 @@ use crate::clock::Clock;
 use crate::config::{Config, Context, Overrides};
 use crate::exit::Exit;
 use crate::net::{Listener as _, TcpListener};
+use crate::outgoing::Connector;
 use crate::shutdown::Shutdown;
 use crate::workers::Workers;
 use show::{Heard, Show};
@@ -87,7 +88,7 @@ async fn perform(
     let watch: Arc<dyn crate::call::Watch> = show.clone();
     let bridge = Bridge::new(&config, clock, shutdown.clone(), Some(&watch));
     let serving = tokio::spawn(async move { bridge.run(&config, listener, Workers::here()).await });
-    let url = WsUrl { authority: address.to_string(), target: format!("/{}", provider.name()) };
+    let url = WsUrl::plain(address.to_string(), format!("/{}", provider.name()));
     show.line(&format!("bridge on ws://{address}, a caller comes over {}", provider.title()));
     let outcome = call(clock, &url, provider, caller, &show).await;
     shutdown.drain();
@@ -105,7 +106,9 @@ async fn call(
 ) -> Result<(), String> {
     let failed = |error: crate::client::ClientError| error.to_string();
     let mut client =
-        Client::connect(clock, url, provider, Dial::default(), true).await.map_err(failed)?;
+        Client::connect(clock, &Connector::default(), url, provider, Dial::default(), true)
+            .await
+            .map_err(failed)?;
     let loading = clock.now() + LOADING;
     let mut spoken = false;
     let mut last_word = None;

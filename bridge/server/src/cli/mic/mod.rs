@@ -138,7 +138,9 @@ async fn call(args: &Args) -> Result<(), Failure> {
         show.note(clock.now(), "speaker", &speaker.to_string());
     }
     let dial = caller.dial().map_err(Failure::Usage)?;
-    let mut client = Client::connect(clock, &caller.url(), caller.provider(), dial, true).await?;
+    let mut client =
+        Client::connect(clock, &caller.connector(), &caller.url(), caller.provider(), dial, true)
+            .await?;
     client.phone().set_cushion(CUSHION);
     let mut seat = Seat {
         args,

@@ -1,0 +1,195 @@
+//! Connections that the bridge opens to others: a name, TCP, TLS where it is asked, and one deadline for it all. Speaks nothing over them.
+
+#[cfg_attr(not(feature = "tls"), path = "no_tls.rs")]
+mod tls;
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use tokio::net::TcpStream;
+
+use crate::net::Io;
+
+/// Looking up the name, connecting and agreeing on keys take no longer than this together.
+const DEADLINE: Duration = Duration::from_secs(5);
+
+/// Whom to connect to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Peer {
+    /// Host and port; a certificate must be for this host.
+    pub authority: String,
+    /// Whether the connection is by TLS.
+    pub secure: bool,
+}
+
+impl Peer {
+    /// The host: a name, or an address without brackets.
+    #[must_use]
+    pub fn host(&self) -> &str {
+        let host =
+            self.authority.rsplit_once(':').map_or(self.authority.as_str(), |(host, _)| host);
+        host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
+    }
+}
+
+/// `host:port`; a port is added where there is none, and a host that cannot be one is refused.
+///
+/// # Errors
+/// What is wrong with it.
+pub(crate) fn authority(text: &str, port: u16) -> Result<String, String> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-._:[]".contains(c);
+    if text.is_empty() {
+        return Err("names no host".into());
+    }
+    if !text.chars().all(plain) {
+        return Err(format!("{text:?} is no host: letters, digits, '-', '.' and ':' are"));
+    }
+    let (host, given) = match text.rsplit_once(':') {
+        Some((host, given)) if !host.contains(':') || host.ends_with(']') => (host, Some(given)),
+        _ => (text, None),
+    };
+    if host.contains(':') && !(host.starts_with('[') && host.ends_with(']')) {
+        return Err(format!("{text:?} is no host: an IPv6 address stands in brackets"));
+    }
+    match given {
+        None => Ok(format!("{host}:{port}")),
+        Some(_) if host.is_empty() => Err("names no host".into()),
+        Some(given) => match given.parse::<u16>() {
+            Ok(1..) => Ok(text.to_owned()),
+            _ => Err(format!("{given:?} is no port")),
+        },
+    }
+}
+
+/// By whom a server's certificate must be signed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Trust {
+    /// An authority that this system trusts. `SSL_CERT_FILE` and `SSL_CERT_DIR` name others, as elsewhere.
+    #[default]
+    System,
+    /// An authority in this file of PEM certificates, and none else.
+    File(PathBuf),
+    /// Nobody: whoever answers is taken for whom was meant. For tests.
+    Anybody,
+}
+
+impl Trust {
+    /// As options say it: a file of authorities, or no check at all.
+    #[must_use]
+    pub fn from_options(ca_file: Option<PathBuf>, insecure: bool) -> Self {
+        match ca_file {
+            _ if insecure => Self::Anybody,
+            Some(path) => Self::File(path),
+            None => Self::System,
+        }
+    }
+}
+
+/// Why nobody can be trusted.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum TrustError {
+    /// This program was built without TLS.
+    #[error("this build has no TLS: build it with the feature `tls`")]
+    Absent,
+    /// The system names no authority.
+    #[error(
+        "this system has no certificate authorities{reason}: install its `ca-certificates`, or name a file of them"
+    )]
+    NoRoots {
+        /// What stood in the way, if anything did, after a colon.
+        reason: String,
+    },
+    /// The file is of no use.
+    #[error("{path} {reason}")]
+    File {
+        /// The file.
+        path: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+}
+
+/// Why there is no connection.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConnectError {
+    /// No such name, nobody listens there, or the way there is cut.
+    #[error("{0}")]
+    Io(String),
+    /// No answer in time.
+    #[error("no answer in {0:?}")]
+    Deadline(Duration),
+    /// There is nobody to trust, so none can be asked.
+    #[error(transparent)]
+    Trust(#[from] TrustError),
+    /// The server's certificate does not prove that it is who was meant.
+    #[error("its certificate {0}")]
+    Certificate(String),
+    /// TLS was not agreed on.
+    #[error("no TLS there: {0}")]
+    Tls(String),
+}
+
+impl From<io::Error> for ConnectError {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error.to_string())
+    }
+}
+
+/// Opens connections. Authorities are read once, when the first secure connection is asked for or [`Connector::prepare`] is.
+#[derive(Default)]
+pub struct Connector {
+    trust: Trust,
+    tls: OnceLock<Result<tls::Client, TrustError>>,
+}
+
+impl Connector {
+    /// One that trusts as `trust` says.
+    #[must_use]
+    pub const fn new(trust: Trust) -> Self {
+        Self { trust, tls: OnceLock::new() }
+    }
+
+    /// Reads whom to trust, so that a mistake there shows now and not when the first connection is wanted.
+    ///
+    /// # Errors
+    /// If there is nobody to trust.
+    pub fn prepare(&self) -> Result<(), TrustError> {
+        self.tls().map(|_| ())
+    }
+
+    fn tls(&self) -> Result<&tls::Client, TrustError> {
+        self.tls.get_or_init(|| tls::Client::new(&self.trust)).as_ref().map_err(Clone::clone)
+    }
+
+    /// Connects to `peer`.
+    ///
+    /// # Errors
+    /// If it cannot be reached, is not who was meant, or takes longer than 5 s.
+    pub async fn connect(&self, peer: &Peer) -> Result<Box<dyn Io>, ConnectError> {
+        let connecting = tokio::time::timeout(DEADLINE, async {
+            let tls = if peer.secure { Some(self.tls()?) } else { None };
+            let stream = TcpStream::connect(&peer.authority).await?;
+            stream.set_nodelay(true)?;
+            match tls {
+                Some(tls) => tls.connect(peer.host(), stream).await,
+                None => Ok(Box::new(stream) as Box<dyn Io>),
+            }
+        });
+        connecting.await.unwrap_or(Err(ConnectError::Deadline(DEADLINE)))
+    }
+}
+
+impl fmt::Debug for Connector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connector").field("trust", &self.trust).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+#[cfg(feature = "tls")]
+mod tests;
