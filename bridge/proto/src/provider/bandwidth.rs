@@ -17,7 +17,7 @@ static INFO: Info = Info {
     name: "bandwidth",
     title: "Bandwidth Programmable Voice",
     reference: "https://dev.bandwidth.com/docs/voice/programmable-voice/bxml/startStream",
-    status: Status::Documentation,
+    status: Status::VendorSdk,
     capabilities: TWO_WAY,
     formats: &[MediaFormat::PCMU_8000],
 };

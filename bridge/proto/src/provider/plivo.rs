@@ -18,7 +18,7 @@ static INFO: Info = Info {
     name: "plivo",
     title: "Plivo Audio Streaming",
     reference: "https://www.plivo.com/docs/voice/audio-streaming/concepts/stream-events",
-    status: Status::Documentation,
+    status: Status::VendorSdk,
     capabilities: TWO_WAY,
     formats: FORMATS,
 };

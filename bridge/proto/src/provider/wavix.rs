@@ -17,7 +17,7 @@ static INFO: Info = Info {
     name: "wavix",
     title: "Wavix call streaming",
     reference: "https://docs.wavix.com/api-reference/websocket/websockets/callstreaming",
-    status: Status::Documentation,
+    status: Status::VendorSdk,
     capabilities: TWO_WAY,
     formats: &[MediaFormat::mono(Encoding::L16(Endian::Little), SampleRate::HZ_24000)],
 };

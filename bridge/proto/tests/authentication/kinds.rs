@@ -328,6 +328,10 @@ fn plivo() -> Tally {
         let asked = Asked { target: target.into(), ..signed(signature) };
         tally.accept(target, &auth, &asked, NOW);
     }
+    for url in [URL.replace("wss:", "https:"), URL.replace("wss:", "http:")] {
+        let signature = plivo_signature(&TOKEN.into(), &url, "12345");
+        tally.accept(&url, &auth, &signed(&signature), NOW);
+    }
     let vobiz = bare
         .clone()
         .with("x-vobiz-signature-v3", RIGHT)

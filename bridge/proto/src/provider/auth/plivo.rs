@@ -1,5 +1,9 @@
 //! Plivo's signature of version 3, and of those who copied it, made and checked over an upgrade's URL. Knows the form for GET
 //! only, which is what an upgrade is.
+//!
+//! Nothing of Plivo's says which scheme a stream's URL is signed with. Its SDK for streams (plivo-stream-sdk 0.1.1) checks over
+//! `http:` and its check of signatures takes no `wss:` at all, so the URL may be signed with a web page's scheme as well. That SDK
+//! also appends `/websocket` to the path, which is its server's own affair.
 
 use subtle::{Choice, ConstantTimeEq};
 
@@ -23,19 +27,20 @@ pub(super) fn check(
         .header(&format!("{prefix}-signature-v3-nonce"))
         .filter(|nonce| !nonce.is_empty())
         .ok_or_else(|| refuse("the header field with the signature's nonce is missing"))?;
-    let url = signed_url(upgrade).ok_or_else(|| refuse(NO_PUBLIC_URL))?;
+    let urls = signed_urls(upgrade).ok_or_else(|| refuse(NO_PUBLIC_URL))?;
     let offered: Vec<_> = fields
         .into_iter()
         .flatten()
         .flat_map(|list| list.split(','))
         .filter_map(base64_of)
         .collect();
-    let text = format!("{url}.{nonce}");
     let mut matched = Choice::from(0);
     for key in tokens.iter().filter_map(Secret::key) {
-        let wanted = hmac_sha256(key, text.as_bytes());
-        for signature in &offered {
-            matched |= wanted.ct_eq(signature);
+        for url in &urls {
+            let wanted = hmac_sha256(key, format!("{url}.{nonce}").as_bytes());
+            for signature in &offered {
+                matched |= wanted.ct_eq(signature);
+            }
         }
     }
     if bool::from(matched) {
@@ -47,18 +52,20 @@ pub(super) fn check(
     }
 }
 
-/// The URL with its parameters decoded and sorted.
-fn signed_url(upgrade: &Upgrade<'_>) -> Option<String> {
+/// The URL with its parameters decoded and sorted, in the schemes that it may be signed with.
+fn signed_urls(upgrade: &Upgrade<'_>) -> Option<Vec<String>> {
     let (base, query) = dialled(upgrade)?;
     let target = format!("?{query}");
     let parsed = Upgrade { target: &target, public_url: None, headers: &[] };
     let mut pairs: Vec<_> = parsed.query_pairs().collect();
-    if pairs.is_empty() {
-        return Some(base.to_owned());
-    }
     pairs.sort();
     let pairs: Vec<_> = pairs.into_iter().map(|(key, value)| format!("{key}={value}")).collect();
-    Some(format!("{base}?{}", pairs.join("&")))
+    let url =
+        if pairs.is_empty() { base.to_owned() } else { format!("{base}?{}", pairs.join("&")) };
+    let pages = url.split_once("://").map_or([None, None], |(_, rest)| {
+        ["https", "http"].map(|scheme| Some(format!("{scheme}://{rest}")))
+    });
+    Some([Some(url)].into_iter().chain(pages).flatten().collect())
 }
 
 /// The value Plivo puts into `X-Plivo-Signature-V3` for this URL, whose query is sorted already; for whoever plays Plivo.
