@@ -5,9 +5,11 @@
 pub mod ledger;
 pub mod media;
 pub mod provider;
+pub mod redaction;
 pub mod scratch;
 pub mod session;
 pub mod simulator;
 mod time;
+pub mod transcript;
 
 pub use time::{Instant, UnixSeconds};

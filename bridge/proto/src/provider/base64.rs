@@ -4,10 +4,10 @@ use base64_simd::{STANDARD, STANDARD_NO_PAD};
 
 /// The text is not base64 of the standard alphabet (RFC 4648, 4).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct NotBase64;
+pub(crate) struct NotBase64;
 
 /// Appends the octets of `text`, with or without padding. On error nothing is appended.
-pub(super) fn decode(text: &str, octets: &mut Vec<u8>) -> Result<(), NotBase64> {
+pub(crate) fn decode(text: &str, octets: &mut Vec<u8>) -> Result<(), NotBase64> {
     let start = octets.len();
     STANDARD
         .decode_append(text, octets)
@@ -22,7 +22,7 @@ pub(super) fn decode(text: &str, octets: &mut Vec<u8>) -> Result<(), NotBase64> 
 }
 
 /// Appends base64 of `octets`, padded.
-pub(super) fn encode(octets: &[u8], text: &mut Vec<u8>) {
+pub(crate) fn encode(octets: &[u8], text: &mut Vec<u8>) {
     STANDARD.encode_append(octets, text);
 }
 

@@ -11,7 +11,7 @@ pub mod auth;
 mod avaya;
 mod azure;
 mod bandwidth;
-mod base64;
+pub(crate) mod base64;
 mod capability;
 mod channels;
 mod cloudonix;
@@ -21,6 +21,7 @@ mod end;
 mod error;
 mod event;
 mod exotel;
+mod format_name;
 mod freeswitch;
 mod freeswitch_fork;
 mod freeswitch_stream;
@@ -64,7 +65,9 @@ pub use auth::{Auth, Grant, Replays, Secret};
 pub use capability::{Capabilities, ClearLaw, FlowControl, FrameLaw, HangupLaw, PlayoutPolicy};
 pub use error::ProtocolError;
 pub use event::{Command, Digit, Event, Media, Message, Notice, Start, StopCause, Track};
+pub use format_name::{format_name, format_named};
 pub use outbox::{Outbox, Send, Span};
+pub(crate) use upgrade::with_query;
 pub use upgrade::{Accepted, OutgoingUpgrade, Rejection, Upgrade};
 
 use self::dialect::Spoken;
@@ -276,6 +279,11 @@ pub trait Provider: Sync {
     /// What carries its messages.
     fn transport(&self) -> Transport {
         Transport::WebSocket
+    }
+
+    /// Where the sound is in a binary message; what stands before it says how it is sent, and nothing of what is said.
+    fn sound_in(&self, message: &[u8]) -> Span {
+        Span(0..message.len())
     }
 
     /// Our end.

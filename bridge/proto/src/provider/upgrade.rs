@@ -65,7 +65,7 @@ fn decode(text: &str) -> String {
 }
 
 /// `target` with `pairs` added to its query, percent-encoded.
-pub(super) fn with_query(target: &str, pairs: &[(String, String)]) -> String {
+pub(crate) fn with_query(target: &str, pairs: &[(String, String)]) -> String {
     let encode =
         |text| percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC);
     let mut whole = target.to_owned();

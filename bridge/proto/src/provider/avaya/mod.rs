@@ -17,7 +17,7 @@ use super::end::End;
 use super::json::{self, Node, Quoted};
 use super::{
     Accepted, Capabilities, ClearLaw, Dial, FrameLaw, HangupLaw, Info, Options, Outbox,
-    OutgoingUpgrade, PlayoutPolicy, Protocol, Provider, Rejection, Status, Upgrade,
+    OutgoingUpgrade, PlayoutPolicy, Protocol, Provider, Rejection, Span, Status, Upgrade,
 };
 use bridge::Bridge;
 use phone::Phone;
@@ -124,6 +124,10 @@ impl Envelope {
 impl Provider for Avaya {
     fn info(&self) -> &'static Info {
         &INFO
+    }
+
+    fn sound_in(&self, message: &[u8]) -> Span {
+        sound::sound_in(message)
     }
 
     fn accept(&self, upgrade: &Upgrade<'_>, options: &Options) -> Result<Accepted, Rejection> {

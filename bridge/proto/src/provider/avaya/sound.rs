@@ -81,6 +81,14 @@ pub(super) fn read_binary(index: u64, octets: &[u8]) -> Result<(Frame, &[u8]), P
     Ok((frame, payload))
 }
 
+/// Where the sound is: behind the header and, if there is an extension, its length. What is in an extension is hidden with the sound.
+pub(super) fn sound_in(octets: &[u8]) -> Span {
+    const LONGEST_LENGTH: usize = 4;
+    let flags = octets.first_chunk().map_or(0, |flags| u16::from_be_bytes(*flags));
+    let head = if flags & EXTENSION == 0 { HEADER } else { HEADER + LONGEST_LENGTH };
+    Span(head.min(octets.len())..octets.len())
+}
+
 /// Skips a length and so many octets. The length is of four octets in one server that is known to work and of two in another: a
 /// short one of two octets read as four is far too long, so that whichever fits is meant.
 fn behind_extension(octets: &[u8]) -> Option<&[u8]> {

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::ops::Range;
 
-use ringback_codecs::{Encoding, Endian, MediaFormat, SampleRate};
+use ringback_codecs::MediaFormat;
 use ringback_proto::provider::{self, Auth, Options, Transport};
 use toml::Spanned;
 
@@ -238,7 +238,7 @@ impl Checker<'_> {
     }
 
     fn format(&mut self, at: &At<String>) -> Option<MediaFormat> {
-        let format = parse_format(at.get_ref());
+        let format = provider::format_named(at.get_ref());
         if format.is_none() {
             let found = at.get_ref();
             self.problem(at.span(), format!(
@@ -252,35 +252,4 @@ impl Checker<'_> {
 /// What carries the streams of a provider; of one that is not known, whatever is usual.
 fn transport(provider: &str) -> Transport {
     provider::find(provider).map_or(Transport::WebSocket, |provider| provider.transport())
-}
-
-/// `pcmu/8000`: one channel of an encoding at a rate.
-fn parse_format(text: &str) -> Option<MediaFormat> {
-    let (encoding, rate) = text.split_once('/')?;
-    let encoding = match encoding {
-        "pcmu" => Encoding::Pcmu,
-        "pcma" => Encoding::Pcma,
-        "l16le" => Encoding::L16(Endian::Little),
-        "l16be" => Encoding::L16(Endian::Big),
-        "g722" => Encoding::G722,
-        "opus" => Encoding::Opus,
-        _ => return None,
-    };
-    let rate = SampleRate::new(rate.parse().ok()?)?;
-    Some(MediaFormat::mono(encoding, rate))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn formats_are_encoding_and_rate() {
-        assert_eq!(parse_format("pcmu/8000"), Some(MediaFormat::PCMU_8000));
-        let l16 = MediaFormat::mono(Encoding::L16(Endian::Little), SampleRate::HZ_16000);
-        assert_eq!(parse_format("l16le/16000"), Some(l16));
-        for text in ["pcmu", "pcmu/", "pcmu/1", "PCMU/8000", "mp3/8000"] {
-            assert_eq!(parse_format(text), None, "{text}");
-        }
-    }
 }

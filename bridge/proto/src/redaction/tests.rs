@@ -1,0 +1,139 @@
+//! Tests of redaction on messages written for it.
+
+use super::*;
+use crate::provider::find;
+
+fn redactor(provider: &str) -> Redactor {
+    Redactor::new(find(provider).unwrap(), Sound::Silence, [3; 32])
+}
+
+fn redacted(provider: &str, text: &str) -> String {
+    let shown = redactor(provider).message(Direction::In, Message::Text(text), &Facts::default());
+    let Wire::Text(shown) = shown else { panic!("text stays text") };
+    shown
+}
+
+#[test]
+fn the_protocols_own_words_stay_and_all_others_go() {
+    let text = r#"{"event":"start","sequenceNumber":"1","start":{"streamSid":"MZ17aa","from":"+15557348291","tracks":["inbound"],"mediaFormat":{"encoding":"audio/x-mulaw","sampleRate":8000},"customParameters":{"event":"Jane","pin":"1234","n":42,"vip":true}},"novelty":"secret-word"}"#;
+    let shown = redacted("twilio", text);
+    for kept in [
+        r#"{"event":"start","sequenceNumber":"1","start":{"#,
+        r#""tracks":["inbound"],"mediaFormat":{"encoding":"audio/x-mulaw","sampleRate":8000}"#,
+        r#""vip":true"#,
+        r#""from":"+1000"#,
+    ] {
+        assert!(shown.contains(kept), "{kept} in {shown}");
+    }
+    for gone in ["MZ17aa", "7348291", "Jane", "1234", "42", "secret", "word"] {
+        assert!(!shown.contains(gone), "{gone} in {shown}");
+    }
+    assert_eq!(shown.len(), text.len());
+}
+
+#[test]
+fn what_is_no_json_or_not_quite_is_replaced_as_well() {
+    for text in [
+        r#"{"event":"start","from":"+15557348291",nonsense"#,
+        r#"{"event":"+15557348291","token":"canary"}"#,
+        r#"{"from":"+15557348291 canary"#,
+        r#"{"from": +15557348291canary}"#,
+        "hello +15557348291 canary",
+        "canary15557348291",
+        r#"["canary", 15557348291]"#,
+        "\u{feff}{\"token\":\"canary\", \"\\u002b15557348291\":1}",
+        r#"{"x":"{\"token\":\"canary\",\"n\":15557348291}"}"#,
+    ] {
+        let shown = redacted("twilio", text);
+        assert!(!shown.contains("7348291") && !shown.contains("canary"), "{text}: {shown}");
+    }
+}
+
+#[test]
+fn sound_becomes_silence_of_its_length_in_its_format() {
+    let text = r#"{"event":"media","media":{"payload":"AAECAwQFBgc="}}"#;
+    assert_eq!(redacted("twilio", text), r#"{"event":"media","media":{"payload":"//////////8="}}"#);
+    let text = r#"{"event":"media","data":{"samples":[1,-200,3000]}}"#;
+    assert_eq!(redacted("ozonetel", text), r#"{"event":"media","data":{"samples":[0,0,0]}}"#);
+    let mut linear = redactor("vonage");
+    let shown = linear.message(Direction::Out, Message::Binary(&[1, 2, 3, 4]), &Facts::default());
+    assert_eq!(shown, Wire::Binary(vec![0; 4]));
+    let mut kept = Redactor::new(find("vonage").unwrap(), Sound::Keep, [3; 32]);
+    let shown = kept.message(Direction::Out, Message::Binary(&[1, 2, 3, 4]), &Facts::default());
+    assert_eq!(shown, Wire::Binary(vec![1, 2, 3, 4]));
+}
+
+#[test]
+fn records_keep_their_kind_and_length() {
+    let mut records = redactor("audiosocket");
+    let mut shown = |octets: &[u8]| match records.message(
+        Direction::In,
+        Message::Binary(octets),
+        &Facts::default(),
+    ) {
+        Wire::Binary(octets) => octets,
+        other => panic!("{other:?}"),
+    };
+    let id = [&[1, 0, 16][..], &[0x5a; 16]].concat();
+    let made = shown(&id);
+    assert!(made[..3] == id[..3] && made[3..] != id[3..] && made.len() == id.len(), "{made:?}");
+    assert_eq!(shown(&[3, 0, 1, b'9']), [3, 0, 1, b'5']);
+    assert_eq!(shown(&[0x10, 0, 2, 7, 7]), [0x10, 0, 2, 0, 0]);
+    assert_eq!(shown(&[0, 0, 0]), [0, 0, 0]);
+    assert_eq!(shown(&[1]), [1], "what is no record stays short");
+}
+
+#[test]
+fn keys_pressed_are_all_the_same() {
+    let digit = Digit::new('9').unwrap();
+    let facts = Facts { keys: vec![digit], ..Facts::default() };
+    let mut redactor = redactor("twilio");
+    let mut shown = |text| match redactor.message(Direction::In, Message::Text(text), &facts) {
+        Wire::Text(text) => text,
+        other => panic!("{other:?}"),
+    };
+    let json = r#"{"event":"dtmf","sequenceNumber":"9","dtmf":{"digit":"9"},"other":"9"}"#;
+    let wanted = r#"{"event":"dtmf","sequenceNumber":"9","dtmf":{"digit":"5"},"other":"5"}"#;
+    assert_eq!(shown(json), wanted);
+    assert_eq!(shown("DTMF_END digit:9"), "DTMF_END digit:5");
+    assert_eq!(shown(r#"{"digits":"4711#"}"#), r#"{"digits":"5555#"}"#);
+}
+
+#[test]
+fn credentials_are_left_out_of_the_request_and_said_to_be() {
+    let headers = [
+        ("host", "bridge.example"),
+        ("authorization", "Bearer canary"),
+        ("x-twilio-signature", "canary"),
+        ("cookie", "canary=1"),
+        ("user-agent", "TmTwiProxy/1.0"),
+        ("sec-websocket-protocol", "media, Bearer-canary"),
+        ("x-ms-call-connection-id", "51e0d1a2-canary"),
+    ];
+    let upgrade = Upgrade {
+        target: "/asterisk/canary?token=canary&from=%2B15557348291&rate=8000&note=canary+x",
+        public_url: None,
+        headers: &headers,
+    };
+    let options = Options { credential_query: Some("token".into()), ..Options::default() };
+    let shown = redactor("asterisk").upgrade(&upgrade, "/asterisk", &options, Some("media"));
+    let text = format!("{shown:?}");
+    assert!(!text.contains("canary") && !text.contains("7348291"), "{text}");
+    assert!(shown.target.starts_with("/asterisk?from=%2B1000"), "{text}");
+    assert!(shown.target.contains("&rate=8000&note="), "{text}");
+    let names: Vec<_> =
+        shown.headers.iter().map(|(name, value)| (name.as_str(), value.len())).collect();
+    assert_eq!(
+        names,
+        [("user-agent", 14), ("sec-websocket-protocol", 5), ("x-ms-call-connection-id", 15)]
+    );
+    let left_out = [
+        "end of the path",
+        "query parameter token",
+        "header field authorization",
+        "header field x-twilio-signature",
+        "header field cookie",
+        "a subprotocol offered",
+    ];
+    assert_eq!(shown.left_out, left_out);
+}

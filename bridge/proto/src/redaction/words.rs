@@ -1,0 +1,299 @@
+//! Which words are the protocols' own and may stay: by the name of the field they stand in, or by what they are. Makes no stand-ins.
+
+use super::json::{self, Context};
+use super::{Sound, silence};
+use crate::provider::{Digit, base64};
+
+/// What every key pressed becomes.
+pub(super) const KEY: char = '5';
+
+/// What the values of a field are, as far as its name tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Means {
+    /// Kinds of messages and states: words of the protocol.
+    Kind,
+    /// Encodings, rates, tracks.
+    Format,
+    /// Counts, times, positions, codes.
+    Count,
+    /// Names that either end gives to pieces of sound.
+    Label,
+    /// Keys pressed.
+    Keys,
+    /// Sound in base64 or as numbers.
+    Sound,
+    /// What a customer passes on; everything in it is.
+    Custom,
+    /// Anything.
+    Other,
+}
+
+/// Fields by name, as [`key`] gives it.
+const FIELDS: [(Means, &str); 7] = [
+    (
+        Means::Kind,
+        "action callstatus command event eventtype inputmode kind method protocol reason reasoncode responsetype result \
+         resultstatus state status title type",
+    ),
+    (
+        Means::Format,
+        "audiocontenttype audiodatatype codec contenttype direction dtx encoding format mediacodecs mediaformat mixtype \
+         perspective streamperspective streamtype supportedmediaformats track tracks transportencoding transportencodings",
+    ),
+    (
+        Means::Count,
+        "asn bid bitdepth bitrate bitspersample causecode channelcount channels chunk clientseq code confidence count discarded \
+         duration eventtime length level mediawebsocketoptimalframesize numberofframes occurredat offset optimalframesize \
+         payloadtype playbackmilliseconds position preferredptimems ptime queuelength rate retryafter rtt samplerate \
+         sampleratehertz seq sequence sequencenum sequencenumber serverseq sipstatus start timestamp ts version xofflevel \
+         xonlevel",
+    ),
+    (Means::Label, "correlationid mark seqid"),
+    (Means::Keys, "digit digits dtmf dtmfdigits dtmfevents signal tone"),
+    (
+        Means::Sound,
+        "audio audiochunk audiocontent audiocontentb64 audiodata calleraudiob64 data media payload samples",
+    ),
+    (
+        Means::Custom,
+        "customconfig customparameters extraheaders inputvariables outputvariables streamparams variables \
+         vendorspecificconfig xheaders",
+    ),
+];
+
+/// Words that mean something to a protocol wherever they stand, in lower case, and sentences of our own.
+const VOCABULARY: &str = "abortprompts agent auto base64 binary both bot call callee caller conference customer dtmf external false from hangup inbound inbound_track \
+     internal media mix mixed mono none outbound outbound_track participant rx senddtmf start stereo stop supervisor to true tx up";
+const SENTENCES: [&str; 3] = [
+    "none of the media formats is supported; raw/lpcm16 or raw/mulaw is needed",
+    "protocol error",
+    "the conversation is not known any more",
+];
+
+/// How a field is compared: letters and digits, in lower case.
+pub(super) fn key(name: &str) -> String {
+    name.chars().filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_lowercase()).collect()
+}
+
+fn is_ours(value: &str) -> bool {
+    let word = value.to_ascii_lowercase();
+    VOCABULARY.split_whitespace().any(|known| known == word) || SENTENCES.contains(&value)
+}
+
+fn field_of(key: &str) -> Means {
+    let is_in = |keys: &str| keys.split_whitespace().any(|known| known == key);
+    FIELDS.iter().find(|(_, keys)| is_in(keys)).map_or(Means::Other, |(means, _)| *means)
+}
+
+/// Whether all below this field is a customer's.
+pub(super) fn is_custom(key: &str) -> bool {
+    field_of(key) == Means::Custom
+}
+
+/// Whether numbers in a list of this field are sound.
+pub(super) fn is_sound(key: &str) -> bool {
+    field_of(key) == Means::Sound
+}
+
+/// What a text in the field `key` is shown as; `None` if as it is.
+pub(super) fn shown(
+    key: &str,
+    value: &str,
+    custom: bool,
+    context: &mut Context<'_>,
+) -> Option<String> {
+    let field = field_of(key);
+    if value.is_empty() {
+        return None;
+    }
+    if field == Means::Sound
+        && let Some(sound) = sound(value, context)
+    {
+        return sound;
+    }
+    if field != Means::Count
+        && let Some(keys) = keys(field, value, context)
+    {
+        return Some(keys);
+    }
+    if context.facts.marks.iter().any(|mark| mark == value) && is_label(value) {
+        return None;
+    }
+    if value.starts_with(['{', '[']) {
+        return Some(json::redact(value, true, context));
+    }
+    let keep = match field {
+        _ if custom => false,
+        _ if is_ours(value) => true,
+        Means::Kind => is_kind(value),
+        Means::Format => is_format(value),
+        Means::Count => is_count(value),
+        Means::Label => is_label(value),
+        _ => value.len() <= 4 && is_small(value),
+    };
+    (!keep).then(|| context.stand_ins.text(value))
+}
+
+/// What a number in the field `key` is shown as; `None` if as it is.
+pub(super) fn shown_number(
+    key: &str,
+    number: &str,
+    custom: bool,
+    context: &mut Context<'_>,
+) -> Option<String> {
+    let field = field_of(key);
+    let whole = number.bytes().all(|b| b.is_ascii_digit() || b == b'-');
+    let keep = match field {
+        _ if custom => false,
+        Means::Keys => return Some(KEY.into()),
+        Means::Count => true,
+        Means::Format => !super::stand_in::is_telling(number),
+        _ if !whole => !super::stand_in::is_telling(number),
+        _ => is_small(number),
+    };
+    (!keep).then(|| context.stand_ins.number(number))
+}
+
+/// Silence for what is base64, `Some(None)` where sound is kept.
+fn sound(value: &str, context: &Context<'_>) -> Option<Option<String>> {
+    let mut octets = Vec::new();
+    base64::decode(value, &mut octets).ok()?;
+    if context.sound == Sound::Keep {
+        return Some(None);
+    }
+    let mut text = Vec::with_capacity(value.len());
+    base64::encode(&silence::of(context.format, &octets), &mut text);
+    let text = String::from_utf8(text).unwrap_or_default();
+    let padded = value.ends_with('=') || octets.len().is_multiple_of(3);
+    Some(Some(if padded { text } else { text.trim_end_matches('=').to_owned() }))
+}
+
+/// What tells keys pressed, with each of them replaced.
+fn keys(field: Means, value: &str, context: &Context<'_>) -> Option<String> {
+    const NAMED: &str = "DTMF_DIGIT_";
+    const WRITTEN: [&str; 10] =
+        ["ZERO", "ONE", "TWO", "THREE", "FOUR", "FIVE", "SIX", "SEVEN", "EIGHT", "NINE"];
+    let pressed = context.facts.keys.len();
+    let is_key = |c: char| Digit::new(c).is_some();
+    if let Some(key) = value.strip_prefix(NAMED) {
+        let key = if WRITTEN.contains(&key) { "FIVE" } else { key };
+        return Some(format!("{NAMED}{key}"));
+    }
+    let named = field == Means::Keys;
+    let length = value.chars().count();
+    if !(named || pressed > 0 && length == pressed) || !value.chars().any(is_key) {
+        return None;
+    }
+    (named || value.chars().all(is_key)).then(|| value.chars().map(hidden_key).collect())
+}
+
+/// A key in the place of this one. Those that end an entry stay: they tell nothing, and ends of a wire listen for them.
+fn hidden_key(key: char) -> char {
+    if Digit::new(key).is_some() && !"*#".contains(key) { KEY } else { key }
+}
+
+/// Replaces octets that are keys.
+pub(super) fn hide_keys(octets: &mut [u8]) {
+    octets.iter_mut().filter(|octet| octet.is_ascii()).for_each(|octet| {
+        *octet = hidden_key(char::from(*octet)) as u8;
+    });
+}
+
+/// A word as kinds of messages are: no long one, and no number.
+fn is_kind(value: &str) -> bool {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"_.:/-".contains(&b);
+    let digits = value.bytes().filter(u8::is_ascii_digit).count();
+    value.len() <= 40 && digits <= 4 && value.bytes().all(plain)
+}
+
+fn is_format(value: &str) -> bool {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"_.:/-;= ".contains(&b);
+    let letters = value.bytes().any(|b| b.is_ascii_alphabetic());
+    let digits = value.bytes().filter(u8::is_ascii_digit).count();
+    value.len() <= 80 && digits <= 12 && (letters || digits <= 6) && value.bytes().all(plain)
+}
+
+/// Numbers, times, durations, versions.
+fn is_count(value: &str) -> bool {
+    let plain = |b: u8| b.is_ascii_digit() || b".:-TZPHMSW".contains(&b);
+    value.len() <= 32 && value.bytes().all(plain) && value.bytes().any(|b| b.is_ascii_digit())
+}
+
+fn is_label(value: &str) -> bool {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"_.:~-".contains(&b);
+    value.len() <= 64 && !super::stand_in::is_telling(value) && value.bytes().all(plain)
+}
+
+/// So small a number says nothing of anybody.
+fn is_small(value: &str) -> bool {
+    let digits = value.bytes().filter(u8::is_ascii_digit).count();
+    digits <= 3 && !value.bytes().any(|b| b.is_ascii_alphabetic())
+}
+
+/// A line that is no JSON: a command in capitals with its fields, or somebody's own words.
+pub(super) fn redact_line(line: &str, context: &mut Context<'_>) -> String {
+    let (command, rest) = line.split_once(' ').unwrap_or((line, ""));
+    let is_command = |b: u8| b.is_ascii_uppercase() || b == b'_';
+    if command.len() < 3 || !command.bytes().all(is_command) {
+        return context.stand_ins.text(line);
+    }
+    let mut text = command.to_owned();
+    if command.len() < line.len() {
+        text.push(' ');
+    }
+    let words = rest.split(' ').map(|word| match word.split_once(':') {
+        Some((name, value)) if name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_') => {
+            let value =
+                shown(&key(name), value, false, context).unwrap_or_else(|| value.to_owned());
+            format!("{name}:{value}")
+        }
+        _ => shown("", word, false, context).unwrap_or_else(|| word.to_owned()),
+    });
+    text + &words.collect::<Vec<_>>().join(" ")
+}
+
+/// Whether a parameter of the query sets the stream up.
+pub(super) fn is_setting(name: &str, value: &str) -> bool {
+    const SETTINGS: [&str; 6] = ["channels", "encoding", "mix", "playback", "rate", "samplerate"];
+    let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+    SETTINGS.contains(&key(name).as_str())
+        && value.len() <= 8
+        && value.bytes().all(plain)
+        && !super::stand_in::is_telling(value)
+}
+
+/// What to do with a field of the request's head.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Field {
+    /// Every request has it.
+    Handshake,
+    /// Those that are the protocol's stay.
+    Subprotocols,
+    /// The program at the other end: stays if it names no more than that.
+    Program,
+    /// Names the call or its account.
+    Identifier,
+    /// Whatever else, credentials above all.
+    Other,
+}
+
+/// Of a name in lower case.
+pub(super) fn field(name: &str) -> Field {
+    match name {
+        "host" | "connection" | "upgrade" | "sec-websocket-key" | "sec-websocket-version" => {
+            Field::Handshake
+        }
+        "sec-websocket-protocol" => Field::Subprotocols,
+        "user-agent" => Field::Program,
+        name if name.starts_with("x-ms-call-") || name.starts_with("audiohook-") => {
+            Field::Identifier
+        }
+        _ => Field::Other,
+    }
+}
+
+/// A program's name and version.
+pub(super) fn is_program(value: &str) -> bool {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b" ./_-()".contains(&b);
+    value.len() <= 80 && value.bytes().all(plain) && !super::stand_in::is_telling(value)
+}
