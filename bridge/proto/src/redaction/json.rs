@@ -93,9 +93,9 @@ impl Walk<'_, '_> {
             let shown = self.context.stand_ins.name(&name);
             self.innermost().key = words::key(&name);
             if shown == name {
-                self.shown.push_str(token)
+                self.shown.push_str(token);
             } else {
-                self.quoted(&shown)
+                self.quoted(&shown);
             }
             return token.len();
         }

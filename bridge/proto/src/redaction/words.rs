@@ -32,7 +32,7 @@ enum Means {
 const FIELDS: [(Means, &str); 7] = [
     (
         Means::Kind,
-        "action callstatus command event eventtype inputmode kind method protocol reason reasoncode responsetype result \
+        "action callstatus cause command event eventtype inputmode kind method protocol reason reasoncode responsetype result \
          resultstatus state status title type",
     ),
     (
