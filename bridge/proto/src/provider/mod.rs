@@ -4,6 +4,7 @@
 //! [`Event`]s and [`Command`]s into messages. The *provider's* end ([`Provider::dial`]) does the same from the other side of the
 //! wire, so that the simulator, the load generator and the pair tests speak to us exactly as the provider does.
 
+pub mod answer;
 mod asterisk;
 mod audiocodes;
 mod audiosocket;
@@ -61,6 +62,7 @@ use std::time::Duration;
 
 use ringback_codecs::{Encoding, Endian, MediaFormat, SampleRate};
 
+pub use answer::{Answer, Credential, Webhook};
 pub use auth::{Auth, Grant, Replays, Secret};
 pub use capability::{Capabilities, ClearLaw, FlowControl, FrameLaw, HangupLaw, PlayoutPolicy};
 pub use error::ProtocolError;

@@ -34,11 +34,7 @@ impl Upgrade<'_> {
 
     /// All query parameters in order, percent-decoded; `+` stands for a space.
     pub fn query_pairs(&self) -> impl Iterator<Item = (String, String)> + '_ {
-        let query = self.target.split_once('?').map_or("", |(_, query)| query);
-        query.split('&').filter(|pair| !pair.is_empty()).map(|pair| {
-            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-            (decode(key), decode(value))
-        })
+        pairs_of(self.target.split_once('?').map_or("", |(_, query)| query))
     }
 
     /// All query parameters but the credential's, as custom parameters.
@@ -56,6 +52,14 @@ impl Upgrade<'_> {
             .flat_map(|(_, value)| value.split(','))
             .map(str::trim)
     }
+}
+
+/// The pairs of a query or of a form, decoded, in order.
+pub(super) fn pairs_of(text: &str) -> impl Iterator<Item = (String, String)> + '_ {
+    text.split('&').filter(|pair| !pair.is_empty()).map(|pair| {
+        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+        (decode(key), decode(value))
+    })
 }
 
 /// Percent-decoding as HTML forms do it (URL Standard, 5.1); octets that are not UTF-8 become U+FFFD.
