@@ -6,14 +6,18 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use ringback_module::message::Kind;
-use ringback_proto::provider::{self, Auth, Options, Protocol, Provider, Replays, Upgrade};
+use ringback_proto::provider::{
+    self, Answer, Auth, Credential, Options, Protocol, Provider, Replays, Upgrade, Webhook,
+};
 use ringback_proto::session::{BargeIn, OnFail, PortConfig, Session, SessionConfig};
 
 use crate::call::{Call, LogWatch, ModuleSource, Watch, Watchers};
 use crate::clock::{Clock, WallTime};
-use crate::config::{Config, ListenerConfig, ModuleConfig, OnFail as OnFailConfig, RouteConfig};
+use crate::config::{
+    AnswerConfig, Config, ListenerConfig, ModuleConfig, OnFail as OnFailConfig, RouteConfig,
+};
 use crate::events::{self, Events};
-use crate::listener::{Admission, Drained, Endpoint, Refusal, Server, Streams};
+use crate::listener::{Admission, Answered, Drained, Endpoint, Refusal, Server, Streams};
 use crate::net;
 use crate::shutdown::Shutdown;
 use crate::socket::Socket;
@@ -24,7 +28,9 @@ struct Plan {
     endpoint: Endpoint,
     provider: &'static dyn Provider,
     auth: Auth,
-    /// Locked once for an upgrade, by the thread that answers it.
+    /// What asks for a document must bring, and what goes into it.
+    answer: Option<(&'static Answer, AnswerConfig)>,
+    /// Locked once for an upgrade or a webhook, which may be signed alike, by the thread that answers it.
     replays: Mutex<Replays>,
     options: Options,
     barge_in: Option<BargeIn>,
@@ -126,6 +132,29 @@ impl Streams for Bridge {
         Ok(Admission { state, subprotocol: accepted.subprotocol.or_else(by_credential) })
     }
 
+    fn answer(&self, endpoint: &Endpoint, webhook: &Webhook<'_>) -> Result<Answered, Refusal> {
+        let plan = self.plans.iter().find(|plan| plan.endpoint.name == endpoint.name);
+        let asked = plan.and_then(|plan| Some((plan, plan.answer.as_ref()?)));
+        let Some((plan, (answer, config))) = asked else {
+            return Err(Refusal::new(404, "no calls are asked for here"));
+        };
+        {
+            let mut replays = plan.replays.lock().unwrap_or_else(PoisonError::into_inner);
+            config.auth.check(webhook, WallTime::now().unix_seconds(), &mut replays)?;
+        }
+        let facts = webhook.facts();
+        let (content_type, call) = (answer.content_type(), answer.call(&facts));
+        if let Some(nothing) = answer.aside(&facts) {
+            return Ok(Answered { content_type, document: nothing.into(), call, begins: false });
+        }
+        let mut parameters = answer.facts(&facts);
+        parameters.retain(|(name, _)| !config.parameters.iter().any(|(own, _)| own == name));
+        parameters.extend(config.parameters.iter().cloned());
+        let url = endpoint.public_url.as_deref().unwrap_or_default();
+        let document = answer.document(url, &Credential::of(&plan.auth), &parameters);
+        Ok(Answered { content_type, document, call, begins: true })
+    }
+
     fn serve(&self, admitted: Admitted, socket: Socket) -> impl Future<Output = ()> + Send {
         // Made before the future, which would keep room for all that it is made from.
         let call = self.call(admitted, socket);
@@ -168,6 +197,7 @@ fn plan(config: &Config, listener: &ListenerConfig, watchers: &Watchers) -> Opti
         endpoint: listener.endpoint.clone(),
         provider,
         auth,
+        answer: Answer::of(provider.name()).zip(listener.answer.clone()),
         replays: Mutex::default(),
         options,
         barge_in: route

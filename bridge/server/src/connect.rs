@@ -2,6 +2,7 @@
 //! where. Tells nobody by itself.
 
 use include_dir::{Dir, include_dir};
+use ringback_proto::provider::{Answer, Credential};
 
 static PAGES: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/connect");
 
@@ -43,16 +44,41 @@ impl PublicUrl {
 #[must_use]
 pub fn page(provider: &str, at: &PublicUrl) -> Option<String> {
     let text = PAGES.get_file(format!("{provider}.md"))?.contents_utf8()?;
-    let filled = [("{{url}}", &at.url), ("{{host}}", &at.host), ("{{path}}", &at.path)];
+    // Last, for it has words of its own that stay.
+    let answer = document(provider, text, at).unwrap_or_default();
+    let filled = [
+        ("{{url}}", &at.url),
+        ("{{host}}", &at.host),
+        ("{{path}}", &at.path),
+        ("{{answer}}", &answer),
+    ];
     Some(filled.iter().fold(text.to_owned(), |text, (word, value)| text.replace(word, value)))
+}
+
+/// The document of a provider's answer as its page shows it, by the same template that webhooks are answered with.
+fn document(provider: &str, page: &str, at: &PublicUrl) -> Option<String> {
+    let answer = Answer::of(provider)?;
+    let credential = match kind_on(page) {
+        Some("basic") => Credential::Basic("ringback", "THE-PASSWORD"),
+        Some("bearer") => Credential::Bearer("THE-TOKEN"),
+        Some("query") => Credential::Query("token", "THE-TOKEN"),
+        Some("path") => Credential::Path("THE-TOKEN"),
+        Some("vonage-jwt") => Credential::Vonage,
+        _ => Credential::Untold,
+    };
+    Some(answer.document(&at.url, &credential, &answer.sample()).trim_end().to_owned())
+}
+
+/// Kind of the credential of the first listener on a page.
+fn kind_on(page: &str) -> Option<&str> {
+    let (_, kind) = page.split_once("\nauth = { kind = \"")?;
+    kind.split_once('"').map(|(kind, _)| kind)
 }
 
 /// Kind of the credential that a provider's page recommends; `None` where callers are known by their address only.
 #[must_use]
 pub fn credential(provider: &str) -> Option<String> {
-    let page = page(provider, &PublicUrl::example(provider))?;
-    let (_, kind) = page.split_once("auth = { kind = \"")?;
-    kind.split_once('"').map(|(kind, _)| kind.to_owned())
+    kind_on(PAGES.get_file(format!("{provider}.md"))?.contents_utf8()?).map(str::to_owned)
 }
 
 #[cfg(test)]
@@ -117,7 +143,7 @@ mod tests {
         assert!(page.contains(r#"path = "/in/twilio""#));
         for name in names() {
             let page = super::page(name, &PublicUrl::example(name)).expect("a page");
-            for word in ["{{url}}", "{{host}}", "{{path}}"] {
+            for word in ["{{url}}", "{{host}}", "{{path}}", "{{answer}}"] {
                 assert!(!page.contains(word), "{name}");
             }
         }

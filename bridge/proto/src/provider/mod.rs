@@ -63,7 +63,7 @@ use std::time::Duration;
 use ringback_codecs::{Encoding, Endian, MediaFormat, SampleRate};
 
 pub use answer::{Answer, Credential, Webhook};
-pub use auth::{Auth, Grant, Replays, Secret};
+pub use auth::{Auth, Grant, Replays, Secret, WebhookAuth};
 pub use capability::{Capabilities, ClearLaw, FlowControl, FrameLaw, HangupLaw, PlayoutPolicy};
 pub use error::ProtocolError;
 pub use event::{Command, Digit, Event, Media, Message, Notice, Start, StopCause, Track};

@@ -105,6 +105,7 @@ async fn ws_echo(listener: TcpListener, workers: Workers) {
         public_url: None,
         max_streams: None,
         token_in_path: false,
+        answer: None,
         origins: Vec::new(),
         sources: Sources::default(),
         socket: SocketOptions::default(),

@@ -11,7 +11,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
-use ringback_proto::provider::{Auth, Options, PROVIDERS};
+use ringback_proto::provider::{Auth, Options, PROVIDERS, WebhookAuth};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -61,12 +61,23 @@ pub struct ListenerConfig {
     pub provider: String,
     /// How a stream proves that it may.
     pub auth: Auth,
+    /// How the provider is answered when it asks what to do with a call; where, is in [`Endpoint::answer`].
+    pub answer: Option<AnswerConfig>,
     /// Whether nothing is played into its calls, whatever the provider can.
     pub one_way: bool,
     /// What the wire does not tell.
     pub options: Options,
     /// Name of the route, one of [`Config::routes`].
     pub route: String,
+}
+
+/// How a provider is answered that asks what to do with a call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AnswerConfig {
+    /// How it proves that it may ask.
+    pub auth: WebhookAuth,
+    /// Custom parameters of all calls, by name.
+    pub parameters: Vec<(String, String)>,
 }
 
 /// A compute module.
@@ -275,7 +286,7 @@ impl Config {
             None => format!("no {FILE_NAME} here: defaults, for this machine only\n"),
         };
         let width = self.listeners.iter().map(|l| l.endpoint.path.len()).max().unwrap_or(0);
-        for ListenerConfig { endpoint, provider, auth, route, .. } in &self.listeners {
+        for ListenerConfig { endpoint, provider, auth, answer, route, .. } in &self.listeners {
             let modules = self.route(route).map(|route| route.modules.join(", "));
             // Writing to a string cannot fail.
             let _ = writeln!(
@@ -286,6 +297,10 @@ impl Config {
                 auth.kind(),
                 modules.unwrap_or_default(),
             );
+            if let Some((point, answer)) = endpoint.answer.as_ref().zip(answer.as_ref()) {
+                let (url, kind) = (&point.public_url, answer.auth.kind());
+                let _ = writeln!(text, "    answers calls at {url}, auth {kind}");
+            }
         }
         text
     }

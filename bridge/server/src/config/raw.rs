@@ -79,6 +79,17 @@ pub(super) struct Listener {
     pub allow: Option<At<Vec<At<String>>>>,
     #[serde(default)]
     pub options: Options,
+    pub answer: Option<At<Answer>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Answer {
+    pub path: Option<At<String>>,
+    pub public_url: Option<At<String>>,
+    pub auth: Option<At<Auth>>,
+    #[serde(default)]
+    pub parameters: BTreeMap<String, At<String>>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -644,7 +644,7 @@ fn the_example_works_as_it_stands_and_with_everything_switched_on() {
         name => (!name.starts_with("RINGBACK_")).then(|| "none".to_owned()),
     };
     let mut context = context(&anything);
-    context.providers.extend(["vonage", "avaya", "azure", "genesys-connector", "raw"]);
+    context.providers.extend(["vonage", "avaya", "bandwidth", "azure", "genesys-connector", "raw"]);
     // What the example keeps in files.
     let mut text = example_in_full().replace("file:/run/secrets/asterisk", "env:ASTERISK");
     for file in ["azure-keys.json", "keys.json"] {
@@ -652,7 +652,7 @@ fn the_example_works_as_it_stands_and_with_everything_switched_on() {
     }
     let config = Config::parse("ringback.toml", &text, &flags, &context).unwrap();
     let kinds: BTreeSet<_> = config.listeners.iter().map(|l| l.auth.kind()).collect();
-    assert_eq!((config.listeners.len(), kinds.len()), (14, 10), "{kinds:?}");
+    assert_eq!((config.listeners.len(), kinds.len()), (15, 10), "{kinds:?}");
     assert_eq!(config.modules.len(), 2);
 }
 
@@ -662,7 +662,7 @@ fn known_keys(table: &str) -> BTreeSet<String> {
         "" => "zz = 1".to_owned(),
         "listener" | "module" | "route" => format!("[[{table}]]\nzz = 1"),
         "listener.auth" => "[[listener]]\nauth = { kind = \"none\", zz = 1 }".to_owned(),
-        "listener.options" | "route.barge_in" => {
+        "listener.options" | "listener.answer" | "route.barge_in" => {
             let (outer, inner) = table.split_once('.').unwrap();
             format!("[[{outer}]]\n{inner} = {{ zz = 1 }}")
         }
@@ -678,7 +678,9 @@ fn used_keys(path: &str, value: &DeValue<'_>, keys: &mut BTreeSet<(String, Strin
     match value {
         DeValue::Table(table) => {
             for (key, value) in table {
-                keys.insert((path.to_owned(), key.get_ref().to_string()));
+                // What proves that one may ask is written as what proves that one may call.
+                let of = if path == "listener.answer.auth" { "listener.auth" } else { path };
+                keys.insert((of.to_owned(), key.get_ref().to_string()));
                 let below = if path.is_empty() { String::new() } else { format!("{path}.") };
                 used_keys(&format!("{below}{}", key.get_ref()), value.get_ref(), keys);
             }
@@ -691,7 +693,12 @@ fn used_keys(path: &str, value: &DeValue<'_>, keys: &mut BTreeSet<(String, Strin
 }
 
 /// Tables whose keys are the user's own.
-const FREE: [&str; 3] = ["module.config", "listener.auth.shared_keys", "listener.auth.claims"];
+const FREE: [&str; 4] = [
+    "module.config",
+    "listener.auth.shared_keys",
+    "listener.auth.claims",
+    "listener.answer.parameters",
+];
 
 #[test]
 fn the_example_shows_every_key_there_is() {
@@ -706,4 +713,79 @@ fn the_example_shows_every_key_there_is() {
         assert_eq!(shown, known_keys(table), "keys of [{table}]");
     }
     assert_eq!(known_keys("").len(), 6);
+}
+
+/// A listener that is asked for, with more keys of its `answer`.
+fn asked(keys: &str, answer: &str) -> String {
+    let url = "wss://b.example:8443/x/a";
+    listener(&format!("public_url = \"{url}\"\n{keys}\nanswer = {{ {answer} }}"))
+}
+
+#[test]
+fn answers_are_given_below_the_listener_unless_told_where() {
+    let basic = "auth = { kind = \"basic\", user = \"u\", password = \"env:TOKEN\" }";
+    let config = parse(&asked("", basic)).unwrap();
+    let point = config.listeners[0].endpoint.answer.clone().unwrap();
+    assert_eq!((point.path.as_str(), point.challenges), ("/a/answer", true));
+    assert_eq!(point.public_url, "https://b.example:8443/a/answer");
+    let summary = config.summary();
+    assert!(
+        summary.contains("answers calls at https://b.example:8443/a/answer, auth basic"),
+        "{summary}"
+    );
+    let told = "path = \"/ask\", public_url = \"http://other.example/x/ask\", parameters = { b = \"2\", a = \"1\" }, auth = { kind = \"bearer\", token = \"env:TOKEN\" }";
+    let config = parse(&asked("", told)).unwrap();
+    let ListenerConfig { endpoint, answer, .. } = &config.listeners[0];
+    let (point, answer) = endpoint.answer.as_ref().zip(answer.as_ref()).unwrap();
+    assert_eq!((point.path.as_str(), point.challenges), ("/ask", false));
+    assert_eq!(point.public_url, "http://other.example/x/ask");
+    let parameters = [("a", "1"), ("b", "2")].map(|(n, v)| (n.to_owned(), v.to_owned()));
+    assert_eq!((answer.parameters.as_slice(), answer.auth.kind()), (&parameters[..], "bearer"));
+}
+
+#[test]
+fn answers_that_could_not_be_right_are_refused_with_their_place() {
+    let header = "auth = { kind = \"header\", header = \"x-token\", token = \"env:TOKEN\" }";
+    let path = "auth = { kind = \"path\", token = \"env:TOKEN\" }";
+    let genesys =
+        "auth = { kind = \"genesys-signature\", api_key = \"env:TOKEN\", secret = \"env:TOKEN\" }";
+    let none = "auth = { kind = \"none\" }";
+    for (text, what) in [
+        (listener("answer = {}"), "dial `public_url`, which is missing"),
+        (asked("", "").replace("twilio", "asterisk"), "does not ask over HTTP"),
+        (asked(header, none), "cannot carry a credential of the kind header; it can: path"),
+        (asked(path, ""), "`answer.auth` says how"),
+        (asked("", path), "`answer.auth` says how"),
+        (asked("", genesys), "`answer.auth` says how"),
+        (asked("", "path = \"/a\""), "need a path of their own"),
+        (asked("", "path = \"/metrics\""), "need a path of their own"),
+        (asked("", "path = \"a?b\""), "a path begins with `/`"),
+        (asked("", "public_url = \"wss://b.example/a\""), "expected the URL the provider asks"),
+        (asked("", "parameters = { tenant = \"\" }"), "is empty, longer than"),
+        (asked("options = { one_way = true }", ""), "speak and listen"),
+        (asked("", "unknown = 1"), "unknown"),
+    ] {
+        let problem = parse(&text).expect_err(what).to_string();
+        assert!(problem.contains(what) && problem.contains("f.toml:"), "{what}:\n{problem}");
+    }
+    let second = "[[listener]]\nname = \"b\"\npath = \"/a/answer\"\nprovider = \"twilio\"";
+    let problem = parse(&format!("{}{second}", asked("", ""))).unwrap_err().to_string();
+    assert!(problem.contains("is the path of listener \"a\" already"), "{problem}");
+}
+
+#[test]
+fn strangers_beyond_this_machine_are_not_answered_unless_that_is_said() {
+    let beyond = "[server]\nbind = \"0.0.0.0:1\"\n";
+    let path = "auth = { kind = \"path\", token = \"env:TOKEN\" }";
+    let open = "auth = { kind = \"none\" }";
+    let problem_of = |keys: &str| {
+        parse(&format!("{beyond}{}", asked(keys, open))).err().map(|error| error.to_string())
+    };
+    let problem = problem_of(&format!("insecure = true\n{path}")).unwrap();
+    assert!(problem.contains("the stream's credential stands in it"), "{problem}");
+    let problem = problem_of(open).unwrap();
+    assert!(problem.contains("anybody could ask for the answer"), "{problem}");
+    assert_eq!(problem_of(&format!("allow = [\"192.0.2.0/24\"]\n{path}")), None);
+    assert_eq!(problem_of(&format!("insecure = true\n{open}")), None);
+    assert!(parse(&asked(path, open)).is_ok(), "on this machine");
 }

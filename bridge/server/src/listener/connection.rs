@@ -24,7 +24,7 @@ use tower_service::Service as _;
 use super::records::{Rewound, sorted};
 use super::{
     ANSWER_TIMEOUT, Admission, Bounded, MAX_HEAD, MAX_HEADERS, Refusal, Shared, Streams, handshake,
-    routes,
+    routes, webhook,
 };
 use crate::net::Io;
 use crate::socket::{Socket, linger};
@@ -116,6 +116,11 @@ async fn answer<S: Streams, I: Io>(
     seat: Arc<Seat>,
 ) -> Response<Body> {
     let path = request.uri().path();
+    for (index, bounded) in shared.endpoints.iter().enumerate() {
+        if let Some(point) = bounded.endpoint.answer.as_ref().filter(|point| point.path == path) {
+            return webhook::answer(shared, index, point, request, peer).await;
+        }
+    }
     // An exact path first: it may look like a credential below another.
     let is_exact =
         |b: &Bounded| b.endpoint.transport == Transport::WebSocket && b.endpoint.path == path;
@@ -199,7 +204,7 @@ fn admit<S: Streams>(
 }
 
 /// Header fields as text. Octets that are not UTF-8 would have to be guessed at; no provider sends any.
-fn text_headers(parts: &Parts) -> Result<Vec<(&str, &str)>, Refusal> {
+pub(super) fn text_headers(parts: &Parts) -> Result<Vec<(&str, &str)>, Refusal> {
     let mut headers = Vec::with_capacity(parts.headers.len());
     for (name, value) in &parts.headers {
         let value = std::str::from_utf8(value.as_bytes())
@@ -210,7 +215,7 @@ fn text_headers(parts: &Parts) -> Result<Vec<(&str, &str)>, Refusal> {
 }
 
 impl Refusal {
-    fn into_response(self, retry_after: Duration) -> Response<Body> {
+    pub(super) fn into_response(self, retry_after: Duration) -> Response<Body> {
         let mut response = Response::new(Body::from(self.public + "\n"));
         let status = StatusCode::from_u16(self.status);
         *response.status_mut() = status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);

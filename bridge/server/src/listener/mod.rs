@@ -9,6 +9,7 @@ mod handshake;
 mod records;
 mod routes;
 mod sources;
+mod webhook;
 
 use std::fmt;
 use std::future::Future;
@@ -19,7 +20,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use axum::Router;
-use ringback_proto::provider::{Rejection, Transport, Upgrade};
+use ringback_proto::provider::{Rejection, Transport, Upgrade, Webhook};
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
@@ -33,6 +34,7 @@ pub use access::{Access, Pages};
 pub(crate) use routes::EVENTS_PATH;
 pub use routes::RESERVED_PATHS;
 pub use sources::{Sources, network};
+pub use webhook::{AnswerPoint, Answered};
 
 /// What the streams of a server mean: implemented by the bridge, and by tests.
 pub trait Streams: Send + Sync + 'static {
@@ -49,6 +51,15 @@ pub trait Streams: Send + Sync + 'static {
         upgrade: &Upgrade<'_>,
         peer: SocketAddr,
     ) -> Result<Admission<Self::Admitted>, Refusal>;
+
+    /// Decides what a provider is told that asks what to do with a call, if the endpoint has an [`AnswerPoint`]. Must not block.
+    ///
+    /// # Errors
+    /// The refusal becomes the HTTP answer.
+    fn answer(&self, endpoint: &Endpoint, webhook: &Webhook<'_>) -> Result<Answered, Refusal> {
+        let _ = (endpoint, webhook);
+        Err(Refusal::new(404, "no calls are asked for here"))
+    }
 
     /// Serves the stream until it ends, and closes the socket. When [`Shutdown::cut_off`] comes, [`Limits::grace`] is left.
     fn serve(&self, admitted: Self::Admitted, socket: Socket) -> impl Future<Output = ()> + Send;
@@ -114,6 +125,8 @@ pub struct Endpoint {
     pub token_in_path: bool,
     /// URL that the provider was told to dial, over which signatures are computed.
     pub public_url: Option<String>,
+    /// Where its calls are asked for, if that is answered here.
+    pub answer: Option<AnswerPoint>,
     /// Streams at a time; `None` leaves only [`Limits::max_streams`].
     pub max_streams: Option<usize>,
     /// Web pages, by origin (`https://phone.example`), that may open streams. No provider sends an `Origin`, browsers always

@@ -86,6 +86,11 @@ metrics! {
     refused_unauthorized: Counter "ringback_upgrades_refused_total" "reason=\"unauthorized\"", "Streams refused before they began.";
     refused_bad_request: Counter "ringback_upgrades_refused_total" "reason=\"bad_request\"", "Streams refused before they began.";
     refused_overload: Counter "ringback_upgrades_refused_total" "reason=\"overload\"", "Streams refused before they began.";
+    answered_calls: Counter "ringback_webhooks_total" "answer=\"stream\"", "Times a provider asked what to do with a call, by what it was told.";
+    answered_asides: Counter "ringback_webhooks_total" "answer=\"noted\"", "Times a provider asked what to do with a call, by what it was told.";
+    unanswered_unauthorized: Counter "ringback_webhooks_total" "answer=\"unauthorized\"", "Times a provider asked what to do with a call, by what it was told.";
+    unanswered_bad_request: Counter "ringback_webhooks_total" "answer=\"bad_request\"", "Times a provider asked what to do with a call, by what it was told.";
+    unanswered_overload: Counter "ringback_webhooks_total" "answer=\"overload\"", "Times a provider asked what to do with a call, by what it was told.";
     streams: Gauge "ringback_streams" "", "Streams open.";
     stream_panics: Counter "ringback_stream_panics_total" "", "Streams that ended by a fault of this program.";
     calls_started: Counter "ringback_calls_started_total" "", "Calls whose stream told that it started.";

@@ -55,6 +55,28 @@ pub enum Report<'a> {
         /// The whole reason, more than the peer was told.
         reason: &'a str,
     },
+    /// A provider asked what to do with a call, and was told.
+    WebhookAnswered {
+        /// Name of the listener.
+        listener: &'a str,
+        /// Who asked.
+        peer: SocketAddr,
+        /// The provider's name for the call, if it told one.
+        call: &'a str,
+        /// Whether it was told to stream the call, and not about something else.
+        begins: bool,
+    },
+    /// Somebody asked what to do with a call, and was not told.
+    WebhookRefused {
+        /// Name of the listener.
+        listener: &'a str,
+        /// Who asked.
+        peer: SocketAddr,
+        /// HTTP status of the answer.
+        status: u16,
+        /// The whole reason, more than the peer was told.
+        reason: &'a str,
+    },
     /// A stream ended by a fault of this program.
     StreamPanicked {
         /// Name of the listener.
@@ -214,6 +236,25 @@ fn report_to(metrics: &Metrics, report: &Report<'_>) {
             .increment();
             warn!(listener, %peer, status, reason = %PeerText(reason), "stream refused");
         }
+        Report::WebhookAnswered { listener, peer, call, begins } => {
+            let provider_call = PeerText(call);
+            if *begins {
+                metrics.answered_calls.increment();
+                info!(listener, %peer, %provider_call, "asked about a call: told to stream it here");
+            } else {
+                metrics.answered_asides.increment();
+                debug!(listener, %peer, %provider_call, "told something about a call: noted");
+            }
+        }
+        Report::WebhookRefused { listener, peer, status, reason } => {
+            match status {
+                401 | 403 => &metrics.unanswered_unauthorized,
+                503 => &metrics.unanswered_overload,
+                _ => &metrics.unanswered_bad_request,
+            }
+            .increment();
+            warn!(listener, %peer, status, reason = %PeerText(reason), "asked about a call: not answered");
+        }
         Report::StreamPanicked { listener, peer } => {
             metrics.stream_panics.increment();
             error!(listener, %peer, "a fault of this program ended a stream; please report it");
@@ -324,6 +365,14 @@ mod tests {
                 Report::UpgradeRefused { listener: "twilio", peer: peer(), status, reason: "x" };
             report_to(&metrics, &refused);
         }
+        for status in [400, 403, 405, 408, 413, 415, 503] {
+            let refused =
+                Report::WebhookRefused { listener: "twilio", peer: peer(), status, reason: "x" };
+            report_to(&metrics, &refused);
+        }
+        assert_eq!(metrics.unanswered_unauthorized.get(), 1);
+        assert_eq!(metrics.unanswered_bad_request.get(), 5);
+        assert_eq!(metrics.unanswered_overload.get(), 1);
         assert_eq!(metrics.refused_unauthorized.get(), 2);
         assert_eq!(metrics.refused_bad_request.get(), 2);
         assert_eq!(metrics.refused_overload.get(), 1);
@@ -393,8 +442,12 @@ mod tests {
                 excerpt: "{\"from\":\"15550100003\"".into(),
             };
             report(&call(CallReport::Protocol { error: &error }));
+            let (listener, peer) = ("twilio", peer());
+            let told = "15550100002\nforged";
+            report(&Report::WebhookAnswered { listener, peer, call: told, begins: true });
+            report(&Report::WebhookRefused { listener, peer, status: 403, reason: told });
         });
-        assert_eq!(log.lines().count(), 4, "{log}");
+        assert_eq!(log.lines().count(), 6, "{log}");
         assert!(!log.contains("5550100002") && !log.contains("5550100003"), "{log}");
         assert!(log.contains("+1555***02"), "{log}");
     }

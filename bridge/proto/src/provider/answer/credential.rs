@@ -1,10 +1,12 @@
 //! What lets a stream in, as a document tells it to the provider that shall dial. Checks nothing.
 
-use super::super::Auth;
+use std::fmt;
+
+use super::super::{Auth, Secret};
 use super::template::percent;
 
-/// The credential with which a provider shall dial a listener.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// The credential with which a provider shall dial a listener. Prints as what it is, and nothing of itself.
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Credential<'a> {
     /// None, or one that the provider has by itself.
     Untold,
@@ -53,8 +55,7 @@ impl<'a> Credential<'a> {
     /// What a listener demands. Of several secrets the first is told, so put the new one there when you replace one.
     #[must_use]
     pub fn of(auth: &'a Auth) -> Self {
-        let first =
-            |secrets: &'a [super::super::Secret]| secrets.first().map_or("", |s| s.expose());
+        let first = |secrets: &'a [Secret]| secrets.first().map_or("", |s| s.expose());
         match auth {
             Auth::Bearer { tokens } => Self::Bearer(first(tokens)),
             Auth::Basic { user, passwords } => Self::Basic(user, first(passwords)),
@@ -114,5 +115,11 @@ impl<'a> Credential<'a> {
         }
         pairs.retain(|pair| !pair.is_empty());
         if pairs.is_empty() { base } else { format!("{base}?{}", pairs.join("&")) }
+    }
+}
+
+impl fmt::Debug for Credential<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}([redacted])", self.kind())
     }
 }

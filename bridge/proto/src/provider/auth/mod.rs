@@ -12,6 +12,7 @@ mod rsa;
 mod secret;
 mod tokens;
 mod twilio;
+mod webhook;
 
 use hmac::digest::KeyInit;
 use hmac::{Hmac, Mac};
@@ -27,6 +28,7 @@ pub use plivo::plivo_signature;
 pub use replays::{Replays, SECONDS_REMEMBERED};
 pub use secret::Secret;
 pub use twilio::{twilio_signature, twilio_signature_sha256};
+pub use webhook::WebhookAuth;
 
 /// What a listener demands of those who dial it. Where several secrets are given any of them opens, so that one can be rotated
 /// without losing calls; an empty list opens for nobody.

@@ -13,6 +13,15 @@ use super::{Checker, DEFAULT_ROUTE};
 use crate::listener::{Endpoint, RESERVED_PATHS, Sources};
 use crate::socket::SocketOptions;
 
+/// What a path must be like.
+pub(super) const PATH_RULE: &str = "a path begins with `/` and has no query, space or quote";
+
+/// Whether it is.
+pub(super) fn is_path(path: &str) -> bool {
+    let plain = |c: char| c.is_ascii_graphic() && !"?#\"<>\\^`{|}".contains(c);
+    path.starts_with('/') && path.chars().all(plain)
+}
+
 impl Checker<'_> {
     /// All listeners. Without any there is one for each provider, at a path of its name and without authentication.
     pub(super) fn listeners(
@@ -31,9 +40,13 @@ impl Checker<'_> {
         for table in &raw.listener {
             let mut listener = self.listener(table, socket, routes, &listeners);
             listener.endpoint.sources.trusted_proxies.clone_from(&proxies);
-            let exposed = listener.auth.opens_for_strangers()
-                && !listener.endpoint.sources.keeps_strangers_out()
-                && !bind.ip().is_loopback();
+            let beyond =
+                !listener.endpoint.sources.keeps_strangers_out() && !bind.ip().is_loopback();
+            let answer = listener.answer.as_ref();
+            if beyond && answer.is_some_and(|answer| answer.auth.opens_for_strangers()) {
+                self.strangers_asking(table.get_ref(), &listener);
+            }
+            let exposed = beyond && listener.auth.opens_for_strangers();
             if exposed && !table.get_ref().insecure {
                 let at = table.get_ref().auth.as_ref().map_or(table.span(), Spanned::span);
                 self.problem(at, format!(
@@ -67,12 +80,14 @@ impl Checker<'_> {
                 public_url: None,
                 max_streams: None,
                 token_in_path: false,
+                answer: None,
                 origins: Vec::new(),
                 sources: Sources::default(),
                 socket,
             },
             provider: (*provider).to_owned(),
             auth: Auth::None,
+            answer: None,
             one_way: false,
             options: Options::default(),
             route: route.clone(),
@@ -111,6 +126,7 @@ impl Checker<'_> {
         if transport == Transport::Records {
             self.records(table.span(), raw.auth.as_ref(), &auth, others);
         }
+        let (point, answer) = self.answer(raw, &path, &provider, &auth, others).unzip();
         let endpoint = Endpoint {
             name,
             transport,
@@ -118,12 +134,14 @@ impl Checker<'_> {
             public_url,
             max_streams,
             token_in_path: matches!(auth, Auth::Path { .. }),
+            answer: point,
             origins: self.origins(&raw.origins),
             sources: Sources { allow: self.allow(raw.allow.as_ref()), ..Sources::default() },
             socket: SocketOptions { keepalive, ..socket },
         };
         let options = Options { inbound_format, outbound_format, ..Options::default() };
-        ListenerConfig { endpoint, provider, auth, one_way: raw.options.one_way, options, route }
+        let one_way = raw.options.one_way;
+        ListenerConfig { endpoint, provider, auth, answer, one_way, options, route }
     }
 
     /// What holds for listeners whose streams are no WebSockets.
@@ -179,14 +197,11 @@ impl Checker<'_> {
             return String::new();
         };
         let path = at.get_ref();
-        let plain = |c: char| c.is_ascii_graphic() && !"?#\"<>\\^`{|}".contains(c);
-        if !path.starts_with('/') || !path.chars().all(plain) {
-            let rule = "a path begins with `/` and has no query, space or quote";
-            self.problem(at.span(), format!("found {path:?}: {rule}"));
+        if !is_path(path) {
+            self.problem(at.span(), format!("found {path:?}: {PATH_RULE}"));
         } else if RESERVED_PATHS.contains(&path.as_str()) {
             self.problem(at.span(), format!("{path:?} is taken by the bridge itself"));
-        } else if let Some(other) = others.iter().find(|other| other.endpoint.path == *path) {
-            let name = &other.endpoint.name;
+        } else if let Some(name) = taken(path, others) {
             self.problem(at.span(), format!("{path:?} is the path of listener {name:?} already"));
         }
         path.clone()
@@ -247,6 +262,15 @@ impl Checker<'_> {
         }
         format
     }
+}
+
+/// Name of the listener that has this path, for its streams or for answers.
+pub(super) fn taken<'l>(path: &str, others: &'l [ListenerConfig]) -> Option<&'l str> {
+    let takes = |endpoint: &Endpoint| {
+        let answers = endpoint.answer.as_ref().is_some_and(|point| point.path == path);
+        endpoint.path == path || answers
+    };
+    others.iter().map(|other| &other.endpoint).find(|e| takes(e)).map(|e| e.name.as_str())
 }
 
 /// What carries the streams of a provider; of one that is not known, whatever is usual.

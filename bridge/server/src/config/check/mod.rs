@@ -1,6 +1,7 @@
 //! From what is written to what is meant: defaults, overrides and every rule that concerns more than one key. Collects all
 //! problems instead of stopping at the first.
 
+mod answers;
 mod auth;
 mod listeners;
 mod modules;

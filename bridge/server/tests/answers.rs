@@ -1,0 +1,321 @@
+//! Providers that ask over HTTP what to do with a call: who is told, what, and what everybody else hears. Over sockets.
+
+mod support;
+
+use ringback_proto::provider::{Answer, Credential, PROVIDERS};
+use support::{Folder, Host, quoted, soon};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+
+const ROUTE: &str = "[[module]]\nname = \"echo\"\nbuiltin = \"echo\"\n[[route]]\nname = \"default\"\nmodules = [\"echo\"]\n";
+const BASIC: &str = "authorization: Basic cmluZ2JhY2s6czNjcmV0\r\n";
+const FORM: &str = "application/x-www-form-urlencoded";
+
+/// What came back.
+#[derive(Debug)]
+struct Response {
+    status: u16,
+    head: String,
+    body: String,
+}
+
+impl Response {
+    fn field(&self, name: &str) -> Option<&str> {
+        let mut fields = self.head.lines().filter_map(|line| line.split_once(": "));
+        fields.find(|(found, _)| found.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+    }
+}
+
+async fn exchange(mut io: impl AsyncRead + AsyncWrite + Unpin, request: &[u8]) -> Response {
+    // Who is refused early may not have read all of it.
+    let _ = io.write_all(request).await;
+    let mut octets = Vec::new();
+    let _ = soon("the answer", io.read_to_end(&mut octets)).await;
+    let text = String::from_utf8(octets).unwrap();
+    let (head, body) = text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("cut short: {text}"));
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap();
+    Response { status, head: head.to_owned(), body: body.to_owned() }
+}
+
+fn request(method: &str, target: &str, fields: &str, body: &str) -> Vec<u8> {
+    let length = body.len();
+    let length =
+        if body.is_empty() { String::new() } else { format!("content-length: {length}\r\n") };
+    format!("{method} {target} HTTP/1.1\r\nhost: bridge\r\n{fields}{length}\r\n{body}").into_bytes()
+}
+
+async fn ask(host: &Host, method: &str, target: &str, fields: &str, body: &str) -> Response {
+    exchange(host.connect().await, &request(method, target, fields, body)).await
+}
+
+fn form(fields: &str) -> String {
+    format!("content-type: {FORM}\r\n{fields}")
+}
+
+/// A secret in a file of its own.
+fn secret() -> (Folder, String) {
+    let folder = Folder::new("answers");
+    let path = folder.write("secret", "s3cret\n");
+    (folder, quoted(format!("file:{}", path.display())))
+}
+
+fn listener(provider: &str, rest: &str) -> String {
+    format!(
+        "{ROUTE}[[listener]]\nname = \"{provider}\"\npath = \"/in/{provider}\"\nprovider = \"{provider}\"\npublic_url = \"wss://bridge.example/in/{provider}\"\n{rest}\n"
+    )
+}
+
+/// Every way in which a provider's answer can carry the stream's credential, as configuration.
+fn stream_auth(answer: &Answer, secret: &str) -> Vec<String> {
+    let known = [
+        (Credential::Untold, "{ kind = \"none\" }".to_owned()),
+        (
+            Credential::Basic("u", "p"),
+            format!("{{ kind = \"basic\", user = \"ring\", password = {secret} }}"),
+        ),
+        (Credential::Bearer("t"), format!("{{ kind = \"bearer\", token = {secret} }}")),
+        (
+            Credential::Query("n", "t"),
+            format!("{{ kind = \"query\", parameter = \"key\", token = {secret} }}"),
+        ),
+        (Credential::Path("t"), format!("{{ kind = \"path\", token = {secret} }}")),
+    ];
+    known.into_iter().filter(|(c, _)| answer.carries(c).is_ok()).map(|(_, toml)| toml).collect()
+}
+
+/// The document is whole and tells where to stream.
+fn assert_told(provider: &str, response: &Response) {
+    let Response { status, body, .. } = response;
+    assert_eq!(*status, 200, "{provider}: {response:?}");
+    assert_eq!(response.field("cache-control"), Some("no-store"), "{provider}");
+    assert_eq!(response.field("connection"), Some("close"), "{provider}");
+    match response.field("content-type") {
+        Some("application/xml") => {
+            roxmltree::Document::parse(body).unwrap_or_else(|error| panic!("{error}: {body}"));
+        }
+        Some("application/json") => {
+            serde_json::from_str::<serde_json::Value>(body)
+                .unwrap_or_else(|error| panic!("{error}: {body}"));
+        }
+        other => panic!("{provider}: {other:?}"),
+    }
+    assert!(body.contains(&format!("bridge.example/in/{provider}")), "{provider}: {body}");
+    assert!(!body.contains("{{"), "{provider}: {body}");
+}
+
+/// Nothing of what only the provider may know.
+fn assert_untold(what: &str, status: u16, response: &Response) {
+    assert_eq!(response.status, status, "{what}: {response:?}");
+    for word in ["bridge.example", "s3cret", "Stream", "ring"] {
+        assert!(!response.body.contains(word), "{what}: {}", response.body);
+    }
+}
+
+#[tokio::test]
+async fn whoever_asks_with_the_right_credential_is_told_to_stream_here() {
+    let (_folder, secret) = secret();
+    let mut told = 0;
+    for provider in PROVIDERS.iter().map(|provider| provider.name()) {
+        let Some(answer) = Answer::of(provider) else { continue };
+        for auth in stream_auth(answer, &secret) {
+            let toml = listener(
+                provider,
+                &format!(
+                    "auth = {auth}\nanswer = {{ auth = {{ kind = \"basic\", user = \"ringback\", password = {secret} }} }}"
+                ),
+            );
+            let host = Host::on_loopback(&toml);
+            let target = format!("/in/{provider}/answer");
+            let body = "From=%2B15550100001&To=%2B15550100002&CallSid=CA1";
+            assert_told(provider, &ask(&host, "POST", &target, &form(BASIC), body).await);
+            assert_told(provider, &ask(&host, "GET", &format!("{target}?{body}"), BASIC, "").await);
+            let json = format!("content-type: application/json\r\n{BASIC}");
+            assert_told(provider, &ask(&host, "POST", &target, &json, r#"{"from":"1"}"#).await);
+            let wrong = "authorization: Basic cmluZ2JhY2s6d3Jvbmc=\r\n";
+            for (what, fields) in
+                [("wrong", wrong), ("missing", ""), ("scheme", "authorization: Bearer s3cret\r\n")]
+            {
+                let response = ask(&host, "POST", &target, &form(fields), body).await;
+                assert_untold(&format!("{provider}, {what}"), 401, &response);
+                let challenge = response.field("www-authenticate");
+                assert_eq!(challenge, Some("Basic realm=\"ringback\""), "{provider}");
+            }
+            host.stop().await;
+            told += 1;
+        }
+    }
+    assert!(told > PROVIDERS.len(), "{told}");
+}
+
+#[tokio::test]
+async fn the_numbers_and_the_listener_s_own_parameters_are_passed_on() {
+    let (_folder, secret) = secret();
+    let toml = listener(
+        "twilio",
+        &format!(
+            "auth = {{ kind = \"path\", token = {secret} }}\n[listener.answer]\npath = \"/asked\"\nauth = {{ kind = \"query\", parameter = \"key\", token = {secret} }}\nparameters = {{ tenant = \"<t&1>\", to = \"the desk\" }}"
+        ),
+    );
+    let host = Host::on_loopback(&toml);
+    let body = "From=%2B1555%3C%22%26%7B%7Burl%7D%7D&To=%2B15550100002&CallSid=CA1";
+    let response = ask(&host, "POST", "/asked?key=s3cret", &form(""), body).await;
+    let document = roxmltree::Document::parse(&response.body).unwrap();
+    let attribute =
+        |node: roxmltree::Node<'_, '_>, name: &str| node.attribute(name).unwrap().to_owned();
+    let named =
+        |name: &'static str| document.descendants().filter(move |node| node.has_tag_name(name));
+    let stream = named("Stream").next().unwrap();
+    assert_eq!(attribute(stream, "url"), "wss://bridge.example/in/twilio/s3cret");
+    let parameters: Vec<_> = named("Parameter")
+        .map(|node| (attribute(node, "name"), attribute(node, "value")))
+        .collect();
+    let expected = [("from", "+1555<\"&{{url}}"), ("tenant", "<t&1>"), ("to", "the desk")];
+    assert_eq!(parameters, expected.map(|(name, value)| (name.to_owned(), value.to_owned())));
+    // Not where it is by default, and nothing but there.
+    assert_eq!(
+        ask(&host, "POST", "/in/twilio/answer?key=s3cret", &form(""), body).await.status,
+        405
+    );
+    assert_eq!(ask(&host, "POST", "/asked/?key=s3cret", &form(""), body).await.status, 404);
+    assert_untold("wrong", 403, &ask(&host, "POST", "/asked?key=wrong", &form(""), body).await);
+    assert_untold("missing", 403, &ask(&host, "POST", "/asked", &form(""), body).await);
+    host.stop().await;
+}
+
+#[tokio::test]
+async fn a_webhook_about_something_else_is_noted_and_no_stream_asked_for() {
+    let host = Host::on_loopback(&listener("plivo", "answer = {}"));
+    let response = ask(&host, "POST", "/in/plivo/answer", &form(""), "Event=Hangup&From=1").await;
+    assert_eq!((response.status, response.field("content-type")), (200, Some("application/xml")));
+    assert!(
+        response.body.contains("<Response/>") && !response.body.contains("Stream"),
+        "{}",
+        response.body
+    );
+    host.stop().await;
+}
+
+#[tokio::test]
+async fn methods_bodies_and_kinds_that_are_not_read_are_refused_by_name() {
+    let host = Host::on_loopback(&listener("twilio", "answer = {}"));
+    let target = "/in/twilio/answer";
+    for method in ["HEAD", "PUT", "DELETE", "OPTIONS", "PATCH"] {
+        let response = ask(&host, method, target, "", "").await;
+        assert_eq!(
+            (response.status, response.field("allow")),
+            (405, Some("GET, POST")),
+            "{method}"
+        );
+    }
+    for kind in [
+        "multipart/form-data; boundary=x",
+        "text/plain",
+        "application/xml",
+        "application/x-www-form-urlencoded-not",
+    ] {
+        let fields = format!("content-type: {kind}\r\n");
+        assert_untold(kind, 415, &ask(&host, "POST", target, &fields, "From=1").await);
+    }
+    assert_untold("no kind", 415, &ask(&host, "POST", target, "", "From=1").await);
+    assert_told("twilio", &ask(&host, "POST", target, "", "").await);
+    let most = "x".repeat(64 * 1024);
+    assert_told("twilio", &ask(&host, "POST", target, &form(""), &most).await);
+    assert_untold(
+        "too long",
+        413,
+        &ask(&host, "POST", target, &form(""), &format!("{most}x")).await,
+    );
+    // Without a length said before, the octets are counted.
+    let mut chunks = request("POST", target, &form("transfer-encoding: chunked\r\n"), "");
+    for _ in 0..9 {
+        chunks.extend(format!("2000\r\n{}\r\n", "x".repeat(0x2000)).bytes());
+    }
+    chunks.extend(b"0\r\n\r\n");
+    assert_untold("chunks", 413, &exchange(host.connect().await, &chunks).await);
+    let odd = ask(&host, "POST", target, &form(""), "From=%00%ff&To=%&=&&&CallSid=%2").await;
+    assert_told("twilio", &odd);
+    let json = "content-type: application/json\r\n";
+    assert_told("twilio", &ask(&host, "POST", target, json, "{not json").await);
+    host.stop().await;
+}
+
+#[tokio::test]
+async fn addresses_and_proxies_count_as_they_do_for_streams() {
+    let toml = listener("twilio", "allow = [\"192.0.2.0/24\"]\nanswer = {}");
+    let toml = format!("trusted_proxies = [\"127.0.0.0/8\"]\n{toml}");
+    let host = Host::on_loopback(&toml);
+    let target = "/in/twilio/answer";
+    assert_untold("peer", 403, &ask(&host, "GET", target, "", "").await);
+    assert_untold(
+        "passed on",
+        403,
+        &ask(&host, "GET", target, "x-forwarded-for: 198.51.100.7\r\n", "").await,
+    );
+    assert_told("twilio", &ask(&host, "GET", target, "x-forwarded-for: 192.0.2.7\r\n", "").await);
+    host.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_does_not_come_is_not_waited_for() {
+    let (host, connector) = Host::in_memory(&listener("twilio", "answer = {}"));
+    let io = connector.connect().await.expect("the bridge listens");
+    let half = format!(
+        "POST /in/twilio/answer HTTP/1.1\r\nhost: b\r\ncontent-type: {FORM}\r\ncontent-length: 9\r\n\r\nFrom"
+    );
+    assert_untold("half a body", 408, &exchange(io, half.as_bytes()).await);
+    host.stop().await;
+}
+
+#[tokio::test]
+async fn a_bridge_that_would_refuse_the_stream_asks_for_none() {
+    let host = Host::on_loopback(&listener("plivo", "max_calls = 1\nanswer = {}"));
+    let target = "/in/plivo/answer";
+    assert_told("plivo", &ask(&host, "GET", target, "", "").await);
+    let mut stream = host.connect().await;
+    let upgrade = "GET /in/plivo HTTP/1.1\r\nhost: b\r\nconnection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+    stream.write_all(upgrade.as_bytes()).await.unwrap();
+    let mut octets = [0; 12];
+    soon("the upgrade", stream.read_exact(&mut octets)).await.unwrap();
+    assert_eq!(&octets, b"HTTP/1.1 101");
+    let full = ask(&host, "GET", target, "", "").await;
+    assert_untold("full", 503, &full);
+    assert_eq!(full.field("retry-after"), Some("5"));
+    host.shutdown.drain();
+    let draining = ask(&host, "GET", target, "", "").await;
+    assert_untold("draining", 503, &draining);
+    assert_eq!(draining.field("retry-after"), Some("5"));
+    drop(stream);
+    host.stop().await;
+}
+
+#[tokio::test]
+async fn every_answer_is_counted_by_what_was_said() {
+    let (_folder, secret) = secret();
+    let toml = listener(
+        "plivo",
+        &format!(
+            "auth = {{ kind = \"none\" }}\nanswer = {{ auth = {{ kind = \"bearer\", token = {secret} }} }}"
+        ),
+    );
+    let host = Host::on_loopback(&toml);
+    let token = "authorization: Bearer s3cret\r\n";
+    let target = "/in/plivo/answer";
+    let count = async |answer: &str| -> u64 {
+        let text = ask(&host, "GET", "/metrics", "", "").await.body;
+        let series = format!("ringback_webhooks_total{{answer=\"{answer}\"}} ");
+        let value = text.lines().find_map(|line| line.strip_prefix(&series));
+        value.unwrap_or_else(|| panic!("{text}")).parse().unwrap()
+    };
+    for (answer, fields, target) in [
+        ("stream", token, target.to_owned()),
+        ("noted", token, format!("{target}?Event=Hangup")),
+        ("unauthorized", "", target.to_owned()),
+    ] {
+        let before = count(answer).await;
+        ask(&host, "GET", &target, fields, "").await;
+        assert!(count(answer).await > before, "{answer}");
+    }
+    let before = count("bad_request").await;
+    ask(&host, "PUT", target, token, "").await;
+    assert!(count("bad_request").await > before);
+    host.stop().await;
+}
