@@ -30,9 +30,10 @@ async fn exchange(mut io: impl AsyncRead + AsyncWrite + Unpin, request: &[u8]) -
     let _ = io.write_all(request).await;
     let mut octets = Vec::new();
     let _ = soon("the answer", io.read_to_end(&mut octets)).await;
-    let text = String::from_utf8(octets).unwrap();
+    let text = String::from_utf8(octets).expect("answers are text");
     let (head, body) = text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("cut short: {text}"));
-    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap();
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
+    let status = status.expect("an answer begins with its status");
     Response { status, head: head.to_owned(), body: body.to_owned() }
 }
 
