@@ -1,3 +1,5 @@
+//! Documents with anything filled in, facts found wherever providers put them, and what is left out. Serves none.
+
 use super::*;
 use crate::provider::{Auth, PROVIDERS, Secret};
 use serde_json::Value;
