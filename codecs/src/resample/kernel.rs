@@ -16,8 +16,8 @@ use crate::SampleRate;
 
 /// Periods per pass over the stack buffers: 20 ms of the lower of two telephone rates.
 const PASS: usize = 160;
-/// Taps added to the sums at once, which saves loading and storing sums. With more, pointers no longer fit the registers.
-const TOGETHER: usize = 3;
+/// Periods whose sums stay in registers while all taps are added: ten vectors of eight. A pass is a whole number of blocks.
+const BLOCK: usize = 80;
 /// Periods in a pass and those before it, of which a filter reads most where `up` or `down` is 1.
 const SPAN: usize = 2 * design::HALF_LENGTH + PASS;
 
@@ -164,40 +164,74 @@ impl Phase {
     }
 }
 
-/// One output of as many periods as there is room for in `samples`.
+/// One output of all periods that `samples` has blocks for.
 #[multiversion(targets("x86_64+avx2"))]
-fn filter(phase: &Phase, streams: &[f32], samples: &mut [i16]) {
-    let mut sums = [0.0f32; PASS];
-    let sums = &mut sums[..samples.len()];
-    let (together, rest) = phase.folded.as_chunks::<TOGETHER>();
-    together.iter().for_each(|taps| add_folded(taps, streams, sums));
-    rest.iter().for_each(|tap| add_folded(std::array::from_ref(tap), streams, sums));
-    let (together, rest) = phase.plain.as_chunks::<TOGETHER>();
-    together.iter().for_each(|taps| add_plain(taps, streams, sums));
-    rest.iter().for_each(|tap| add_plain(std::array::from_ref(tap), streams, sums));
-    for (sample, sum) in samples.iter_mut().zip(sums) {
-        *sample = to_sample(*sum);
-    }
-}
-
-#[inline(always)]
-fn add_folded<const TAPS: usize>(taps: &[Folded; TAPS], streams: &[f32], sums: &mut [f32]) {
-    let near = taps.each_ref().map(|tap| &streams[tap.near..][..sums.len()]);
-    let far = taps.each_ref().map(|tap| &streams[tap.far..][..sums.len()]);
-    for at in 0..sums.len() {
-        for tap in 0..TAPS {
-            sums[at] += (near[tap][at] + far[tap][at]) * taps[tap].weight;
+fn filter(phase: &Phase, streams: &[f32], samples: &mut [[i16; BLOCK]]) {
+    for (block, samples) in samples.iter_mut().enumerate() {
+        let read = |place: usize| -> &[f32; BLOCK] {
+            streams[block * BLOCK + place..].first_chunk().expect("a stream outlasts its pass")
+        };
+        let mut sums = [0.0f32; BLOCK];
+        for tap in &phase.folded {
+            let (near, far) = (read(tap.near), read(tap.far));
+            for at in 0..BLOCK {
+                sums[at] += (near[at] + far[at]) * tap.weight;
+            }
+        }
+        for tap in &phase.plain {
+            let read = read(tap.place);
+            for at in 0..BLOCK {
+                sums[at] += read[at] * tap.weight;
+            }
+        }
+        for (sample, sum) in samples.iter_mut().zip(sums) {
+            *sample = to_sample(sum);
         }
     }
 }
 
+/// Deals periods of `down` samples out to as many streams.
+#[multiversion(targets("x86_64+avx2"))]
+fn deal(window: &[i16], down: usize, streams: &mut [f32]) {
+    match down {
+        1 => deal_to::<1>(window, streams),
+        2 => deal_to::<2>(window, streams),
+        3 => deal_to::<3>(window, streams),
+        4 => deal_to::<4>(window, streams),
+        6 => deal_to::<6>(window, streams),
+        _ => unreachable!("no kernel of the table takes {down} samples a period"),
+    }
+}
+
 #[inline(always)]
-fn add_plain<const TAPS: usize>(taps: &[Plain; TAPS], streams: &[f32], sums: &mut [f32]) {
-    let read = taps.each_ref().map(|tap| &streams[tap.place..][..sums.len()]);
-    for at in 0..sums.len() {
-        for tap in 0..TAPS {
-            sums[at] += read[tap][at] * taps[tap].weight;
+fn deal_to<const DOWN: usize>(window: &[i16], streams: &mut [f32]) {
+    let (periods, _) = window.as_chunks::<DOWN>();
+    for (stream, samples) in streams.chunks_exact_mut(SPAN).enumerate() {
+        for (sample, period) in samples.iter_mut().zip(periods) {
+            *sample = f32::from(period[stream]);
         }
+    }
+}
+
+/// Puts the outputs of each period, `up` of them, in a row.
+#[multiversion(targets("x86_64+avx2"))]
+fn weave(outputs: &[[i16; PASS]], made: &mut [i16]) {
+    match outputs.len() {
+        1 => made.copy_from_slice(&outputs[0]),
+        2 => weave_of::<2>(outputs, made),
+        3 => weave_of::<3>(outputs, made),
+        4 => weave_of::<4>(outputs, made),
+        6 => weave_of::<6>(outputs, made),
+        up => unreachable!("no kernel of the table gives {up} samples a period"),
+    }
+}
+
+#[inline(always)]
+fn weave_of<const UP: usize>(outputs: &[[i16; PASS]], made: &mut [i16]) {
+    let (periods, _) = made.as_chunks_mut::<UP>();
+    let outputs: &[[i16; PASS]; UP] = outputs.try_into().expect("as many as matched");
+    for (at, period) in periods.iter_mut().enumerate().take(PASS) {
+        *period = std::array::from_fn(|output| outputs[output][at]);
     }
 }
 
@@ -247,19 +281,14 @@ fn filter_pass<const UP: usize, const DOWN: usize>(
     periods: usize,
 ) -> [[i16; UP]; PASS] {
     let mut streams = [[0.0f32; SPAN]; DOWN];
-    for (stream, samples) in streams.iter_mut().enumerate() {
-        for (sample, period) in samples.iter_mut().zip(window) {
-            *sample = f32::from(period[stream]);
-        }
-    }
+    deal(window.as_flattened(), DOWN, streams.as_flattened_mut());
     let mut outputs = [[0i16; PASS]; UP];
     for (output, phase) in outputs.iter_mut().zip(&kernel.phases) {
-        filter(phase, streams.as_flattened(), &mut output[..periods]);
+        let (blocks, _) = output.as_chunks_mut();
+        filter(phase, streams.as_flattened(), &mut blocks[..periods.div_ceil(BLOCK)]);
     }
     let mut made = [[0i16; UP]; PASS];
-    for (at, period) in made.iter_mut().enumerate() {
-        *period = std::array::from_fn(|output| outputs[output][at]);
-    }
+    weave(&outputs, made.as_flattened_mut());
     made
 }
 

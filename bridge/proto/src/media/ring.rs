@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::ops::Range;
 use std::time::Duration;
 
-use ringback_codecs::g711::{a_to_linear, linear_to_a, linear_to_mu, mu_to_linear};
+use ringback_codecs::g711::Law;
 use ringback_codecs::{Encoding, SampleRate};
 use ringbuf::LocalRb;
 use ringbuf::storage::Heap;
@@ -29,8 +29,7 @@ pub struct Lagged {
 
 /// Samples are kept the way they came, so that keeping them costs no quality and no memory.
 enum Store {
-    Mu(LocalRb<Heap<u8>>),
-    A(LocalRb<Heap<u8>>),
+    Companded(Law, LocalRb<Heap<u8>>),
     Linear(LocalRb<Heap<i16>>),
 }
 
@@ -50,8 +49,8 @@ impl Ring {
     pub fn new(encoding: Encoding, rate: SampleRate, keep: Duration) -> Self {
         let capacity = usize::try_from(rate.samples_in(keep)).unwrap_or(usize::MAX).max(1);
         let store = match encoding {
-            Encoding::Pcmu => Store::Mu(LocalRb::new(capacity)),
-            Encoding::Pcma => Store::A(LocalRb::new(capacity)),
+            Encoding::Pcmu => Store::Companded(Law::Mu, LocalRb::new(capacity)),
+            Encoding::Pcma => Store::Companded(Law::A, LocalRb::new(capacity)),
             _ => Store::Linear(LocalRb::new(capacity)),
         };
         Self { store, rate, end: 0, message: None, synthesized: VecDeque::new() }
@@ -77,7 +76,7 @@ impl Ring {
 
     fn held(&self) -> usize {
         match &self.store {
-            Store::Mu(rb) | Store::A(rb) => rb.occupied_len(),
+            Store::Companded(_, rb) => rb.occupied_len(),
             Store::Linear(rb) => rb.occupied_len(),
         }
     }
@@ -95,7 +94,7 @@ impl Ring {
         let wanted = message.min(self.rate.samples_in(LONGEST_MESSAGE)) as usize;
         if wanted > self.capacity() {
             match &mut self.store {
-                Store::Mu(rb) | Store::A(rb) => *rb = grown(rb, wanted),
+                Store::Companded(_, rb) => *rb = grown(rb, wanted),
                 Store::Linear(rb) => *rb = grown(rb, wanted),
             }
         }
@@ -105,14 +104,9 @@ impl Ring {
     pub fn push(&mut self, samples: &[i16]) {
         self.grow_for(samples.len() as u64);
         match &mut self.store {
-            Store::Mu(rb) => {
+            Store::Companded(law, rb) => {
                 let mut codes = Octets::lend();
-                codes.extend(samples.iter().map(|&s| linear_to_mu(s)));
-                rb.push_slice_overwrite(&codes);
-            }
-            Store::A(rb) => {
-                let mut codes = Octets::lend();
-                codes.extend(samples.iter().map(|&s| linear_to_a(s)));
+                law.encode(samples, &mut codes);
                 rb.push_slice_overwrite(&codes);
             }
             Store::Linear(rb) => rb.push_slice_overwrite(samples),
@@ -139,14 +133,14 @@ impl Ring {
 
     fn capacity(&self) -> usize {
         match &self.store {
-            Store::Mu(rb) | Store::A(rb) => rb.capacity().get(),
+            Store::Companded(_, rb) => rb.capacity().get(),
             Store::Linear(rb) => rb.capacity().get(),
         }
     }
 
     fn clear(&mut self) {
         match &mut self.store {
-            Store::Mu(rb) | Store::A(rb) => rb.clear(),
+            Store::Companded(_, rb) => rb.clear(),
             Store::Linear(rb) => rb.clear(),
         };
     }
@@ -186,9 +180,16 @@ impl Ring {
         let skip = usize::try_from(position - start).unwrap_or(usize::MAX);
         let count = count.min(self.held().saturating_sub(skip));
         match &mut self.store {
-            Store::Mu(rb) => copy(rb.as_slices(), skip, count, out, mu_to_linear),
-            Store::A(rb) => copy(rb.as_slices(), skip, count, out, a_to_linear),
-            Store::Linear(rb) => copy(rb.as_slices(), skip, count, out, |s| s),
+            Store::Companded(law, rb) => {
+                let (first, second) = part(rb.as_slices(), skip, count);
+                law.decode(first, out);
+                law.decode(second, out);
+            }
+            Store::Linear(rb) => {
+                let (first, second) = part(rb.as_slices(), skip, count);
+                out.extend_from_slice(first);
+                out.extend_from_slice(second);
+            }
         }
         Ok(count)
     }
@@ -203,25 +204,24 @@ fn grown<T: Copy>(rb: &mut LocalRb<Heap<T>>, capacity: usize) -> LocalRb<Heap<T>
     larger
 }
 
-/// Appends `count` elements after `skip` of two adjoining slices, each decoded.
-fn copy<T: Copy>(
-    (first, second): (&[T], &[T]),
+/// `count` elements after `skip` of two adjoining slices.
+fn part<'a, T>(
+    (first, second): (&'a [T], &'a [T]),
     skip: usize,
     count: usize,
-    out: &mut Vec<i16>,
-    decode: impl Fn(T) -> i16 + Copy,
-) {
-    let from_first = &first[skip.min(first.len())..(skip + count).min(first.len())];
-    out.extend(from_first.iter().map(|&x| decode(x)));
-    let from = skip.saturating_sub(first.len());
-    let to = (skip + count).saturating_sub(first.len());
-    out.extend(second[from.min(second.len())..to.min(second.len())].iter().map(|&x| decode(x)));
+) -> (&'a [T], &'a [T]) {
+    let skip = skip.min(first.len() + second.len());
+    let end = skip + count;
+    let of_first = skip.min(first.len())..end.min(first.len());
+    let of_second = skip.max(first.len()) - first.len()..end.max(first.len()) - first.len();
+    (&first[of_first], &second[of_second])
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use ringback_codecs::Endian;
+    use ringback_codecs::g711::{a_to_linear, mu_to_linear};
 
     fn ring(ms: u64) -> Ring {
         Ring::new(Encoding::L16(Endian::Little), SampleRate::HZ_8000, Duration::from_millis(ms))
@@ -248,6 +248,7 @@ mod tests {
         let mut ring = ring(10);
         ring.push(&[1; 200]);
         assert_eq!(ring.read(50, 10, &mut Vec::new()), Err(Lagged { samples: 70 }));
+        assert_eq!(ring.read(9_999, 10, &mut Vec::new()), Ok(0), "not yet said");
     }
 
     #[test]
