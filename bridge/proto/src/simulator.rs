@@ -10,6 +10,7 @@ use std::time::Duration;
 use ringback_codecs::{DecodeError, Decoder, EncodeError, UnsupportedFormat};
 
 use crate::Instant;
+use crate::provider::behaviour::{Act, Line, Part};
 use crate::provider::{
     Command, Dial, Digit, Event, Message, Notice, Outbox, OutgoingUpgrade, Protocol, ProtocolError,
     Provider, Span, Start, Track,
@@ -104,6 +105,10 @@ pub struct Simulator {
     cushion: Duration,
     counters: Counters,
     events: VecDeque<PhoneEvent>,
+    /// Where the provider's end does what it does not promise.
+    line: Option<Line>,
+    /// Messages in the outbox that went through the line already.
+    passed: usize,
     // Kept for their memory.
     told: Vec<Event>,
     heard: Vec<Heard>,
@@ -129,6 +134,8 @@ impl Simulator {
             cushion: Duration::ZERO,
             counters: Counters::default(),
             events: VecDeque::new(),
+            line: Line::new(call),
+            passed: 0,
             told: Vec::new(),
             heard: Vec::new(),
             pcm: Vec::new(),
@@ -229,22 +236,62 @@ impl Simulator {
         digit: Digit,
         out: &mut Outbox,
     ) -> Result<(), SimulatorError> {
-        Ok(self.protocol.handle_command(now, Command::Dtmf(digit), out)?)
+        self.passed = out.sends().len();
+        self.protocol.handle_command(now, Command::Dtmf(digit), out)?;
+        self.pass(now, Part::Words, out);
+        Ok(())
     }
 
     /// Hangs up.
     pub fn hang_up(&mut self, now: Instant, out: &mut Outbox) -> Result<(), SimulatorError> {
+        self.passed = out.sends().len();
+        self.leave(now, out)
+    }
+
+    fn leave(&mut self, now: Instant, out: &mut Outbox) -> Result<(), SimulatorError> {
         if !self.over {
             self.over = true;
+            self.pass(now, Part::Words, out);
             self.protocol.handle_command(now, Command::Hangup, out)?;
+            self.pass(now, Part::Goodbye, out);
         }
         Ok(())
     }
 
+    /// Until when the bridge's messages should be left unread, by whoever reads them.
+    #[must_use]
+    pub fn unread_until(&self, now: Instant) -> Option<Instant> {
+        self.line.as_ref()?.unread_until(now)
+    }
+
+    /// Whether the call is over and the connection should be left as it is, open and unread.
+    #[must_use]
+    pub fn is_vanished(&self) -> bool {
+        self.line.as_ref().is_some_and(Line::is_vanished)
+    }
+
+    /// Whether the call is over and should be placed again.
+    #[must_use]
+    pub fn redials(&self) -> bool {
+        self.over && self.line.as_ref().is_some_and(|line| line.has(Act::Redial))
+    }
+
+    /// Lets what was said since the last time go through the line.
+    fn pass(&mut self, now: Instant, part: Part, out: &mut Outbox) {
+        if let Some(line) = &mut self.line {
+            line.pass(now, part, self.passed, out);
+            self.over |= line.is_over();
+            self.passed = out.sends().len();
+        }
+    }
+
     /// The socket is open.
     pub fn handle_open(&mut self, now: Instant, out: &mut Outbox) -> Result<(), SimulatorError> {
+        self.passed = out.sends().len();
         self.protocol.handle_open(now, out)?;
-        self.react(now, out)
+        self.react(now, out)?;
+        self.pass(now, Part::Opening { started: self.start.is_some() }, out);
+        Ok(())
     }
 
     /// A message came from the bridge.
@@ -254,24 +301,45 @@ impl Simulator {
         message: Message<'_>,
         out: &mut Outbox,
     ) -> Result<(), SimulatorError> {
+        self.passed = out.sends().len();
         self.listen(now, out)?;
         self.protocol.handle_message(now, message, out)?;
-        self.react(now, out)
+        self.react(now, out)?;
+        self.pass(now, Part::Words, out);
+        Ok(())
     }
 
     /// Time passed: says and plays what is due.
     pub fn handle_timeout(&mut self, now: Instant, out: &mut Outbox) -> Result<(), SimulatorError> {
+        self.passed = out.sends().len();
         self.protocol.handle_timeout(now, out)?;
         self.react(now, out)?;
         self.listen(now, out)?;
-        if self.over {
-            return Ok(());
+        self.pass(now, Part::Words, out);
+        match self.line.as_mut().and_then(|line| line.flow(now)) {
+            Some(full) => {
+                let told = if full { Command::Full } else { Command::Writable };
+                self.protocol.handle_command(now, told, out)?;
+                self.pass(now, Part::Words, out);
+            }
+            None if self.over => return Ok(()),
+            None => {}
         }
+        self.speak_up(now, out)
+    }
+
+    /// Says the frames that are due.
+    fn speak_up(&mut self, now: Instant, out: &mut Outbox) -> Result<(), SimulatorError> {
         for mouth in &mut self.mouths {
             let track = mouth.track;
-            while let Some(payload) = mouth.frame(now)? {
+            while let Some(payload) = mouth.frame(now)?.filter(|_| !self.over) {
                 self.protocol.handle_command(now, Command::Media { track, payload }, out)?;
                 self.counters.frames_sent += 1;
+                if let Some(line) = &mut self.line {
+                    line.pass(now, Part::Sound, self.passed, out);
+                    self.over |= line.is_over();
+                    self.passed = out.sends().len();
+                }
             }
         }
         Ok(())
@@ -287,12 +355,13 @@ impl Simulator {
     /// When to call [`Simulator::handle_timeout`], if nothing else happens.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
+        let line = self.line.as_ref().and_then(Line::next);
         if self.over {
-            return None;
+            return line;
         }
         let mouths = self.mouths.iter().map(Mouth::next);
         let ear = self.ear.as_ref().and_then(|(ear, _)| ear.next());
-        mouths.chain(ear).chain(self.protocol.poll_timeout()).min()
+        mouths.chain(ear).chain(self.protocol.poll_timeout()).chain(line).min()
     }
 
     fn note(&mut self, event: PhoneEvent) {
@@ -348,7 +417,7 @@ impl Simulator {
                 PhoneEvent::Resumed
             }
             Event::HangupRequested | Event::Stopped(_) => {
-                self.hang_up(now, out)?;
+                self.leave(now, out)?;
                 PhoneEvent::HungUp
             }
             Event::Dtmf { digit, .. } => PhoneEvent::Dtmf(digit),
@@ -363,7 +432,8 @@ impl Simulator {
 
     fn begin(&mut self, now: Instant, start: Box<Start>) -> Result<(), SimulatorError> {
         for track in &start.tracks {
-            let mut mouth = Mouth::new(*track, start.inbound, now)?;
+            let packets = self.line.as_ref().and_then(Line::packets);
+            let mut mouth = Mouth::new(*track, start.inbound, now, packets)?;
             for (_, samples) in self.early.iter().filter(|(of, _)| of == track) {
                 mouth.say(samples.iter().copied());
             }
@@ -424,6 +494,7 @@ impl Simulator {
                 self.counters.underruns += 1;
                 self.note(PhoneEvent::PlaybackEnded);
             }
+            Heard::Mark(_) if self.line.as_ref().is_some_and(|line| line.has(Act::LoseMarks)) => {}
             Heard::Mark(name) => {
                 self.protocol.handle_command(now, Command::Played(&name), out)?;
                 self.counters.marks_played += 1;

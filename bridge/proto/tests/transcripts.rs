@@ -224,6 +224,7 @@ fn dial_of(start: Option<&Start>, target: &str) -> Dial {
         format: Some(start.inbound),
         tracks: start.tracks.clone(),
         two_way: start.outbound.is_some(),
+        ..Dial::default()
     }
 }
 

@@ -10,6 +10,9 @@ use crate::net::Io;
 use crate::outgoing::{self, ConnectError, Connector, Peer};
 use crate::socket::{self, DialError, Incoming, Outgoing, Socket, SocketError, SocketOptions};
 
+/// Close code of a phone whose connection just ends; never on a wire (RFC 6455, 7.1.5).
+const GONE: u16 = 1006;
+
 /// Where a server listens: `ws://host:port/path?query`, or `wss://` for TLS.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WsUrl {
@@ -105,6 +108,8 @@ pub enum CallEvent {
 pub struct Client {
     clock: Clock,
     socket: Option<Socket>,
+    /// What is left of a connection that nobody reads or closes any more.
+    abandoned: Option<Socket>,
     phone: Simulator,
     out: Outbox,
     /// Messages of `out` that were handed to the socket: a send that was cancelled in between is not repeated.
@@ -155,6 +160,7 @@ impl Client {
         let mut client = Self {
             clock,
             socket: Some(socket),
+            abandoned: None,
             phone,
             out: Outbox::new(),
             fed: 0,
@@ -197,10 +203,19 @@ impl Client {
     pub async fn hang_up(&mut self) -> Result<(), ClientError> {
         self.phone.hang_up(self.clock.now(), &mut self.out)?;
         self.flush().await?;
-        if let Some(socket) = self.socket.take() {
+        let socket = self.socket.take();
+        if self.phone.is_vanished() {
+            self.abandoned = socket;
+        } else if let Some(socket) = socket {
             socket.close(socket::close_code::NORMAL, "").await;
         }
         Ok(())
+    }
+
+    /// Whether the phone ended the call by itself and would place it again.
+    #[must_use]
+    pub fn redials(&self) -> bool {
+        self.phone.redials()
     }
 
     /// What happens next, or `None` once the call is over and all was told. Keeps speaking and listening meanwhile. Cancel safe.
@@ -216,10 +231,12 @@ impl Client {
                 return Ok(Some(event));
             }
             let Some(socket) = &mut self.socket else { return Ok(None) };
+            let unread = self.phone.unread_until(self.clock.now());
+            let wake = self.phone.poll_timeout().into_iter().chain(unread).min();
             tokio::select! {
                 biased;
-                message = socket.recv() => self.take(message).await?,
-                () = self.clock.sleep_until(self.phone.poll_timeout()) => {
+                message = socket.recv(), if unread.is_none() => self.take(message).await?,
+                () = self.clock.sleep_until(wake) => {
                     self.phone.handle_timeout(self.clock.now(), &mut self.out)?;
                     self.flush().await?;
                 }
@@ -270,7 +287,9 @@ impl Client {
                 }
             }
             socket.flush().await?;
-            if let (Some(code), Some(socket)) = (close, close.and_then(|_| self.socket.take())) {
+            if let (Some(code), Some(socket)) = (close, close.and_then(|_| self.socket.take()))
+                && code != GONE
+            {
                 socket.close(code, "").await;
             }
         }

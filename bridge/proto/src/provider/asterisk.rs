@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use ringback_codecs::{Encoding, Endian, MediaFormat, SampleRate};
 
+use super::behaviour::{Aside, Behaviour};
 use super::end::{End, Turn, Wire};
 use super::json::{self, Members, Node, Quoted};
 use super::short_marks::ShortMarks;
@@ -117,9 +118,21 @@ fn format_name(format: MediaFormat) -> String {
     }
 }
 
+static BEHAVIOURS: &[Behaviour] = &[
+    Behaviour::full(
+        "xoff",
+        "Asterisk says MEDIA_XOFF at 900 queued frames and MEDIA_XON below 800",
+    ),
+    Behaviour::unknown(Aside::Text("NEVER_HEARD_OF channel_id:17.2")),
+];
+
 impl Provider for Asterisk {
     fn info(&self) -> &'static Info {
         &INFO
+    }
+
+    fn behaviours(&self) -> Vec<&'static Behaviour> {
+        BEHAVIOURS.iter().collect()
     }
 
     fn accept(&self, upgrade: &Upgrade<'_>, options: &Options) -> Result<Accepted, Rejection> {

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use ringback_codecs::{MediaFormat, SampleRate};
 
+use super::behaviour::{self, Behaviour};
 use super::dialect::MediaPaths;
 use super::end::{End, Turn, Wire};
 use super::json::{self, Members, Node, Quoted, Reader, Stamp};
@@ -83,6 +84,10 @@ fn format_name(format: MediaFormat) -> &'static str {
 impl Provider for AudioCodes {
     fn info(&self) -> &'static Info {
         &INFO
+    }
+
+    fn behaviours(&self) -> Vec<&'static Behaviour> {
+        behaviour::JSON.iter().collect()
     }
 
     fn accept(&self, upgrade: &Upgrade<'_>, options: &Options) -> Result<Accepted, Rejection> {

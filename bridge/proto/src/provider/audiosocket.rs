@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use ringback_codecs::{MediaFormat, SampleRate};
 
+use super::behaviour::{Aside, Behaviour};
 use super::end::{End, Turn, Wire};
 use super::linear_at;
 use super::{
@@ -76,6 +77,9 @@ fn kind_of(format: MediaFormat) -> u8 {
     RATES.iter().find(|(_, hz)| *hz == format.rate.hz()).map_or(RATES[0].0, |(kind, _)| *kind)
 }
 
+/// A kind that is not given to anything, and two octets.
+static BEHAVIOURS: &[Behaviour] = &[Behaviour::unknown(Aside::Binary(&[0x42, 0, 2, 1, 2]))];
+
 impl Provider for AudioSocket {
     fn info(&self) -> &'static Info {
         &INFO
@@ -83,6 +87,10 @@ impl Provider for AudioSocket {
 
     fn transport(&self) -> Transport {
         Transport::Records
+    }
+
+    fn behaviours(&self) -> Vec<&'static Behaviour> {
+        BEHAVIOURS.iter().collect()
     }
 
     fn accept(&self, _: &Upgrade<'_>, options: &Options) -> Result<Accepted, Rejection> {

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use ringback_codecs::{MediaFormat, SampleRate};
 
+use super::behaviour::{self, Behaviour};
 use super::dialect::MediaPaths;
 use super::end::{End, Turn, Wire};
 use super::json::{self, Node, Quoted, Reader, Stamp};
@@ -74,6 +75,10 @@ fn usual<'a>(text: &'a str, name: &str, paths: &MediaPaths) -> Option<MediaMessa
 impl Provider for Azure {
     fn info(&self) -> &'static Info {
         &INFO
+    }
+
+    fn behaviours(&self) -> Vec<&'static Behaviour> {
+        behaviour::JSON.iter().collect()
     }
 
     fn accept(&self, upgrade: &Upgrade<'_>, options: &Options) -> Result<Accepted, Rejection> {

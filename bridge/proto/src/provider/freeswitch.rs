@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use ringback_codecs::{MediaFormat, SampleRate};
 
+use super::behaviour::{Aside, Behaviour};
 use super::channels::{Joiner, Splitter};
 use super::dialect::{MediaPaths, Template, Values};
 use super::end::{End, Turn, Wire};
@@ -73,9 +74,18 @@ impl Module {
 /// A module and both ends of it.
 pub(super) struct FreeSwitch(pub(super) &'static Module);
 
+static BEHAVIOURS: &[Behaviour] = &[
+    Behaviour::together("texts that the application sends may arrive run together"),
+    Behaviour::unknown(Aside::Text("whatever the application says")),
+];
+
 impl Provider for FreeSwitch {
     fn info(&self) -> &'static Info {
         self.0.info
+    }
+
+    fn behaviours(&self) -> Vec<&'static Behaviour> {
+        BEHAVIOURS.iter().collect()
     }
 
     fn accept(&self, upgrade: &Upgrade<'_>, options: &Options) -> Result<Accepted, Rejection> {

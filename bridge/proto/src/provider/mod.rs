@@ -13,6 +13,7 @@ mod avaya;
 mod azure;
 mod bandwidth;
 pub(crate) mod base64;
+pub mod behaviour;
 mod capability;
 mod channels;
 mod cloudonix;
@@ -64,6 +65,7 @@ use ringback_codecs::{Encoding, Endian, MediaFormat, SampleRate};
 
 pub use answer::{Answer, Credential, Webhook};
 pub use auth::{Auth, Grant, Replays, Secret, WebhookAuth};
+pub use behaviour::Behaviour;
 pub use capability::{Capabilities, ClearLaw, FlowControl, FrameLaw, HangupLaw, PlayoutPolicy};
 pub use error::ProtocolError;
 pub use event::{Command, Digit, Event, Media, Message, Notice, Start, StopCause, Track};
@@ -169,6 +171,10 @@ pub struct Dial {
     pub tracks: Vec<Track>,
     /// Whether the bridge may play sound.
     pub two_way: bool,
+    /// What to do beside what the provider promises; the [`crate::simulator::Simulator`] does it.
+    pub behaviours: Vec<&'static Behaviour>,
+    /// Decides what of it happens when.
+    pub seed: u64,
 }
 
 impl Dial {
@@ -222,6 +228,8 @@ impl Default for Dial {
             format: None,
             tracks: vec![Track::Inbound],
             two_way: true,
+            behaviours: Vec::new(),
+            seed: 0,
         }
     }
 }
@@ -286,6 +294,11 @@ pub trait Provider: Sync {
     /// Where the sound is in a binary message; what stands before it says how it is sent, and nothing of what is said.
     fn sound_in(&self, message: &[u8]) -> Span {
         Span(0..message.len())
+    }
+
+    /// What its end does beside what is promised, on top of what any may do; see [`behaviour::all`].
+    fn behaviours(&self) -> Vec<&'static Behaviour> {
+        Vec::new()
     }
 
     /// Our end.

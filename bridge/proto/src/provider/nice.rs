@@ -7,6 +7,7 @@
 
 use ringback_codecs::MediaFormat;
 
+use super::behaviour::Behaviour;
 use super::dialect::{Carriage, Dialect, Ours, Theirs};
 use super::{Capabilities, Info, Status, Track};
 
@@ -48,5 +49,6 @@ pub(super) static DIALECT: Dialect = Dialect {
         _ => "MIX",
     },
     parameters: |message| message.pairs(&[PERSPECTIVE, "contactId"]),
+    behaviours: &[Behaviour::redial("a hold closes the socket, its end opens a new one")],
     ..Dialect::like_twilio(&INFO, "NICE JSON")
 };

@@ -153,6 +153,14 @@ impl Outbox {
         self.content().sends.push(Send::Close(code));
     }
 
+    /// Takes the messages from number `from` on out; their octets stay.
+    pub(crate) fn take_sends(&mut self, from: usize) -> Vec<Send> {
+        if self.sends().len() <= from {
+            return Vec::new();
+        }
+        self.content().sends.split_off(from)
+    }
+
     /// Takes the events out and puts `events` in their place; both keep their memory.
     pub fn swap_events(&mut self, events: &mut Vec<Event>) {
         std::mem::swap(&mut self.content().events, events);

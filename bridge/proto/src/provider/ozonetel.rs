@@ -14,6 +14,7 @@ use std::time::Duration;
 use ringback_codecs::{MediaFormat, SampleRate};
 
 use self::samples::{Samples, print_samples};
+use super::behaviour::{self, Act, Behaviour};
 use super::end::{End, Turn, Wire};
 use super::json::{self, Members, Node, Quoted, Reader};
 use super::linear_at;
@@ -84,6 +85,11 @@ fn extension_in(parameters: &[(String, String)]) -> Option<String> {
 impl Provider for Ozonetel {
     fn info(&self) -> &'static Info {
         &INFO
+    }
+
+    fn behaviours(&self) -> Vec<&'static Behaviour> {
+        // Samples are numbers, there is no doubt about that.
+        behaviour::JSON.iter().filter(|behaviour| behaviour.act != Act::Requoted).collect()
     }
 
     fn accept(&self, upgrade: &Upgrade<'_>, options: &Options) -> Result<Accepted, Rejection> {

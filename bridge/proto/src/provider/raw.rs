@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use ringback_codecs::{Encoding, Endian, MediaFormat, SampleRate};
 
+use super::behaviour::{self, Behaviour};
 use super::channels::{Joiner, Splitter, sample_octets};
 use super::end::{End, Turn, Wire};
 use super::json::{self, Node, Quoted, Reader};
@@ -127,6 +128,10 @@ fn requested(upgrade: &Upgrade<'_>) -> Result<MediaFormat, Rejection> {
 impl Provider for Raw {
     fn info(&self) -> &'static Info {
         &INFO
+    }
+
+    fn behaviours(&self) -> Vec<&'static Behaviour> {
+        behaviour::JSON.iter().collect()
     }
 
     fn accept(&self, upgrade: &Upgrade<'_>, options: &Options) -> Result<Accepted, Rejection> {

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use ringback_codecs::MediaFormat;
 
+use super::behaviour::Behaviour;
 use super::dialect::{Carriage, Dialect, Idle, Kind, Ours, Request, Theirs};
 use super::json::{Members, Node, Quoted, Reader};
 use super::{
@@ -105,6 +106,8 @@ pub(super) static DIALECT: Dialect = Dialect {
         ],
         dtmf: r#"{"type":"dtmf","call_id":$stream,"seq":$sequence,"digit":"$digit","duration_ms":120,"method":"rfc2833"}"#,
         played: r#"{"type":"mark","call_id":$stream,"seq":$sequence,"name":$name}"#,
+        full: r#"{"type":"hold","call_id":$stream,"seq":$sequence,"direction":"sendonly"}"#,
+        writable: r#"{"type":"resume","call_id":$stream,"seq":$sequence}"#,
         stop: r#"{"type":"stop","call_id":$stream,"seq":$sequence,"reason":"caller_hangup"}"#,
         stream: &["call_id"],
         call: &["call_id"],
@@ -146,5 +149,9 @@ pub(super) static DIALECT: Dialect = Dialect {
     parameters,
     subprotocols: &["siphon-ai.v1"],
     idle: Idle::Once,
+    behaviours: &[
+        Behaviour::full("hold", "a telephone that holds the call does not listen"),
+        Behaviour::redial("ws_reconnect_enabled"),
+    ],
     ..Dialect::like_twilio(&INFO, "SiphonAI JSON")
 };

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use ringback_codecs::{Encoding, Endian, MediaFormat};
 
+use super::behaviour::{self, Behaviour};
 use super::end::{End, Turn, Wire};
 use super::json::{self, Members, Node, Quoted, Reader, Stamp};
 use super::utterance::Utterance;
@@ -87,6 +88,10 @@ fn key_name(digit: Digit) -> &'static str {
 impl Provider for Webex {
     fn info(&self) -> &'static Info {
         &INFO
+    }
+
+    fn behaviours(&self) -> Vec<&'static Behaviour> {
+        behaviour::JSON.iter().collect()
     }
 
     fn accept(&self, upgrade: &Upgrade<'_>, options: &Options) -> Result<Accepted, Rejection> {

@@ -1,4 +1,4 @@
-//! What a person on the phone says: sound cut into 20 ms frames and encoded, one every 20 ms whatever happens. Speaks no wire.
+//! What a person on the phone says: sound cut into frames, usually of 20 ms, and encoded, one every 20 ms whatever happens. Speaks no wire.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -8,6 +8,7 @@ use ringback_codecs::{EncodeError, Encoder, MediaFormat, UnsupportedFormat};
 use crate::Instant;
 use crate::provider::Track;
 
+/// Length of a message, if nothing else is wanted.
 const FRAME: Duration = Duration::from_millis(20);
 
 /// The voice on one track, silence when it has nothing to say.
@@ -17,6 +18,8 @@ pub(super) struct Mouth {
     format: MediaFormat,
     encoder: Box<dyn Encoder>,
     since: Instant,
+    /// Length of a frame.
+    frame_time: Duration,
     /// Frames sent.
     frames: u32,
     waiting: VecDeque<i16>,
@@ -25,17 +28,21 @@ pub(super) struct Mouth {
 }
 
 impl Mouth {
-    /// A voice that begins at `since`.
+    /// A voice that begins at `since`, in frames of another length where one is wanted and the codec has none of its own.
     pub(super) fn new(
         track: Track,
         format: MediaFormat,
         since: Instant,
+        wanted: Option<Duration>,
     ) -> Result<Self, UnsupportedFormat> {
+        let encoder = format.encoder()?;
+        let free = encoder.frame_samples().is_none();
         Ok(Self {
             track,
             format,
-            encoder: format.encoder()?,
+            encoder,
             since,
+            frame_time: wanted.filter(|_| free).unwrap_or(FRAME),
             frames: 0,
             waiting: VecDeque::new(),
             frame: Vec::new(),
@@ -60,13 +67,13 @@ impl Mouth {
 
     /// When the next frame has been said.
     pub(super) fn next(&self) -> Instant {
-        self.since + FRAME * (self.frames + 1)
+        self.since + self.frame_time * (self.frames + 1)
     }
 
     /// When the frame with the last sample before `into` has been said.
     pub(super) fn sent_at(&self, into: Duration) -> Instant {
-        let frames = into.as_nanos().div_ceil(FRAME.as_nanos());
-        self.since + FRAME.saturating_mul(u32::try_from(frames).unwrap_or(u32::MAX))
+        let frames = into.as_nanos().div_ceil(self.frame_time.as_nanos());
+        self.since + self.frame_time.saturating_mul(u32::try_from(frames).unwrap_or(u32::MAX))
     }
 
     /// The payload of the next frame if it has been said by `now`.
@@ -75,7 +82,7 @@ impl Mouth {
             return Ok(None);
         }
         // Rates that do not divide into frames (11,025 Hz) make frames of unequal length.
-        let samples = |frames| self.format.rate.samples_in(FRAME * frames);
+        let samples = |frames| self.format.rate.samples_in(self.frame_time * frames);
         let len = (samples(self.frames + 1) - samples(self.frames)) as usize;
         self.frames += 1;
         self.frame.clear();
@@ -98,7 +105,7 @@ mod tests {
         let rate = SampleRate::new(11_025).unwrap();
         let format = MediaFormat::mono(Encoding::L16(Endian::Little), rate);
         let start = Instant::from_millis(5);
-        let mut mouth = Mouth::new(Track::Inbound, format, start).unwrap();
+        let mut mouth = Mouth::new(Track::Inbound, format, start, None).unwrap();
         mouth.say([1; 300]);
         assert_eq!(mouth.next(), Instant::from_millis(25));
         assert_eq!(mouth.frame(Instant::from_millis(24)), Ok(None));
@@ -119,7 +126,7 @@ mod tests {
     #[test]
     fn a_sample_is_sent_at_the_end_of_its_frame() {
         let format = MediaFormat::mono(Encoding::Pcmu, SampleRate::new(8_000).unwrap());
-        let mouth = Mouth::new(Track::Inbound, format, Instant::from_millis(5)).unwrap();
+        let mouth = Mouth::new(Track::Inbound, format, Instant::from_millis(5), None).unwrap();
         for (into, sent) in [(0, 5), (1, 25), (20, 25), (21, 45), (1_000, 1_005)] {
             assert_eq!(mouth.sent_at(Duration::from_millis(into)), Instant::from_millis(sent));
         }
@@ -129,7 +136,7 @@ mod tests {
     #[test]
     fn what_is_skipped_is_the_oldest() {
         let format = MediaFormat::mono(Encoding::L16(Endian::Little), SampleRate::HZ_8000);
-        let mut mouth = Mouth::new(Track::Inbound, format, Instant::ZERO).unwrap();
+        let mut mouth = Mouth::new(Track::Inbound, format, Instant::ZERO, None).unwrap();
         mouth.say(0..200);
         assert_eq!((mouth.skip(40), mouth.unsaid()), (40, 160));
         let payload = mouth.frame(Instant::from_millis(20)).unwrap().unwrap();

@@ -2,7 +2,8 @@
 
 use ringback_codecs::{Encoding, Endian};
 use ringback_proto::provider::{
-    Capabilities, ClearLaw, HangupLaw, Info, PROVIDERS, PlayoutPolicy, Provider, Transport,
+    Behaviour, Capabilities, ClearLaw, HangupLaw, Info, PROVIDERS, PlayoutPolicy, Provider,
+    Transport, behaviour,
 };
 use serde_json::json;
 
@@ -56,7 +57,20 @@ fn row_json(provider: &dyn Provider) -> serde_json::Value {
         "dtmf_out": can.dtmf_out,
         "hangup": can.hangup == HangupLaw::Message,
         "results": can.results,
+        "behaviours": behaviours(provider),
     })
+}
+
+/// What `ringback call --behaviour` knows of this provider.
+fn behaviours(provider: &dyn Provider) -> Vec<serde_json::Value> {
+    let row = |behaviour: &'static Behaviour| {
+        json!({
+            "name": behaviour.name,
+            "summary": behaviour.summary,
+            "source": behaviour.source,
+        })
+    };
+    behaviour::all(provider).into_iter().map(row).collect()
 }
 
 fn row_text(info: &Info) -> String {

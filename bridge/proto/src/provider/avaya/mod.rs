@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use ringback_codecs::{Encoding, Endian, MediaFormat, SampleRate};
 
+use super::behaviour::{self, Behaviour};
 use super::end::End;
 use super::json::{self, Node, Quoted};
 use super::{
@@ -121,6 +122,9 @@ impl Envelope {
     }
 }
 
+static TOGETHER: &[Behaviour] =
+    &[Behaviour::together("Avaya does so with the start of the session and that of the bot")];
+
 impl Provider for Avaya {
     fn info(&self) -> &'static Info {
         &INFO
@@ -128,6 +132,10 @@ impl Provider for Avaya {
 
     fn sound_in(&self, message: &[u8]) -> Span {
         sound::sound_in(message)
+    }
+
+    fn behaviours(&self) -> Vec<&'static Behaviour> {
+        TOGETHER.iter().chain(behaviour::JSON).collect()
     }
 
     fn accept(&self, upgrade: &Upgrade<'_>, options: &Options) -> Result<Accepted, Rejection> {

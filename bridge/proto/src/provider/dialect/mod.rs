@@ -13,13 +13,14 @@ use ringback_codecs::{Endian, MediaFormat};
 
 use self::bridge::Bridge;
 use self::phone::Phone;
+use super::behaviour;
 use super::end::End;
 use super::json::{Node, Reader};
 use super::media_message::{MediaMessage, TRACK_NAMES};
 use super::upgrade::with_query;
 use super::{
-    Accepted, Capabilities, Dial, Info, Options, OutgoingUpgrade, Protocol, ProtocolError,
-    Provider, Rejection, Track, Upgrade,
+    Accepted, Behaviour, Capabilities, Dial, Info, Options, OutgoingUpgrade, Protocol,
+    ProtocolError, Provider, Rejection, Track, Upgrade,
 };
 
 pub(super) use self::read::{listed_tracks, members_of, only_inbound, usual_format};
@@ -71,6 +72,8 @@ pub(super) struct Dialect {
     pub(super) subprotocols: &'static [&'static str],
     /// What we do while there is nothing to say.
     pub(super) idle: Idle,
+    /// What this provider does beside what it promises, and those like it do not.
+    pub(super) behaviours: &'static [Behaviour],
 }
 
 /// What we do while there is nothing to say.
@@ -185,6 +188,8 @@ pub(super) struct Theirs {
     /// Said of marks that a clear released, where that is something else than `played`.
     pub(super) released: &'static str,
     pub(super) cleared: &'static str,
+    pub(super) full: &'static str,
+    pub(super) writable: &'static str,
     pub(super) stop: &'static str,
     /// What the names of streams begin with, where we play the provider.
     pub(super) stream_prefix: &'static str,
@@ -230,6 +235,8 @@ impl Theirs {
         played: "",
         released: "",
         cleared: "",
+        full: "",
+        writable: "",
         stop: "",
         stream_prefix: "",
         call_parameter: None,
@@ -331,6 +338,7 @@ impl Dialect {
             usual_media: None,
             subprotocols: &[],
             idle: Idle::Quiet,
+            behaviours: &[],
         }
     }
 
@@ -352,6 +360,12 @@ pub(super) struct Spoken(pub(super) &'static Dialect);
 impl Provider for Spoken {
     fn info(&self) -> &'static Info {
         self.0.info
+    }
+
+    fn behaviours(&self) -> Vec<&'static Behaviour> {
+        let numbered = template::counts(self.0.theirs.media).then_some(behaviour::NUMBERED);
+        let own = self.0.behaviours.iter();
+        own.chain(behaviour::JSON).chain(numbered.into_iter().flatten()).collect()
     }
 
     fn accept(&self, upgrade: &Upgrade<'_>, options: &Options) -> Result<Accepted, Rejection> {

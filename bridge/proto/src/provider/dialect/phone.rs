@@ -280,6 +280,8 @@ impl Wire for Phone {
                 self.clearing = false;
                 self.say(theirs.cleared, Values::default(), out);
             }
+            Command::Full => self.say(theirs.full, Values::default(), out),
+            Command::Writable => self.say(theirs.writable, Values::default(), out),
             Command::Dtmf(digit) if self.can.dtmf_in => {
                 let digit = digit.as_char();
                 self.say(theirs.dtmf, Values { digit, ..Values::default() }, out);

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use ringback_codecs::MediaFormat;
 
+use super::behaviour::Behaviour;
 use super::end::End;
 use super::{
     Accepted, Capabilities, ClearLaw, Dial, FrameLaw, HangupLaw, Info, Options, OutgoingUpgrade,
@@ -111,9 +112,15 @@ impl Product {
     }
 }
 
+static BEHAVIOURS: &[Behaviour] = &[Behaviour::NUMBERS_AS_TEXT];
+
 impl Provider for Monitor {
     fn info(&self) -> &'static Info {
         &MONITOR
+    }
+
+    fn behaviours(&self) -> Vec<&'static Behaviour> {
+        BEHAVIOURS.iter().collect()
     }
 
     fn accept(&self, upgrade: &Upgrade<'_>, options: &Options) -> Result<Accepted, Rejection> {
@@ -128,6 +135,10 @@ impl Provider for Monitor {
 impl Provider for Connector {
     fn info(&self) -> &'static Info {
         &CONNECTOR
+    }
+
+    fn behaviours(&self) -> Vec<&'static Behaviour> {
+        BEHAVIOURS.iter().collect()
     }
 
     fn accept(&self, upgrade: &Upgrade<'_>, options: &Options) -> Result<Accepted, Rejection> {

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use ringback_codecs::{Resampler, SampleRate, wav};
 use ringback_proto::Instant;
-use ringback_proto::provider::{Dial, Digit, Track};
+use ringback_proto::provider::behaviour::{self, Act, Behaviour};
+use ringback_proto::provider::{Dial, Digit, Provider, Start, Track};
 use ringback_proto::simulator::PhoneEvent;
 use serde_json::Value;
 
@@ -22,14 +23,17 @@ use crate::exit::Exit;
 /// The call's end is waited for so long once we have hung up: a little longer than modules are given.
 const LAST_WORDS: Duration = Duration::from_secs(5);
 
+/// The bridge gives up within this time who no longer answers.
+const GIVEN_UP: Duration = Duration::from_secs(60);
+
 /// Options of `ringback call`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     #[command(flatten)]
     caller: Caller,
-    /// Sound file to speak: WAV, any rate.
+    /// Sound file to speak: WAV, any rate. Needed for a call.
     #[arg(long, short, value_name = "WAV")]
-    audio: PathBuf,
+    audio: Option<PathBuf>,
     /// Keep what the caller heard in this file.
     #[arg(long, short, value_name = "WAV")]
     save: Option<PathBuf>,
@@ -39,6 +43,12 @@ pub(super) struct Args {
     /// Stay on the line for so many seconds after the last word, for answers to come.
     #[arg(long, value_name = "SECONDS", default_value_t = 3.0, value_parser = seconds)]
     linger: f64,
+    /// Do what the provider does beside what it promises; several may be given, `help` tells which there are.
+    #[arg(long, value_name = "NAME")]
+    behaviour: Vec<String>,
+    /// Decides when such things happen: the same number, the same call.
+    #[arg(long, value_name = "NUMBER", default_value_t = 1)]
+    seed: u64,
     /// Print transcripts as they grow, and not only when they are final.
     #[arg(long)]
     partials: bool,
@@ -60,7 +70,10 @@ fn keys(text: &str) -> Result<String, String> {
 
 pub(super) fn run(args: &Args, log: &LogArgs) -> Exit {
     log.init("warn");
-    let planned = read_mono(&args.audio).and_then(|sound| Ok((sound, args.caller.dial()?)));
+    if args.behaviour.iter().any(|name| name == "help") {
+        return screen::print(&behaviours_of(args.caller.provider()));
+    }
+    let planned = spoken(args).and_then(|sound| Ok((sound, dial(args)?)));
     let (sound, dial) = match planned {
         Ok(planned) => planned,
         Err(error) => {
@@ -88,6 +101,33 @@ pub(super) fn run(args: &Args, log: &LogArgs) -> Exit {
     }
 }
 
+/// What the caller is to say.
+fn spoken(args: &Args) -> Result<Sound, String> {
+    let path = args.audio.as_ref().ok_or("--audio WAV is missing: what is the caller to say?")?;
+    read_mono(path)
+}
+
+/// The call, with what the caller is to do beside it.
+fn dial(args: &Args) -> Result<Dial, String> {
+    let provider = args.caller.provider();
+    let behaviours = args.behaviour.iter().map(|name| {
+        behaviour::find(provider, name).ok_or_else(|| {
+            let there = behaviours_of(provider);
+            format!("{} has no behaviour {name:?}; there are\n{there}", provider.title())
+        })
+    });
+    let behaviours = behaviours.collect::<Result<_, _>>()?;
+    Ok(Dial { behaviours, seed: args.seed, ..args.caller.dial()? })
+}
+
+/// What may be asked for with `--behaviour`, a name a line with its sentence and who does it.
+fn behaviours_of(provider: &dyn Provider) -> String {
+    let row = |b: &'static Behaviour| {
+        format!("  {:<22} {}\n  {:22} ({})\n", b.name, b.summary, "", b.source)
+    };
+    behaviour::all(provider).into_iter().map(row).collect()
+}
+
 /// Sound of one channel.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Sound {
@@ -96,6 +136,14 @@ pub(super) struct Sound {
 }
 
 impl Sound {
+    /// The end of it that so many samples of a stream are.
+    fn last(&self, samples: usize, start: Option<&Start>) -> Self {
+        let rate = start.map_or(self.rate, |start| start.inbound.rate);
+        let left = self.rate.samples_in(rate.duration_of(samples as u64)) as usize;
+        let from = self.samples.len().saturating_sub(left);
+        Self { rate: self.rate, samples: self.samples[from..].to_vec() }
+    }
+
     /// The same sound at another rate.
     pub(super) fn at(&self, rate: SampleRate) -> Vec<i16> {
         let mut resampler = Resampler::new(self.rate, rate);
@@ -120,7 +168,7 @@ pub(super) fn read_mono_from(reader: impl std::io::Read) -> Result<Sound, String
     Ok(Sound { rate: wav.rate, samples })
 }
 
-async fn place(args: &Args, dial: Dial, sound: &Sound) -> Result<(), ClientError> {
+async fn place(args: &Args, mut dial: Dial, sound: &Sound) -> Result<(), ClientError> {
     let clock = Clock::start();
     let (url, provider) = (args.caller.url(), args.caller.provider());
     let beside = !provider.info().capabilities.results;
@@ -130,12 +178,19 @@ async fn place(args: &Args, dial: Dial, sound: &Sound) -> Result<(), ClientError
         Some(connecting) => Some(connecting.await),
         None => None,
     };
-    let mut client = Client::connect(clock, &connector, &url, provider, dial, true).await?;
+    let mut client = Client::connect(clock, &connector, &url, provider, dial.clone(), true).await?;
     let mut results = Results(follower.and_then(told));
     let mut show = Show::new(args.caller.json, args.partials, clock.now());
     talk(args, clock, sound, &mut client, &mut results, &mut show).await?;
+    if client.redials() {
+        dial.behaviours.retain(|behaviour| behaviour.act != Act::Redial);
+        let rest = sound.last(client.phone().unspoken(Track::Inbound), client.phone().start());
+        client = Client::connect(clock, &connector, &url, provider, dial, true).await?;
+        talk(args, clock, &rest, &mut client, &mut results, &mut show).await?;
+    }
     // Modules say their last words after the call, and for no longer than this.
-    let over = clock.now() + LAST_WORDS;
+    let last = if client.phone().is_vanished() { GIVEN_UP } else { LAST_WORDS };
+    let over = clock.now() + last;
     loop {
         tokio::select! {
             result = results.next() => match result {

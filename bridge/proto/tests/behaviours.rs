@@ -1,0 +1,355 @@
+//! Every behaviour of every provider against the bridge's end of its wire, in virtual time: what is said in order is heard, what is not
+//! is told, nothing is an error and nothing goes on for ever.
+
+use std::time::Duration;
+
+use ringback_codecs::MediaFormat;
+use ringback_proto::Instant;
+use ringback_proto::provider::behaviour::{self, Act, Aside, Behaviour};
+use ringback_proto::provider::{
+    Command, Dial, Event, FrameLaw, Message, Notice, Options, Outbox, PROVIDERS, Protocol,
+    Provider, Send, Start, Track, Upgrade,
+};
+use ringback_proto::simulator::Simulator;
+
+const SEEDS: std::ops::Range<u64> = 0..2;
+/// What the caller says takes so long: long enough for everything that happens now and then.
+const SPOKEN: Duration = Duration::from_millis(1_600);
+/// A call goes on for so long at most.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The bridge's end and what it made of the call.
+struct Bridge {
+    protocol: Box<dyn Protocol>,
+    start: Option<Box<Start>>,
+    heard: Vec<Heard>,
+    early: usize,
+    unknown: usize,
+    events: Vec<Event>,
+}
+
+/// A message of sound.
+#[derive(Clone)]
+struct Heard {
+    track: Track,
+    time: Option<Duration>,
+    number: Option<u64>,
+    octets: Vec<u8>,
+}
+
+impl Bridge {
+    fn note(&mut self, out: &Outbox) {
+        for event in out.events() {
+            match event {
+                Event::Started(start) => {
+                    assert!(self.start.replace(start.clone()).is_none(), "started twice");
+                }
+                Event::Media(media) => {
+                    let octets = out.octets(&media.payload).to_vec();
+                    let (track, time, number) = (media.track, media.timestamp, media.sequence);
+                    self.heard.push(Heard { track, time, number, octets });
+                }
+                Event::Notice(Notice::EarlyMedia { octets }) => self.early += octets,
+                Event::Notice(Notice::UnknownMessage { .. }) => self.unknown += 1,
+                Event::Notice(notice) => panic!("{notice:?}"),
+                event => self.events.push(event.clone()),
+            }
+        }
+    }
+}
+
+/// A call that is over.
+struct Call {
+    bridge: Bridge,
+    /// What the provider's end said, in order.
+    wire: Vec<String>,
+    closed: Option<u16>,
+    phone: Simulator,
+}
+
+fn dial(provider: &dyn Provider, behaviours: &[&'static Behaviour], seed: u64) -> Dial {
+    Dial {
+        target: format!("/{}", provider.name()),
+        call: "CA-17.4".into(),
+        format: Some(provider.formats()[0]),
+        behaviours: behaviours.to_vec(),
+        seed,
+        ..Dial::default()
+    }
+}
+
+fn said(format: MediaFormat) -> Vec<i16> {
+    // Never silence, and nothing twice in a row.
+    (0..format.rate.samples_in(SPOKEN)).map(|n| 1_000 + (n * 37 % 20_011) as i16).collect()
+}
+
+/// Something to play, with a mark behind it.
+fn play(bridge: &mut Bridge, now: Instant, out: &mut Outbox) {
+    let Some(start) = bridge.start.as_ref() else { return };
+    let Some(format) = start.outbound else { return };
+    let frame = match start.capabilities.frame {
+        FrameLaw::AtLeast { least, .. } => least,
+        _ => Duration::from_millis(20),
+    };
+    let pcm: Vec<i16> = vec![4_000; format.rate.samples_in(frame) as usize];
+    let mut payload = Vec::new();
+    format.encoder().expect("a codec").encode(&pcm, &mut payload).expect("whole frames");
+    let media = Command::Media { track: Track::Outbound, payload: &payload };
+    for command in [media, Command::Mark("rb0")] {
+        bridge.protocol.handle_command(now, command, out).expect("obeys");
+    }
+}
+
+fn messages(out: &mut Outbox) -> Vec<Send> {
+    out.sends().to_vec()
+}
+
+/// Places a call, over a line without delay.
+fn place(provider: &'static dyn Provider, behaviours: &[&'static Behaviour], seed: u64) -> Call {
+    let dial = dial(provider, behaviours, seed);
+    let (request, mut phone) = Simulator::new(provider, &dial, false);
+    let offered = request.subprotocols.join(", ");
+    let mut headers: Vec<_> =
+        request.headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    headers.extend((!offered.is_empty()).then_some(("sec-websocket-protocol", offered.as_str())));
+    let upgrade = Upgrade { target: &request.target, public_url: None, headers: &headers };
+    let accepted = provider.accept(&upgrade, &Options::default()).expect("accepts");
+    let protocol = accepted.protocol;
+    let mut bridge = Bridge {
+        protocol,
+        start: None,
+        heard: Vec::new(),
+        early: 0,
+        unknown: 0,
+        events: Vec::new(),
+    };
+    let (mut wire, mut closed, mut spoke, mut answers) = (Vec::new(), None, false, 0);
+    let (mut to_bridge, mut to_phone) = (Outbox::new(), Outbox::new());
+    let mut now = Instant::from_millis(1);
+    phone.handle_open(now, &mut to_bridge).expect("opens");
+    bridge.protocol.handle_open(now, &mut to_phone).expect("opens");
+    bridge.note(&to_phone);
+    let end = now + PATIENCE;
+    while now < end {
+        while !(to_bridge.sends().is_empty() && to_phone.sends().is_empty()) {
+            let mut out = Outbox::new();
+            for send in messages(&mut to_bridge) {
+                let message = match &send {
+                    Send::Text(span) => Message::Text(to_bridge.text_of(span)),
+                    Send::Binary(span) => Message::Binary(to_bridge.octets(span)),
+                    Send::Close(code) => {
+                        assert!(closed.replace(*code).is_none(), "closed twice");
+                        continue;
+                    }
+                };
+                assert!(closed.is_none(), "said after the close: {message:?}");
+                wire.push(format!("{:?} {message:?}", now - Instant::ZERO));
+                bridge.protocol.handle_message(now, message, &mut out).expect("is understood");
+            }
+            bridge.note(&out);
+            to_bridge.reset();
+            for send in messages(&mut to_phone).into_iter().chain(messages(&mut out)) {
+                let of = if to_phone.sends().contains(&send) { &to_phone } else { &out };
+                let message = match &send {
+                    Send::Text(span) => Message::Text(of.text_of(span)),
+                    Send::Binary(span) => Message::Binary(of.octets(span)),
+                    Send::Close(_) => continue,
+                };
+                if closed.is_none() && !phone.is_vanished() {
+                    phone.handle_message(now, message, &mut to_bridge).expect("understands");
+                }
+            }
+            to_phone.reset();
+        }
+        if closed.is_some() || phone.is_vanished() {
+            break;
+        }
+        if let (false, Some(start)) = (spoke, phone.start()) {
+            let samples = said(start.inbound);
+            phone.speak(Track::Inbound, &samples);
+            spoke = true;
+        }
+        if bridge.heard.len() / 10 > answers {
+            answers += 1;
+            play(&mut bridge, now, &mut to_phone);
+            continue;
+        }
+        if spoke && phone.unspoken(Track::Inbound) == 0 && !phone.is_over() {
+            phone.hang_up(now, &mut to_bridge).expect("hangs up");
+            continue;
+        }
+        let ends = [bridge.protocol.poll_timeout(), phone.poll_timeout()];
+        let Some(next) = ends.into_iter().flatten().min() else { break };
+        now = now.max(next);
+        phone.handle_timeout(now, &mut to_bridge).expect("time may pass");
+        if bridge.protocol.poll_timeout().is_some_and(|at| at <= now) {
+            let mut out = Outbox::new();
+            bridge.protocol.handle_timeout(now, &mut out).expect("time may pass");
+            bridge.note(&out);
+            for send in messages(&mut out) {
+                match send {
+                    Send::Text(span) => to_phone.text(|to| to.extend_from_slice(out.octets(&span))),
+                    Send::Binary(span) => {
+                        to_phone.binary(|to| to.extend_from_slice(out.octets(&span)));
+                    }
+                    Send::Close(code) => to_phone.close(code),
+                }
+            }
+        }
+    }
+    assert!(now < end, "goes on for ever");
+    Call { bridge, wire, closed, phone }
+}
+
+/// Every behaviour of every provider, and what is acted out without any.
+fn every_behaviour(test: impl Fn(&'static dyn Provider, &'static Behaviour, u64)) {
+    for provider in PROVIDERS {
+        for behaviour in behaviour::all(*provider) {
+            for seed in SEEDS {
+                eprintln!("{} {} seed {seed}", provider.name(), behaviour.name);
+                test(*provider, behaviour, seed);
+            }
+        }
+    }
+}
+
+/// What was heard in its own order, without what came twice.
+fn in_order(heard: &[Heard]) -> Vec<u8> {
+    let mut heard: Vec<&Heard> = heard.iter().collect();
+    heard.sort_by_key(|heard| (heard.track, heard.time, heard.number));
+    heard.dedup_by_key(|heard| (heard.track, heard.time, heard.number));
+    heard.iter().flat_map(|heard| heard.octets.clone()).collect()
+}
+
+/// What was heard of each voice as it came.
+fn as_it_came(heard: &[Heard]) -> [Vec<u8>; 2] {
+    [Track::Inbound, Track::Outbound].map(|track| {
+        let of = heard.iter().filter(|heard| heard.track == track);
+        of.flat_map(|heard| heard.octets.clone()).collect()
+    })
+}
+
+fn check_sound(act: Act, plain: &Call, call: &Call) {
+    let [whole, heard] = [plain, call].map(|call| as_it_came(&call.bridge.heard));
+    let [all, some] = [&whole, &heard].map(|voices| voices.concat().len());
+    assert!(all > 10_000, "{all} octets are no call");
+    assert_eq!((plain.bridge.early, plain.bridge.unknown), (0, 0));
+    let unknown = call.bridge.unknown;
+    assert_eq!(unknown > 0, matches!(act, Act::Aside(_)), "{unknown} unknown");
+    let voices = || whole.iter().zip(&heard);
+    match act {
+        Act::Displace(_) | Act::Duplicate => {
+            let [whole, heard] = [plain, call].map(|call| in_order(&call.bridge.heard));
+            assert!(heard == whole, "not all was heard");
+        }
+        Act::EarlySound => {
+            let early = call.bridge.early;
+            assert_eq!(early + some, all, "{early} octets of early sound");
+            assert!(voices().all(|(whole, heard)| whole.ends_with(heard)), "not what came next");
+        }
+        Act::EarlyClose => assert_eq!(some, 0),
+        Act::Redial => {
+            assert!(some < all && voices().all(|(whole, heard)| whole.starts_with(heard)));
+        }
+        // What does not fill a message is not said.
+        Act::Packets(time) => {
+            let end = whole[0].len() - whole[0].len() * time.as_millis() as usize / 1_600;
+            assert!(voices().all(|(all, some)| some.starts_with(&all[..end.min(all.len())])));
+        }
+        // The end comes when it comes: what the line held until then is heard before it.
+        _ => assert!(heard == whole, "{some} of {all} octets"),
+    }
+}
+
+fn check_end(act: Act, plain: &Call, call: &Call) {
+    let stops = |call: &Call| {
+        call.bridge.events.iter().filter(|event| matches!(event, Event::Stopped(_))).count()
+    };
+    let end = (call.closed, stops(call));
+    match act {
+        Act::Vanish => assert_eq!(end, (None, 0)),
+        Act::NoGoodbye | Act::EarlyClose => assert_eq!(end, (Some(1000), 0)),
+        Act::Cut | Act::Redial => assert_eq!(end, (Some(1006), 0)),
+        _ => assert_eq!(end, (plain.closed, stops(plain))),
+    }
+    assert!(end.1 <= 1, "stopped twice");
+    assert_eq!(call.phone.redials(), act == Act::Redial);
+    assert!(call.phone.is_over());
+}
+
+fn check_playback(provider: &dyn Provider, act: Act, call: &Call) {
+    let count = |is: fn(&Event) -> bool| call.bridge.events.iter().filter(|e| is(e)).count();
+    let played = count(|event| matches!(event, Event::Played(_)));
+    let can = provider.capabilities();
+    match act {
+        Act::LoseMarks => assert_eq!(played, 0),
+        Act::EarlyClose => {}
+        _ => assert_eq!(played > 0, can.marks, "{played} marks"),
+    }
+    let full = count(|event| matches!(event, Event::Full));
+    let writable = count(|event| matches!(event, Event::Writable));
+    let waits = matches!(act, Act::Full(_));
+    assert!(full.abs_diff(writable) <= 1 && (full > 1) == waits, "{full} and {writable}");
+}
+
+#[test]
+fn what_is_said_is_heard_and_an_end_is_an_end_whatever_the_provider_does() {
+    every_behaviour(|provider, behaviour, seed| {
+        let (plain, call) = (place(provider, &[], seed), place(provider, &[behaviour], seed));
+        check_sound(behaviour.act, &plain, &call);
+        check_end(behaviour.act, &plain, &call);
+        check_playback(provider, behaviour.act, &call);
+    });
+}
+
+#[test]
+fn the_same_seed_is_the_same_call_and_chance_has_a_say() {
+    let chancy = |b: &Behaviour| {
+        matches!(b.act, Act::Stall(_) | Act::Displace(_) | Act::Duplicate | Act::Together)
+    };
+    every_behaviour(|provider, behaviour, seed| {
+        if chancy(behaviour) && seed == SEEDS.start {
+            let call = |seed| place(provider, &[behaviour], seed).wire;
+            assert_eq!(call(seed), call(seed));
+            let others: Vec<_> = (1..6).map(call).collect();
+            let together = behaviour.act == Act::Together;
+            assert!(together || others.windows(2).any(|two| two[0] != two[1]), "chance is silent");
+        }
+    });
+}
+
+#[test]
+fn behaviours_go_together() {
+    for provider in PROVIDERS {
+        let lasting = |b: &&'static Behaviour| {
+            !matches!(b.act, Act::EarlyClose | Act::Redial | Act::Vanish | Act::Cut)
+        };
+        let all: Vec<_> = behaviour::all(*provider).into_iter().filter(lasting).collect();
+        for seed in SEEDS {
+            eprintln!("{} seed {seed}", provider.name());
+            let call = place(*provider, &all, seed);
+            assert_eq!(call.closed, Some(1000));
+            assert!(call.bridge.heard.len() > 10);
+        }
+    }
+}
+
+#[test]
+fn the_table_of_behaviours_is_sound() {
+    for provider in PROVIDERS {
+        let mut names = std::collections::HashSet::new();
+        for Behaviour { name, summary, source, act } in behaviour::all(*provider) {
+            assert!(names.insert(*name), "{}: {name} twice", provider.name());
+            let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+            assert!(name.chars().all(plain) && *name != "help", "{name}");
+            assert!(!summary.is_empty() && !summary.ends_with('.') && !source.is_empty());
+            let found = behaviour::find(*provider, name).expect("finds itself");
+            assert_eq!(found.act, *act);
+            if let Act::Aside(Aside::Text(text)) = act {
+                assert!(!text.is_empty());
+            }
+        }
+        assert!(names.len() >= 7, "{}", provider.name());
+        assert!(behaviour::find(*provider, "no-such-behaviour").is_none());
+    }
+}
