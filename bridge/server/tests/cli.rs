@@ -4,7 +4,7 @@ mod support;
 
 use ringback::clock::Clock;
 use ringback::socket::DialError;
-use ringback_proto::provider::{Dial, PROVIDERS, find};
+use ringback_proto::provider::{Dial, PROVIDERS, behaviour, find};
 use support::{
     Caller, Finished, Folder, PATIENCE, PYTHON, Process, known, read_wav, ringback, root, run, soon,
 };
@@ -100,9 +100,48 @@ fn providers_are_listed_for_people_and_programs() {
     assert_eq!(names, PROVIDERS.iter().map(|p| p.name()).collect::<Vec<_>>());
     for (provider, row) in PROVIDERS.iter().zip(rows.as_array().unwrap()) {
         assert_eq!(row["formats"].as_array().unwrap().len(), provider.formats().len());
+        let behaviours = behaviour::all(*provider);
+        let told = row["behaviours"].as_array().unwrap();
+        assert!(behaviours.iter().zip(told).all(|(b, told)| told["name"] == b.name));
+        assert_eq!(told.len(), behaviours.len());
         assert!(text.contains(provider.name()) && text.contains(provider.title()), "{text}");
     }
     assert_eq!(ask(&["providers", "--json", "--markdown"]).code, Some(64));
+}
+
+#[test]
+fn behaviours_are_told_to_who_asks_and_who_asks_for_none_there_is() {
+    for provider in PROVIDERS {
+        let help = ask(&["call", "--provider", provider.name(), "--behaviour", "help"]);
+        assert_eq!(help.code, Some(0), "{}", help.stderr);
+        for behaviour in behaviour::all(*provider) {
+            assert!(help.stdout.contains(behaviour.name), "{}", help.stdout);
+            assert!(help.stdout.contains(behaviour.summary), "{}", help.stdout);
+        }
+    }
+    let audio = root().join("test-audio/sentence.wav").display().to_string();
+    let wrong = ["call", "--audio", &audio, "--behaviour", "burst", "--behaviour", "politeness"];
+    let ended = ask(&wrong);
+    assert_eq!(ended.code, Some(64), "{}", ended.stderr);
+    assert!(ended.stderr.contains("politeness") && ended.stderr.contains("out-of-order"));
+    let mute = ask(&["call", "--behaviour", "burst"]);
+    assert_eq!(mute.code, Some(64), "{}", mute.stderr);
+    assert!(mute.stderr.contains("--audio"), "{}", mute.stderr);
+}
+
+#[test]
+fn a_call_that_comes_back_says_the_rest() {
+    let process = Process::serve(&["--no-config"], &[]);
+    let audio = root().join("test-audio/sentence.wav").display().to_string();
+    let url = format!("ws://{}/siphon-ai", process.address);
+    let fixed = ["call", "--json", "--linger", "0.2", "--provider", "siphon-ai"];
+    let asked = ["--audio", &audio, "--url", &url, "--behaviour", "redial", "--behaviour", "hold"];
+    let ended = ask(&[&fixed[..], &asked].concat());
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    let started = ended.stdout.matches("\"started\"").count();
+    assert_eq!(started, 2, "{}", ended.stdout);
+    process.signal("TERM");
+    assert_eq!(process.finish().code, Some(0));
 }
 
 #[test]

@@ -2,17 +2,19 @@
 //!
 //! `<Connect><Stream>` is two-way, `<Start><Stream>` only listens and reports keys all the same; nothing on the wire tells them
 //! apart, so set [`super::Options::one_way`] for the latter. Every message but the first counts, names the stream and has an
-//! object of its own name. Rates and the order of octets are not documented: what the start message says is believed, else it is
-//! little-endian at 8 kHz. `<Start><Stream rawAudio="true">` sends octets without any message, not even a start: that is not this
-//! wire and not understood here.
+//! object of its own name. Rates are multiples of 8 kHz (`sampleRate`), 24 kHz for `audioCodec="pcm16"`, 8 kHz if nothing is said; the
+//! order of octets is not documented and taken to be little-endian. The query of the URL is dropped, custom parameters are told in
+//! the start. `audioMix="stereo"` is refused: a message of this wire is of one track.
+//!
+//! `<Start><Stream rawAudio="true">` is another wire and not understood here: octets, and never a message, so that neither the call
+//! nor the caller nor the format nor the end has a name, no URL can tell them, and nothing may be sent. It saves a third of the octets.
 
 use std::time::Duration;
 
 use ringback_codecs::{Encoding, MediaFormat, SampleRate};
 
-use super::dialect::{Dialect, Ours, Request, Theirs};
-use super::linear_at;
-use super::{Capabilities, Info, PlayoutPolicy, Status};
+use super::dialect::{Dialect, Ours, Query, Request, Theirs};
+use super::{Capabilities, Info, PlayoutPolicy, Status, linear, linear_at};
 
 static INFO: Info = Info {
     name: "kazoo",
@@ -23,6 +25,7 @@ static INFO: Info = Info {
     formats: &[
         linear_at(SampleRate::HZ_8000),
         linear_at(SampleRate::HZ_16000),
+        linear(24_000),
         MediaFormat::PCMU_8000,
     ],
 };
@@ -60,6 +63,7 @@ pub(super) static DIALECT: Dialect = Dialect {
         clear: "",
         ..Ours::USUAL
     },
+    query: Query::Dropped,
     two_way: |_| TWO_WAY,
     one_way: ONE_WAY,
     encoding_name,

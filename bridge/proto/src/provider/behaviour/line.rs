@@ -367,3 +367,17 @@ fn requote(node: Node<'_>) -> Node<'_> {
         other => other,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whole_numbers_change_their_clothes_and_nothing_else_does() {
+        let before = r#"{"a":"17","b":4,"c":"+15550100001","d":"007","e":true,"f":[1,"2"],"g":{"h":0},"i":1.5}"#;
+        let after = r#"{"a":17,"b":"4","c":"+15550100001","d":"007","e":true,"f":["1",2],"g":{"h":"0"},"i":1.5}"#;
+        assert_eq!(requoted(before.to_owned()), after);
+        assert_eq!(requoted(after.to_owned()), before);
+        assert_eq!(requoted("DTMF_END digit:1".to_owned()), "DTMF_END digit:1");
+    }
+}
