@@ -33,6 +33,8 @@ struct Rig {
     started: HashMap<usize, ModuleStart>,
     told: Vec<(usize, ToModule)>,
     stopped: Vec<usize>,
+    /// Times the session wanted the call ended by other means than the wire.
+    hang_ups: usize,
     dropped_modules: Vec<usize>,
     reports: Vec<Report>,
     closed: Option<u16>,
@@ -75,6 +77,7 @@ impl Rig {
             started: HashMap::new(),
             told: Vec::new(),
             stopped: Vec::new(),
+            hang_ups: 0,
             dropped_modules: Vec::new(),
             reports: Vec::new(),
             closed: None,
@@ -149,6 +152,7 @@ impl Rig {
     fn actions(&mut self) {
         while let Some(action) = self.session.poll_action() {
             match action {
+                Action::HangUp => self.hang_ups += 1,
                 Action::StartModule { port, start } => drop(self.started.insert(port.0, *start)),
                 Action::TellModule { port, message } => self.told.push((port.0, message)),
                 Action::StopModule { port, .. } => self.stopped.push(port.0),
@@ -566,6 +570,69 @@ fn a_provider_that_does_not_use_its_last_word_is_closed_upon() {
     rig.session.shut_down(rig.at(), Duration::from_secs(1));
     rig.exchange();
     assert_eq!(rig.closed, Some(1001), "there is no time for manners");
+    rig.finish();
+}
+
+/// A module hangs up on a provider whose wire has no message for it, and somebody else may do it within 3 s.
+fn hung_up_elsewhere(provider: &str) -> Rig {
+    let mut rig = Rig::with(provider, |config| {
+        config.ports = vec![port("agent", true)];
+        config.hang_up_within = Some(Duration::from_secs(3));
+    });
+    rig.ready(0, &speaks(Pace::Clip));
+    rig.speak(&ramp(0));
+    let hangup = Hangup { after: HangupAfter::Now, reason: "bye".into() };
+    rig.say(0, &FromModule::Hangup(hangup));
+    assert_eq!(rig.stopped, [0], "modules are not kept waiting");
+    rig
+}
+
+#[test]
+fn a_call_that_the_wire_cannot_end_keeps_its_stream_until_it_was_ended_otherwise() {
+    let mut rig = hung_up_elsewhere("twilio");
+    assert_eq!(rig.hang_ups, 1);
+    rig.run(1_000);
+    assert!(rig.closed.is_none() && !rig.session.is_ended());
+    rig.session.hung_up(rig.at());
+    rig.exchange();
+    assert_eq!(rig.closed, Some(1000));
+    // Said twice by mistake it means nothing.
+    rig.session.hung_up(rig.at());
+    rig.exchange();
+    let summary = rig.finish();
+    assert_eq!(summary.reason, EndReason::Hangup { module: "agent".into(), reason: "bye".into() });
+    assert_eq!(rig.hang_ups, 1);
+}
+
+#[test]
+fn a_hang_up_elsewhere_is_waited_for_no_longer_than_it_may_take() {
+    let mut rig = hung_up_elsewhere("twilio");
+    rig.run(2_900);
+    assert!(rig.closed.is_none());
+    rig.run(200);
+    assert_eq!(rig.closed, Some(1000));
+    rig.finish();
+    let mut rig = hung_up_elsewhere("twilio");
+    rig.session.shut_down(rig.at(), Duration::from_secs(1));
+    rig.exchange();
+    assert_eq!(rig.closed, Some(1001), "the bridge goes");
+    rig.finish();
+}
+
+#[test]
+fn a_provider_that_closes_when_the_call_was_ended_elsewhere_ends_the_wait() {
+    let mut rig = hung_up_elsewhere("twilio");
+    rig.session.handle_closed(rig.at(), Ok(()));
+    rig.exchange();
+    assert_eq!(rig.closed, None);
+    rig.finish();
+}
+
+#[test]
+fn a_wire_with_a_message_to_hang_up_needs_nobody_else() {
+    let mut rig = hung_up_elsewhere("asterisk");
+    assert_eq!((rig.hang_ups, rig.closed), (0, Some(1000)));
+    assert!(rig.far_events.contains(&Event::HangupRequested));
     rig.finish();
 }
 

@@ -11,14 +11,19 @@ use ringback_proto::provider::{
 };
 use ringback_proto::session::{BargeIn, OnFail, PortConfig, Session, SessionConfig};
 
+use tokio::task::JoinSet;
+
 use crate::call::{Call, LogWatch, ModuleSource, Watch, Watchers};
 use crate::clock::{Clock, WallTime};
 use crate::config::{
     AnswerConfig, Config, ListenerConfig, ModuleConfig, OnFail as OnFailConfig, RouteConfig,
 };
 use crate::events::{self, Events};
+use crate::hangup::{HangUp, Pool};
+use crate::keyring::Keyring;
 use crate::listener::{Admission, Answered, Drained, Endpoint, Refusal, Server, Streams};
 use crate::net;
+use crate::outgoing::Connector;
 use crate::shutdown::Shutdown;
 use crate::socket::Socket;
 use crate::workers::Workers;
@@ -28,6 +33,9 @@ struct Plan {
     endpoint: Endpoint,
     provider: &'static dyn Provider,
     auth: Auth,
+    /// The issuer's keys, where they change.
+    keyring: Option<Arc<Keyring>>,
+    hangup: Option<Arc<HangUp>>,
     /// What asks for a document must bring, and what goes into it.
     answer: Option<(&'static Answer, AnswerConfig)>,
     /// Locked once for an upgrade or a webhook, which may be signed alike, by the thread that answers it.
@@ -66,11 +74,26 @@ impl Bridge {
         shutdown: Shutdown,
         watch: Option<&Arc<dyn Watch>>,
     ) -> Self {
+        let connector = Arc::new(Connector::new(config.trust.clone()));
+        Self::through(config, clock, shutdown, watch, connector)
+    }
+
+    /// A bridge that asks others through `connector`.
+    fn through(
+        config: &Config,
+        clock: Clock,
+        shutdown: Shutdown,
+        watch: Option<&Arc<dyn Watch>>,
+        connector: Arc<Connector>,
+    ) -> Self {
         let events = Events::new(shutdown.clone());
         let watchers = Watchers::new().with(Arc::new(events.clone()));
         let watchers = watch.cloned().into_iter().fold(watchers, Watchers::with);
-        let plans =
-            config.listeners.iter().filter_map(|listener| plan(config, listener, &watchers));
+        let outside = Outside { clock, connector, pool: Pool::new() };
+        let plans = config
+            .listeners
+            .iter()
+            .filter_map(|listener| plan(config, listener, &watchers, &outside));
         Self {
             clock,
             shutdown,
@@ -98,6 +121,11 @@ impl Bridge {
         let shutdown = self.shutdown.clone();
         let routes = events::routes(self.events.clone());
         let (limits, pages) = (config.limits, config.pages);
+        // Ends with this set, when all calls have.
+        let mut keeping = JoinSet::new();
+        for ring in self.plans.iter().filter_map(|plan| plan.keyring.clone()) {
+            keeping.spawn(async move { ring.keep_fresh().await });
+        }
         let server =
             Server::new(Arc::new(self), endpoints, limits, pages, routes, shutdown, workers);
         server.run(listener).await
@@ -124,7 +152,11 @@ impl Streams for Bridge {
         let grant = {
             // What a thread left behind that panicked is as good as ever: entries are whole.
             let mut replays = plan.replays.lock().unwrap_or_else(PoisonError::into_inner);
-            plan.auth.check(upgrade, WallTime::now().unix_seconds(), &mut replays)?
+            let now = WallTime::now().unix_seconds();
+            match &plan.keyring {
+                None => plan.auth.check(upgrade, now, &mut replays)?,
+                Some(ring) => ring.auth().ok_or_else(no_keys)?.check(upgrade, now, &mut replays)?,
+            }
         };
         let accepted = plan.provider.accept(upgrade, &plan.options)?;
         let state = Admitted { plan: index, protocol: accepted.protocol };
@@ -155,6 +187,14 @@ impl Streams for Bridge {
         Ok(Answered { content_type, document, call, begins: true })
     }
 
+    async fn reconsider(&self, endpoint: &Endpoint) -> bool {
+        let plan = self.plans.iter().find(|plan| plan.endpoint.name == endpoint.name);
+        match plan.and_then(|plan| plan.keyring.as_ref()) {
+            Some(ring) => ring.renewed().await,
+            None => false,
+        }
+    }
+
     fn serve(&self, admitted: Admitted, socket: Socket) -> impl Future<Output = ()> + Send {
         // Made before the future, which would keep room for all that it is made from.
         let call = self.call(admitted, socket);
@@ -173,15 +213,55 @@ impl Bridge {
         config.keep = plan.keep;
         config.barge_in = plan.barge_in;
         config.ports.clone_from(&plan.ports);
+        config.hang_up_within = plan.hangup.as_ref().map(|hangup| hangup.deadline() + LEEWAY);
         let session = Session::new(self.clock.now(), config, admitted.protocol);
         let sources = plan.sources.clone();
         let watchers = plan.watchers.clone();
-        Box::new(Call::new(self.clock, name, session, socket, sources, watchers))
+        let hangup = plan.hangup.clone();
+        Box::new(Call::new(self.clock, name, session, socket, sources, watchers, hangup))
+    }
+}
+
+/// A hang-up by the provider's API says when it is over; the session waits this much longer for it to say so.
+const LEEWAY: Duration = Duration::from_millis(500);
+
+fn no_keys() -> Refusal {
+    Refusal {
+        may_change: true,
+        ..Refusal::overloaded("none of the issuer's keys could be read so far")
+    }
+}
+
+/// What is needed to ask others.
+struct Outside {
+    clock: Clock,
+    connector: Arc<Connector>,
+    pool: Pool,
+}
+
+impl Outside {
+    fn keyring(&self, listener: &ListenerConfig) -> Option<Arc<Keyring>> {
+        let (Some(source), Auth::Jwt(jwt)) = (listener.keys.clone(), listener.auth.clone()) else {
+            return None;
+        };
+        let connector = Arc::clone(&self.connector);
+        Some(Keyring::new(&listener.endpoint.name, source, jwt, connector, self.clock))
+    }
+
+    fn hangup(&self, listener: &ListenerConfig) -> Option<Arc<HangUp>> {
+        let config = listener.hangup.clone()?;
+        let connector = Arc::clone(&self.connector);
+        Some(HangUp::new(config, connector, self.clock, self.pool.clone()))
     }
 }
 
 /// Works out what the calls of a listener get. The configuration was checked: every name in it exists.
-fn plan(config: &Config, listener: &ListenerConfig, watchers: &Watchers) -> Option<Plan> {
+fn plan(
+    config: &Config,
+    listener: &ListenerConfig,
+    watchers: &Watchers,
+    outside: &Outside,
+) -> Option<Plan> {
     let provider = provider::find(&listener.provider)?;
     let route = config.route(&listener.route)?;
     let modules: Vec<&ModuleConfig> =
@@ -196,6 +276,8 @@ fn plan(config: &Config, listener: &ListenerConfig, watchers: &Watchers) -> Opti
     Some(Plan {
         endpoint: listener.endpoint.clone(),
         provider,
+        keyring: outside.keyring(listener),
+        hangup: outside.hangup(listener),
         auth,
         answer: Answer::of(provider.name()).zip(listener.answer.clone()),
         replays: Mutex::default(),
@@ -226,3 +308,7 @@ fn port(module: &ModuleConfig, route: &RouteConfig) -> PortConfig {
         in_step: ModuleSource::of(module).is_inline(),
     }
 }
+
+#[cfg(test)]
+#[cfg(feature = "tls")]
+mod tests;

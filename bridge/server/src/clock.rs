@@ -103,6 +103,13 @@ impl WallTime {
         Self { since_unix_epoch }
     }
 
+    /// How long ago `earlier` was, a file's time for example; nothing if it lies ahead.
+    #[must_use]
+    pub fn since(&self, earlier: SystemTime) -> Duration {
+        let earlier = earlier.duration_since(UNIX_EPOCH).unwrap_or_default();
+        self.since_unix_epoch.saturating_sub(earlier)
+    }
+
     /// The moment as credentials tell it.
     #[must_use]
     pub const fn unix_seconds(&self) -> UnixSeconds {

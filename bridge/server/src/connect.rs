@@ -85,6 +85,7 @@ pub fn credential(provider: &str) -> Option<String> {
 mod tests {
     use super::*;
     use crate::config::{Config, Context, Overrides};
+    use crate::hangup::recipe;
     use ringback_proto::provider::PROVIDERS;
 
     fn names() -> impl Iterator<Item = &'static str> {
@@ -119,12 +120,36 @@ mod tests {
             let text = format!(
                 "[[module]]\nname = \"echo\"\nbuiltin = \"echo\"\n[[route]]\nname = \"default\"\nmodules = [\"echo\"]\n{listener}"
             );
-            let text = text.replace("file:/etc/ringback/acs-keys.json", "env:KEYS");
             let context = Context { variable: &variable, ..Context::of_process() };
             let config = Config::parse("page", &text, &Overrides::default(), &context);
             let config = config.unwrap_or_else(|problems| panic!("{name}: {problems}\n{text}"));
             assert_eq!(config.listeners[0].provider, name);
             assert!(config.listeners[0].endpoint.path.starts_with(&format!("/{name}")));
+        }
+    }
+
+    #[test]
+    #[cfg(feature = "tls")]
+    fn pages_of_providers_whose_api_ends_calls_say_how() {
+        for name in names() {
+            let page = page(name, &PublicUrl::example(name)).expect("a page");
+            let hangup = page.split_once("```toml\nhangup = ").map(|(_, rest)| rest);
+            assert_eq!(hangup.is_some(), recipe(name).is_some(), "{name}");
+            let Some((hangup, _)) = hangup.and_then(|rest| rest.split_once("\n```")) else {
+                continue;
+            };
+            let text = format!(
+                "[[module]]\nname = \"echo\"\nbuiltin = \"echo\"\n[[listener]]\nname = \"x\"\npath = \"/x\"\nprovider = \"{name}\"\nhangup = {hangup}"
+            );
+            let text = text.replace("file:/etc/ringback/vonage.pem", "env:PEM");
+            let variable = |name: &str| match name {
+                "PEM" => Some(crate::outgoing::mock::TEST_KEY.to_owned()),
+                name => variable(name),
+            };
+            let context = Context { variable: &variable, ..Context::of_process() };
+            let config = Config::parse("page", &text, &Overrides::default(), &context);
+            let config = config.unwrap_or_else(|problems| panic!("{name}: {problems}\n{text}"));
+            assert!(config.listeners[0].hangup.is_some());
         }
     }
 

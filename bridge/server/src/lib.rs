@@ -12,6 +12,8 @@ pub mod config;
 pub mod connect;
 pub mod events;
 pub mod exit;
+pub mod hangup;
+pub mod keyring;
 pub mod listener;
 pub mod module_host;
 pub mod net;

@@ -100,6 +100,11 @@ pub enum Rejection {
         /// For the operator's log; never the credential.
         reason: &'static str,
     },
+    /// The credential is signed with a key that is not known, and might be if the issuer's keys were read anew.
+    #[error(
+        "authentication failed: the token names a key (`kid`) that the key set does not hold: is it the issuer's present set?"
+    )]
+    UnknownKey,
     /// The request asks for something that cannot be.
     #[error("bad request: {reason}")]
     BadRequest {
@@ -120,7 +125,7 @@ impl Rejection {
     #[must_use]
     pub const fn status(&self) -> u16 {
         match self {
-            Self::Unauthorized { .. } => 401,
+            Self::Unauthorized { .. } | Self::UnknownKey => 401,
             Self::BadRequest { .. } => 400,
         }
     }
@@ -129,7 +134,7 @@ impl Rejection {
     #[must_use]
     pub fn public(&self) -> &str {
         match self {
-            Self::Unauthorized { .. } => "authentication failed",
+            Self::Unauthorized { .. } | Self::UnknownKey => "authentication failed",
             Self::BadRequest { reason } => reason,
         }
     }

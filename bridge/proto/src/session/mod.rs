@@ -25,7 +25,7 @@ use crate::ledger::Drop;
 use crate::media::playout::PlayoutLimits;
 use crate::media::timeline::TimelinePolicy;
 use crate::provider::{
-    Command, Event, Message, Notice, Outbox, Protocol, ProtocolError, Send, Start,
+    Command, Event, HangupLaw, Message, Notice, Outbox, Protocol, ProtocolError, Send, Start,
 };
 
 pub use barge_in::BargeIn;
@@ -66,6 +66,8 @@ pub struct SessionConfig {
     pub max_duration: Duration,
     /// Whether speech of the caller clears playback.
     pub barge_in: Option<BargeIn>,
+    /// A hang-up for which the wire has no message is the shell's to carry out, who has so long; `None` only closes the stream.
+    pub hang_up_within: Option<Duration>,
     /// Modules on the call.
     pub ports: Vec<PortConfig>,
 }
@@ -85,6 +87,7 @@ impl SessionConfig {
             start_timeout: Duration::from_secs(5),
             max_duration: Duration::from_secs(4 * 3_600),
             barge_in: None,
+            hang_up_within: None,
             ports: Vec::new(),
         }
     }
@@ -122,6 +125,9 @@ pub enum Action {
         /// Which.
         port: PortId,
     },
+    /// A module hung up, and the wire has no message for it: end the call of that name by other means, then say
+    /// [`Session::hung_up`]. The stream stays open until then, for as long as [`SessionConfig::hang_up_within`] says.
+    HangUp,
     /// Worth telling people.
     Report(Report),
     /// The call is over; the last action.
@@ -196,6 +202,8 @@ pub struct Session {
     closed: bool,
     /// The stream is over, and the wire's good-byes are being said.
     parting: bool,
+    /// The stream is over, and so long the shell may take to hang up.
+    hanging_up: Option<Instant>,
     now: Instant,
     ended_after: Duration,
     ended_by: &'static str,
@@ -236,6 +244,7 @@ impl Session {
             wire: WireCounts::default(),
             closed: false,
             parting: false,
+            hanging_up: None,
             now,
             ended_after: Duration::ZERO,
             ended_by: "",
@@ -262,6 +271,7 @@ impl Session {
         self.now = now;
         self.closed = true;
         self.parting = false;
+        self.hanging_up = None;
         let reason = match how {
             Ok(()) => EndReason::Remote,
             Err(reason) => EndReason::Socket { reason },
@@ -278,7 +288,7 @@ impl Session {
         if let Phase::Draining { deadline, .. } = &mut self.phase {
             *deadline = (*deadline).min(now + Duration::from_millis(within));
         }
-        if std::mem::take(&mut self.parting) {
+        if std::mem::take(&mut self.parting) || self.hanging_up.take().is_some() {
             self.outbox.close(EndReason::Drain.close_code());
         }
         self.end(now, EndReason::Drain);
@@ -296,6 +306,9 @@ impl Session {
         }
         if let Some(media) = &mut self.media {
             media.handle_timeout(now);
+        }
+        if self.hanging_up.is_some_and(|at| at <= now) {
+            self.close_after_hanging_up();
         }
         if self.phase_deadline().is_some_and(|at| at <= now) {
             self.deadline_passed(now);
@@ -339,7 +352,10 @@ impl Session {
         let protocol = self.protocol_timeout();
         let media = if over { None } else { self.media.as_ref().and_then(MediaPath::poll_timeout) };
         let barge_in = if self.phase.is_live() { self.barge_in.poll_timeout() } else { None };
-        [protocol, media, self.phase_deadline(), barge_in].into_iter().flatten().min()
+        [protocol, media, self.phase_deadline(), barge_in, self.hanging_up]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// What is to be sent, in order, since the last [`Session::sent`].
@@ -472,12 +488,17 @@ impl Session {
             media.finish(now);
         }
         if !self.closed {
-            if matches!(reason, EndReason::Hangup { .. }) {
-                self.command_quietly(now, Command::Hangup);
-            }
-            self.parting = self.protocol.is_parting();
-            if !self.parting {
-                self.outbox.close(reason.close_code());
+            self.hanging_up = self.hang_up_elsewhere(&reason).map(|within| now + within);
+            if self.hanging_up.is_some() {
+                self.actions.push_back(Action::HangUp);
+            } else {
+                if matches!(reason, EndReason::Hangup { .. }) {
+                    self.command_quietly(now, Command::Hangup);
+                }
+                self.parting = self.protocol.is_parting();
+                if !self.parting {
+                    self.outbox.close(reason.close_code());
+                }
             }
         }
         self.ended_by = reason.name();
@@ -485,6 +506,28 @@ impl Session {
         let deadline = Duration::from_millis(self.config.limits.stop_ms);
         self.phase = Phase::Draining { deadline: now + deadline, reason };
         self.stop_ports(stop, deadline);
+    }
+
+    /// How long the shell has to end the call by other means than the wire, if it is to.
+    fn hang_up_elsewhere(&self, reason: &EndReason) -> Option<Duration> {
+        let started = self.start.as_ref()?;
+        let wanted = matches!(reason, EndReason::Hangup { .. });
+        let silent = started.capabilities.hangup == HangupLaw::Close;
+        self.config.hang_up_within.filter(|_| wanted && silent)
+    }
+
+    /// The call was ended by other means, or could not be: closes the stream. For [`Action::HangUp`].
+    pub fn hung_up(&mut self, now: Instant) {
+        self.close_after_hanging_up();
+        self.settle(now);
+    }
+
+    fn close_after_hanging_up(&mut self) {
+        if self.hanging_up.take().is_some()
+            && let Phase::Draining { reason, .. } = &self.phase
+        {
+            self.outbox.close(reason.close_code());
+        }
     }
 
     /// Sends a command whose failure no longer matters.
@@ -500,7 +543,8 @@ impl Session {
             self.run_playout(now);
             self.finish_when_played(now);
         }
-        let said_all = matches!(self.phase, Phase::Draining { .. }) && !self.parting;
+        let waits = self.parting || self.hanging_up.is_some();
+        let said_all = matches!(self.phase, Phase::Draining { .. }) && !waits;
         if said_all && self.ports_in(&BUSY).is_empty() {
             let summary = self.summary();
             self.phase = Phase::Ended;

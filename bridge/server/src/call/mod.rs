@@ -8,6 +8,7 @@ mod watch;
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -17,7 +18,10 @@ use ringback_proto::Instant;
 use ringback_proto::provider::{Outbox, Send as WireSend};
 use ringback_proto::session::{Action, Epoch, FrameBuf, Given, PortId, Session, Summary};
 
+use tokio::sync::oneshot;
+
 use crate::clock::Clock;
+use crate::hangup::HangUp;
 use crate::module_host::{FromHost, Hosted, ToHost};
 use crate::shutdown::Shutdown;
 use crate::socket::wire::Kind;
@@ -61,6 +65,9 @@ pub(crate) struct Call {
     hosts: Vec<Host>,
     sources: Vec<ModuleSource>,
     watchers: Watchers,
+    hangup: Option<Arc<HangUp>>,
+    /// Hears when the provider's API has ended the call, or could not.
+    hanging_up: Option<oneshot::Receiver<()>>,
     name: String,
     summary: Option<Box<Summary>>,
 }
@@ -70,6 +77,7 @@ enum Wake {
     Wire(Option<Result<Incoming, SocketError>>),
     Module(PortId, FromHost),
     Timeout,
+    HungUp,
     ShutDown,
 }
 
@@ -82,9 +90,21 @@ impl Call {
         socket: Socket,
         sources: Vec<ModuleSource>,
         watchers: Watchers,
+        hangup: Option<Arc<HangUp>>,
     ) -> Self {
         let hosts = sources.iter().map(|_| Host::None).collect();
-        Self { clock, session, socket: Some(socket), hosts, sources, watchers, name, summary: None }
+        Self {
+            clock,
+            session,
+            socket: Some(socket),
+            hosts,
+            sources,
+            watchers,
+            hangup,
+            hanging_up: None,
+            name,
+            summary: None,
+        }
     }
 
     /// Runs the call to its end.
@@ -126,6 +146,12 @@ impl Call {
         {
             return Poll::Ready(Wake::Wire(message));
         }
+        if let Some(hanging_up) = &mut self.hanging_up
+            && Pin::new(hanging_up).poll(cx).is_ready()
+        {
+            self.hanging_up = None;
+            return Poll::Ready(Wake::HungUp);
+        }
         for (index, host) in self.hosts.iter_mut().enumerate() {
             if let Host::Hosted { hosted, .. } = host
                 && let Poll::Ready(event) = hosted.poll_recv(cx)
@@ -153,6 +179,7 @@ impl Call {
             Wake::Wire(Some(Err(error))) => self.socket_failed(now, &error).await,
             Wake::Module(port, event) => self.handle_host(now, port, event),
             Wake::Timeout => self.session.handle_timeout(now),
+            Wake::HungUp => self.session.hung_up(now),
             Wake::ShutDown => self.session.shut_down(now, LAST_WORDS),
         }
     }
@@ -216,6 +243,11 @@ impl Call {
                 self.stop_module(now, port, reason, deadline);
             }
             Action::DropModule { port } => self.hosts[port.0] = Host::None,
+            Action::HangUp => {
+                let hangup = self.hangup.as_ref();
+                self.hanging_up =
+                    hangup.map(|hangup| hangup.begin(&self.name, self.session.provider_call()));
+            }
             Action::Report(report) => {
                 let seen = Seen::Report { report: &report, session: &self.session };
                 self.watchers.see(&self.name, now, &seen);

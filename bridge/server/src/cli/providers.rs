@@ -10,6 +10,7 @@ use serde_json::json;
 use super::screen;
 use crate::connect::credential;
 use crate::exit::Exit;
+use crate::hangup::recipe;
 
 /// Options of `ringback providers`.
 #[derive(Debug, clap::Args)]
@@ -55,7 +56,7 @@ fn row_json(provider: &dyn Provider) -> serde_json::Value {
         "pause": can.pause,
         "dtmf_in": can.dtmf_in,
         "dtmf_out": can.dtmf_out,
-        "hangup": can.hangup == HangupLaw::Message,
+        "hangup": hangup(info.name, &can),
         "results": can.results,
         "behaviours": behaviours(provider),
     })
@@ -71,6 +72,17 @@ fn behaviours(provider: &dyn Provider) -> Vec<serde_json::Value> {
         })
     };
     behaviour::all(provider).into_iter().map(row).collect()
+}
+
+/// How a module's hang-up ends the call: by a message of the wire, by the provider's API where the listener has `hangup`, by closing
+/// the stream and what the provider makes of that, or not at all where the stream is only a copy of a call.
+fn hangup(provider: &str, can: &Capabilities) -> &'static str {
+    match can.hangup {
+        HangupLaw::Message => "in-band",
+        HangupLaw::Close if recipe(provider).is_some() => "rest",
+        HangupLaw::Close if can.playout == PlayoutPolicy::None => "none",
+        HangupLaw::Close => "close",
+    }
 }
 
 fn row_text(info: &Info) -> String {

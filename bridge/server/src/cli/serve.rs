@@ -14,6 +14,7 @@ use crate::config::{Config, Context, Overrides};
 use crate::events::Subscription;
 use crate::exit::Exit;
 use crate::net::{Listener as _, TcpListener};
+use crate::outgoing::Connector;
 use crate::shutdown::Shutdown;
 use crate::workers::{Tick, Workers};
 
@@ -163,6 +164,12 @@ async fn serve(mut config: Config, show: bool) -> Exit {
     };
     if let Ok(address) = listener.local_addr() {
         config.bind = address;
+    }
+    if config.wants_tls()
+        && let Err(error) = Connector::new(config.trust.clone()).prepare()
+    {
+        screen::problem(error);
+        return Exit::Usage;
     }
     let shutdown = Shutdown::new();
     if let Err(error) = shutdown.on_signals() {

@@ -15,7 +15,10 @@ use ringback_proto::provider::{Auth, Options, PROVIDERS, WebhookAuth};
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::hangup::{HangupConfig, HangupCredential};
+use crate::keyring::KeySource;
 use crate::listener::{Endpoint, Limits, Pages};
+use crate::outgoing::Trust;
 use crate::telemetry::{LogFormat, LogOptions};
 use crate::workers::Tick;
 use problem::Source;
@@ -44,6 +47,8 @@ pub struct Config {
     pub tick: Tick,
     /// What is logged and how.
     pub log: LogOptions,
+    /// Whom connections to others trust.
+    pub trust: Trust,
     /// Where streams are taken; never empty.
     pub listeners: Vec<ListenerConfig>,
     /// The modules there are.
@@ -61,6 +66,10 @@ pub struct ListenerConfig {
     pub provider: String,
     /// How a stream proves that it may.
     pub auth: Auth,
+    /// Where the keys that tokens are signed with are read again, for an `auth` that has such keys.
+    pub keys: Option<KeySource>,
+    /// How its calls are ended by the provider's API.
+    pub hangup: Option<HangupConfig>,
     /// How the provider is answered when it asks what to do with a call; where, is in [`Endpoint::answer`].
     pub answer: Option<AnswerConfig>,
     /// Whether nothing is played into its calls, whatever the provider can.
@@ -276,6 +285,21 @@ impl Config {
     #[must_use]
     pub fn listener(&self, name: &str) -> Option<&ListenerConfig> {
         self.listeners.iter().find(|listener| listener.endpoint.name == name)
+    }
+
+    /// Whether anything in it asks others by TLS.
+    #[must_use]
+    pub fn wants_tls(&self) -> bool {
+        self.listeners.iter().any(|listener| {
+            let keys =
+                matches!(&listener.keys, Some(KeySource::Url { url, .. }) if url.peer().secure);
+            let asks = listener.hangup.as_ref().is_some_and(|hangup| {
+                let token = matches!(&hangup.credential,
+                    HangupCredential::Client { url, .. } if url.peer().secure);
+                token || hangup.base.peer().secure
+            });
+            keys || asks
+        })
     }
 
     /// What this configuration does, a line for each listener, to be shown at the start.

@@ -23,6 +23,8 @@ pub(super) struct File {
     #[serde(default)]
     pub log: Log,
     #[serde(default)]
+    pub outgoing: Outgoing,
+    #[serde(default)]
     pub listener: Vec<At<Listener>>,
     #[serde(default)]
     pub module: Vec<At<Module>>,
@@ -63,12 +65,21 @@ pub(super) struct Log {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
+pub(super) struct Outgoing {
+    pub ca_file: Option<At<String>>,
+    #[serde(default)]
+    pub insecure: bool,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct Listener {
     pub name: Option<At<String>>,
     pub path: Option<At<String>>,
     pub provider: Option<At<String>>,
     pub public_url: Option<At<String>>,
     pub auth: Option<At<Auth>>,
+    pub hangup: Option<At<Hangup>>,
     #[serde(default)]
     pub insecure: bool,
     pub route: Option<At<String>>,
@@ -118,11 +129,34 @@ pub(super) struct Auth {
     pub secret: Option<At<String>>,
     pub secrets: Option<At<Vec<At<String>>>>,
     pub jwks: Option<At<String>>,
+    pub jwks_url: Option<At<String>>,
+    pub jwks_cache: Option<At<String>>,
     pub issuer: Option<At<String>>,
     pub audience: Option<At<String>>,
     pub claims: Option<At<BTreeMap<String, String>>>,
     pub single_use: Option<At<bool>>,
     pub api_key: Option<At<String>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Hangup {
+    pub kind: HangupKind,
+    pub base_url: Option<At<String>>,
+    pub account: Option<At<String>>,
+    pub user: Option<At<String>>,
+    pub password: Option<At<String>>,
+    pub token: Option<At<String>>,
+    pub application: Option<At<String>>,
+    pub private_key: Option<At<String>>,
+    pub token_url: Option<At<String>>,
+    pub deadline: Option<At<TimeSpan>>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum HangupKind {
+    Rest,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]

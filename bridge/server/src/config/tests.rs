@@ -1,12 +1,13 @@
 //! Configurations good and bad: what they mean, and what is said about them.
 
 use super::*;
+use crate::hangup::{RECIPES, Scheme};
 use crate::listener::{Access, network};
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use ringback_proto::provider::Secret;
 use ringback_proto::provider::auth::{Jwt, JwtKeys, KeySet};
+use ringback_proto::provider::{self, Secret};
 use toml::de::{DeTable, DeValue};
 
 const PROVIDER_NAMES: [&str; 4] = ["twilio", "telnyx", "plivo", "asterisk"];
@@ -150,7 +151,7 @@ fn every_complaint_names_place_key_finding_and_remedy() {
         ("[server", "f.toml:1:8: "),
         (
             "[sever]\n",
-            "f.toml:1:2: sever: unknown field `sever`, expected one of `server`, `limits`, `log`, `listener`, `module`, `route`; did you mean \"server\"?",
+            "f.toml:1:2: sever: unknown field `sever`, expected one of `server`, `limits`, `log`, `outgoing`, `listener`, `module`, `route`; did you mean \"server\"?",
         ),
         (
             "[server]\nbnid = \"x\"",
@@ -466,16 +467,17 @@ fn auth_that_is_half_or_double_is_refused_with_a_remedy() {
             "kind = \"twilio-signature\"\nshared_keys = { k = \"plain-canary\" }",
             "a secret is not written here",
         ),
+        ("kind = \"jwt\"\njwks_url = \"http://keys.example/k\"", "go over https:// only"),
         (
-            "kind = \"azure-jwt\"\naudience = \"id\"",
-            "`jwks` is missing for this kind: \"file:/path\"",
+            "kind = \"jwt\"\njwks = \"env:KEYS\"\njwks_cache = \"keys.json\"",
+            "only what is fetched is kept in a file: `jwks_url` is missing",
         ),
         ("kind = \"azure-jwt\"\njwks = \"env:KEYS\"", "`audience` is missing for this kind"),
         ("kind = \"jwt\"\njwks = \"env:TOKEN\"", "env:TOKEN is not a key set, JSON such as"),
         ("kind = \"jwt\"\njwks = \"file:/does/not/exist\"", "cannot read /does/not/exist"),
         (
             "kind = \"jwt\"\njwks = \"env:KEYS\"\nsecret = \"env:TOKEN\"",
-            "a token is signed with secrets or with keys of `jwks`, found both",
+            "a token is signed with secrets or with keys of `jwks` or `jwks_url`, found both",
         ),
         ("kind = \"jwt\"", "`secret` is missing for this kind"),
         (
@@ -641,14 +643,15 @@ fn the_example_works_as_it_stands_and_with_everything_switched_on() {
     // "none" is base64, as one of the secrets must be.
     let anything = |name: &str| match name {
         "KEYS" => Some(key_set()),
+        "PEM" => Some(crate::outgoing::mock::TEST_KEY.to_owned()),
         name => (!name.starts_with("RINGBACK_")).then(|| "none".to_owned()),
     };
     let mut context = context(&anything);
     context.providers.extend(["vonage", "avaya", "bandwidth", "azure", "genesys-connector", "raw"]);
     // What the example keeps in files.
     let mut text = example_in_full().replace("file:/run/secrets/asterisk", "env:ASTERISK");
-    for file in ["azure-keys.json", "keys.json"] {
-        text = text.replace(&format!("file:/etc/ringback/{file}"), "env:KEYS");
+    for (file, variable) in [("keys.json", "KEYS"), ("vonage.pem", "PEM")] {
+        text = text.replace(&format!("file:/etc/ringback/{file}"), &format!("env:{variable}"));
     }
     let config = Config::parse("ringback.toml", &text, &flags, &context).unwrap();
     let kinds: BTreeSet<_> = config.listeners.iter().map(|l| l.auth.kind()).collect();
@@ -662,6 +665,7 @@ fn known_keys(table: &str) -> BTreeSet<String> {
         "" => "zz = 1".to_owned(),
         "listener" | "module" | "route" => format!("[[{table}]]\nzz = 1"),
         "listener.auth" => "[[listener]]\nauth = { kind = \"none\", zz = 1 }".to_owned(),
+        "listener.hangup" => "[[listener]]\nhangup = { kind = \"rest\", zz = 1 }".to_owned(),
         "listener.options" | "listener.answer" | "route.barge_in" => {
             let (outer, inner) = table.split_once('.').unwrap();
             format!("[[{outer}]]\n{inner} = {{ zz = 1 }}")
@@ -712,7 +716,116 @@ fn the_example_shows_every_key_there_is() {
             used.iter().filter(|(t, _)| t == table).map(|(_, key)| key.clone()).collect();
         assert_eq!(shown, known_keys(table), "keys of [{table}]");
     }
-    assert_eq!(known_keys("").len(), 6);
+    assert_eq!(known_keys("").len(), 7);
+}
+
+/// A listener of `provider` with these keys of `hangup`.
+fn hung_up_by(provider: &str, keys: &str) -> Result<Config, String> {
+    let text = format!(
+        "[[module]]\nname = \"echo\"\nbuiltin = \"echo\"\n[[listener]]\nname = \"x\"\npath = \"/x\"\nprovider = \"{provider}\"\n[listener.hangup]\nkind = \"rest\"\n{keys}"
+    );
+    let variable = |name: &str| match name {
+        "KEY" => Some("s3cret".to_owned()),
+        "PEM" => Some(crate::outgoing::mock::TEST_KEY.to_owned()),
+        _ => None,
+    };
+    let mut context = context(&variable);
+    context.providers = provider::PROVIDERS.iter().map(|provider| provider.name()).collect();
+    Config::parse("f.toml", &text, &Overrides::default(), &context)
+        .map_err(|error| error.to_string())
+}
+
+#[test]
+#[cfg(feature = "tls")]
+fn every_way_to_hang_up_takes_its_keys_and_hides_its_secrets() {
+    for recipe in &RECIPES {
+        let mut keys = match recipe.scheme {
+            Scheme::Basic => "password = \"env:KEY\"\n",
+            Scheme::Token(_) => "token = \"env:KEY\"\n",
+            Scheme::Client(_) => "user = \"u\"\npassword = \"env:KEY\"\n",
+            Scheme::Application => "application = \"a\"\nprivate_key = \"env:PEM\"\n",
+        }
+        .to_owned();
+        if recipe.wants_account() {
+            keys.push_str("account = \"AC1\"\n");
+        }
+        if recipe.base.is_none() {
+            let missing = hung_up_by(recipe.provider, &keys).unwrap_err();
+            assert!(missing.contains("`base_url` is missing"), "{missing}");
+            keys.push_str("base_url = \"https://api.example\"\n");
+        }
+        let config = hung_up_by(recipe.provider, &keys).unwrap();
+        let hangup = config.listeners[0].hangup.as_ref().expect("it was asked for");
+        assert_eq!((hangup.recipe.provider, hangup.deadline.as_secs()), (recipe.provider, 5));
+        assert!(config.wants_tls());
+        let said = format!("{config:?}");
+        assert!(!said.contains("s3cret") && !said.contains("PRIVATE"), "{said}");
+        // Each of its keys is needed.
+        for line in keys.lines().filter(|line| !line.starts_with("base_url")) {
+            let error = hung_up_by(recipe.provider, &keys.replace(line, "")).unwrap_err();
+            let key = line.split(' ').next().unwrap();
+            assert!(error.contains(&format!("`{key}` is missing")), "{error}");
+        }
+    }
+}
+
+#[test]
+fn hang_ups_that_cannot_be_are_refused_with_a_remedy() {
+    for (provider, keys, why) in [
+        ("asterisk", "", "asterisk is hung up over its own wire: leave `hangup` out"),
+        ("exotel", "", "how to hang up \"exotel\" by its API is not known (known: twilio, "),
+        ("telnyx", "token = \"s3cret\"", "a secret is not written here"),
+        (
+            "telnyx",
+            "token = \"env:KEY\"\naccount = \"a\"",
+            "`account` is not used by telnyx, which takes token",
+        ),
+        (
+            "telnyx",
+            "token = \"env:KEY\"\nbase_url = \"http://api.telnyx.com\"",
+            "over https:// only",
+        ),
+        ("telnyx", "token = \"env:KEY\"\ndeadline = \"1ms\"", "expected 500ms to 30s"),
+        ("vonage", "application = \"a\"\nprivate_key = \"env:KEY\"", "env:KEY "),
+    ] {
+        let error = hung_up_by(provider, keys).unwrap_err();
+        assert!(error.contains(why), "{error}");
+        assert!(!error.contains("s3cret"), "{error}");
+    }
+}
+
+#[test]
+fn keys_of_issuers_are_read_again_from_where_they_change() {
+    let folder = std::env::temp_dir().join(format!("ringback-jwks-{}", std::process::id()));
+    std::fs::write(&folder, key_set()).unwrap();
+    let file = format!("file:{}", folder.display());
+    let source = |auth: &str| {
+        let auth = auth.replace("FILE", &file);
+        let text = format!(
+            "[[module]]\nname = \"echo\"\nbuiltin = \"echo\"\n[[listener]]\nname = \"x\"\npath = \"/x\"\nprovider = \"twilio\"\nauth = {{ {auth} }}"
+        );
+        let config = Config::parse(
+            "f.toml",
+            &text,
+            &Overrides::default(),
+            &context(&|name| (name == "KEYS").then(key_set)),
+        );
+        let config = config.unwrap_or_else(|error| panic!("{error}"));
+        let listener = config.listeners.into_iter().next().unwrap();
+        let Auth::Jwt(Jwt { keys: JwtKeys::Public(keys), .. }) = listener.auth else {
+            panic!("{:?}", listener.auth)
+        };
+        (listener.keys.map(|source| source.to_string()), keys.len())
+    };
+    let azure = "https://acscallautomation.communication.azure.com/calling/keys".to_owned();
+    assert_eq!(source("kind = \"azure-jwt\", audience = \"a\""), (Some(azure), 0));
+    assert_eq!(source("kind = \"azure-jwt\", audience = \"a\", jwks = \"env:KEYS\""), (None, 1));
+    let path = Some(folder.display().to_string());
+    assert_eq!(source("kind = \"jwt\", jwks = \"FILE\""), (path, 1));
+    let url = Some("https://a.example/keys".to_owned());
+    let both = "kind = \"jwt\", jwks = \"FILE\", jwks_url = \"https://a.example/keys?k=1\"";
+    assert_eq!(source(both), (url, 1));
+    std::fs::remove_file(folder).unwrap();
 }
 
 /// A listener that is asked for, with more keys of its `answer`.

@@ -138,7 +138,13 @@ async fn answer<S: Streams, I: Io>(
     };
     let on_upgrade = hyper::upgrade::on(&mut request);
     let (parts, _body) = request.into_parts();
-    match admit(shared, &shared.endpoints[index], &parts, peer) {
+    let mut verdict = admit(shared, &shared.endpoints[index], &parts, peer);
+    if verdict.as_ref().is_err_and(|refusal| refusal.may_change)
+        && shared.streams.reconsider(&shared.endpoints[index].endpoint).await
+    {
+        verdict = admit(shared, &shared.endpoints[index], &parts, peer);
+    }
+    match verdict {
         Ok(admitted) => {
             let response = handshake::switch(&admitted.accept, admitted.subprotocol.clone());
             let shared = Arc::clone(shared);
@@ -199,6 +205,7 @@ fn admit<S: Streams>(
         status: 500,
         public: "internal error".into(),
         reason: format!("the chosen subprotocol is no header value: {error}"),
+        may_change: false,
     })?;
     Ok(Admitted { state, accept, subprotocol, _seats: seats })
 }

@@ -61,6 +61,12 @@ pub trait Streams: Send + Sync + 'static {
         Err(Refusal::new(404, "no calls are asked for here"))
     }
 
+    /// Waits for what a [`Refusal`] that may change depends on; says whether it is worth to decide again. Must not take long.
+    fn reconsider(&self, endpoint: &Endpoint) -> impl Future<Output = bool> + Send {
+        let _ = endpoint;
+        std::future::ready(false)
+    }
+
     /// Serves the stream until it ends, and closes the socket. When [`Shutdown::cut_off`] comes, [`Limits::grace`] is left.
     fn serve(&self, admitted: Self::Admitted, socket: Socket) -> impl Future<Output = ()> + Send;
 }
@@ -83,13 +89,15 @@ pub struct Refusal {
     pub public: String,
     /// What the log keeps.
     pub reason: String,
+    /// Whether [`Streams::reconsider`] may find a reason to let it in after all.
+    pub may_change: bool,
 }
 
 impl Refusal {
     /// A refusal that has nothing to hide.
     pub fn new(status: u16, public: impl Into<String>) -> Self {
         let public = public.into();
-        Self { status, reason: public.clone(), public }
+        Self { status, reason: public.clone(), public, may_change: false }
     }
 
     /// 503: the peer may come back later.
@@ -98,6 +106,7 @@ impl Refusal {
             status: 503,
             public: "no capacity now, try again later".into(),
             reason: reason.into(),
+            may_change: false,
         }
     }
 }
@@ -108,6 +117,7 @@ impl From<Rejection> for Refusal {
             status: rejection.status(),
             public: rejection.public().to_owned(),
             reason: rejection.to_string(),
+            may_change: rejection == Rejection::UnknownKey,
         }
     }
 }

@@ -51,6 +51,7 @@ impl Sources {
             status: 403,
             public: "this address may not open streams here".into(),
             reason,
+            may_change: false,
         })
     }
 }

@@ -150,6 +150,7 @@ async fn read<S>(shared: &Shared<S>, body: Incoming) -> Result<Bytes, Refusal> {
             status: 400,
             public: "the body cannot be read".into(),
             reason: format!("the body cannot be read: {error}"),
+            may_change: false,
         }),
         Err(_elapsed) => Err(Refusal::new(408, "the body did not come in time")),
     }

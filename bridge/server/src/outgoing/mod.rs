@@ -1,5 +1,8 @@
 //! Connections that the bridge opens to others: a name, TCP, TLS where it is asked, and one deadline for it all. Speaks nothing over them.
 
+pub mod http;
+#[cfg(test)]
+pub(crate) mod mock;
 #[cfg_attr(not(feature = "tls"), path = "no_tls.rs")]
 mod tls;
 
@@ -12,6 +15,8 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 
 use crate::net::Io;
+
+pub use tls::RsaKey;
 
 /// Looking up the name, connecting and agreeing on keys take no longer than this together.
 const DEADLINE: Duration = Duration::from_secs(5);
@@ -145,13 +150,26 @@ impl From<io::Error> for ConnectError {
 pub struct Connector {
     trust: Trust,
     tls: OnceLock<Result<tls::Client, TrustError>>,
+    /// Instead of TCP, so that virtual time need not wait for a network.
+    #[cfg(test)]
+    memory: Option<crate::net::MemoryConnector>,
 }
 
 impl Connector {
     /// One that trusts as `trust` says.
     #[must_use]
     pub const fn new(trust: Trust) -> Self {
-        Self { trust, tls: OnceLock::new() }
+        Self {
+            trust,
+            tls: OnceLock::new(),
+            #[cfg(test)]
+            memory: None,
+        }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn in_memory(memory: crate::net::MemoryConnector) -> Self {
+        Self { memory: Some(memory), ..Self::default() }
     }
 
     /// Reads whom to trust, so that a mistake there shows now and not when the first connection is wanted.
@@ -172,6 +190,10 @@ impl Connector {
     /// If it cannot be reached, is not who was meant, or takes longer than 5 s.
     pub async fn connect(&self, peer: &Peer) -> Result<Box<dyn Io>, ConnectError> {
         let connecting = tokio::time::timeout(DEADLINE, async {
+            #[cfg(test)]
+            if let Some(memory) = &self.memory {
+                return Ok(Box::new(memory.connect().await?) as Box<dyn Io>);
+            }
             let tls = if peer.secure { Some(self.tls()?) } else { None };
             let stream = TcpStream::connect(&peer.authority).await?;
             stream.set_nodelay(true)?;

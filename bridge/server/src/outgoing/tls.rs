@@ -13,9 +13,11 @@ use tokio_rustls::rustls::crypto::{
     CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature,
 };
 use tokio_rustls::rustls::pki_types::pem::PemObject as _;
-use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use tokio_rustls::rustls::sign::SigningKey;
 use tokio_rustls::rustls::{
-    self, CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
+    self, CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureAlgorithm,
+    SignatureScheme,
 };
 
 use super::{ConnectError, Trust, TrustError};
@@ -64,6 +66,37 @@ impl Client {
             Ok(stream) => Ok(Box::new(stream)),
             Err(error) => Err(explained(&error, host)),
         }
+    }
+}
+
+/// A private RSA key, to sign tokens with.
+pub struct RsaKey(Arc<dyn SigningKey>);
+
+impl RsaKey {
+    /// Reads a key from PEM, as PKCS#8 or PKCS#1.
+    ///
+    /// # Errors
+    /// If it is none.
+    pub fn from_pem(pem: &str) -> Result<Self, String> {
+        let key = PrivateKeyDer::from_pem_slice(pem.as_bytes())
+            .map_err(|_| "is no private key in PEM".to_owned())?;
+        let key = ring::sign::any_supported_type(&key)
+            .map_err(|_| "is no private key that can be used".to_owned())?;
+        if key.algorithm() != SignatureAlgorithm::RSA {
+            return Err("is not an RSA key".into());
+        }
+        Ok(Self(key))
+    }
+
+    /// RSASSA-PKCS1-v1_5 with SHA-256 over `message`.
+    pub(crate) fn sign(&self, message: &[u8]) -> Option<Vec<u8>> {
+        self.0.choose_scheme(&[SignatureScheme::RSA_PKCS1_SHA256])?.sign(message).ok()
+    }
+}
+
+impl std::fmt::Debug for RsaKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("[redacted]")
     }
 }
 

@@ -121,6 +121,12 @@ metrics! {
     modules_gone: Counter "ringback_modules_gone_total" "", "Modules that crashed, hung or broke the contract.";
     results: Counter "ringback_results_total" "", "Results streamed by modules.";
     ledgers_unbalanced: Counter "ringback_ledgers_unbalanced_total" "", "Calls whose sound does not add up: a fault of this program.";
+    keys_read: Counter "ringback_key_reads_total" "outcome=\"read\"", "Times the keys of a token's issuer were fetched or read again.";
+    keys_not_read: Counter "ringback_key_reads_total" "outcome=\"failed\"", "Times the keys of a token's issuer were fetched or read again.";
+    hangups_done: Counter "ringback_api_hangups_total" "outcome=\"done\"", "Calls that a provider's API was asked to end.";
+    hangups_over: Counter "ringback_api_hangups_total" "outcome=\"over\"", "Calls that a provider's API was asked to end.";
+    hangups_failed: Counter "ringback_api_hangups_total" "outcome=\"failed\"", "Calls that a provider's API was asked to end.";
+    hangups_overload: Counter "ringback_api_hangups_total" "outcome=\"overload\"", "Calls that a provider's API was asked to end.";
     notices: Counter "ringback_notices_total" "", "Oddities of a provider's messages.";
     protocol_errors: Counter "ringback_protocol_errors_total" "", "Streams whose messages broke the provider's protocol.";
 }

@@ -10,6 +10,7 @@ use tracing::{debug, error, info, warn};
 
 use super::metrics::{METRICS, Metric, Metrics};
 use super::redact::{PeerText, Phone};
+use crate::hangup::HangupOutcome;
 use crate::socket::SocketError;
 
 /// Something worth a log line and a figure. Everything the bridge logs at `info` or above is one of these.
@@ -83,6 +84,37 @@ pub enum Report<'a> {
         listener: &'a str,
         /// Whose.
         peer: SocketAddr,
+    },
+    /// The keys of a token's issuer were read.
+    KeysRead {
+        /// Name of the listener.
+        listener: &'a str,
+        /// Where from.
+        source: &'a str,
+        /// So many are of use.
+        keys: usize,
+        /// They are read again after this.
+        again: Duration,
+        /// Whether they are others than before.
+        is_new: bool,
+    },
+    /// They could not be read or kept; those of before go on to hold.
+    KeysNotRead {
+        /// Name of the listener.
+        listener: &'a str,
+        /// Where from.
+        source: &'a str,
+        /// Why not.
+        reason: &'a str,
+        /// Tried again after this.
+        again: Duration,
+    },
+    /// Keys that could not be renewed hold no longer.
+    KeysExpired {
+        /// Name of the listener.
+        listener: &'a str,
+        /// They were kept so long.
+        kept: Duration,
     },
     /// No new calls are taken, live ones go on.
     Draining {
@@ -158,6 +190,15 @@ pub enum CallReport<'a> {
         reason: &'a str,
         /// Whether the call goes on without it.
         call_goes_on: bool,
+    },
+    /// The provider's API was asked to end the call.
+    HungUpByApi {
+        /// Name of the provider.
+        provider: &'a str,
+        /// What came of it.
+        outcome: &'a HangupOutcome,
+        /// How often it was asked.
+        tries: u32,
     },
     /// An oddity of the provider's messages.
     Notice {
@@ -259,11 +300,64 @@ fn report_to(metrics: &Metrics, report: &Report<'_>) {
             metrics.stream_panics.increment();
             error!(listener, %peer, "a fault of this program ended a stream; please report it");
         }
+        Report::KeysRead { .. } | Report::KeysNotRead { .. } | Report::KeysExpired { .. } => {
+            report_keys(metrics, report);
+        }
         Report::Draining { live, timeout } => {
             info!(live, ?timeout, "draining: no new calls, live ones go on");
         }
         Report::Drained { cut } => info!(cut, "drained"),
         Report::Call { call, what } => report_call(metrics, call, what),
+    }
+}
+
+fn report_keys(metrics: &Metrics, report: &Report<'_>) {
+    match report {
+        Report::KeysRead { listener, source, keys, again, is_new: true } => {
+            metrics.keys_read.increment();
+            info!(listener, source, keys, ?again, "the issuer's keys are others now");
+        }
+        Report::KeysRead { listener, source, keys, again, is_new: false } => {
+            metrics.keys_read.increment();
+            debug!(listener, source, keys, ?again, "the issuer's keys are what they were");
+        }
+        Report::KeysNotRead { listener, source, reason, again } => {
+            metrics.keys_not_read.increment();
+            let reason = PeerText(reason);
+            warn!(listener, source, %reason, ?again, "the issuer's keys could not be read");
+        }
+        Report::KeysExpired { listener, kept } => {
+            error!(listener, ?kept, "the issuer's keys are too old and hold no longer");
+        }
+        _ => {}
+    }
+}
+
+fn report_hangup(
+    metrics: &Metrics,
+    call: &str,
+    provider: &str,
+    outcome: &HangupOutcome,
+    tries: u32,
+) {
+    match outcome {
+        HangupOutcome::Done => {
+            metrics.hangups_done.increment();
+            info!(call, provider, tries, "call ended by the provider's API");
+        }
+        HangupOutcome::Over => {
+            metrics.hangups_over.increment();
+            info!(call, provider, tries, "the call was over when the provider's API was asked");
+        }
+        HangupOutcome::Failed(reason) => {
+            metrics.hangups_failed.increment();
+            let reason = PeerText(reason);
+            error!(call, provider, tries, %reason, "call not ended by the provider's API, only its stream");
+        }
+        HangupOutcome::Overload => {
+            metrics.hangups_overload.increment();
+            error!(call, provider, "too many calls are to be ended at once: only the stream is");
+        }
     }
 }
 
@@ -289,6 +383,9 @@ fn report_call(metrics: &Metrics, call: &str, what: &CallReport<'_>) {
         CallReport::ModuleGone { module, reason, call_goes_on } => {
             metrics.modules_gone.increment();
             error!(call, module, reason = %PeerText(reason), call_goes_on, "module gone");
+        }
+        CallReport::HungUpByApi { provider, outcome, tries } => {
+            report_hangup(metrics, call, provider, outcome, *tries);
         }
         CallReport::Notice { text } => {
             metrics.notices.increment();

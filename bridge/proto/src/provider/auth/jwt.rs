@@ -228,7 +228,7 @@ fn time(claims: &Map<String, Value>, name: &str) -> Result<Option<UnixSeconds>, 
 }
 
 /// The public keys of an issuer, out of its key set (RFC 7517).
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct KeySet {
     keys: Vec<(Option<String>, PublicKey)>,
 }
@@ -283,13 +283,24 @@ impl KeySet {
         if keys.is_empty() { Err(KeySetError::NoKey) } else { Ok(Self { keys }) }
     }
 
+    /// These keys and those of `other`, each once; for issuers whose keys come from two places.
+    #[must_use]
+    pub fn and(mut self, other: &Self) -> Self {
+        for key in &other.keys {
+            if !self.keys.contains(key) {
+                self.keys.push(key.clone());
+            }
+        }
+        self
+    }
+
     /// How many keys are of use.
     #[must_use]
     pub fn len(&self) -> usize {
         self.keys.len()
     }
 
-    /// Whether no key is; a set that was read has one.
+    /// Whether no key is: the default set, before any was read.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.keys.is_empty()
@@ -304,11 +315,7 @@ impl KeySet {
             }
             (Some(kid), keys) => {
                 let found = keys.iter().find(|(known, _)| known.as_deref() == Some(kid));
-                found.map(|(_, key)| key).ok_or_else(|| {
-                    refuse(
-                        "the token names a key (`kid`) that the key set does not hold: get the issuer's present set and restart",
-                    )
-                })
+                found.map(|(_, key)| key).ok_or(Rejection::UnknownKey)
             }
         }
     }

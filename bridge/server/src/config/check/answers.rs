@@ -107,6 +107,12 @@ impl Checker<'_> {
     }
 
     fn webhook_auth(&mut self, own: Option<&At<raw::Auth>>) -> WebhookAuth {
+        if let Some(source) = self.key_source(own.filter(|own| own.get_ref().jwks.is_none())) {
+            let help = format!(
+                "keys for `answer.auth` are those of `jwks`, which is missing: none are fetched from {source}"
+            );
+            self.problem(at.span(), help);
+        }
         WebhookAuth::Common(self.auth(own, true))
     }
 

@@ -9,7 +9,12 @@ use ringback_proto::provider::{Auth, Secret};
 use super::super::raw::{self, At, AuthKind};
 use super::super::secret;
 use super::Checker;
+use crate::keyring::KeySource;
 use crate::listener::network;
+use crate::outgoing::http::Url;
+
+/// Where Azure Communication Services publish the keys of their tokens.
+const AZURE_KEYS: &str = "https://acscallautomation.communication.azure.com/calling/keys";
 
 /// The keys that a kind takes.
 const fn keys(kind: AuthKind) -> &'static [&'static str] {
@@ -22,10 +27,18 @@ const fn keys(kind: AuthKind) -> &'static [&'static str] {
         AuthKind::TwilioSignature => &["token", "tokens", "shared_keys"],
         AuthKind::PlivoSignature => &["token", "tokens", "prefix", "allow_unsigned"],
         AuthKind::VonageJwt | AuthKind::AvayaJwt => &["secret", "secrets", "claims", "single_use"],
-        AuthKind::AzureJwt => &["jwks", "audience", "issuer", "claims"],
-        AuthKind::Jwt => {
-            &["secret", "secrets", "jwks", "issuer", "audience", "claims", "single_use"]
-        }
+        AuthKind::AzureJwt => &["jwks", "jwks_url", "jwks_cache", "audience", "issuer", "claims"],
+        AuthKind::Jwt => &[
+            "secret",
+            "secrets",
+            "jwks",
+            "jwks_url",
+            "jwks_cache",
+            "issuer",
+            "audience",
+            "claims",
+            "single_use",
+        ],
         AuthKind::GenesysSignature => &["api_key", "secret", "secrets"],
     }
 }
@@ -89,6 +102,8 @@ impl Checker<'_> {
             ("prefix", &raw.prefix),
             ("secret", &raw.secret),
             ("jwks", &raw.jwks),
+            ("jwks_url", &raw.jwks_url),
+            ("jwks_cache", &raw.jwks_cache),
             ("issuer", &raw.issuer),
             ("audience", &raw.audience),
             ("api_key", &raw.api_key),
@@ -135,14 +150,21 @@ impl Checker<'_> {
     }
 
     fn jwt(&mut self, table: Range<usize>, raw: &raw::Auth) -> Jwt {
-        let by_set = raw.jwks.is_some() || raw.kind == AuthKind::AzureJwt;
+        let by_url = raw.jwks_url.is_some() || raw.kind == AuthKind::AzureJwt;
+        let by_set = raw.jwks.is_some() || by_url;
         if let Some(at) = raw.secret.as_ref().map(At::span).or(raw.secrets.as_ref().map(At::span))
             && by_set
         {
-            self.problem(at, "a token is signed with secrets or with keys of `jwks`, found both");
+            self.problem(
+                at,
+                "a token is signed with secrets or with keys of `jwks` or `jwks_url`, found both",
+            );
         }
         let keys = if by_set {
-            self.key_set(table.clone(), raw.jwks.as_ref()).map(JwtKeys::Public)
+            match &raw.jwks {
+                Some(at) => self.key_set(at).map(JwtKeys::Public),
+                None => Some(JwtKeys::Public(KeySet::default())),
+            }
         } else {
             Some(JwtKeys::Shared(self.signing_secrets(table.clone(), raw)))
         };
@@ -169,18 +191,45 @@ impl Checker<'_> {
         jwt
     }
 
-    fn key_set(&mut self, table: Range<usize>, jwks: Option<&At<String>>) -> Option<KeySet> {
-        let Some(at) = jwks else {
-            let help = "`jwks` is missing for this kind: \"file:/path\" of the issuer's key set";
-            self.problem(table, help);
-            return None;
-        };
+    fn key_set(&mut self, at: &At<String>) -> Option<KeySet> {
         let text = secret::resolve(at.get_ref(), self.context.variable);
         let keys = text.and_then(|text| {
             let place = at.get_ref();
             KeySet::parse(text.expose()).map_err(|error| format!("{place} {error}"))
         });
         keys.map_err(|problem| self.problem(at.span(), problem)).ok()
+    }
+
+    /// Where the keys of tokens are read again while the bridge runs: by URL, or else from the file that was named.
+    pub(super) fn key_source(&mut self, raw: Option<&At<raw::Auth>>) -> Option<KeySource> {
+        let raw = raw?.get_ref();
+        if let Some(at) = raw.jwks_cache.as_ref()
+            && raw.jwks.is_some()
+            && raw.jwks_url.is_none()
+        {
+            self.problem(
+                at.span(),
+                "only what is fetched is kept in a file: `jwks_url` is missing",
+            );
+        }
+        let azure = raw.kind == AuthKind::AzureJwt && raw.jwks.is_none();
+        let url = match &raw.jwks_url {
+            Some(at) => self.url(at),
+            None if azure => Some(AZURE_KEYS.parse().expect("a URL of ours")),
+            None => {
+                let path = raw.jwks.as_ref()?.get_ref().strip_prefix("file:")?;
+                return Some(KeySource::File(path.into()));
+            }
+        };
+        let cache = raw.jwks_cache.as_ref().map(|at| at.get_ref().into());
+        Some(KeySource::Url { url: url?, cache })
+    }
+
+    /// Somebody else's server.
+    pub(super) fn url(&mut self, at: &At<String>) -> Option<Url> {
+        let text = at.get_ref();
+        let url = text.parse().map_err(|problem| format!("{text:?} {problem}"));
+        url.map_err(|problem| self.problem(at.span(), problem)).ok()
     }
 
     fn tokens(&mut self, table: Range<usize>, raw: &raw::Auth) -> Vec<Secret> {
@@ -214,7 +263,12 @@ impl Checker<'_> {
         }
     }
 
-    fn secret(&mut self, table: Range<usize>, key: &str, value: Option<&At<String>>) -> Secret {
+    pub(super) fn secret(
+        &mut self,
+        table: Range<usize>,
+        key: &str,
+        value: Option<&At<String>>,
+    ) -> Secret {
         match value {
             Some(at) => self.resolve(at),
             None => {
@@ -226,14 +280,19 @@ impl Checker<'_> {
         }
     }
 
-    fn resolve(&mut self, at: &At<String>) -> Secret {
+    pub(super) fn resolve(&mut self, at: &At<String>) -> Secret {
         secret::resolve(at.get_ref(), self.context.variable).unwrap_or_else(|problem| {
             self.problem(at.span(), problem);
             Secret::from("")
         })
     }
 
-    fn needed(&mut self, table: Range<usize>, key: &str, value: Option<&At<String>>) -> String {
+    pub(super) fn needed(
+        &mut self,
+        table: Range<usize>,
+        key: &str,
+        value: Option<&At<String>>,
+    ) -> String {
         match value {
             Some(at) if !at.get_ref().is_empty() => at.get_ref().clone(),
             Some(at) => {

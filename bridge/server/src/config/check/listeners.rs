@@ -88,6 +88,8 @@ impl Checker<'_> {
             provider: (*provider).to_owned(),
             auth: Auth::None,
             answer: None,
+            keys: None,
+            hangup: None,
             one_way: false,
             options: Options::default(),
             route: route.clone(),
@@ -109,6 +111,8 @@ impl Checker<'_> {
         let provider = self.provider(table.span(), raw.provider.as_ref());
         let public_url = self.public_url(raw.public_url.as_ref());
         let auth = self.auth(raw.auth.as_ref(), public_url.is_some());
+        let keys = self.key_source(raw.auth.as_ref());
+        let hangup = self.hangup(raw.hangup.as_ref(), &provider);
         let inbound_format = raw.options.inbound_format.as_ref().and_then(|at| self.format(at));
         let outbound_format = raw.options.outbound_format.as_ref().and_then(|at| self.format(at));
         let route = match &raw.route {
@@ -141,7 +145,7 @@ impl Checker<'_> {
         };
         let options = Options { inbound_format, outbound_format, ..Options::default() };
         let one_way = raw.options.one_way;
-        ListenerConfig { endpoint, provider, auth, answer, one_way, options, route }
+        ListenerConfig { endpoint, provider, auth, keys, hangup, answer, one_way, options, route }
     }
 
     /// What holds for listeners whose streams are no WebSockets.

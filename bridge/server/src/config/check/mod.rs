@@ -3,6 +3,7 @@
 
 mod answers;
 mod auth;
+mod hangup;
 mod listeners;
 mod modules;
 
@@ -14,6 +15,7 @@ use super::problem::{Source, did_you_mean};
 use super::raw::{self, At};
 use super::{Config, ConfigError, Context, DEFAULT_ROUTE, Overrides, Place, Problem};
 use crate::listener::{Limits, Pages};
+use crate::outgoing::Trust;
 use crate::socket::SocketOptions;
 use crate::telemetry::{LogFormat, LogOptions};
 
@@ -37,6 +39,9 @@ pub(super) fn check(
     let threads = overrides.threads.unwrap_or(threads);
     let tick = overrides.tick.or(raw.server.tick).unwrap_or_default();
     let socket = checker.socket(raw);
+    if let (Some(at), true) = (&raw.outgoing.ca_file, raw.outgoing.insecure) {
+        checker.problem(at.span(), "either `ca_file` or `insecure`, found both");
+    }
     let log = checker.log(raw, overrides);
     let (modules, routes) = checker.modules_and_routes(raw);
     let listeners = checker.listeners(raw, socket, &routes, bind, &bind_place);
@@ -46,7 +51,21 @@ pub(super) fn check(
             events: raw.server.events.unwrap_or_default(),
         };
         let file = source.map(|source| source.name.to_owned());
-        Ok(Config { file, bind, pages, limits, threads, tick, log, listeners, modules, routes })
+        let ca_file = raw.outgoing.ca_file.as_ref().map(|at| at.get_ref().into());
+        let trust = Trust::from_options(ca_file, raw.outgoing.insecure);
+        Ok(Config {
+            file,
+            bind,
+            pages,
+            limits,
+            threads,
+            tick,
+            log,
+            trust,
+            listeners,
+            modules,
+            routes,
+        })
     } else {
         Err(ConfigError { problems: checker.problems })
     }
