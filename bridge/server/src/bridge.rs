@@ -10,7 +10,6 @@ use ringback_proto::provider::{
     self, Answer, Auth, Credential, Options, Protocol, Provider, Replays, Upgrade, Webhook,
 };
 use ringback_proto::session::{BargeIn, OnFail, PortConfig, Session, SessionConfig};
-
 use tokio::task::JoinSet;
 
 use crate::call::{Call, LogWatch, ModuleSource, Watch, Watchers};

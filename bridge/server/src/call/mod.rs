@@ -17,7 +17,6 @@ use ringback_module::message::{StopReason, ToModule};
 use ringback_proto::Instant;
 use ringback_proto::provider::{Outbox, Send as WireSend};
 use ringback_proto::session::{Action, Epoch, FrameBuf, Given, PortId, Session, Summary};
-
 use tokio::sync::oneshot;
 
 use crate::clock::Clock;

@@ -871,6 +871,10 @@ fn answers_that_could_not_be_right_are_refused_with_their_place() {
         (asked("", path), "`answer.auth` says how"),
         (asked("", genesys), "`answer.auth` says how"),
         (asked("", "path = \"/a\""), "need a path of their own"),
+        (
+            asked("", "auth = { kind = \"jwt\", jwks_url = \"https://a.example/keys\" }"),
+            "keys are fetched for streams only",
+        ),
         (asked("", "path = \"/metrics\""), "need a path of their own"),
         (asked("", "path = \"a?b\""), "a path begins with `/`"),
         (asked("", "public_url = \"wss://b.example/a\""), "expected the URL the provider asks"),

@@ -1,6 +1,6 @@
 //! Answers: where providers ask what to do with a call, how they prove that they may, and what goes into the document. Prints none.
 
-use ringback_proto::provider::auth::WebhookAuth;
+use ringback_proto::provider::auth::{Jwt, JwtKeys, WebhookAuth};
 use ringback_proto::provider::{Answer, Auth, Credential};
 
 use super::super::raw::{self, At};
@@ -97,6 +97,12 @@ impl Checker<'_> {
             Some(_) => self.webhook_auth(own),
             None => WebhookAuth::Common(stream.clone()),
         };
+        if let WebhookAuth::Common(Auth::Jwt(Jwt { keys: JwtKeys::Public(keys), .. })) = &auth
+            && keys.is_empty()
+        {
+            let span = own.map_or(at.span(), At::span);
+            self.problem(span, "keys are fetched for streams only: `answer.auth` needs `jwks`");
+        }
         let by_itself = !Credential::of(stream).is_told();
         if (own.is_none() && !by_itself) || !auth.is_of_webhooks() {
             let span = own.map_or(at.span(), At::span);
@@ -107,12 +113,6 @@ impl Checker<'_> {
     }
 
     fn webhook_auth(&mut self, own: Option<&At<raw::Auth>>) -> WebhookAuth {
-        if let Some(source) = self.key_source(own.filter(|own| own.get_ref().jwks.is_none())) {
-            let help = format!(
-                "keys for `answer.auth` are those of `jwks`, which is missing: none are fetched from {source}"
-            );
-            self.problem(at.span(), help);
-        }
         WebhookAuth::Common(self.auth(own, true))
     }
 
