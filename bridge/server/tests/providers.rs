@@ -6,19 +6,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ringback_codecs::{Encoding, MediaFormat, SampleRate};
+use ringback_codecs::{MediaFormat, SampleRate};
 use ringback_proto::provider::{Dial, FrameLaw, PROVIDERS, PlayoutPolicy, Provider};
-use support::{Caller, Host, assert_whole, sound};
+use support::{Caller, Host, assert_whole, echo, sound};
 
 /// Length of a caller's messages.
 const FRAME: Duration = Duration::from_millis(20);
 /// Spoken by every caller: the first words of the sentence.
 const SPOKEN_MS: u64 = 1_200;
-/// What two passes through G.722 must leave of the words at least, as sound over error; 31 dB were measured.
-const G722_DB: f64 = 25.0;
-/// The same for Opus, of the loudness of the words: Opus keeps how speech sounds rather than its wave. 28 dB were measured.
-const OPUS_DB: f64 = 20.0;
-
 /// Every format of every provider that there is a codec for.
 fn matrix() -> Vec<(&'static dyn Provider, MediaFormat)> {
     let formats = |provider: &&'static dyn Provider| {
@@ -50,47 +45,6 @@ fn words(format: MediaFormat) -> Vec<i16> {
     sound[hz as usize * 45 / 100..][..length].to_vec()
 }
 
-fn decoded(format: MediaFormat, payloads: &[Vec<u8>]) -> Vec<i16> {
-    let mut decoder = format.decoder().expect("of the matrix");
-    let mut samples = Vec::new();
-    for payload in payloads {
-        decoder.decode(payload, &mut samples).expect("the bridge sends what can be decoded");
-    }
-    samples
-}
-
-/// The best ratio of `said` to what `heard` adds to it, over all delays, in dB; and the delay in samples.
-fn signal_to_noise(said: &[i16], heard: &[i16], most: usize) -> (f64, usize) {
-    let mut best = (f64::NEG_INFINITY, 0);
-    for delay in 0..most.min(heard.len()) {
-        let (mut signal, mut product, mut power) = (0.0, 0.0, 0.0);
-        for (&a, &b) in said.iter().zip(&heard[delay..]) {
-            let (a, b) = (f64::from(a), f64::from(b));
-            signal += a * a;
-            product += a * b;
-            power += b * b;
-        }
-        // What is left of `heard` once the share that follows `said` is taken out.
-        let follows = product * product / signal.max(1.0);
-        let ratio = 10.0 * (follows / (power - follows).max(1e-9)).log10();
-        if ratio > best.0 && product > 0.0 {
-            best = (ratio, delay);
-        }
-    }
-    best
-}
-
-/// How loud it is, every millisecond: the root of the mean square of the 20 ms from there on.
-fn loudness(format: MediaFormat, samples: &[i16]) -> Vec<i16> {
-    let hz = format.rate.hz() as usize;
-    let (step, window) = (hz / 1_000, hz / 50);
-    let loud = |piece: &[i16]| {
-        let sum: f64 = piece.iter().map(|&s| f64::from(s) * f64::from(s)).sum();
-        (sum / window as f64).sqrt() as i16
-    };
-    samples.windows(window).step_by(step).map(loud).collect()
-}
-
 /// Whether every message is answered by one as long, so that a caller can wait for it. Modules take no more than 48 kHz: what is
 /// sent faster comes back through two resamplers, never to the last sample.
 fn answers_in_step(provider: &dyn Provider) -> bool {
@@ -104,27 +58,13 @@ fn answers_in_step(provider: &dyn Provider) -> bool {
         }
 }
 
-fn check_sound(format: MediaFormat, said: &[i16], caller: &Caller) {
-    let heard = || decoded(format, &caller.heard);
-    let (bound, (ratio, delay)) = match format.encoding {
-        Encoding::G722 => (G722_DB, signal_to_noise(said, &heard(), 200)),
-        Encoding::Opus => {
-            let (said, heard) = (loudness(format, said), loudness(format, &heard()));
-            (OPUS_DB, signal_to_noise(&said, &heard, 60))
-        }
-        _ => {
-            // Some are answered by silence of the bridge's own before the first words come back.
-            let (sent, mut heard) = (caller.sent.concat(), caller.heard.concat());
-            let own = heard.len().saturating_sub(sent.len());
-            let words = heard.split_off(own);
-            assert_eq!(sent.len(), words.len(), "{format}: octets sent and heard");
-            assert!(heard.iter().all(|octet| *octet == 0), "{format}: {own} octets more came back");
-            let first = sent.iter().zip(&words).position(|(a, b)| a != b);
-            assert_eq!(first, None, "{format}: the first octet that came back changed");
-            return;
-        }
-    };
-    assert!(ratio >= bound, "{format}: {ratio:.1} dB of {bound} dB, at a delay of {delay}");
+fn check_sound(provider: &dyn Provider, format: MediaFormat, said: &[i16], caller: &Caller) {
+    if echo::is_exact(format, format) {
+        let (sent, heard) = (caller.sent.concat(), caller.heard.concat());
+        echo::came_back(provider, format, &sent, 0..sent.len(), &heard);
+    } else {
+        echo::near(format, said, &caller.heard);
+    }
 }
 
 /// In step with its echo, so that every octet can be asked for however busy the machine is.
@@ -156,7 +96,7 @@ async fn what_is_said_comes_back() {
             let code = caller.goodbye.as_ref().map_or(1000, |goodbye| goodbye.code);
             assert_eq!(code, 1000, "{}: {:?}", provider.name(), caller.goodbye);
             if caller.in_step {
-                check_sound(format, &said, &caller);
+                check_sound(provider, format, &said, &caller);
             } else {
                 // Not to the octet: with nothing to wait for, a machine that stands still makes the bridge catch up.
                 assert_eq!(caller.heard.is_empty(), !plays(provider), "{}", provider.name());

@@ -9,6 +9,7 @@
 #![allow(clippy::unwrap_used, reason = "a test whose ground gives way has failed")]
 
 mod caller;
+pub mod echo;
 mod process;
 pub mod turn;
 
@@ -30,7 +31,7 @@ use ringback_proto::ledger::Unit;
 use ringback_proto::session::{PortId, Report, Summary};
 use tokio::task::JoinHandle;
 
-pub use caller::{Caller, Goodbye};
+pub use caller::{Caller, FRAME, Goodbye};
 pub use process::{Finished, Process, ringback, run, send_signal};
 
 /// No test waits longer than this for anything; long, because the machine may be busy.
