@@ -8,7 +8,6 @@
 
 mod head;
 
-use std::fmt::Write as _;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -21,6 +20,9 @@ pub use head::{About, Head};
 
 /// Close code for a connection that ended without a close (RFC 6455, 7.4.1); never sent.
 pub const CUT: u16 = 1006;
+
+/// Close code for a close that gave none (RFC 6455, 7.4.1); never sent.
+pub const NO_CODE: u16 = 1005;
 
 /// Who said it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -149,11 +151,13 @@ fn line_shape(line: &str) -> String {
 }
 
 fn hex(octets: &[u8]) -> String {
-    octets.iter().fold(String::with_capacity(octets.len() * 2), |mut text, octet| {
-        // Writing to a string cannot fail.
-        let _ = write!(text, "{octet:02x}");
-        text
-    })
+    const DIGITS: [char; 16] =
+        ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f'];
+    let mut text = String::with_capacity(octets.len() * 2);
+    for octet in octets {
+        text.extend([DIGITS[usize::from(octet >> 4)], DIGITS[usize::from(octet & 15)]]);
+    }
+    text
 }
 
 fn unhex(text: &str) -> Option<Vec<u8>> {

@@ -13,6 +13,7 @@ use ringback_proto::session::{BargeIn, OnFail, PortConfig, Session, SessionConfi
 use tokio::task::JoinSet;
 
 use crate::call::{Call, LogWatch, ModuleSource, Watch, Watchers};
+use crate::capture::{Capture, Captured, Opening};
 use crate::clock::{Clock, WallTime};
 use crate::config::{
     AnswerConfig, Config, ListenerConfig, ModuleConfig, OnFail as OnFailConfig, RouteConfig,
@@ -56,12 +57,15 @@ pub struct Bridge {
     calls: AtomicU64,
     born: String,
     events: Events,
+    capture: Option<Capture>,
 }
 
 /// A stream that may come in.
 pub struct Admitted {
     plan: usize,
     protocol: Box<dyn Protocol>,
+    /// Of a call that is captured.
+    opening: Option<Box<Opening>>,
 }
 
 impl Bridge {
@@ -100,7 +104,14 @@ impl Bridge {
             calls: AtomicU64::new(0),
             born: WallTime::now().compact(),
             events,
+            capture: None,
         }
+    }
+
+    /// The same, but with all its calls captured.
+    #[must_use]
+    pub fn capturing(self, capture: Option<Capture>) -> Self {
+        Self { capture, ..self }
     }
 
     /// What happens on all its calls, for whoever wants to listen.
@@ -158,7 +169,12 @@ impl Streams for Bridge {
             }
         };
         let accepted = plan.provider.accept(upgrade, &plan.options)?;
-        let state = Admitted { plan: index, protocol: accepted.protocol };
+        let opening = self.capture.as_ref().map(|_| {
+            let (endpoint, took) = (&plan.endpoint, accepted.subprotocol.as_deref());
+            let (name, path) = (&endpoint.name, &endpoint.path);
+            Box::new(Opening::new(plan.provider, name, path, &plan.options, upgrade, took))
+        });
+        let state = Admitted { plan: index, protocol: accepted.protocol, opening };
         let by_credential = || grant.subprotocol.map(|name| name.expose().to_owned());
         Ok(Admission { state, subprotocol: accepted.subprotocol.or_else(by_credential) })
     }
@@ -213,11 +229,19 @@ impl Bridge {
         config.barge_in = plan.barge_in;
         config.ports.clone_from(&plan.ports);
         config.hang_up_within = plan.hangup.as_ref().map(|hangup| hangup.deadline() + LEEWAY);
-        let session = Session::new(self.clock.now(), config, admitted.protocol);
+        let now = self.clock.now();
+        let tape = self.capture.as_ref().zip(admitted.opening);
+        let tape = tape.map(|(capture, opening)| capture.tape(now, &name, *opening));
+        let protocol = match &tape {
+            Some(tape) => Captured::boxed(admitted.protocol, tape.clone()),
+            None => admitted.protocol,
+        };
+        let session = Session::new(now, config, protocol);
         let sources = plan.sources.clone();
         let watchers = plan.watchers.clone();
         let hangup = plan.hangup.clone();
-        Box::new(Call::new(self.clock, name, session, socket, sources, watchers, hangup))
+        let call = Call::new(self.clock, name, session, socket, sources, watchers, hangup);
+        Box::new(call.captured(tape))
     }
 }
 

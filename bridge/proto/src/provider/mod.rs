@@ -71,8 +71,7 @@ pub use error::ProtocolError;
 pub use event::{Command, Digit, Event, Media, Message, Notice, Start, StopCause, Track};
 pub use format_name::{format_name, format_named};
 pub use outbox::{Outbox, Send, Span};
-pub(crate) use upgrade::with_query;
-pub use upgrade::{Accepted, OutgoingUpgrade, Rejection, Upgrade};
+pub use upgrade::{Accepted, OutgoingUpgrade, Rejection, Upgrade, with_query};
 
 use self::dialect::Spoken;
 use self::freeswitch::FreeSwitch;

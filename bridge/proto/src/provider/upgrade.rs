@@ -69,7 +69,8 @@ fn decode(text: &str) -> String {
 }
 
 /// `target` with `pairs` added to its query, percent-encoded.
-pub(crate) fn with_query(target: &str, pairs: &[(String, String)]) -> String {
+#[must_use]
+pub fn with_query(target: &str, pairs: &[(String, String)]) -> String {
     let encode =
         |text| percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC);
     let mut whole = target.to_owned();

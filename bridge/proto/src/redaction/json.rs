@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 
 use ringback_codecs::MediaFormat;
+use serde_json::Value;
 
 use super::stand_in::StandIns;
 use super::{Facts, Sound, words};
@@ -145,6 +146,23 @@ impl Walk<'_, '_> {
             }
         }
         token.len()
+    }
+}
+
+/// Whether a field of sound holds some: base64 that is no word, or numbers.
+pub(super) fn holds_sound(value: &Value) -> bool {
+    const LONGEST_WORD: usize = 16;
+    match value {
+        Value::Object(members) => members.iter().any(|(name, value)| {
+            let sound = match value {
+                Value::String(text) => text.len() >= LONGEST_WORD,
+                Value::Array(items) => items.first().is_some_and(Value::is_number),
+                _ => false,
+            };
+            sound && words::is_sound(&words::key(name)) || holds_sound(value)
+        }),
+        Value::Array(items) => items.iter().any(holds_sound),
+        _ => false,
     }
 }
 

@@ -12,6 +12,7 @@ mod words;
 use std::collections::BTreeSet;
 
 use ringback_codecs::MediaFormat;
+use serde_json::Value;
 
 use crate::provider::{
     Command, Digit, Event, Message, Options, Provider, Span, Transport, Upgrade,
@@ -183,11 +184,6 @@ impl Redactor {
         }
     }
 
-    /// Words of the other end, of a close for example.
-    pub fn words(&mut self, text: &str) -> String {
-        self.stand_ins.text(text)
-    }
-
     fn learn(&mut self, facts: &Facts) {
         self.parameters.extend(facts.parameters.iter().map(|name| words::key(name)));
         if let Some((inbound, outbound)) = facts.formats {
@@ -248,6 +244,21 @@ impl Redactor {
             _ => self.stand_ins.octets(&mut shown[HEAD..]),
         }
         shown
+    }
+}
+
+/// Whether there is sound in a message, as far as its form tells.
+#[must_use]
+pub fn is_sound(provider: &dyn Provider, message: Message<'_>) -> bool {
+    match message {
+        Message::Binary(octets) if provider.transport() == Transport::Records => {
+            matches!(octets, [0x10..=0x18, ..])
+        }
+        Message::Binary(_) => true,
+        Message::Text(text) => {
+            let mut values = serde_json::Deserializer::from_str(text).into_iter::<Value>();
+            values.any(|value| value.is_ok_and(|value| json::holds_sound(&value)))
+        }
     }
 }
 

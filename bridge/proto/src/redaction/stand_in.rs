@@ -55,8 +55,13 @@ impl StandIns {
         while let Some(first) = rest.chars().next() {
             if first.is_ascii_alphanumeric() {
                 let end = rest.find(|c: char| !c.is_ascii_alphanumeric()).unwrap_or(rest.len());
-                shown.push_str(&self.run(&rest[..end]));
-                rest = &rest[end..];
+                let (run, behind) = rest.split_at(end);
+                if is_name(run, behind) {
+                    shown.push_str(run);
+                } else {
+                    shown.push_str(&self.run(run));
+                }
+                rest = behind;
             } else {
                 shown.push(shape(first));
                 rest = &rest[first.len_utf8()..];
@@ -146,6 +151,13 @@ impl StandIns {
     }
 }
 
+/// Whether a word names what stands behind it: `tier=gold`. The signs that base64 ends with have nothing behind them.
+fn is_name(run: &str, behind: &str) -> bool {
+    const LONGEST_NAME: usize = 24;
+    let value = behind.strip_prefix('=').and_then(|value| value.chars().next());
+    run.len() <= LONGEST_NAME && !is_telling(run) && value.is_some_and(|c| c != '=' && c != '"')
+}
+
 /// What is left of a character of a sentence.
 fn shape(c: char) -> char {
     match c {
@@ -222,6 +234,18 @@ mod tests {
         assert_eq!(made.len(), 10);
         let made: HashSet<_> = (0..500).map(|n| stand_ins.text(&format!("{n:03}x"))).collect();
         assert_eq!(made.len(), 500);
+    }
+
+    #[test]
+    fn lists_of_values_keep_their_names() {
+        let mut stand_ins = stand_ins();
+        let made = stand_ins.text("from=+15557348291;tier=gold");
+        assert!(made.starts_with("from=+1000") && made.contains(";tier="), "{made}");
+        assert!(!made.contains("gold"), "{made}");
+        for secret in ["c2VjcmV0=", "c2VjcmV0==", "15557348291=x"] {
+            let made = stand_ins.text(secret);
+            assert!(!made.contains("c2Vj") && !made.contains("5557"), "{made}");
+        }
     }
 
     #[test]

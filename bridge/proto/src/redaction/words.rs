@@ -1,5 +1,8 @@
 //! Which words are the protocols' own and may stay: by the name of the field they stand in, or by what they are. Makes no stand-ins.
 
+use std::collections::{HashMap, HashSet};
+use std::sync::LazyLock;
+
 use super::json::{self, Context};
 use super::{Sound, silence};
 use crate::provider::{Digit, base64};
@@ -76,13 +79,20 @@ pub(super) fn key(name: &str) -> String {
 }
 
 fn is_ours(value: &str) -> bool {
-    let word = value.to_ascii_lowercase();
-    VOCABULARY.split_whitespace().any(|known| known == word) || SENTENCES.contains(&value)
+    static KNOWN: LazyLock<HashSet<&str>> =
+        LazyLock::new(|| VOCABULARY.split_whitespace().chain(SENTENCES).collect());
+    KNOWN.contains(value) || KNOWN.contains(value.to_ascii_lowercase().as_str())
 }
 
 fn field_of(key: &str) -> Means {
-    let is_in = |keys: &str| keys.split_whitespace().any(|known| known == key);
-    FIELDS.iter().find(|(_, keys)| is_in(keys)).map_or(Means::Other, |(means, _)| *means)
+    static KNOWN: LazyLock<HashMap<&str, Means>> = LazyLock::new(|| {
+        let of = |(means, keys): &(Means, &'static str)| {
+            let means = *means;
+            keys.split_whitespace().map(move |key| (key, means))
+        };
+        FIELDS.iter().flat_map(of).collect()
+    });
+    KNOWN.get(key).copied().unwrap_or(Means::Other)
 }
 
 /// Whether all below this field is a customer's.

@@ -17,8 +17,10 @@ use ringback_module::message::{StopReason, ToModule};
 use ringback_proto::Instant;
 use ringback_proto::provider::{Outbox, Send as WireSend};
 use ringback_proto::session::{Action, Epoch, FrameBuf, Given, PortId, Session, Summary};
+use ringback_proto::transcript::{CUT, Direction, NO_CODE};
 use tokio::sync::oneshot;
 
+use crate::capture::Tape;
 use crate::clock::Clock;
 use crate::hangup::HangUp;
 use crate::module_host::{FromHost, Hosted, ToHost};
@@ -69,6 +71,8 @@ pub(crate) struct Call {
     hanging_up: Option<oneshot::Receiver<()>>,
     name: String,
     summary: Option<Box<Summary>>,
+    /// What it is captured on; the session's protocol captures what is said, and this how it ends.
+    tape: Option<Tape>,
 }
 
 /// What woke the call.
@@ -103,7 +107,13 @@ impl Call {
             hanging_up: None,
             name,
             summary: None,
+            tape: None,
         }
+    }
+
+    /// The same, whose end is captured on `tape`.
+    pub(crate) fn captured(self, tape: Option<Tape>) -> Self {
+        Self { tape, ..self }
     }
 
     /// Runs the call to its end.
@@ -163,7 +173,8 @@ impl Call {
 
     async fn handle(&mut self, now: Instant, wake: Wake) {
         match wake {
-            Wake::Wire(Some(Ok(Incoming::Close(_)))) | Wake::Wire(None) => {
+            Wake::Wire(end @ (Some(Ok(Incoming::Close(_))) | None)) => {
+                self.closed(now, Direction::In, code_of(end.as_ref()));
                 if let Some(socket) = self.socket.take() {
                     socket.close(crate::socket::close_code::NORMAL, "").await;
                 }
@@ -183,7 +194,17 @@ impl Call {
         }
     }
 
+    fn closed(&self, now: Instant, by: Direction, code: u16) {
+        if let Some(tape) = &self.tape {
+            tape.closed(now, by, code);
+        }
+    }
+
     async fn socket_failed(&mut self, now: Instant, error: &SocketError) {
+        match error.close_code() {
+            Some(code) => self.closed(now, Direction::Out, code),
+            None => self.closed(now, Direction::In, CUT),
+        }
         // A line that is down cannot be told anything; dropping it is all there is.
         if let (Some(socket), Some(code)) = (self.socket.take(), error.close_code()) {
             socket.close(code, &error.to_string()).await;
@@ -409,6 +430,7 @@ impl Call {
                 if let Some(code) = close
                     && let Some(socket) = self.socket.take()
                 {
+                    self.closed(self.clock.now(), Direction::Out, code);
                     socket.close(code, self.session.close_reason()).await;
                 }
             }
@@ -420,6 +442,14 @@ impl Call {
                 self.session.sent(false);
             }
         }
+    }
+}
+
+/// The code of an end of the other side's.
+fn code_of(end: Option<&Result<Incoming, SocketError>>) -> u16 {
+    match end {
+        Some(Ok(Incoming::Close(closed))) => closed.as_ref().map_or(NO_CODE, |closed| closed.code),
+        _ => CUT,
     }
 }
 

@@ -43,7 +43,7 @@ pub(super) struct Caller {
     pub(super) json: bool,
 }
 
-fn provider_named(name: &str) -> Result<&'static str, String> {
+pub(super) fn provider_named(name: &str) -> Result<&'static str, String> {
     provider::find(name).map(|p| p.name()).ok_or_else(|| {
         let names: Vec<_> = PROVIDERS.iter().map(|p| p.name()).collect();
         format!("no such provider; there are {}", names.join(", "))
@@ -55,7 +55,7 @@ fn rate(text: &str) -> Result<SampleRate, String> {
     rate.ok_or_else(|| format!("a rate in Hz, {} to {}", SampleRate::MIN, SampleRate::MAX))
 }
 
-fn parameter(text: &str) -> Result<(String, String), String> {
+pub(super) fn parameter(text: &str) -> Result<(String, String), String> {
     let (name, value) = text.split_once('=').ok_or("write it as NAME=VALUE")?;
     Ok((name.to_owned(), value.to_owned()))
 }

@@ -8,6 +8,7 @@ mod demo;
 #[cfg(feature = "mic")]
 mod mic;
 mod providers;
+mod replay;
 mod screen;
 mod serve;
 mod show;
@@ -75,6 +76,8 @@ enum Command {
     /// Place a call with your microphone and speaker.
     #[cfg(feature = "mic")]
     Mic(mic::Args),
+    /// Say again to a bridge what a captured call's provider said, and compare the answers.
+    Replay(replay::Args),
     /// List the providers that are understood.
     Providers(providers::Args),
     /// Say how a provider is told to send its calls here.
@@ -107,6 +110,7 @@ pub fn run() -> Exit {
             clap_complete::generate(shell, &mut Cli::command(), "ringback", &mut std::io::stdout());
             Exit::Ok
         }
+        Command::Replay(args) => replay::run(&args, &cli.log),
         Command::Providers(args) => providers::run(&args),
         Command::Connect(args) => connect::run(&args),
         Command::Serve(args) => serve::run(&args, &cli.log),

@@ -3,12 +3,14 @@
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde_json::Value;
 use tokio::runtime::Builder;
 
 use super::{LogArgs, screen};
 use crate::bridge::Bridge;
+use crate::capture::Capture;
 use crate::clock::Clock;
 use crate::config::{Config, Context, Overrides};
 use crate::events::Subscription;
@@ -17,6 +19,9 @@ use crate::net::{Listener as _, TcpListener};
 use crate::outgoing::Connector;
 use crate::shutdown::Shutdown;
 use crate::workers::{Tick, Workers};
+
+/// What is captured has so long to be written when all calls are over.
+const LAST_LINES: Duration = Duration::from_secs(5);
 
 /// Options of `ringback serve`.
 #[derive(Debug, clap::Args)]
@@ -36,6 +41,14 @@ pub(super) struct Args {
     /// Record all calls into this folder.
     #[arg(long, value_name = "DIR", conflicts_with = "config")]
     record: Option<PathBuf>,
+    /// Capture all calls into this folder: a file for each, with all that was said on its wire both ways, as `ringback replay` and
+    /// the project's tests read them. Credentials are left out; sound becomes silence of the same length; numbers, names,
+    /// identifiers, custom parameters, keys pressed and texts become stand-ins of the same shape.
+    #[arg(long, value_name = "DIR")]
+    capture: Option<PathBuf>,
+    /// Keep the sound in captures. Everything else is replaced as before.
+    #[arg(long)]
+    capture_audio: bool,
     /// Calls at a time.
     #[arg(long, value_name = "N", conflicts_with = "config")]
     max_calls: Option<usize>,
@@ -73,7 +86,14 @@ pub(super) fn run(args: &Args, log: &LogArgs) -> Exit {
 
 fn load(args: &Args, log: &LogArgs) -> Result<Config, String> {
     let (threads, tick) = (args.threads, args.tick);
-    let overrides = Overrides { bind: args.bind, threads, tick, ..log.overrides() };
+    let overrides = Overrides {
+        bind: args.bind,
+        threads,
+        tick,
+        capture: args.capture.clone(),
+        capture_audio: args.capture_audio,
+        ..log.overrides()
+    };
     let context = Context::of_process();
     let ad_hoc = !args.modules.is_empty() || args.record.is_some() || args.max_calls.is_some();
     let config = if ad_hoc {
@@ -155,6 +175,14 @@ fn words(command: &str) -> Result<Vec<String>, String> {
 }
 
 async fn serve(mut config: Config, show: bool) -> Exit {
+    let capture = match config.capture.clone().map(Capture::start).transpose() {
+        Ok(capture) => capture,
+        Err(error) => {
+            screen::problem(error);
+            return Exit::Usage;
+        }
+    };
+    let (capture, captured) = capture.unzip();
     let listener = match TcpListener::bind(config.bind) {
         Ok(listener) => listener,
         Err(error) => {
@@ -183,7 +211,7 @@ async fn serve(mut config: Config, show: bool) -> Exit {
             return Exit::Internal;
         }
     };
-    let bridge = Bridge::new(&config, Clock::start(), shutdown, None);
+    let bridge = Bridge::new(&config, Clock::start(), shutdown, None).capturing(capture);
     screen::print(&config.summary());
     screen::line(format!("listening on http://{}", config.bind));
     let shown = show.then(|| tokio::spawn(transcripts(bridge.events().subscribe(None))));
@@ -191,6 +219,11 @@ async fn serve(mut config: Config, show: bool) -> Exit {
     if let Some(shown) = shown {
         // It ends with the bridge; all it can fail by is a panic, which was told.
         let _ = shown.await;
+    }
+    if let Some(captured) = captured
+        && !captured.wait(LAST_LINES).await
+    {
+        screen::problem("the last lines of captures could not be written in time");
     }
     if drained.cut > 0 { Exit::Failure } else { Exit::Ok }
 }

@@ -8,13 +8,15 @@ mod secret;
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ringback_proto::provider::{Auth, Options, PROVIDERS, WebhookAuth};
+use ringback_proto::redaction::Sound;
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::capture::CaptureOptions;
 use crate::hangup::{HangupConfig, HangupCredential};
 use crate::keyring::KeySource;
 use crate::listener::{Endpoint, Limits, Pages};
@@ -49,6 +51,8 @@ pub struct Config {
     pub log: LogOptions,
     /// Whom connections to others trust.
     pub trust: Trust,
+    /// Whether and where calls are captured.
+    pub capture: Option<CaptureOptions>,
     /// Where streams are taken; never empty.
     pub listeners: Vec<ListenerConfig>,
     /// The modules there are.
@@ -195,6 +199,10 @@ pub struct Overrides {
     pub threads: Option<usize>,
     /// `--tick`.
     pub tick: Option<Tick>,
+    /// `--capture`.
+    pub capture: Option<PathBuf>,
+    /// `--capture-audio`.
+    pub capture_audio: bool,
     /// `--drain-timeout`.
     pub drain_timeout: Option<Duration>,
 }
@@ -325,6 +333,13 @@ impl Config {
                 let (url, kind) = (&point.public_url, answer.auth.kind());
                 let _ = writeln!(text, "    answers calls at {url}, auth {kind}");
             }
+        }
+        if let Some(capture) = &self.capture {
+            let sound = match capture.sound {
+                Sound::Silence => "sound is replaced by silence",
+                Sound::Keep => "SOUND IS KEPT",
+            };
+            let _ = writeln!(text, "capturing all calls into {}: {sound}", capture.dir.display());
         }
         text
     }

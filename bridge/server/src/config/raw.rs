@@ -25,6 +25,8 @@ pub(super) struct File {
     #[serde(default)]
     pub outgoing: Outgoing,
     #[serde(default)]
+    pub capture: Capture,
+    #[serde(default)]
     pub listener: Vec<At<Listener>>,
     #[serde(default)]
     pub module: Vec<At<Module>>,
@@ -69,6 +71,17 @@ pub(super) struct Outgoing {
     pub ca_file: Option<At<String>>,
     #[serde(default)]
     pub insecure: bool,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Capture {
+    pub dir: Option<At<String>>,
+    #[serde(default)]
+    pub audio: bool,
+    pub max_file_mib: Option<At<usize>>,
+    pub max_files: Option<At<usize>>,
+    pub max_total_mib: Option<At<usize>>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -4,7 +4,7 @@ use super::*;
 use crate::hangup::{RECIPES, Scheme};
 use crate::listener::{Access, network};
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use ringback_proto::provider::auth::{Jwt, JwtKeys, KeySet};
 use ringback_proto::provider::{self, Secret};
@@ -137,6 +137,7 @@ fn flags_win_over_the_environment_and_the_environment_over_the_file() {
         drain_timeout: Some(Duration::from_secs(9)),
         threads: Some(3),
         tick: Some(Tick::Always),
+        ..Overrides::default()
     };
     let by_flags = Config::parse("f.toml", text, &flags, &context(&variable)).unwrap();
     assert_eq!((by_flags.bind.port(), by_flags.limits.drain_timeout.as_secs()), (3, 9));
@@ -151,7 +152,7 @@ fn every_complaint_names_place_key_finding_and_remedy() {
         ("[server", "f.toml:1:8: "),
         (
             "[sever]\n",
-            "f.toml:1:2: sever: unknown field `sever`, expected one of `server`, `limits`, `log`, `outgoing`, `listener`, `module`, `route`; did you mean \"server\"?",
+            "f.toml:1:2: sever: unknown field `sever`, expected one of `server`, `limits`, `log`, `outgoing`, `capture`, `listener`, `module`, `route`; did you mean \"server\"?",
         ),
         (
             "[server]\nbnid = \"x\"",
@@ -659,6 +660,30 @@ fn the_example_works_as_it_stands_and_with_everything_switched_on() {
     assert_eq!(config.modules.len(), 2);
 }
 
+#[test]
+fn calls_are_captured_where_a_folder_is_named_and_the_flag_wins() {
+    let parse = |text, flags: &Overrides| {
+        Config::parse("f.toml", text, flags, &context(&|_| None)).map(|config| config.capture)
+    };
+    let none = Overrides::default();
+    assert_eq!(parse("[capture]\nmax_files = 7", &none).unwrap(), None);
+    let text = "[capture]\ndir = \"a\"\naudio = true\nmax_files = 7\nmax_file_mib = 2";
+    let capture = parse(text, &none).unwrap().unwrap();
+    assert_eq!((capture.dir.as_path(), capture.sound), (Path::new("a"), Sound::Keep));
+    assert_eq!((capture.max_files, capture.max_file), (7, 2 * 1024 * 1024));
+    let flags = Overrides { capture: Some("b".into()), ..Overrides::default() };
+    let capture = parse("[capture]\ndir = \"a\"", &flags).unwrap().unwrap();
+    assert_eq!((capture.dir.as_path(), capture.sound), (Path::new("b"), Sound::Silence));
+    let flags = Overrides { capture_audio: true, ..Overrides::default() };
+    let error = parse("", &flags).unwrap_err().to_string();
+    assert!(error.starts_with("--capture-audio: nothing is captured"), "{error}");
+    let error = parse("[capture]\ndir = \"\"\nmax_files = 0", &none).unwrap_err().to_string();
+    assert!(
+        error.contains("f.toml:2:7: capture.dir: ") && error.contains("expected 1 to"),
+        "{error}"
+    );
+}
+
 /// The keys a table knows, as serde tells them when it meets one that it does not know.
 fn known_keys(table: &str) -> BTreeSet<String> {
     let text = match table {
@@ -716,7 +741,7 @@ fn the_example_shows_every_key_there_is() {
             used.iter().filter(|(t, _)| t == table).map(|(_, key)| key.clone()).collect();
         assert_eq!(shown, known_keys(table), "keys of [{table}]");
     }
-    assert_eq!(known_keys("").len(), 7);
+    assert_eq!(known_keys("").len(), 8);
 }
 
 /// A listener of `provider` with these keys of `hangup`.

@@ -1,6 +1,7 @@
 //! What is worth reporting, and the one function that makes a log line and a figure of it. Decides nothing else.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::time::Duration;
 
 use ringback_proto::ledger::Drop;
@@ -127,6 +128,13 @@ pub enum Report<'a> {
     Drained {
         /// So many had to be cut off.
         cut: usize,
+    },
+    /// A call is not captured, or no further.
+    CaptureFailed {
+        /// Where to.
+        dir: &'a Path,
+        /// Why not.
+        error: &'a std::io::Error,
     },
     /// Something about one call.
     Call {
@@ -307,6 +315,9 @@ fn report_to(metrics: &Metrics, report: &Report<'_>) {
             info!(live, ?timeout, "draining: no new calls, live ones go on");
         }
         Report::Drained { cut } => info!(cut, "drained"),
+        Report::CaptureFailed { dir, error } => {
+            error!(dir = %dir.display(), %error, "a call is not captured, or no further");
+        }
         Report::Call { call, what } => report_call(metrics, call, what),
     }
 }

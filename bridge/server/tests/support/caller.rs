@@ -12,7 +12,7 @@ use ringback::socket::{self, DialError, Incoming, Outgoing, Socket, SocketOption
 use ringback_codecs::{Encoder, MediaFormat};
 use ringback_proto::Instant;
 use ringback_proto::provider::{
-    Command, Dial, Event, Outbox, Protocol, Provider, Send, Start, Track, Transport,
+    Command, Dial, Digit, Event, Outbox, Protocol, Provider, Send, Start, Track, Transport,
 };
 
 use super::soon;
@@ -162,6 +162,14 @@ impl Caller {
         self.samples_sent += format.samples_of(&payload) as u64;
         self.sent.push(payload);
         self.next = now + FRAME;
+        self.flush().await;
+    }
+
+    /// Presses a key.
+    pub async fn press(&mut self, digit: Digit) {
+        let pressed =
+            self.protocol.handle_command(self.clock.now(), Command::Dtmf(digit), &mut self.out);
+        pressed.expect("a caller may press keys");
         self.flush().await;
     }
 

@@ -20,6 +20,7 @@ use std::time::Duration;
 
 use ringback::bridge::Bridge;
 use ringback::call::{Seen, Watch};
+use ringback::capture::{Capture, Finish};
 use ringback::clock::Clock;
 use ringback::config::{Config, Context, Overrides};
 use ringback::listener::Drained;
@@ -233,6 +234,7 @@ pub struct Host {
     /// Where it listens, unless in memory.
     pub address: SocketAddr,
     serving: JoinHandle<Drained>,
+    captured: Option<Finish>,
 }
 
 impl Host {
@@ -253,10 +255,12 @@ impl Host {
         let (clock, shutdown, log) = (Clock::start(), Shutdown::new(), Arc::new(Log::default()));
         let address = listener.local_addr().unwrap();
         let watch: Arc<dyn Watch> = log.clone();
-        let bridge = Bridge::new(&config, clock, shutdown.clone(), Some(&watch));
+        let capture = config.capture.clone().map(|options| Capture::start(options).unwrap());
+        let (capture, captured) = capture.unzip();
+        let bridge = Bridge::new(&config, clock, shutdown.clone(), Some(&watch)).capturing(capture);
         let serving =
             tokio::spawn(async move { bridge.run(&config, listener, Workers::here()).await });
-        Self { clock, shutdown, log, address, serving }
+        Self { clock, shutdown, log, address, serving, captured }
     }
 
     /// A connection to it.
@@ -267,11 +271,14 @@ impl Host {
         stream
     }
 
-    /// Drains it; no call may have to be cut off.
+    /// Drains it; no call may have to be cut off. What it captures is written then.
     pub async fn stop(self) {
         self.shutdown.drain();
         let drained = soon("the bridge's end", self.serving).await.unwrap();
         assert_eq!(drained.cut, 0, "calls had to be cut off");
+        if let Some(captured) = self.captured {
+            assert!(captured.wait(PATIENCE).await, "captures were not written in time");
+        }
     }
 }
 

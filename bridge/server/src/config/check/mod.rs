@@ -9,11 +9,15 @@ mod modules;
 
 use std::net::SocketAddr;
 use std::ops::Range;
+use std::path::PathBuf;
 use std::time::Duration;
+
+use ringback_proto::redaction::Sound;
 
 use super::problem::{Source, did_you_mean};
 use super::raw::{self, At};
 use super::{Config, ConfigError, Context, DEFAULT_ROUTE, Overrides, Place, Problem};
+use crate::capture::CaptureOptions;
 use crate::listener::{Limits, Pages};
 use crate::outgoing::Trust;
 use crate::socket::SocketOptions;
@@ -43,6 +47,7 @@ pub(super) fn check(
         checker.problem(at.span(), "either `ca_file` or `insecure`, found both");
     }
     let log = checker.log(raw, overrides);
+    let capture = checker.capture(raw, overrides);
     let (modules, routes) = checker.modules_and_routes(raw);
     let listeners = checker.listeners(raw, socket, &routes, bind, &bind_place);
     if checker.problems.is_empty() {
@@ -62,6 +67,7 @@ pub(super) fn check(
             tick,
             log,
             trust,
+            capture,
             listeners,
             modules,
             routes,
@@ -219,6 +225,29 @@ impl Checker<'_> {
             );
         }
         keepalive
+    }
+
+    fn capture(&mut self, raw: &raw::File, overrides: &Overrides) -> Option<CaptureOptions> {
+        const MIB: u64 = 1024 * 1024;
+        let raw = &raw.capture;
+        let max_file = self.number(raw.max_file_mib.as_ref(), 1..=1024 * 1024, 64) as u64 * MIB;
+        let max_total = self.number(raw.max_total_mib.as_ref(), 1..=1024 * 1024, 4096) as u64 * MIB;
+        let max_files = self.number(raw.max_files.as_ref(), 1..=1_000_000, 1000);
+        let dir = raw.dir.as_ref().map(|at| PathBuf::from(at.get_ref()));
+        if let Some(at) = raw.dir.as_ref().filter(|at| at.get_ref().is_empty()) {
+            self.problem(at.span(), "expected a folder, such as \"captures\"");
+        }
+        let audio = raw.audio || overrides.capture_audio;
+        let sound = if audio { Sound::Keep } else { Sound::Silence };
+        let dir = overrides.capture.clone().or(dir);
+        if overrides.capture_audio && dir.is_none() {
+            let message =
+                "nothing is captured: name a folder with --capture, or `dir` of [capture]";
+            let place = Place::Flag("--capture-audio");
+            self.problems.push(Problem { place, message: message.into() });
+        }
+        let dir = dir?;
+        Some(CaptureOptions { dir, sound, max_file, max_total, max_files })
     }
 
     fn log(&mut self, raw: &raw::File, overrides: &Overrides) -> LogOptions {

@@ -1,0 +1,167 @@
+//! The call's side of a capture: copies what is said into the queue, and never waits. Redacts and writes nothing.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+
+use ringback_proto::Instant;
+use ringback_proto::provider::{Command, Message, Outbox, Protocol, ProtocolError, Send};
+use ringback_proto::redaction::Facts;
+use ringback_proto::transcript::Direction;
+
+use super::{Inner, Item, Opening, State, What};
+use crate::socket::wire::Kind;
+use crate::telemetry::METRICS;
+
+/// What one call is captured on; it ends with its last copy.
+#[derive(Clone)]
+pub struct Tape(Arc<Reel>);
+
+struct Reel {
+    capture: Arc<Inner>,
+    state: Arc<State>,
+    began: Instant,
+}
+
+impl Tape {
+    pub(super) fn new(
+        capture: Arc<Inner>,
+        state: Arc<State>,
+        now: Instant,
+        opening: Opening,
+    ) -> Self {
+        let tape = Self(Arc::new(Reel { capture, state, began: now }));
+        if !tape.0.put(now, What::Begun(Box::new(opening))) {
+            // Without its beginning a capture is none.
+            tape.0.state.off.store(true, Release);
+            METRICS.captures_skipped.increment();
+        }
+        tape
+    }
+
+    fn is_off(&self) -> bool {
+        self.0.state.off.load(Acquire)
+    }
+
+    fn said(&self, now: Instant, direction: Direction, kind: Kind, octets: Vec<u8>, facts: Facts) {
+        self.0.put(now, What::Said { direction, kind, octets, facts });
+    }
+
+    /// The stream was closed, or the connection ended, by this side.
+    pub fn closed(&self, now: Instant, direction: Direction, code: u16) {
+        if !self.is_off() {
+            self.0.put(now, What::Closed { direction, code });
+        }
+    }
+}
+
+impl Reel {
+    fn put(&self, now: Instant, what: What) -> bool {
+        let state = Arc::clone(&self.state);
+        let missing = state.missing.swap(0, AcqRel);
+        let at = Instant::from_epoch(now.saturating_since(self.began));
+        let sent = self.capture.send(Item { state, at, missing, what });
+        if !sent {
+            self.state.missing.fetch_add(missing + 1, AcqRel);
+            METRICS.capture_messages_dropped.increment();
+        }
+        sent
+    }
+}
+
+impl Drop for Reel {
+    fn drop(&mut self) {
+        let state = Arc::clone(&self.state);
+        let missing = state.missing.load(Relaxed);
+        let item = Item { state, at: Instant::ZERO, missing, what: What::Ended };
+        if !self.capture.send(item) {
+            self.state.ended.store(true, Release);
+        }
+    }
+}
+
+/// A protocol of which everything is captured that it hears and says.
+pub struct Captured {
+    inner: Box<dyn Protocol>,
+    tape: Tape,
+}
+
+impl Captured {
+    /// `inner`, captured on `tape`.
+    #[must_use]
+    pub fn boxed(inner: Box<dyn Protocol>, tape: Tape) -> Box<dyn Protocol> {
+        Box::new(Self { inner, tape })
+    }
+
+    /// Captures what was put into `out` behind the first `before` messages.
+    fn said(&self, now: Instant, out: &Outbox, before: usize, facts: &Facts) {
+        if self.tape.is_off() {
+            return;
+        }
+        for send in out.sends().get(before..).unwrap_or_default() {
+            let (kind, span) = match send {
+                Send::Text(span) => (Kind::Text, span),
+                Send::Binary(span) => (Kind::Binary, span),
+                // Told when the socket is closed: the session closes as well.
+                Send::Close(_) => continue,
+            };
+            let octets = out.octets(span).to_vec();
+            self.tape.said(now, Direction::Out, kind, octets, facts.clone());
+        }
+    }
+}
+
+impl Protocol for Captured {
+    fn handle_message(
+        &mut self,
+        now: Instant,
+        message: Message<'_>,
+        out: &mut Outbox,
+    ) -> Result<(), ProtocolError> {
+        let (events, sends) = (out.events().len(), out.sends().len());
+        let handled = self.inner.handle_message(now, message, out);
+        if !self.tape.is_off() {
+            let facts = Facts::of_events(out.events().get(events..).unwrap_or_default());
+            let (kind, octets) = match message {
+                Message::Text(text) => (Kind::Text, text.as_bytes()),
+                Message::Binary(octets) => (Kind::Binary, octets),
+            };
+            self.tape.said(now, Direction::In, kind, octets.to_vec(), facts);
+        }
+        self.said(now, out, sends, &Facts::default());
+        handled
+    }
+
+    fn handle_command(
+        &mut self,
+        now: Instant,
+        command: Command<'_>,
+        out: &mut Outbox,
+    ) -> Result<(), ProtocolError> {
+        let sends = out.sends().len();
+        let handled = self.inner.handle_command(now, command, out);
+        self.said(now, out, sends, &Facts::of_command(&command));
+        handled
+    }
+
+    fn handle_timeout(&mut self, now: Instant, out: &mut Outbox) -> Result<(), ProtocolError> {
+        let sends = out.sends().len();
+        let handled = self.inner.handle_timeout(now, out);
+        self.said(now, out, sends, &Facts::default());
+        handled
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        self.inner.poll_timeout()
+    }
+
+    fn handle_open(&mut self, now: Instant, out: &mut Outbox) -> Result<(), ProtocolError> {
+        let sends = out.sends().len();
+        let handled = self.inner.handle_open(now, out);
+        self.said(now, out, sends, &Facts::default());
+        handled
+    }
+
+    fn is_parting(&self) -> bool {
+        self.inner.is_parting()
+    }
+}

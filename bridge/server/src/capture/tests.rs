@@ -1,0 +1,149 @@
+//! Tests of what happens where there is no room: in the queue, in a file, in the folder.
+
+use std::sync::mpsc::Receiver;
+
+use ringback_proto::provider::find;
+use ringback_proto::transcript::{Transcript, Wire};
+
+use super::*;
+
+/// A folder of its own for one test, removed at its end.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("ringback-{name}-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&path);
+        std::fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+
+    fn options(&self) -> CaptureOptions {
+        let mib = 1024 * 1024;
+        CaptureOptions {
+            dir: self.0.clone(),
+            sound: Sound::Silence,
+            max_file: mib,
+            max_total: mib,
+            max_files: 3,
+        }
+    }
+
+    fn transcript(&self, call: &str) -> Transcript {
+        let path = self.0.join("raw").join(format!("{call}.jsonl"));
+        Transcript::parse(&std::fs::read_to_string(path).unwrap()).unwrap()
+    }
+
+    /// Writes all that is queued.
+    fn write(&self, options: &CaptureOptions, capture: Capture, items: &Receiver<Item>) {
+        let octets = Arc::clone(&capture.inner.octets);
+        drop(capture);
+        writer::run(options, file::Held::count(&self.0).unwrap(), items, &octets);
+        assert_eq!(octets.load(Ordering::Relaxed), 0, "what was taken is no longer counted");
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// A capture of which nobody takes anything from the queue.
+fn capture(queue: usize) -> (Capture, Receiver<Item>) {
+    let (queue, items) = sync_channel(queue);
+    let inner = Inner { queue, octets: Arc::default(), tapes: AtomicU64::new(0) };
+    (Capture { inner: Arc::new(inner) }, items)
+}
+
+fn tape(capture: &Capture, call: &str) -> Tape {
+    let provider = find("raw").unwrap();
+    let upgrade = Upgrade { target: "/raw", public_url: None, headers: &[] };
+    let opening = Opening::new(provider, "raw", "/raw", &Options::default(), &upgrade, None);
+    capture.tape(Instant::ZERO, call, opening)
+}
+
+fn closes(transcript: &Transcript) -> Vec<u16> {
+    let code = |wire: &Wire| if let Wire::Close(code) = wire { *code } else { 0 };
+    transcript.lines.iter().map(|line| code(&line.wire)).collect()
+}
+
+#[test]
+fn what_does_not_fit_the_queue_is_counted_where_it_is_missing() {
+    let folder = Folder::new("capture-queue");
+    let (capture, items) = capture(3);
+    let said = tape(&capture, "a");
+    let now = Instant::from_millis(20);
+    for code in [1, 2, 3, 4] {
+        said.closed(now, Direction::In, code);
+    }
+    // Two fitted behind the beginning. There is room again, and then no more for the end.
+    let mut taken: Vec<_> = items.try_iter().collect();
+    said.closed(now, Direction::In, 5);
+    taken.extend(items.try_iter());
+    let (behind, rest) = sync_channel(16);
+    taken.into_iter().for_each(|item| behind.try_send(item).unwrap());
+    drop((said, behind));
+    folder.write(&folder.options(), capture, &rest);
+    let transcript = folder.transcript("a");
+    assert_eq!(closes(&transcript), [1, 2, 5]);
+    let [(line, words)] = transcript.notes.as_slice() else { panic!("{:?}", transcript.notes) };
+    assert_eq!(*line, 4, "before the fifth, behind the second");
+    assert!(words.starts_with("2 messages are missing here"), "{words}");
+}
+
+#[test]
+fn messages_wait_by_their_octets_as_well() {
+    let (capture, items) = capture(1_000);
+    let big = |octets: usize| Item {
+        state: Arc::default(),
+        at: Instant::ZERO,
+        missing: 0,
+        what: What::Said {
+            direction: Direction::In,
+            kind: Kind::Binary,
+            octets: vec![0; octets],
+            facts: Facts::default(),
+        },
+    };
+    assert!(capture.inner.send(big(QUEUE_OCTETS)));
+    assert!(!capture.inner.send(big(1)), "there is no room for another octet");
+    drop(items);
+    assert!(!capture.inner.send(big(0)), "nobody writes any more");
+}
+
+#[test]
+fn a_full_file_ends_with_a_note_and_no_more_is_copied_for_it() {
+    let folder = Folder::new("capture-file");
+    let options = CaptureOptions { max_file: 1_200, ..folder.options() };
+    let (capture, items) = capture(1_000);
+    let (long, short) = (tape(&capture, "long"), tape(&capture, "short"));
+    for _ in 0..100 {
+        long.closed(Instant::ZERO, Direction::Out, 1000);
+    }
+    short.closed(Instant::ZERO, Direction::Out, 1000);
+    drop((long, short));
+    folder.write(&options, capture, &items);
+    let (full, whole) = (folder.transcript("long"), folder.transcript("short"));
+    assert!(full.lines.len() < 100 && full.notes[0].1.contains("limit"), "{:?}", full.notes);
+    assert_eq!((whole.lines.len(), whole.notes.len()), (1, 0), "the other is not concerned");
+    let length = std::fs::metadata(folder.0.join("raw/long.jsonl")).unwrap().len();
+    assert!(length <= options.max_file, "{length} octets");
+}
+
+#[test]
+fn limits_of_the_folder_count_what_is_there_already() {
+    let folder = Folder::new("capture-folder");
+    std::fs::create_dir_all(folder.0.join("twilio")).unwrap();
+    for name in ["twilio/old.jsonl", "old.jsonl", "twilio/note.txt"] {
+        std::fs::write(folder.0.join(name), "12345").unwrap();
+    }
+    let held = file::Held::count(&folder.0).unwrap();
+    assert_eq!((held.files, held.octets), (2, 10));
+    let (capture, items) = capture(1_000);
+    let tapes = (tape(&capture, "third"), tape(&capture, "fourth"));
+    drop(tapes);
+    folder.write(&folder.options(), capture, &items);
+    assert!(folder.0.join("raw/third.jsonl").exists());
+    assert!(!folder.0.join("raw/fourth.jsonl").exists(), "three files are allowed");
+}

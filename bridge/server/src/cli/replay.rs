@@ -1,0 +1,221 @@
+//! `ringback replay`: feeds a transcript to a bridge as its provider did, and tells how the answers compare.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+use ringback_proto::provider::{self, Provider};
+use ringback_proto::transcript::{CUT, Direction, NO_CODE, Transcript};
+use serde_json::{Value, json};
+
+use super::caller::{parameter, provider_named};
+use super::{LogArgs, runtime, screen};
+use crate::client::{ClientError, WsUrl};
+use crate::clock::Clock;
+use crate::exit::Exit;
+use crate::outgoing::{Connector, Trust};
+use crate::replay::{Comparison, Difference, Kinds, Outcome, Replay, Speed, compare};
+
+/// Options of `ringback replay`.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Transcript: a capture of `ringback serve --capture`, or one of the project's own.
+    file: PathBuf,
+    /// The bridge's listener, ws:// or wss://; the default is the transcript's path at 127.0.0.1:8080.
+    #[arg(long, short, value_name = "URL")]
+    url: Option<WsUrl>,
+    /// How many times as fast as it was: a number, or `max` for no waiting at all.
+    #[arg(long, value_name = "N", default_value = "1")]
+    speed: Speed,
+    /// Header field to send as well: a credential, which no transcript has. Any number of times.
+    #[arg(long = "header", value_name = "NAME=VALUE", value_parser = parameter)]
+    headers: Vec<(String, String)>,
+    /// Query parameter to add, any number of times.
+    #[arg(long = "query", value_name = "NAME=VALUE", value_parser = parameter)]
+    query: Vec<(String, String)>,
+    /// Provider, where neither the file nor its folder tells.
+    #[arg(long, short, value_parser = provider_named)]
+    provider: Option<&'static str>,
+    /// Fail unless the bridge says the same as in the transcript, sound left out.
+    #[arg(long)]
+    check: bool,
+    /// For wss://, trust the certificate authorities of this file and no others.
+    #[arg(long, value_name = "PEM", conflicts_with = "insecure")]
+    ca_file: Option<PathBuf>,
+    /// For wss://, take whoever answers for whom was meant. For tests only.
+    #[arg(long)]
+    insecure: bool,
+    /// Print what came of it as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(args: &Args, log: &LogArgs) -> Exit {
+    log.init("warn");
+    let (transcript, provider) = match read(args) {
+        Ok(read) => read,
+        Err(problem) => {
+            screen::problem(format!("{}: {problem}", args.file.display()));
+            return Exit::Usage;
+        }
+    };
+    for (line, note) in &transcript.notes {
+        screen::problem(format!("{}: line {line}: {note}", args.file.display()));
+    }
+    let runtime = match runtime(1) {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            screen::problem(error);
+            return Exit::Internal;
+        }
+    };
+    let replay = Replay {
+        transcript: &transcript,
+        provider,
+        url: url(args, &transcript),
+        headers: args.headers.clone(),
+        speed: args.speed,
+    };
+    let connector = Connector::new(Trust::from_options(args.ca_file.clone(), args.insecure));
+    match runtime.block_on(replay.run(Clock::start(), &connector)) {
+        Ok(outcome) => {
+            let comparison = compare(provider, &transcript, &outcome);
+            let show = if args.json { as_json } else { as_text };
+            screen::print(&show(&comparison, &outcome));
+            let failed = args.check && !comparison.is_same(&outcome);
+            if failed || outcome.unsaid.is_some() { Exit::Failure } else { Exit::Ok }
+        }
+        Err(error) => {
+            screen::problem(&error);
+            if matches!(error, ClientError::Connect { .. }) {
+                Exit::Unavailable
+            } else {
+                Exit::Failure
+            }
+        }
+    }
+}
+
+fn read(args: &Args) -> Result<(Transcript, &'static dyn Provider), String> {
+    let text = std::fs::read_to_string(&args.file).map_err(|error| error.to_string())?;
+    let transcript = Transcript::parse(&text).map_err(|error| error.to_string())?;
+    let told = transcript.about.as_ref().map(|about| about.provider.as_str());
+    let folder = args.file.parent().and_then(Path::file_name).and_then(|name| name.to_str());
+    let named = args.provider.into_iter().chain(told).chain(folder);
+    let provider = named.filter_map(provider::find).next();
+    let provider =
+        provider.ok_or("neither the file nor its folder names a provider: --provider")?;
+    Ok((transcript, provider))
+}
+
+/// Where to: the path is that of the transcript unless the URL has one.
+fn url(args: &Args, transcript: &Transcript) -> WsUrl {
+    let (path, query) = transcript.target.split_once('?').unwrap_or((&transcript.target, ""));
+    let here = || WsUrl::plain("127.0.0.1:8080".into(), "/".into());
+    let mut url = args.url.clone().unwrap_or_else(here);
+    if url.target == "/" {
+        url.target = path.to_owned();
+    }
+    if !query.is_empty() {
+        url.target.push(if url.target.contains('?') { '&' } else { '?' });
+        url.target.push_str(query);
+    }
+    url.target = provider::with_query(&url.target, &args.query);
+    url
+}
+
+fn as_text(comparison: &Comparison, outcome: &Outcome) -> String {
+    // Writing to a string cannot fail.
+    let mut text =
+        format!("sent in {:.1} s: {}\n", outcome.lasted.as_secs_f64(), in_words(&outcome.sent));
+    if let Some(line) = outcome.unsaid {
+        let _ = writeln!(text, "the stream was over before line {line} could be said");
+    }
+    let width = comparison.counts.iter().map(|count| count.kind.len()).max().unwrap_or(0).max(7);
+    let _ = writeln!(text, "{:width$}  captured  now", "answers");
+    for count in &comparison.counts {
+        let _ = writeln!(text, "{:width$}  {:8}  {:3}", count.kind, count.captured, count.replayed);
+    }
+    if outcome.unkept > 0 {
+        let _ = writeln!(text, "{} more answers were not compared", outcome.unkept);
+    }
+    match &comparison.first {
+        None => text.push_str("beside the sound, all answers are the same\n"),
+        Some(difference) => text.push_str(&difference_text(difference)),
+    }
+    let _ = writeln!(
+        text,
+        "closed {}; captured: {}",
+        end_text(outcome.closed),
+        end_text(comparison.closed)
+    );
+    text
+}
+
+fn in_words(kinds: &Kinds) -> String {
+    let words: Vec<_> = kinds.0.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
+    if words.is_empty() { "nothing".into() } else { words.join(", ") }
+}
+
+fn difference_text(difference: &Difference) -> String {
+    let mut text = String::from("first difference beside the sound:\n");
+    let _ = match &difference.captured {
+        Some((line, heard)) => {
+            writeln!(text, "  captured in line {line}: {} {}", heard.kind, heard.shape)
+        }
+        None => writeln!(text, "  captured: nothing more"),
+    };
+    let _ = match &difference.replayed {
+        Some(heard) => writeln!(text, "  now: {} {}", heard.kind, heard.shape),
+        None => writeln!(text, "  now: nothing more"),
+    };
+    text
+}
+
+fn end_text(end: Option<(Direction, u16)>) -> String {
+    let Some((by, code)) = end else { return "by nobody".into() };
+    let by = match by {
+        Direction::In => "by the provider",
+        Direction::Out => "by the bridge",
+    };
+    match code {
+        CUT => format!("{by} without a word"),
+        NO_CODE => format!("{by} without a code"),
+        code => format!("{by} with {code}"),
+    }
+}
+
+fn as_json(comparison: &Comparison, outcome: &Outcome) -> String {
+    let end = |end: Option<(Direction, u16)>| match end {
+        None => Value::Null,
+        Some((by, code)) => {
+            json!({ "by": if by == Direction::In { "provider" } else { "bridge" }, "code": code })
+        }
+    };
+    let answers = comparison.counts.iter().map(|count| {
+        let value = json!({ "captured": count.captured, "now": count.replayed });
+        (count.kind.clone(), value)
+    });
+    let first = comparison.first.as_ref().map(|difference| {
+        let captured = difference
+            .captured
+            .as_ref()
+            .map(|(line, heard)| json!({ "line": line, "kind": heard.kind, "shape": heard.shape }));
+        let now = difference
+            .replayed
+            .as_ref()
+            .map(|heard| json!({ "kind": heard.kind, "shape": heard.shape }));
+        json!({ "captured": captured, "now": now })
+    });
+    let value = json!({
+        "same": comparison.is_same(outcome),
+        "seconds": outcome.lasted.as_secs_f64(),
+        "sent": outcome.sent.0,
+        "unsaid_line": outcome.unsaid,
+        "answers": answers.collect::<serde_json::Map<_, _>>(),
+        "not_compared": outcome.unkept,
+        "first_difference": first,
+        "closed": end(outcome.closed),
+        "closed_captured": end(comparison.closed),
+    });
+    format!("{value:#}\n")
+}
