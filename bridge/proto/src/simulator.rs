@@ -3,6 +3,7 @@
 
 mod ear;
 mod mouth;
+mod talk;
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -17,6 +18,7 @@ use crate::provider::{
 };
 use ear::{Ear, Heard};
 use mouth::Mouth;
+use talk::Talk;
 
 /// Why a simulated call cannot go on.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -65,6 +67,19 @@ pub enum PhoneEvent {
     Dtmf(Digit),
     /// A module found something; a JSON object.
     Result(String),
+    /// The bridge had the provider speak this, a whole utterance.
+    Said(String),
+    /// The caller spoke while that was being spoken, and heard no more of it than this.
+    Interrupted(String),
+    /// The bridge changed the languages.
+    Language {
+        /// What is spoken to the caller, if that changed.
+        speech: Option<String>,
+        /// What the caller speaks, if that changed.
+        recognition: Option<String>,
+    },
+    /// The bridge hands the call on, with this.
+    HandedOn(String),
     /// The bridge hung up.
     HungUp,
     /// Something odd.
@@ -88,6 +103,10 @@ pub struct Counters {
     pub marks_played: u64,
     /// Clears obeyed.
     pub clears: u64,
+    /// Utterances of the caller told as words.
+    pub texts_sent: u64,
+    /// Messages of words to speak.
+    pub texts_received: u64,
     /// Events that nobody polled and that were forgotten.
     pub events_lost: u64,
 }
@@ -101,6 +120,8 @@ pub struct Simulator {
     mouths: Vec<Mouth>,
     /// Said before the stream started.
     early: Vec<(Track, Vec<i16>)>,
+    early_words: Vec<String>,
+    talk: Talk,
     ear: Option<(Ear, Box<dyn Decoder>)>,
     cushion: Duration,
     counters: Counters,
@@ -130,6 +151,8 @@ impl Simulator {
             over: false,
             mouths: Vec::new(),
             early: Vec::new(),
+            early_words: Vec::new(),
+            talk: Talk::default(),
             ear: None,
             cushion: Duration::ZERO,
             counters: Counters::default(),
@@ -205,6 +228,35 @@ impl Simulator {
         } else if let Some(mouth) = self.mouths.iter_mut().find(|mouth| mouth.track == track) {
             mouth.say(samples.iter().copied());
         }
+    }
+
+    /// Says this to a provider that recognises speech; others do not hear it. What is being spoken meanwhile is cut off. Before the
+    /// stream has started it is kept until then.
+    pub fn say(
+        &mut self,
+        now: Instant,
+        text: &str,
+        out: &mut Outbox,
+    ) -> Result<(), SimulatorError> {
+        let Some(start) = &self.start else {
+            self.early_words.push(text.to_owned());
+            return Ok(());
+        };
+        if self.over || !start.capabilities.text {
+            return Ok(());
+        }
+        if let Some((heard, after)) = self.talk.interrupt(now) {
+            self.protocol.handle_command(
+                now,
+                Command::Interrupted { heard: &heard, after },
+                out,
+            )?;
+            self.note(PhoneEvent::Interrupted(heard));
+        }
+        let command = Command::Heard { text, language: None, last: true };
+        self.protocol.handle_command(now, command, out)?;
+        self.counters.texts_sent += 1;
+        Ok(())
     }
 
     /// Samples of a track that are not said yet.
@@ -395,7 +447,22 @@ impl Simulator {
         out: &mut Outbox,
     ) -> Result<(), SimulatorError> {
         let event = match event {
-            Event::Started(start) => return self.begin(now, start),
+            Event::Started(start) => {
+                self.begin(now, start)?;
+                let early = std::mem::take(&mut self.early_words);
+                return early.iter().try_for_each(|words| self.say(now, words, out));
+            }
+            Event::SayRequested { text, last, .. } => {
+                self.counters.texts_received += 1;
+                match self.talk.give(now, &text, last) {
+                    Some(utterance) => PhoneEvent::Said(utterance),
+                    None => return Ok(()),
+                }
+            }
+            Event::LanguageRequested { speech, recognition } => {
+                PhoneEvent::Language { speech, recognition }
+            }
+            Event::HandoffRequested(data) => PhoneEvent::HandedOn(data),
             Event::Media(media) => return self.play(now, &media.payload, out),
             Event::MarkRequested(name) => {
                 self.note(PhoneEvent::MarkRequested(name.clone()));
@@ -424,16 +491,21 @@ impl Simulator {
             Event::Result(result) => PhoneEvent::Result(result),
             Event::Notice(notice) => PhoneEvent::Notice(notice),
             // The bridge's own affairs.
-            Event::Played(_) | Event::Cleared | Event::Full | Event::Writable => return Ok(()),
+            Event::Played(_)
+            | Event::Cleared
+            | Event::Full
+            | Event::Writable
+            | Event::Heard { .. }
+            | Event::Interrupted { .. } => return Ok(()),
         };
         self.note(event);
         Ok(())
     }
 
     fn begin(&mut self, now: Instant, start: Box<Start>) -> Result<(), SimulatorError> {
-        for track in &start.tracks {
+        for (track, format) in start.tracks.iter().zip(start.inbound.iter().cycle()) {
             let packets = self.line.as_ref().and_then(Line::packets);
-            let mut mouth = Mouth::new(*track, start.inbound, now, packets)?;
+            let mut mouth = Mouth::new(*track, *format, now, packets)?;
             for (_, samples) in self.early.iter().filter(|(of, _)| of == track) {
                 mouth.say(samples.iter().copied());
             }

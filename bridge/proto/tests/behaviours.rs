@@ -165,7 +165,7 @@ fn place(provider: &'static dyn Provider, behaviours: &[&'static Behaviour], see
             break;
         }
         if let (false, Some(start)) = (spoke, phone.start()) {
-            let samples = said(start.inbound);
+            let samples = said(start.inbound.expect("a call of sound"));
             phone.speak(Track::Inbound, &samples);
             spoke = true;
         }

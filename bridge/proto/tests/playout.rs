@@ -19,6 +19,8 @@ fn queueing() -> Capabilities {
         marks: true,
         pause: false,
         results: false,
+        text: false,
+        handoff: false,
         flow: None,
         dtmf_in: true,
         dtmf_out: false,

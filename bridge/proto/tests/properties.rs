@@ -145,7 +145,35 @@ fn told(
     events.map(|event| (event.clone(), octets(event))).collect()
 }
 
+/// A language tag, or none.
+fn language() -> impl Strategy<Value = Option<String>> {
+    prop::option::of("[a-z]{2}-[A-Z]{2}")
+}
+
 proptest! {
+    #[test]
+    fn words_are_carried_as_they_are(
+        text in ".{0,80}", language in language(), last in any::<bool>(), ms in 0_u64..1_000_000,
+    ) {
+        for provider in PROVIDERS.iter().filter(|provider| provider.capabilities().text) {
+            let (mut bridge, mut phone) = ends(*provider);
+            let tag = language.as_deref();
+            let said = told(&mut *bridge, &mut *phone, Command::Say { text: &text, language: tag, last });
+            let expected =
+                Event::SayRequested { text: text.clone(), language: language.clone(), last };
+            prop_assert_eq!(said, vec![(expected, Vec::new())]);
+            let heard = told(&mut *phone, &mut *bridge, Command::Heard { text: &text, language: tag, last });
+            let [(Event::Heard { text: words, last: complete, .. }, _)] = heard.as_slice() else {
+                panic!("{}: {heard:?}", provider.name());
+            };
+            prop_assert_eq!((words, *complete), (&text, last));
+            let after = std::time::Duration::from_millis(ms);
+            let cut = told(&mut *phone, &mut *bridge, Command::Interrupted { heard: &text, after });
+            let expected = Event::Interrupted { heard: Some(text.clone()), after: Some(after) };
+            prop_assert_eq!(cut, vec![(expected, Vec::new())]);
+        }
+    }
+
     #[test]
     fn any_text_is_survived(text in ".{0,200}") {
         feed(Message::Text(&text));
@@ -197,15 +225,16 @@ proptest! {
     ) {
         for provider in PROVIDERS {
             let (mut bridge, mut phone) = ends(*provider);
-            let usual = provider.formats()[0];
+            let usual = provider.formats().first();
             // Whole frames, for ends that take nothing else: 20 ms of every provider's usual format.
-            let octets = match provider.capabilities().frame {
-                FrameLaw::AtLeast { least: time, .. } | FrameLaw::Exact(time) => {
+            let octets = match (usual, provider.capabilities().frame) {
+                (Some(usual), FrameLaw::AtLeast { least: time, .. } | FrameLaw::Exact(time)) => {
                     usual.octets_for(usual.rate.samples_in(time) as usize).expect("of a kind")
                 }
                 _ => 640,
             };
-            for frame in frames.iter().map(|frame| &frame[..octets]) {
+            let frames = frames.iter().filter(|_| usual.is_some());
+            for frame in frames.map(|frame| &frame[..octets]) {
                 let command = |track| Command::Media { track, payload: frame };
                 let said = told(&mut *phone, &mut *bridge, command(Track::Inbound));
                 let heard = told(&mut *bridge, &mut *phone, command(Track::Outbound));

@@ -524,7 +524,7 @@ fn a_module_hangs_up_after_its_last_word() {
     rig.ready(0, &speaks(Pace::Clip));
     rig.speak(&ramp(0));
     rig.play(0, &[1_000; 8_000]);
-    let hangup = Hangup { after: HangupAfter::Playback, reason: "bye".into() };
+    let hangup = Hangup { after: HangupAfter::Playback, reason: "bye".into(), data: None };
     rig.say(0, &FromModule::Hangup(hangup));
     rig.run(900);
     assert!(rig.closed.is_none(), "still talking");
@@ -540,7 +540,7 @@ fn hung_up_politely() -> Rig {
     let mut rig = Rig::new("genesys-connector", vec![port("agent", true)]);
     rig.ready(0, &speaks(Pace::Clip));
     rig.speak(&ramp(0));
-    let hangup = Hangup { after: HangupAfter::Now, reason: "bye".into() };
+    let hangup = Hangup { after: HangupAfter::Now, reason: "bye".into(), data: None };
     rig.say(0, &FromModule::Hangup(hangup));
     assert!(rig.far_events.contains(&Event::HangupRequested));
     assert!(rig.closed.is_none(), "it is theirs to close");
@@ -581,7 +581,7 @@ fn hung_up_elsewhere(provider: &str) -> Rig {
     });
     rig.ready(0, &speaks(Pace::Clip));
     rig.speak(&ramp(0));
-    let hangup = Hangup { after: HangupAfter::Now, reason: "bye".into() };
+    let hangup = Hangup { after: HangupAfter::Now, reason: "bye".into(), data: None };
     rig.say(0, &FromModule::Hangup(hangup));
     assert_eq!(rig.stopped, [0], "modules are not kept waiting");
     rig
@@ -738,11 +738,13 @@ fn a_first_message_of_any_length_begins_at_zero() {
     rig.ready(0, &listens(8_000));
     rig.run(500);
     let rate = match &rig.reports[..] {
-        [Report::Started(start), ..] => start.inbound.rate.hz() as usize,
+        [Report::Started(start), ..] => start.inbound.expect("of sound").rate.hz() as usize,
         other => panic!("started first, not {other:?}"),
     };
     let octets = match &rig.reports[0] {
-        Report::Started(start) => start.inbound.octets_for(rate).expect("a plain encoding"),
+        Report::Started(start) => {
+            start.inbound.expect("of sound").octets_for(rate).expect("a plain encoding")
+        }
         _ => 0,
     };
     rig.speak(&vec![0x55; octets]);

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use ringback_proto::Instant;
 use ringback_proto::provider::{
@@ -43,6 +44,11 @@ enum Order {
     Played(String),
     Result(String),
     Dtmf(Digit),
+    Say(String, Option<String>, bool),
+    Language(Option<String>, Option<String>),
+    Handoff(String),
+    Heard(String, Option<String>, bool),
+    Interrupted(String, Duration),
     Plain(Command<'static>),
 }
 
@@ -54,6 +60,19 @@ impl Order {
             Event::Played(name) => Self::Played(name.clone()),
             Event::MarkRequested(name) => Self::Mark(name.clone()),
             Event::Result(result) => Self::Result(result.clone()),
+            Event::SayRequested { text, language, last } => {
+                Self::Say(text.clone(), language.clone(), *last)
+            }
+            Event::LanguageRequested { speech, recognition } => {
+                Self::Language(speech.clone(), recognition.clone())
+            }
+            Event::HandoffRequested(data) => Self::Handoff(data.clone()),
+            Event::Heard { text, language, last } => {
+                Self::Heard(text.clone(), language.clone(), *last)
+            }
+            Event::Interrupted { heard, after } => {
+                Self::Interrupted(heard.clone().unwrap_or_default(), after.unwrap_or_default())
+            }
             Event::Cleared => Self::Plain(Command::Cleared),
             Event::Full => Self::Plain(Command::Full),
             Event::Writable => Self::Plain(Command::Writable),
@@ -72,6 +91,17 @@ impl Order {
             Self::Played(name) => Command::Played(name),
             Self::Result(result) => Command::Result(result),
             Self::Dtmf(digit) => Command::Dtmf(*digit),
+            Self::Say(text, language, last) => {
+                Command::Say { text, language: language.as_deref(), last: *last }
+            }
+            Self::Language(speech, recognition) => {
+                Command::Language { speech: speech.as_deref(), recognition: recognition.as_deref() }
+            }
+            Self::Handoff(data) => Command::Handoff(data),
+            Self::Heard(text, language, last) => {
+                Command::Heard { text, language: language.as_deref(), last: *last }
+            }
+            Self::Interrupted(heard, after) => Command::Interrupted { heard, after: *after },
             Self::Plain(command) => *command,
         }
     }
@@ -111,12 +141,21 @@ fn print_start(provider: &dyn Provider, start: &Start) -> String {
         let _ = writeln!(text, "        parameter {name} = {value}");
     }
     let sent = start.outbound.map_or_else(|| "nothing".to_owned(), |format| format.to_string());
-    let _ = writeln!(text, "        tracks: {:?} of {}, to it {sent}", start.tracks, start.inbound);
+    let _ = match start.inbound {
+        Some(format) => {
+            writeln!(text, "        tracks: {:?} of {format}, to it {sent}", start.tracks)
+        }
+        None => writeln!(text, "        tracks: {:?}, to it {sent}", start.tracks),
+    };
     let _ = match start.capabilities {
         best if best == provider.capabilities() => {
             write!(text, "        can do all that the provider can")
         }
-        less => write!(text, "        {less:?}"),
+        // What only few wires have is told of those.
+        less => {
+            let less = format!("{less:?}");
+            write!(text, "        {}", less.replace(", text: false, handoff: false", ""))
+        }
     };
     text
 }
@@ -221,7 +260,7 @@ fn dial_of(start: Option<&Start>, target: &str) -> Dial {
         from: start.from.clone().unwrap_or_default(),
         to: start.to.clone().unwrap_or_default(),
         parameters,
-        format: Some(start.inbound),
+        format: start.inbound,
         tracks: start.tracks.clone(),
         two_way: start.outbound.is_some(),
         ..Dial::default()
@@ -461,6 +500,7 @@ fn anonymous(line: &str) -> String {
             let words = rest.split(' ').enumerate().filter(|(at, _)| *at != 3);
             ("Media", words.map(|(_, word)| word).collect::<Vec<_>>().join(" "))
         }
+        Some((name @ ("Heard" | "Interrupted"), rest)) => (name, shape(rest)),
         Some(("Dtmf", rest)) => ("Dtmf", shape(&rest.replace(['*', '#'], "5"))),
         // Somebody's own words, or JSON that is none: what is quoted in it is not only names of members.
         Some((way @ ("in" | "out"), rest)) if rest.contains('"') || !is_known(rest) => {

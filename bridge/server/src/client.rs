@@ -187,6 +187,15 @@ impl Client {
         self.phone.speak(Track::Inbound, samples);
     }
 
+    /// Says this to a provider that recognises speech; see [`Simulator::say`].
+    ///
+    /// # Errors
+    /// If the connection broke.
+    pub async fn say(&mut self, text: &str) -> Result<(), ClientError> {
+        self.phone.say(self.clock.now(), text, &mut self.out)?;
+        self.flush().await
+    }
+
     /// Presses a key.
     ///
     /// # Errors

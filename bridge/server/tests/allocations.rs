@@ -23,7 +23,8 @@ const COUNTED: usize = 500;
 #[tokio::test(start_paused = true)]
 async fn frames_of_sound_allocate_nothing() {
     let _profiler = dhat::Profiler::builder().testing().build();
-    for provider in PROVIDERS {
+    let sound = || PROVIDERS.iter().filter(|provider| provider.has_sound());
+    for provider in sound() {
         let mut call = Turn::new(provider.name(), WARM_UP + COUNTED);
         let turns = |call: &mut Turn, count| (0..count).map(|_| call.turn()).sum::<usize>();
         turns(&mut call, WARM_UP);
@@ -33,7 +34,7 @@ async fn frames_of_sound_allocate_nothing() {
         assert!(octets >= least(*provider), "{}: {octets} octets came back", provider.name());
         assert_eq!(taken, 0, "{}: allocated within its session", provider.name());
     }
-    for provider in PROVIDERS {
+    for provider in sound() {
         let (octets, taken) = call(*provider).await;
         assert!(octets >= least(*provider), "{}: {octets} octets came back", provider.name());
         assert_eq!(taken, 0, "{}: allocated between its sockets", provider.name());

@@ -45,6 +45,13 @@ fn what_is_not_understood_ends_with_64() {
         (&["call", "--provider", "bell", "--audio", "x.wav"][..], "no such provider"),
         (&["call", "--audio", "/no/such/file.wav"][..], "/no/such/file.wav"),
         (&["call", "--audio", "Cargo.toml"][..], "Cargo.toml"),
+        (&["call"][..], "--audio"),
+        (&["call", "--say", "hello"][..], "--audio instead of --say"),
+        (
+            &["call", "--provider", "conversation-relay", "--audio", "x.wav"][..],
+            "--say instead of --audio",
+        ),
+        (&["call", "--provider", "conversation-relay", "--rate", "8000"][..], "no sound"),
         (&["serve", "--module", "python3 'half a quote"][..], "quote is not closed"),
         (&["serve", "--module", "  "][..], "the command is empty"),
         (&["serve", "--no-config", "--bind", "0.0.0.0:0"][..], "anybody who reaches it"),
@@ -321,6 +328,38 @@ async fn a_module_is_named_on_the_command_line_with_its_words() {
     assert_eq!((wav.channels, wav.rate.hz()), (2, 8_000));
     let left: Vec<i16> = wav.samples.iter().step_by(2).take(160 * 20).copied().collect();
     assert!(left == (0..160 * 20).map(known).collect::<Vec<_>>(), "left is what the caller said");
+}
+
+#[test]
+fn a_call_of_words_is_acted_out_and_shown_at_both_ends() {
+    let process = Process::serve(&["--no-config", "--show"], &[]);
+    let url = format!("ws://{}/conversation-relay", process.address);
+    let said = ["A table for two, please.", "Tonight, at \"eight\"."];
+    let fixed = ["call", "--provider", "conversation-relay", "--linger", "3", "--url", &url];
+    let words = ["--json", "--say", said[0], "--say", said[1], "--dtmf", "1"];
+    let ended = ask(&[&fixed[..], &words].concat());
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    let lines = ended.stdout.lines().map(|line| serde_json::from_str(line).expect("JSON lines"));
+    let lines: Vec<serde_json::Value> = lines.collect();
+    let of = |kind: &str, name: &str, what: &str| {
+        let lines = lines.iter().filter(|line| line[kind] == name);
+        lines.filter_map(|line| line[what].as_str()).map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(of("event", "says", "detail"), said);
+    assert_eq!(of("event", "hears", "detail"), said, "the echo says it back: {lines:?}");
+    assert_eq!(of("type", "transcript", "text"), said, "the bridge tells what was heard");
+    assert_eq!(of("type", "say", "text"), said, "and what was answered");
+    assert_eq!(of("type", "dtmf", "digit"), ["1"]);
+    let ended = lines.iter().find(|line| line["type"] == "call.ended").expect("the accounts");
+    assert_eq!((&ended["balanced"], &ended["texts_in"]), (&true.into(), &2.into()), "{ended}");
+    let summary = lines.iter().find(|line| line["event"] == "summary").expect("the last line");
+    assert_eq!((&summary["texts_sent"], &summary["texts_received"]), (&2.into(), &2.into()));
+    process.signal("TERM");
+    let shown = process.finish().stdout;
+    for words in said {
+        assert!(shown.contains(&format!("conversation-relay: {words}")), "{shown}");
+        assert!(shown.contains(&format!("echo says: {words}")), "{shown}");
+    }
 }
 
 #[test]

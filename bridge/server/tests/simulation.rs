@@ -13,6 +13,7 @@ use ringback_proto::Instant;
 use ringback_proto::provider::{
     Dial, Digit, Event, FrameLaw, Outbox, PROVIDERS, PlayoutPolicy, Provider, Track,
 };
+use ringback_proto::simulator::PhoneEvent;
 use support::{Dice, Entry, Host, What, assert_whole, known};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, ReadHalf, WriteHalf};
 
@@ -49,6 +50,9 @@ fn cast(seed: u64) -> Vec<Part> {
     };
     (0..CALLS).map(&mut part).collect()
 }
+
+/// Said where words are carried instead of sound.
+const WORDS: &str = "Is anybody there?";
 
 /// Linear sound where the provider speaks it and is answered in it, so that nothing has to be forgiven.
 fn format(provider: &dyn Provider) -> MediaFormat {
@@ -104,26 +108,37 @@ async fn line(connector: &MemoryConnector, part: Part) -> DuplexStream {
     near
 }
 
-/// Everything the phone heard, and the rate of it.
-async fn call(clock: Clock, connector: MemoryConnector, part: Part) -> (Part, Vec<i16>) {
+/// What a phone heard.
+#[derive(PartialEq)]
+struct Heard {
+    sound: Vec<i16>,
+    words: Vec<String>,
+}
+
+/// Everything the phone heard.
+async fn call(clock: Clock, connector: MemoryConnector, part: Part) -> (Part, Heard) {
     clock.sleep_until(Some(Instant::ZERO + part.begins)).await;
-    let format = format(part.provider);
+    let format = part.provider.has_sound().then(|| format(part.provider));
     let target = format!("/{}", part.provider.name());
     let url = WsUrl::plain("bridge.example".into(), target);
-    let dial =
-        Dial { call: format!("call-{}", part.index), format: Some(format), ..Dial::default() };
+    let dial = Dial { call: format!("call-{}", part.index), format, ..Dial::default() };
     let io = line(&connector, part).await;
     let client = Client::over(clock, io, &url, part.provider, dial, true).await;
     let mut client = client.unwrap_or_else(|error| panic!("{}: {error}", part.provider.name()));
-    let length = part.frames * format.rate.samples_in(FRAME);
-    client.speak(&(0..length).map(known).collect::<Vec<_>>());
-    let mut leaves = None;
+    if let Some(format) = format {
+        let length = part.frames * format.rate.samples_in(FRAME);
+        client.speak(&(0..length).map(known).collect::<Vec<_>>());
+    } else {
+        client.say(WORDS).await.expect("says");
+    }
+    let (mut leaves, mut words) = (None, Vec::new());
     loop {
         let wake = leaves.unwrap_or(clock.now() + FRAME);
         tokio::select! {
             biased;
             event = client.next() => match event.expect("the call goes on") {
                 Some(CallEvent::Closed { code, reason }) => panic!("closed: {code} {reason}"),
+                Some(CallEvent::Phone(PhoneEvent::Said(said))) => words.push(said),
                 Some(_) => {}
                 None => panic!("over before its time"),
             },
@@ -140,14 +155,14 @@ async fn call(clock: Clock, connector: MemoryConnector, part: Part) -> (Part, Ve
         }
         if leaves.is_some_and(|at| at <= clock.now()) {
             client.hang_up().await.expect("a goodbye");
-            return (part, client.phone().heard().to_vec());
+            return (part, Heard { sound: client.phone().heard().to_vec(), words });
         }
     }
 }
 
 /// What a run came to: what every phone heard, and the story as the bridge tells it.
 struct Run {
-    heard: Vec<(Part, Vec<i16>)>,
+    heard: Vec<(Part, Heard)>,
     entries: Vec<Entry>,
     story: Vec<String>,
 }
@@ -240,8 +255,10 @@ fn nothing_is_lost_and_nothing_waits() {
         }
         for (part, heard) in &run.heard {
             if part.provider.capabilities().playout != PlayoutPolicy::None {
-                check_heard(seed, *part, heard);
+                check_heard(seed, *part, &heard.sound);
             }
+            let words = if part.provider.has_sound() { vec![] } else { vec![WORDS] };
+            assert_eq!(heard.words, words, "seed {seed}, call {}", part.index);
         }
     }
 }

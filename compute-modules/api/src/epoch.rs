@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use crate::message::{FromModule, Start, ToModule};
+use crate::message::{FromModule, Say, Start, ToModule};
 
 /// Follows the epochs of one session from the module's side. Sound a module makes before it was told of a
 /// [`ToModule::Cleared`] belongs to what was cleared; sound it makes after belongs to the next epoch.
@@ -44,6 +44,9 @@ impl Epochs {
                 }
                 Cow::Owned(FromModule::Clear { epoch: Some(cleared) })
             }
+            FromModule::Say(say) if say.epoch.is_none() => {
+                Cow::Owned(FromModule::Say(Say { epoch: Some(self.current), ..say.clone() }))
+            }
             FromModule::AudioBegin { epoch } => {
                 self.current = *epoch;
                 Cow::Borrowed(message)
@@ -62,7 +65,7 @@ mod tests {
     use crate::message::Cleared;
 
     fn cleared(epoch: u32) -> ToModule {
-        ToModule::Cleared(Cleared { epoch, played_ms: 0, discarded_ms: 0 })
+        ToModule::Cleared(Cleared { epoch, ..Cleared::default() })
     }
 
     #[test]
@@ -84,6 +87,8 @@ mod tests {
         assert_eq!(epochs.current(), 1);
         let end = epochs.said(&FromModule::AudioEnd { epoch: None }).into_owned();
         assert_eq!(end, FromModule::AudioEnd { epoch: Some(1) });
+        let said = epochs.said(&FromModule::Say(Say::new("so"))).into_owned();
+        assert_eq!(said, FromModule::Say(Say { epoch: Some(1), ..Say::new("so") }));
     }
 
     #[test]

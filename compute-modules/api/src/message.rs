@@ -36,7 +36,7 @@ pub enum ToModule {
         /// Echoed in the answer.
         id: String,
     },
-    /// A transcript made by another module of the call, for modules that want text.
+    /// A transcript made by another module of the call, or by the provider, for modules that want text.
     Text(Transcript),
     /// New configuration for a running session.
     Update {
@@ -110,6 +110,10 @@ pub enum FromModule {
         /// Echoed in the report.
         name: String,
     },
+    /// Words for the provider to speak, on calls that carry words instead of sound.
+    Say(Say),
+    /// Other languages to speak and recognise, on such calls.
+    Language(Languages),
     /// Hold playback at this very sample.
     Pause,
     /// Go on playing where [`FromModule::Pause`] held.

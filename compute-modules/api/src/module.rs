@@ -1,7 +1,7 @@
 //! A module as a Rust value: told sound and messages, answers into a buffer its caller owns. Does no I/O by itself.
 
 use crate::message::{
-    Event, FromModule, Hangup, Ready, Reject, Start, StopReason, ToModule, Transcript, Vad,
+    Event, FromModule, Hangup, Ready, Reject, Say, Start, StopReason, ToModule, Transcript, Vad,
 };
 
 /// What a piece of sound is beside its samples.
@@ -133,6 +133,11 @@ impl Outputs {
     /// Asks to be told when all that was queued before has been played.
     pub fn mark(&mut self, name: impl Into<String>) {
         self.push(FromModule::Mark { name: name.into() });
+    }
+
+    /// Has the provider speak this, a whole utterance, on a call that carries words.
+    pub fn say(&mut self, text: impl Into<String>) {
+        self.push(FromModule::Say(Say::new(text)));
     }
 
     /// Reports words.

@@ -3,14 +3,16 @@
 //! ```toml
 //! config = { delay_ms = 500, rate = 16000 }   # both optional
 //! ```
+//!
+//! On a call that carries words it has the provider speak what was heard, at once.
 
 use std::collections::VecDeque;
 
 use ringback_module::message::{
     Accept, AcceptIn, AcceptOut, Framing, FromModule, Pace, RATES, Ready, Reject, SampleEncoding,
-    Start,
+    Start, Transcript,
 };
-use ringback_module::{AudioFrame, Input, Module, ModuleError, Outputs};
+use ringback_module::{AudioFrame, Input, Module, ModuleError, Outputs, ToModule};
 use serde::Deserialize;
 
 /// Longest delay, in milliseconds.
@@ -61,6 +63,13 @@ impl Echo {
     }
 }
 
+/// Says the words back once they are final.
+fn repeat_words(heard: &Transcript, out: &mut Outputs) {
+    if heard.is_final && heard.track == CALLER && !heard.text.is_empty() {
+        out.say(heard.text.as_str());
+    }
+}
+
 impl Module for Echo {
     fn start(&mut self, start: &Start) -> Result<Ready, Reject> {
         let config: Config = start.parse_config()?;
@@ -71,6 +80,10 @@ impl Module for Echo {
         if config.delay_ms > MAX_DELAY_MS {
             let message = format!("delay_ms {} is over {MAX_DELAY_MS}", config.delay_ms);
             return Err(Reject::bad_config(message));
+        }
+        if start.carries_text() {
+            let (session, want) = (start.session.clone(), vec!["text".into()]);
+            return Ok(Ready { session, want, ..Ready::default() });
         }
         if start.offer.output.is_empty() {
             return Err(Reject::unsupported_format("an echo must speak, but `out` is not offered"));
@@ -92,10 +105,10 @@ impl Module for Echo {
     }
 
     fn process(&mut self, input: Input<'_>, out: &mut Outputs) -> Result<(), ModuleError> {
-        if let Input::Audio(frame) = input
-            && frame.track == CALLER
-        {
-            self.repeat(&frame, out);
+        match input {
+            Input::Audio(frame) if frame.track == CALLER => self.repeat(&frame, out),
+            Input::Message(ToModule::Text(heard)) => repeat_words(heard, out),
+            _ => {}
         }
         Ok(())
     }
@@ -103,6 +116,7 @@ impl Module for Echo {
 
 #[cfg(test)]
 mod tests {
+    use ringback_module::message::Say;
     use ringback_module::{FrameFlags, Output};
     use serde_json::{Value, json};
 
@@ -166,6 +180,31 @@ mod tests {
         let mut expected = vec![0; 240];
         expected.extend(1..=240);
         assert_eq!(played, expected);
+    }
+
+    #[test]
+    fn has_words_spoken_back_on_a_call_that_carries_them() {
+        let start = serde_json::from_value(json!({
+            "v": 1, "session": "s", "call": {"id": "c", "provider": "test"},
+            "offer": {"tracks": [], "in": [], "features": ["text", "say"]},
+        }));
+        let mut echo = Echo::new();
+        let ready = echo.start(&start.unwrap()).unwrap();
+        assert_eq!((ready.accept, ready.want), (Accept::default(), vec!["text".to_owned()]));
+        let mut out = Outputs::new();
+        let mut hear = |text: &str, is_final, track| {
+            let heard = Transcript { text: text.into(), is_final, track, ..Transcript::default() };
+            echo.process(Input::Message(&ToModule::Text(heard)), &mut out).unwrap();
+        };
+        hear("Hel", false, CALLER);
+        hear("Hello.", true, CALLER);
+        hear("", true, CALLER);
+        hear("I said that myself.", true, 1);
+        let said = out.iter().map(|said| match said {
+            Output::Message(message) => message.clone(),
+            Output::Audio(samples) => panic!("{} samples", samples.len()),
+        });
+        assert_eq!(said.collect::<Vec<_>>(), [FromModule::Say(Say::new("Hello."))]);
     }
 
     #[test]

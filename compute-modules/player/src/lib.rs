@@ -155,7 +155,7 @@ impl Player {
                 finished("played", *played_ms, out);
                 if self.config.hangup {
                     let reason = format!("{} was played", self.config.path.display());
-                    out.hangup(Hangup { after: HangupAfter::Now, reason });
+                    out.hangup(Hangup { after: HangupAfter::Now, reason, data: None });
                 }
             }
             _ => {}

@@ -150,7 +150,8 @@ fn speech_interrupts() {
     assert_eq!(tell(&mut player, &speech()), [FromModule::Clear { epoch: None }]);
     assert!(run(&mut player, 100, 3_000).0.is_empty(), "nothing is played after the clear");
     assert!(tell(&mut player, &speech()).is_empty(), "cleared once");
-    let cleared = ToModule::Cleared(Cleared { epoch: 0, played_ms: 90, discarded_ms: 900 });
+    let cleared =
+        ToModule::Cleared(Cleared { epoch: 0, played_ms: 90, discarded_ms: 900, heard: None });
     assert_eq!(tell(&mut player, &cleared), [finished_event("cleared", 90)]);
 }
 
@@ -160,7 +161,8 @@ fn clear_by_others_ends_playback() {
     let (mut player, _) = start(&json!({"path": wav.0}), None).unwrap();
     run(&mut player, 0, 100);
     assert!(tell(&mut player, &speech()).is_empty(), "barge_in was not asked for");
-    let cleared = ToModule::Cleared(Cleared { epoch: 0, played_ms: 90, discarded_ms: 900 });
+    let cleared =
+        ToModule::Cleared(Cleared { epoch: 0, played_ms: 90, discarded_ms: 900, heard: None });
     assert_eq!(tell(&mut player, &cleared), [finished_event("cleared", 90)]);
     assert!(run(&mut player, 100, 3_000).0.is_empty());
 }

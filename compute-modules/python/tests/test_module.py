@@ -7,7 +7,7 @@ import unittest
 
 import ringback
 from ringback._sound import write_wav
-from ringback.testing import ModuleFailed, run_wav
+from ringback.testing import ModuleFailed, run_wav, run_words
 
 from . import support  # noqa: F401
 
@@ -334,6 +334,107 @@ class Speaking(OverSound):
         self.assertEqual(seen[-1].type, "done")
         kept[0].event("late")
         self.assertFalse(kept[0].play(bytes(2)))
+
+
+class OverWords(unittest.TestCase):
+    """Calls that carry words instead of sound."""
+
+    def said(self, module, words, *types):
+        seen = [one.message for one in run_words(module, words)]
+        return [message for message in seen if message["type"] in types]
+
+    def test_words_are_answered_by_words(self):
+        class Polite(ringback.Module):
+            def on_text(self, s, text):
+                assert s.can_say and not s.can_speak
+                s.say("You said ", last=False)
+                s.say(text.text, language="en-GB")
+
+        got = self.said(Polite, ["hello", "bye"], "say", "ready")
+        ready, said = got[0], got[1:]
+        self.assertEqual(ready["accept"]["in"], None)
+        self.assertEqual(ready["accept"]["tracks"], [])
+        self.assertEqual(ready["want"], ["text"])
+        begins = {"type": "say", "text": "You said ", "last": False, "epoch": 0}
+        ends = {"type": "say", "last": True, "language": "en-GB", "epoch": 0}
+        self.assertEqual(
+            said, [begins, {**ends, "text": "hello"}, begins, {**ends, "text": "bye"}]
+        )
+
+    def test_words_after_an_interruption_are_for_the_next_epoch(self):
+        class Talker(ringback.Module):
+            def on_text(self, s, text):
+                s.say(text.text)
+
+            def on_cleared(self, s, cleared):
+                s.event("heard", [cleared.heard, cleared.played_ms])
+
+        cleared = {"type": "cleared", "epoch": 0, "played_ms": 460, "discarded_ms": 0, "heard": "A"}
+        first, event, second = self.said(Talker, ["A long story", cleared, "Yes?"], "say", "event")
+        self.assertEqual(event["data"], ["A", 460])
+        self.assertEqual((first["epoch"], second["epoch"]), (0, 1))
+
+    def test_who_still_talks_when_the_caller_cuts_in_is_told(self):
+        class Slow(ringback.Module):
+            def on_text(self, s, text):
+                s.say("This ", last=False)
+                s._interrupted(s.epoch)
+                s.event("heard", s.say("is not heard."))
+
+        (said, event) = self.said(Slow, ["Tell me"], "say", "event")
+        self.assertEqual((said["text"], event["data"]), ("This ", False))
+
+    def test_languages_and_a_hand_over(self):
+        class Swede(ringback.Module):
+            def on_text(self, s, text):
+                s.language(speech="sv-SE")
+                s.hangup("a person is wanted", after="playback", data={"queue": "sv"})
+                with_nothing = s.language
+                try:
+                    with_nothing()
+                except ValueError as error:
+                    s.event("error", str(error))
+
+        language, hangup, event = self.said(Swede, ["Hej"], "language", "hangup", "event")
+        self.assertEqual(language, {"type": "language", "speech": "sv-SE"})
+        self.assertEqual((hangup["after"], hangup["data"]), ("playback", {"queue": "sv"}))
+        self.assertIn("speech", event["data"])
+
+    def test_one_class_serves_both_kinds_of_call(self):
+        class Both(ringback.Module):
+            rate = speaks = 8000
+
+            def on_audio(self, s, pcm):
+                s.play(pcm)
+
+            def on_text(self, s, text):
+                s.event("spoken", [s.play(bytes(2)), s.say(text.text)])
+
+        got = self.said(Both, ["hi"], "ready", "say", "event", "audio.begin")
+        self.assertEqual([m["type"] for m in got], ["ready", "say", "event"])
+        self.assertEqual(got[0]["accept"]["out"], None)
+        self.assertEqual(got[2]["data"], [False, True])
+
+    def test_who_hears_only_sound_declines_and_says_why(self):
+        class Ears(ringback.Module):
+            def on_start(self, s):
+                raise AssertionError("there is nothing to start")
+
+            def on_audio(self, s, pcm):
+                pass
+
+        with self.assertRaisesRegex(ModuleFailed, "unsupported_format.*on_text"):
+            self.said(Ears, ["hi"])
+
+
+class OfSound(OverSound):
+    def test_nobody_speaks_words_on_a_call_of_sound(self):
+        class Lost(ringback.Module):
+            def on_start(self, s):
+                s.event("said", [s.can_say, s.say("hello")])
+
+        (event,) = self.said(Lost, "event")
+        self.assertEqual(event["data"], [False, False])
 
 
 if __name__ == "__main__":

@@ -362,6 +362,7 @@ impl Playout {
             epoch: self.epoch,
             played_ms: self.heard_ms(heard),
             discarded_ms: self.rate.millis_of(self.end - heard),
+            heard: None,
         };
         self.counts.cleared += self.end - self.sent;
         if reaches_provider {

@@ -328,7 +328,7 @@ impl Bridge {
             to: json::parameter(&parameters, &["to", "exten", "did"]),
             parameters,
             tracks: vec![Track::Inbound],
-            inbound: self.inbound_format.unwrap_or(announced),
+            inbound: Some(self.inbound_format.unwrap_or(announced)),
             outbound: (!self.one_way).then_some(announced),
             capabilities: can,
         })))

@@ -194,7 +194,7 @@ impl Bridge {
             to: None,
             parameters,
             tracks: vec![Track::Inbound],
-            inbound: self.options.inbound_format.unwrap_or(chosen),
+            inbound: Some(self.options.inbound_format.unwrap_or(chosen)),
             outbound: two_way.then_some(chosen),
             capabilities: if two_way { TWO_WAY } else { ONE_WAY },
         }));

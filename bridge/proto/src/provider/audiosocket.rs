@@ -163,7 +163,7 @@ impl Bridge {
             to: None,
             parameters: Vec::new(),
             tracks: vec![Track::Inbound],
-            inbound: self.options.inbound_format.unwrap_or(announced),
+            inbound: Some(self.options.inbound_format.unwrap_or(announced)),
             outbound,
             capabilities: if two_way { TWO_WAY } else { LISTEN_ONLY },
         }))

@@ -211,7 +211,7 @@ impl Bridge {
             to: json::parameter(&parameters, &["to", "callee"]),
             parameters,
             tracks: vec![Track::Inbound],
-            inbound: self.options.inbound_format.unwrap_or(announced),
+            inbound: Some(self.options.inbound_format.unwrap_or(announced)),
             outbound: two_way.then_some(outbound),
             capabilities: if two_way { TWO_WAY } else { ONE_WAY },
         })))

@@ -25,9 +25,16 @@ pub struct Capabilities {
     pub flow: Option<FlowControl>,
     /// Whether results of modules are sent on the stream itself.
     pub results: bool,
+    /// Whether the provider recognises speech and speaks by itself, so that words go both ways.
+    pub text: bool,
+    /// Whether a hang-up can carry data for whoever goes on with the call.
+    pub handoff: bool,
 }
 
 impl Capabilities {
+    /// A stream on which words go both ways and no sound does.
+    pub const TEXT_ONLY: Self = Self { text: true, ..Self::LISTEN_ONLY };
+
     /// A stream on which sound comes in and nothing can be done.
     pub const LISTEN_ONLY: Self = Self {
         playout: PlayoutPolicy::None,
@@ -40,6 +47,8 @@ impl Capabilities {
         hangup: HangupLaw::Close,
         flow: None,
         results: false,
+        text: false,
+        handoff: false,
     };
 }
 

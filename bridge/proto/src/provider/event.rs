@@ -71,11 +71,11 @@ pub struct Start {
     pub to: Option<String>,
     /// Custom parameters, in the provider's order.
     pub parameters: Vec<(String, String)>,
-    /// Tracks that will be heard.
+    /// Tracks that will be heard; none where the provider sends words instead of sound.
     pub tracks: Vec<Track>,
-    /// What arrives on them.
-    pub inbound: MediaFormat,
-    /// What we may send, or `None` on a one-way stream.
+    /// What arrives on them, or `None` if there are none.
+    pub inbound: Option<MediaFormat>,
+    /// What we may send, or `None` where no sound can be played.
     pub outbound: Option<MediaFormat>,
     /// What can be done on this stream.
     pub capabilities: Capabilities,
@@ -105,6 +105,22 @@ pub enum Event {
         /// How long, if told.
         duration: Option<Duration>,
     },
+    /// To the bridge: words of the caller, as the provider recognised them.
+    Heard {
+        /// The words so far of what is being said.
+        text: String,
+        /// Their language (BCP 47), if told.
+        language: Option<String>,
+        /// Whether they will not change any more.
+        last: bool,
+    },
+    /// To the bridge: the caller cut in, and the provider has dropped what it had still to speak.
+    Interrupted {
+        /// Words that were spoken until then, if told.
+        heard: Option<String>,
+        /// How long they were spoken for, if told.
+        after: Option<Duration>,
+    },
     /// To the bridge: playback reached a mark (or a clear released it).
     Played(String),
     /// To the bridge: the provider confirms a clear.
@@ -123,6 +139,24 @@ pub enum Event {
     ResumeRequested,
     /// To the provider: hang up.
     HangupRequested,
+    /// To the provider: speak this; several make an utterance.
+    SayRequested {
+        /// The words.
+        text: String,
+        /// Their language (BCP 47), if it is not the usual one.
+        language: Option<String>,
+        /// Whether the utterance ends with them.
+        last: bool,
+    },
+    /// To the provider: speak and recognise other languages from now on; what is `None` stays.
+    LanguageRequested {
+        /// What is spoken to the caller (BCP 47).
+        speech: Option<String>,
+        /// What the caller speaks (BCP 47).
+        recognition: Option<String>,
+    },
+    /// To the provider: what whoever goes on with the call is to get; the hang-up follows.
+    HandoffRequested(String),
     /// To the provider: what a module found, a JSON object.
     Result(String),
     /// The stream is over; nothing of meaning follows.
@@ -194,10 +228,44 @@ pub enum Command<'a> {
     Resume,
     /// Press a key.
     Dtmf(Digit),
+    /// Speak this; for [`Capabilities::text`]. Several make an utterance.
+    Say {
+        /// The words.
+        text: &'a str,
+        /// Their language (BCP 47), if it is not the usual one.
+        language: Option<&'a str>,
+        /// Whether the utterance ends with them.
+        last: bool,
+    },
+    /// Speak and recognise other languages from now on; for [`Capabilities::text`]. What is `None` stays.
+    Language {
+        /// What is spoken to the caller (BCP 47).
+        speech: Option<&'a str>,
+        /// What the caller speaks (BCP 47).
+        recognition: Option<&'a str>,
+    },
     /// End the call.
     Hangup,
+    /// End the call and give this to whoever goes on with it; for [`Capabilities::handoff`].
+    Handoff(&'a str),
     /// Tell what a module found, a JSON object in one line; for [`Capabilities::results`].
     Result(&'a str),
+    /// From the provider: words of the caller.
+    Heard {
+        /// The words so far of what is being said.
+        text: &'a str,
+        /// Their language (BCP 47), if known.
+        language: Option<&'a str>,
+        /// Whether they will not change any more.
+        last: bool,
+    },
+    /// From the provider: the caller cut in, and the rest of what was to be spoken is dropped.
+    Interrupted {
+        /// Words that were spoken until then.
+        heard: &'a str,
+        /// How long they were spoken for.
+        after: Duration,
+    },
     /// From the provider: playback reached this mark.
     Played(&'a str),
     /// From the provider: the queue was dropped.

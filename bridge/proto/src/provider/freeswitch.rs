@@ -112,7 +112,7 @@ impl Provider for FreeSwitch {
             parameters,
             tracks: [Track::Inbound, Track::Outbound][..usize::from(wire.channels).clamp(1, 2)]
                 .to_vec(),
-            inbound: track,
+            inbound: Some(track),
             outbound: two_way.then_some(outbound),
             capabilities: if two_way { module.info.capabilities } else { module.one_way() },
         };

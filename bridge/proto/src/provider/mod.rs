@@ -17,6 +17,7 @@ pub mod behaviour;
 mod capability;
 mod channels;
 mod cloudonix;
+mod conversation_relay;
 mod dialect;
 mod early;
 mod end;
@@ -192,7 +193,7 @@ impl Dial {
             to: Some(self.to.clone()),
             parameters,
             tracks: self.tracks.clone(),
-            inbound: format,
+            inbound: Some(format),
             outbound: (capabilities.playout != PlayoutPolicy::None).then_some(format),
             capabilities,
         }
@@ -246,7 +247,7 @@ pub struct Info {
     pub status: Status,
     /// What its streams can do at best; a stream's own [`Start::capabilities`] may be less.
     pub capabilities: Capabilities,
-    /// Formats it speaks, the usual one first.
+    /// Formats it speaks, the usual one first; none if it carries words instead of sound.
     pub formats: &'static [MediaFormat],
 }
 
@@ -283,6 +284,11 @@ pub trait Provider: Sync {
     /// [`Info::formats`].
     fn formats(&self) -> &'static [MediaFormat] {
         self.info().formats
+    }
+
+    /// Whether its streams carry sound; others carry words ([`Capabilities::text`]).
+    fn has_sound(&self) -> bool {
+        !self.formats().is_empty()
     }
 
     /// What carries its messages.
@@ -355,6 +361,7 @@ const fn linear_at(rate: SampleRate) -> MediaFormat {
 /// All providers; routes, command-line values and test matrices derive from it.
 pub static PROVIDERS: &[&dyn Provider] = &[
     &Spoken(&twilio::DIALECT),
+    &conversation_relay::ConversationRelay,
     &Spoken(&signalwire::DIALECT),
     &Spoken(&telnyx::DIALECT),
     &Spoken(&plivo::DIALECT),

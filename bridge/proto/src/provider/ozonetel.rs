@@ -159,7 +159,7 @@ impl Bridge {
             to: node.text("did").map(str::to_owned),
             parameters,
             tracks: vec![Track::Inbound],
-            inbound: linear_at(inbound),
+            inbound: Some(linear_at(inbound)),
             outbound: outbound.map(linear_at),
             capabilities: can,
         })))

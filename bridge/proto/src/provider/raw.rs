@@ -148,7 +148,7 @@ impl Provider for Raw {
             to: upgrade.query("to"),
             parameters,
             tracks: [Track::Inbound, Track::Outbound][..usize::from(wire.channels)].to_vec(),
-            inbound: options.inbound_format.unwrap_or(track),
+            inbound: Some(options.inbound_format.unwrap_or(track)),
             outbound: two_way.then_some(track),
             capabilities: if two_way { TWO_WAY } else { TWO_CHANNELS },
         };

@@ -290,7 +290,7 @@ impl Bridge {
             to: json::parameter(&parameters, &["callee", "to", "dnis", "DNIS"]),
             parameters,
             tracks: vec![Track::Inbound],
-            inbound: self.inbound,
+            inbound: Some(self.inbound),
             outbound: two_way.then_some(outbound),
             capabilities: if two_way { TWO_WAY } else { ONE_WAY },
         }))

@@ -46,7 +46,7 @@ impl Facts {
                 Event::Started(start) => {
                     let names = start.parameters.iter().map(|(name, _)| name.clone());
                     facts.parameters.extend(names);
-                    facts.formats = Some((start.inbound, start.outbound));
+                    facts.formats = start.inbound.map(|inbound| (inbound, start.outbound));
                 }
                 _ => {}
             }

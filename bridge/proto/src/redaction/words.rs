@@ -40,13 +40,14 @@ const FIELDS: [(Means, &str); 7] = [
     ),
     (
         Means::Format,
-        "audiocontenttype audiodatatype codec contenttype direction dtx encoding format mediacodecs mediaformat mixtype \
-         perspective streamperspective streamtype supportedmediaformats track tracks transportencoding transportencodings",
+        "audiocontenttype audiodatatype codec contenttype direction dtx encoding format lang mediacodecs mediaformat mixtype \
+         perspective streamperspective streamtype supportedmediaformats track tracks transcriptionlanguage transportencoding \
+         transportencodings ttslanguage",
     ),
     (
         Means::Count,
         "asn bid bitdepth bitrate bitspersample causecode channelcount channels chunk clientseq code confidence count discarded \
-         duration eventtime length level mediawebsocketoptimalframesize numberofframes occurredat offset optimalframesize \
+         duration durationuntilinterruptms eventtime length level mediawebsocketoptimalframesize numberofframes occurredat offset optimalframesize \
          payloadtype playbackmilliseconds position preferredptimems ptime queuelength rate retryafter rtt samplerate \
          sampleratehertz seq sequence sequencenum sequencenumber serverseq sipstatus start timestamp ts version xofflevel \
          xonlevel",

@@ -47,12 +47,12 @@ pub(super) struct Out {
 impl MediaPath {
     pub(super) fn new(start: &Start, config: &SessionConfig) -> Result<Self, String> {
         let track = |wanted: Track| {
-            start
-                .tracks
-                .contains(&wanted)
-                .then(|| WireTrack::new(start.inbound, config.keep, config.timeline))
-                .transpose()
-                .map_err(|e| e.to_string())
+            if !start.tracks.contains(&wanted) {
+                return Ok(None);
+            }
+            let format = start.inbound.ok_or("a track without a format")?;
+            let track = WireTrack::new(format, config.keep, config.timeline);
+            track.map(Some).map_err(|error| error.to_string())
         };
         let speaker = match start.outbound {
             Some(format) => Some(Out {
@@ -162,6 +162,11 @@ impl MediaPath {
         if let Agent::Heard(track @ None) = &mut self.agent {
             *track = Some(Box::new(HeardTrack::new(format, keep)));
         }
+    }
+
+    /// The call's clock begins now, whether or not there is sound.
+    pub(super) fn begin(&mut self, now: Instant) {
+        self.origin.get_or_insert((now, None));
     }
 
     /// When the first sound began.
@@ -296,7 +301,15 @@ impl Session {
 
     /// The present playback generation, 0 on a stream that plays nothing.
     pub(super) fn epoch(&mut self) -> u32 {
+        if let Some(words) = &self.words {
+            return words.epoch();
+        }
         self.playout().map_or(0, |playout| playout.epoch())
+    }
+
+    /// Time on the call's clock.
+    pub(super) fn elapsed_ms(&self, now: Instant) -> u64 {
+        self.media.as_ref().map_or(0, |media| media.elapsed(now).as_millis() as u64)
     }
 
     /// Runs playback, or anything that makes it emit.

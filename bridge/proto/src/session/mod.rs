@@ -11,13 +11,15 @@ mod speech;
 mod state;
 mod summary;
 mod track;
+mod words;
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use ringback_module::ToModule;
 use ringback_module::message::{
-    Dtmf, ErrorReport, Event as NamedEvent, Limits, Log, Metric, StopReason, Transcript, Turn, Vad,
+    Dtmf, ErrorReport, Event as NamedEvent, Limits, Log, Metric, Say, StopReason, Transcript, Turn,
+    Vad,
 };
 
 use crate::Instant;
@@ -151,8 +153,10 @@ pub enum Report {
         /// Whether it may come back.
         retrying: bool,
     },
-    /// Words.
-    Transcript(PortId, Transcript),
+    /// Words heard, by a module or by the provider (`None`).
+    Transcript(Option<PortId>, Transcript),
+    /// Words a module had the provider speak.
+    Said(PortId, Say),
     /// A turn.
     Turn(PortId, Turn),
     /// Speech or silence.
@@ -171,7 +175,7 @@ pub enum Report {
     Cleared {
         /// What the caller heard and what not.
         cleared: ringback_module::message::Cleared,
-        /// Who did it; `None` is the barge-in policy.
+        /// Who did it; `None` is the barge-in policy, ours or the provider's.
         by: Option<PortId>,
     },
     /// Sound was dropped.
@@ -192,6 +196,10 @@ pub struct Session {
     phase: Phase,
     ports: Vec<Port>,
     media: Option<MediaPath>,
+    /// Where the provider recognises speech and speaks by itself.
+    words: Option<Box<words::Words>>,
+    /// What whoever goes on with the call is to get.
+    handoff: Option<Box<str>>,
     start: Option<Box<Start>>,
     /// Events and replies of the message being handled.
     inbox: Outbox,
@@ -236,6 +244,8 @@ impl Session {
             phase,
             ports,
             media: None,
+            words: None,
+            handoff: None,
             start: None,
             inbox: Outbox::new(),
             outbox: Outbox::new(),
@@ -352,7 +362,9 @@ impl Session {
         let protocol = self.protocol_timeout();
         let media = if over { None } else { self.media.as_ref().and_then(MediaPath::poll_timeout) };
         let barge_in = if self.phase.is_live() { self.barge_in.poll_timeout() } else { None };
-        [protocol, media, self.phase_deadline(), barge_in, self.hanging_up]
+        let spoken =
+            if let Phase::Finishing { .. } = self.phase { self.speaking_until() } else { None };
+        [protocol, media, self.phase_deadline(), barge_in, spoken, self.hanging_up]
             .into_iter()
             .flatten()
             .min()
@@ -450,6 +462,12 @@ impl Session {
                     playout.handle_full(matches!(event, Event::Full));
                 }
             }
+            Event::Heard { text, language, last } => {
+                self.handle_words(now, text, language.as_deref(), *last);
+            }
+            Event::Interrupted { heard, after } => {
+                self.handle_interrupted(now, heard.as_deref(), *after);
+            }
             Event::Stopped(_) => self.end(now, EndReason::Remote),
             Event::Notice(notice) => self.handle_notice(notice),
             Event::Cleared
@@ -458,6 +476,9 @@ impl Session {
             | Event::PauseRequested
             | Event::ResumeRequested
             | Event::HangupRequested
+            | Event::SayRequested { .. }
+            | Event::LanguageRequested { .. }
+            | Event::HandoffRequested(_)
             | Event::Result(_) => {}
         }
     }
@@ -493,7 +514,9 @@ impl Session {
                 self.actions.push_back(Action::HangUp);
             } else {
                 if matches!(reason, EndReason::Hangup { .. }) {
-                    self.command_quietly(now, Command::Hangup);
+                    let handoff = self.handoff.take();
+                    let hangup = handoff.as_deref().map_or(Command::Hangup, Command::Handoff);
+                    self.command_quietly(now, hangup);
                 }
                 self.parting = self.protocol.is_parting();
                 if !self.parting {
@@ -555,9 +578,15 @@ impl Session {
     fn finish_when_played(&mut self, now: Instant) {
         let Phase::Finishing { reason, .. } = &self.phase else { return };
         let reason = reason.clone();
-        if !self.playout().is_some_and(|p| p.is_active(now)) {
+        let speaking = self.speaking_until().is_some();
+        if !speaking && !self.playout().is_some_and(|p| p.is_active(now)) {
             self.end(now, reason);
         }
+    }
+
+    /// When the provider will have spoken what it was given, by estimate.
+    fn speaking_until(&self) -> Option<Instant> {
+        self.words.as_ref()?.speaking_until(self.now)
     }
 
     fn ports_in(&self, phases: &[PortPhase]) -> Vec<PortId> {

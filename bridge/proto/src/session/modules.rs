@@ -20,6 +20,7 @@ use crate::scratch::Pcm;
 use super::media::MediaPath;
 use super::port::{self, AGENT, Agreed, CALLER, Credit, OnFail, PortId, PortPhase, Speaker};
 use super::state::Phase;
+use super::words::Words;
 use super::{Action, EndReason, ModuleSummary, Report, Session, Summary};
 
 /// What a module is given next.
@@ -42,13 +43,17 @@ impl Session {
         if !matches!(self.phase, Phase::AwaitingStart { .. }) {
             return;
         }
-        let media = match MediaPath::new(start, &self.config) {
+        let mut media = match MediaPath::new(start, &self.config) {
             Ok(media) => media,
             Err(what) => {
                 let error = crate::provider::ProtocolError::Unsupported { index: 0, what };
                 return self.end(now, EndReason::Protocol(error));
             }
         };
+        if start.capabilities.text {
+            media.begin(now);
+            self.words = Some(Box::new(Words::new(now)));
+        }
         self.media = Some(media);
         self.start = Some(Box::new(start.clone()));
         self.phase = Phase::Streaming { since: now, deadline: now + self.config.max_duration };
@@ -131,7 +136,11 @@ impl Session {
         let start = self.start.as_ref().ok_or("the call has not started")?;
         let (speaks, outbound) = (self.ports[id.0].config.speaks, start.outbound);
         let offered: Vec<u16> = offer(start, speaks).tracks.iter().map(|t| t.id).collect();
-        port::check(ready, &offered)?;
+        if self.words.is_some() {
+            port::check_soundless(ready)?;
+        } else {
+            port::check(ready, &offered)?;
+        }
         let input = ready.accept.input;
         let tracks = match (&ready.accept.tracks, input) {
             (_, None) => Vec::new(),
@@ -313,10 +322,11 @@ impl Session {
     fn tell_missed_clear(&mut self, id: PortId) {
         let current = self.epoch();
         let port = &mut self.ports[id.0];
-        let speaks = port.agreed.as_ref().is_some_and(|a| a.output.is_some());
+        let words = self.words.is_some() && port.config.speaks;
+        let speaks = words || port.agreed.as_ref().is_some_and(|a| a.output.is_some());
         if speaks && current > port.told_epoch {
             port.told_epoch = current;
-            let cleared = Cleared { epoch: current - 1, played_ms: 0, discarded_ms: 0 };
+            let cleared = Cleared { epoch: current - 1, ..Cleared::default() };
             self.actions
                 .push_back(Action::TellModule { port: id, message: ToModule::Cleared(cleared) });
         }
@@ -328,7 +338,7 @@ impl Session {
             digit: digit.as_char(),
             duration_ms: duration.map(|d| d.as_millis() as u64),
             source: DtmfSource::Provider,
-            at_ms: self.media.as_ref().map_or(0, |m| m.elapsed(now).as_millis() as u64),
+            at_ms: self.elapsed_ms(now),
         };
         self.tell_wanting("dtmf", None, &ToModule::Dtmf(dtmf.clone()));
         self.report(Report::Dtmf(None, dtmf));
@@ -361,6 +371,8 @@ impl Session {
             played: self.media.as_ref().map_or(Duration::ZERO, MediaPath::played),
             frames_in: self.wire.arrived,
             frames_out: self.wire.sent,
+            texts_in: self.words.as_ref().map_or(0, |words| words.arrived),
+            texts_out: self.words.as_ref().map_or(0, |words| words.sent),
             underruns: counts.map_or(0, |c| c.underruns),
             drift_ppm: self.media.as_ref().and_then(|m| m.caller.as_ref()?.timeline.drift_ppm()),
             modules: self.ports.iter().map(module_summary).collect(),
@@ -407,20 +419,14 @@ impl Session {
                 .dropping(Drop::Overwritten, accounts.lagged),
             );
         }
-        let spoken = port.spoken;
-        if spoken.entered > 0 {
+        let out = [("out", Unit::Samples, port.spoken), ("say", Unit::Messages, port.said)];
+        for (way, unit, spoken) in out.into_iter().filter(|(.., spoken)| spoken.entered > 0) {
             hops.push(
-                Hop::new(
-                    format!("module.{name}.out"),
-                    Unit::Samples,
-                    spoken.entered,
-                    spoken.left,
-                    0,
-                )
-                .dropping(Drop::NotSpeaker, spoken.not_speaker)
-                .dropping(Drop::Stale, spoken.stale)
-                .dropping(Drop::AfterEnd, spoken.after_end)
-                .dropping(Drop::Overflow, spoken.flooded),
+                Hop::new(format!("module.{name}.{way}"), unit, spoken.entered, spoken.left, 0)
+                    .dropping(Drop::NotSpeaker, spoken.not_speaker)
+                    .dropping(Drop::Stale, spoken.stale)
+                    .dropping(Drop::AfterEnd, spoken.after_end)
+                    .dropping(Drop::Overflow, spoken.flooded),
             );
         }
         hops
@@ -481,10 +487,13 @@ fn offer(start: &Start, speaks: bool) -> Offer {
     if speaks && start.outbound.is_some() {
         features.extend(["playback", "mark", "clear", "hangup", "pause"]);
         features.extend(can.dtmf_out.then_some("dtmf.send"));
+    } else if speaks && can.text {
+        features.extend(["say", "language", "hangup"]);
+        features.extend(can.dtmf_out.then_some("dtmf.send"));
     }
     Offer {
         tracks,
-        input: formats(start.inbound),
+        input: start.inbound.map(formats).unwrap_or_default(),
         output: start.outbound.filter(|_| speaks).map(formats).unwrap_or_default(),
         frame_ms: vec![10, 20, 40, 60, 100],
         framing: vec![Framing::Raw, Framing::Hdr16],

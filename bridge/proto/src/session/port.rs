@@ -90,10 +90,12 @@ pub(super) struct Port {
     pub(super) results: u64,
     pub(super) starts: u32,
     pub(super) spoken: Spoken,
+    /// The same of words, in messages.
+    pub(super) said: Spoken,
     pub(super) last_error: Option<String>,
 }
 
-/// Sound a module sent, in samples at its own rate.
+/// Sound a module sent, in samples at its own rate, or words.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Spoken {
     pub(super) entered: u64,
@@ -145,6 +147,7 @@ impl Port {
             results: 0,
             starts: 0,
             spoken: Spoken::default(),
+            said: Spoken::default(),
             last_error: None,
         }
     }
@@ -167,6 +170,19 @@ impl Port {
             None => true,
         }
     }
+}
+
+/// Checks an answer to `start` of a call that has no sound.
+pub(super) fn check_soundless(ready: &Ready) -> Result<(), String> {
+    let without = "this call has no sound: the provider recognises speech and speaks by itself";
+    // Tracks mean nothing to who hears none.
+    if ready.accept.input.is_some() {
+        return Err(format!("{without}; accept no `in` and want \"text\" instead"));
+    }
+    if ready.accept.output.is_some() {
+        return Err(format!("{without}; accept no `out` and answer with `say`"));
+    }
+    Ok(())
 }
 
 /// Checks an answer to `start` against what can be had; the error is for the module's author.

@@ -137,7 +137,7 @@ impl Session {
     fn handle_transcript(&mut self, now: Instant, id: PortId, transcript: &Transcript) {
         self.tell_wanting("text", Some(id), &ToModule::Text(transcript.clone()));
         self.pass_on(now, id, &FromModule::Transcript(transcript.clone()));
-        self.report(Report::Transcript(id, transcript.clone()));
+        self.report(Report::Transcript(Some(id), transcript.clone()));
     }
 
     fn handle_vad(&mut self, now: Instant, id: PortId, vad: &Vad) {
@@ -196,9 +196,11 @@ impl Session {
             FromModule::Transfer { .. } => {
                 self.refuse(id, "transfer", "no provider here can transfer a call");
             }
+            FromModule::Say(say) => self.handle_say(now, id, say),
             FromModule::Clear { .. }
             | FromModule::AudioEnd { .. }
             | FromModule::Mark { .. }
+            | FromModule::Language(_)
             | FromModule::Pause
             | FromModule::Resume
             | FromModule::DtmfSend(_)
@@ -233,9 +235,10 @@ impl Session {
     fn handle_speaker_verb(&mut self, now: Instant, id: PortId, message: &FromModule) {
         match message {
             FromModule::Clear { epoch } => {
-                let current = self.playout().map(|p| p.epoch());
-                if epoch.is_none() || *epoch == current {
+                let current = self.epoch();
+                if epoch.is_none_or(|epoch| epoch == current) {
                     self.clear(now, Some(id));
+                    self.clear_words(now, Some(id));
                 }
             }
             FromModule::AudioEnd { epoch } => {
@@ -247,6 +250,10 @@ impl Session {
                 self.with_playout(now, |playout, _| playout.end_utterance());
             }
             FromModule::Mark { name } => self.set_mark(now, id, name),
+            FromModule::Language(languages) => self.handle_languages(now, id, languages),
+            FromModule::Pause | FromModule::Resume if self.words.is_some() => {
+                self.refuse(id, "pause", "the provider speaks by itself and cannot be held");
+            }
             FromModule::Pause => self.with_playout(now, |playout, emit| playout.pause(now, emit)),
             FromModule::Resume => self.with_playout(now, |playout, emit| playout.resume(now, emit)),
             FromModule::DtmfSend(send) => self.press(now, id, &send.digits),
@@ -257,14 +264,18 @@ impl Session {
 
     /// A mark behind sound that was cleared, or one too many, is told as cleared: it will never be reached.
     fn set_mark(&mut self, now: Instant, id: PortId, name: &str) {
-        let Some(epoch) = self.playout().map(|p| p.epoch()) else { return };
+        if self.playout().is_none() && self.words.is_none() {
+            return;
+        }
+        let epoch = self.epoch();
         let armed = self.speaker(id).is_some_and(|speaker| speaker.armed);
         let mut taken = false;
         if armed {
             self.with_playout(now, |playout, _| taken = playout.mark(id.0, name.to_owned()));
         }
         if !taken {
-            let epoch = if armed { epoch } else { epoch.saturating_sub(1) };
+            let current = armed || self.words.is_some();
+            let epoch = if current { epoch } else { epoch.saturating_sub(1) };
             let report = MarkReport {
                 name: name.to_owned(),
                 epoch,
@@ -309,7 +320,7 @@ impl Session {
     }
 
     /// Says that a module asked for what cannot be had.
-    fn refuse(&mut self, id: PortId, verb: &str, why: &str) {
+    pub(super) fn refuse(&mut self, id: PortId, verb: &str, why: &str) {
         let message = format!("`{verb}` was not done: {why}");
         self.report(Report::Error(
             id,
@@ -320,6 +331,9 @@ impl Session {
     fn hang_up(&mut self, now: Instant, id: PortId, hangup: &Hangup) {
         let module = self.ports[id.0].config.name.clone();
         let reason = EndReason::Hangup { module, reason: hangup.reason.clone() };
+        if let Some(data) = &hangup.data {
+            self.hand_off(id, data);
+        }
         match (hangup.after, &self.phase) {
             (HangupAfter::Now, _) => self.end(now, reason),
             (HangupAfter::Playback, Phase::Streaming { since, .. }) => {
@@ -328,6 +342,16 @@ impl Session {
                 self.phase = Phase::Finishing { since, deadline: now + FINISH_TIMEOUT, reason };
             }
             _ => {}
+        }
+    }
+
+    /// What goes to whoever goes on with the call, once it is hung up.
+    fn hand_off(&mut self, id: PortId, data: &serde_json::Value) {
+        if self.start.as_ref().is_some_and(|start| start.capabilities.handoff) {
+            let text = data.as_str().map_or_else(|| data.to_string(), str::to_owned);
+            self.handoff = Some(text.into());
+        } else {
+            self.refuse(id, "hangup.data", "the provider hands nothing on");
         }
     }
 
@@ -343,17 +367,27 @@ impl Session {
         self.with_playout(now, |playout, emit| cleared = Some(playout.clear(now, emit)));
         let Some(cleared) = cleared else { return };
         self.tell_playback();
+        self.tell_cleared(&cleared, by);
+    }
+
+    /// Tells everybody who speaks that an epoch is over.
+    pub(super) fn tell_cleared(&mut self, cleared: &Cleared, by: Option<PortId>) {
+        let words = self.words.is_some();
         for (index, port) in self.ports.iter_mut().enumerate() {
-            let Some(speaker) = port.agreed.as_mut().and_then(|a| a.output.as_mut()) else {
-                continue;
-            };
-            speaker.armed = port.config.in_step;
-            speaker.resampler.reset();
+            let Some(agreed) = port.agreed.as_mut() else { continue };
+            match agreed.output.as_mut() {
+                Some(speaker) => {
+                    speaker.armed = port.config.in_step;
+                    speaker.resampler.reset();
+                }
+                None if words && port.config.speaks => {}
+                None => continue,
+            }
             port.told_epoch = cleared.epoch + 1;
             let message = ToModule::Cleared(cleared.clone());
             self.actions.push_back(Action::TellModule { port: PortId(index), message });
         }
-        self.report(Report::Cleared { cleared, by });
+        self.report(Report::Cleared { cleared: cleared.clone(), by });
     }
 
     /// Passes on what playback has to tell: marks to who set them, progress to who wants it.

@@ -26,6 +26,10 @@ pub struct Summary {
     pub frames_in: u64,
     /// Media messages sent.
     pub frames_out: u64,
+    /// Messages of words that arrived, on a call that carries words.
+    pub texts_in: u64,
+    /// Messages of words sent.
+    pub texts_out: u64,
     /// Holes the caller heard in mid-utterance.
     pub underruns: u64,
     /// How much faster the provider's clock ran than ours, where it could be told.

@@ -400,7 +400,7 @@ impl<'a> Client<'a> {
             panic!("{about}: {started:?}")
         };
         let ids = (start.stream.as_deref(), start.call.as_deref(), start.inbound);
-        assert_eq!(ids, (Some("stream-1"), Some("call-1"), self.format), "{about}");
+        assert_eq!(ids, (Some("stream-1"), Some("call-1"), Some(self.format)), "{about}");
         let sound = payload(self.format, FRAME, 1);
         let heard = self.write(&json!({ "payload": base64(&sound) }));
         assert!(

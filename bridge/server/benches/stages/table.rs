@@ -52,8 +52,9 @@ pub(crate) fn stages() -> Vec<Stage> {
 
 /// Everything between two system calls but the WebSocket: the provider's message in, an echo at 16 kHz, its message out.
 fn session() -> impl Iterator<Item = Stage> {
-    let providers = ringback_proto::provider::PROVIDERS.iter().map(|provider| provider.name());
-    providers.map(|provider| {
+    let providers = ringback_proto::provider::PROVIDERS.iter();
+    let sound = providers.filter(|provider| provider.has_sound());
+    sound.map(|provider| provider.name()).map(|provider| {
         Stage::new(format!("session turn: {provider}"), move || {
             // Enough that the provider's counter, which begins anew after the last, is seen to do so and not to stumble.
             let mut call = crate::turn::Turn::new(provider, 512);

@@ -15,7 +15,8 @@ use crate::turn::{Kept, ends, frames, opening, payload};
 pub(crate) fn stages() -> Vec<Stage> {
     let mut stages = Vec::new();
     stages.extend(websocket());
-    stages.extend(PROVIDERS.iter().flat_map(|provider| wire_of(*provider)));
+    let sound = PROVIDERS.iter().filter(|provider| provider.has_sound());
+    stages.extend(sound.flat_map(|provider| wire_of(*provider)));
     stages.extend(base64());
     stages.extend(module());
     stages

@@ -308,7 +308,7 @@ impl Starting {
     fn look_for_start(&mut self, out: &Outbox) {
         for event in out.events() {
             if let Event::Started(start) = event {
-                self.format = Some(start.inbound);
+                self.format = start.inbound;
             }
         }
     }

@@ -45,7 +45,7 @@ impl LogWatch {
                     provider: session.provider(),
                     from: Phone(start.from.as_deref().unwrap_or("-")),
                     to: Phone(start.to.as_deref().unwrap_or("-")),
-                    format: &start.inbound.to_string(),
+                    format: &start.inbound.map_or("words".into(), |format| format.to_string()),
                 },
             ),
             Happened::ModuleReady(port) => {
@@ -66,7 +66,8 @@ impl LogWatch {
                 tell(call, CallReport::Notice { text: PeerText(&notice_text(notice)) });
             }
             Happened::Transcript(port, t) if t.is_final => {
-                result(call, &name(port), "transcript", &t.text);
+                let by = port.as_ref().map_or(session.provider().to_owned(), name);
+                result(call, &by, "transcript", &t.text);
             }
             Happened::Dtmf(Some(port), d) => {
                 result(call, &name(port), "dtmf", &d.digit.to_string());

@@ -85,11 +85,9 @@ impl Caller {
             Some(rate) => {
                 Some(formats.iter().find(|f| f.rate == rate).copied().ok_or_else(|| {
                     let rates: Vec<_> = formats.iter().map(|f| f.rate.hz().to_string()).collect();
-                    format!(
-                        "{} does not speak at {rate}; it has {} Hz",
-                        self.provider,
-                        rates.join(", ")
-                    )
+                    let has =
+                        if rates.is_empty() { "no sound".into() } else { rates.join(", ") + " Hz" };
+                    format!("{} does not speak at {rate}; it has {has}", self.provider)
                 })?)
             }
         };

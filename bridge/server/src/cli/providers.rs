@@ -58,6 +58,8 @@ fn row_json(provider: &dyn Provider) -> serde_json::Value {
         "dtmf_out": can.dtmf_out,
         "hangup": hangup(info.name, &can),
         "results": can.results,
+        "text": can.text,
+        "handoff": can.handoff,
         "behaviours": behaviours(provider),
     })
 }
@@ -96,8 +98,13 @@ fn row_text(info: &Info) -> String {
         verbs(&info.capabilities).join(", "),
         info.status,
         "",
-        formats.join(", "),
+        if can_only_talk(info) { "words".to_owned() } else { formats.join(", ") },
     )
+}
+
+/// Whether words go both ways instead of sound.
+const fn can_only_talk(info: &Info) -> bool {
+    info.capabilities.text && info.formats.is_empty()
 }
 
 /// The providers as the README shows them.
@@ -123,6 +130,9 @@ fn markdown() -> String {
 
 /// Encodings with their rates in kHz, the usual ones first: `PCMU 8, L16 LE 16/8/24`.
 fn formats(info: &Info) -> String {
+    if can_only_talk(info) {
+        return "words".into();
+    }
     let mut groups: Vec<(Encoding, Vec<String>)> = Vec::new();
     for format in info.formats {
         let rate = (f64::from(format.rate.hz()) / 1_000.0).to_string();
@@ -148,6 +158,7 @@ fn playout(can: &Capabilities) -> String {
         PlayoutPolicy::Paced { limit } => {
             format!("sent in real time, up to {} s queued", limit.as_secs_f64())
         }
+        PlayoutPolicy::None if can.text => "spoken there".into(),
         PlayoutPolicy::None => "none".into(),
     }
 }
@@ -160,6 +171,7 @@ fn verbs(can: &Capabilities) -> Vec<&'static str> {
         (can.dtmf_in, "keys in"),
         (can.dtmf_out, "keys out"),
         (can.hangup == HangupLaw::Message, "hang-up"),
+        (can.handoff, "hand-off"),
         (can.results, "results in-band"),
     ];
     all.into_iter().filter_map(|(has, name)| has.then_some(name)).collect()

@@ -1,5 +1,6 @@
 //! `ringback serve`: takes calls until it is told to stop.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -230,8 +231,10 @@ async fn serve(mut config: Config, show: bool) -> Exit {
 
 /// Prints what is said on all calls, until the bridge ends.
 async fn transcripts(mut events: Subscription) {
+    let mut open = Open::default();
     while let Some(json) = events.next().await {
-        let Some(line) = serde_json::from_str(&json).ok().and_then(|event| said(&event)) else {
+        let Some(line) = serde_json::from_str(&json).ok().and_then(|event| open.said(&event))
+        else {
             continue;
         };
         // A terminal that is held up must not hold up a thread that serves calls.
@@ -239,19 +242,55 @@ async fn transcripts(mut events: Subscription) {
     }
 }
 
-/// The line for a final transcript, and for one that may have been missed.
-fn said(event: &Value) -> Option<String> {
-    let text = |key: &str| event[key].as_str().unwrap_or_default();
-    match text("type") {
-        "transcript" if event["final"] == true => {
-            let late = event["at_ms"].as_u64().zip(event["end_ms"].as_u64());
-            let late = late.map(|(at, end)| format!("  (+{} ms)", at.saturating_sub(end)));
-            let (at, call, module, words) =
-                (text("at"), text("call"), text("module"), text("text"));
-            Some(format!("{at}  {call}  {module}: {words}{}", late.unwrap_or_default()))
+/// Words that modules have spoken for them and have not ended, by call and module.
+#[derive(Default)]
+struct Open(BTreeMap<(String, String), String>);
+
+impl Open {
+    /// An utterance that gets longer than this is shown in pieces.
+    const MOST_OCTETS: usize = 4 * 1024;
+
+    /// The line for a final transcript, for what a module has said, and for what may have been missed.
+    fn said(&mut self, event: &Value) -> Option<String> {
+        let text = |key: &str| event[key].as_str().unwrap_or_default();
+        let (at, call, module) = (text("at"), text("call"), text("module"));
+        let key = || (call.to_owned(), module.to_owned());
+        match text("type") {
+            "transcript" if event["final"] == true => {
+                // Words that the provider heard have no module, and no time of their own.
+                let (who, timed) = match module {
+                    "" => (text("provider"), false),
+                    module => (module, true),
+                };
+                let late = event["at_ms"].as_u64().zip(event["end_ms"].as_u64()).filter(|_| timed);
+                let late = late.map(|(at, end)| format!("  (+{} ms)", at.saturating_sub(end)));
+                let late = late.unwrap_or_default();
+                Some(format!("{at}  {call}  {who}: {}{late}", text("text")))
+            }
+            "say" => {
+                let open = self.0.entry(key()).or_default();
+                open.push_str(text("text"));
+                if event["last"] != true && open.len() < Self::MOST_OCTETS {
+                    return None;
+                }
+                let words = self.0.remove(&key()).filter(|words| !words.is_empty())?;
+                Some(format!("{at}  {call}  {module} says: {words}"))
+            }
+            "cleared" => {
+                self.0.retain(|(of, _), _| of != call);
+                let heard = event["heard"].as_str()?;
+                Some(format!("{at}  {call}  interrupted after: {heard}"))
+            }
+            "call.ended" => {
+                self.0.retain(|(of, _), _| of != call);
+                None
+            }
+            "lagged" => {
+                self.0.clear();
+                Some(format!("({} events were too many to be shown)", event["missed"]))
+            }
+            _ => None,
         }
-        "lagged" => Some(format!("({} events were too many to be shown)", event["missed"])),
-        _ => None,
     }
 }
 
@@ -259,7 +298,7 @@ fn said(event: &Value) -> Option<String> {
 mod tests {
     use serde_json::json;
 
-    use super::{said, words};
+    use super::{Open, words};
 
     #[test]
     fn what_is_said_is_shown_when_it_is_final() {
@@ -268,10 +307,35 @@ mod tests {
             "type": "transcript", "id": "u1", "text": "hello there", "final": true, "start_ms": 900, "end_ms": 2_000,
         });
         let line = "2026-11-21T07:05:09.042Z  c1  stt: hello there  (+345 ms)";
-        assert_eq!(said(&event).as_deref(), Some(line));
-        assert_eq!(said(&json!({"type": "transcript", "final": false, "text": "hel"})), None);
-        assert_eq!(said(&json!({"type": "vad", "state": "speech"})), None);
-        assert!(said(&json!({"type": "lagged", "missed": 7})).unwrap().contains("7 events"));
+        let mut open = Open::default();
+        assert_eq!(open.said(&event).as_deref(), Some(line));
+        assert_eq!(open.said(&json!({"type": "transcript", "final": false, "text": "hel"})), None);
+        assert_eq!(open.said(&json!({"type": "vad", "state": "speech"})), None);
+        assert!(open.said(&json!({"type": "lagged", "missed": 7})).unwrap().contains("7 events"));
+    }
+
+    #[test]
+    fn words_both_ways_are_shown_by_the_utterance() {
+        let mut open = Open::default();
+        let mut said = |kind: &str, more: serde_json::Value| {
+            let mut event = json!({"at": "now", "at_ms": 9, "call": "c1", "type": kind});
+            event.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            open.said(&event)
+        };
+        let heard = json!({"provider": "p", "text": "Hi.", "final": true, "end_ms": 9});
+        assert_eq!(said("transcript", heard).as_deref(), Some("now  c1  p: Hi."));
+        let say = |text: &str, last: bool| json!({"module": "bot", "text": text, "last": last});
+        assert_eq!(said("say", say("Good ", false)), None);
+        assert_eq!(said("say", say("day.", true)).as_deref(), Some("now  c1  bot says: Good day."));
+        assert_eq!(said("say", say("", true)), None);
+        assert_eq!(said("say", say("Let me ", false)), None);
+        let line = said("cleared", json!({"heard": "Let"}));
+        assert_eq!(line.as_deref(), Some("now  c1  interrupted after: Let"));
+        assert_eq!(said("say", say("Yes?", true)).as_deref(), Some("now  c1  bot says: Yes?"));
+        assert_eq!(said("cleared", json!({"played_ms": 4})), None, "of sound, this is not shown");
+        assert_eq!(said("say", say("Good", false)), None);
+        assert_eq!(said("call.ended", json!({})), None);
+        assert!(open.0.is_empty());
     }
 
     #[test]

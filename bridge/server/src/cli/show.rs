@@ -115,6 +115,8 @@ impl Show {
                 "underruns": counters.underruns,
                 "marks_played": counters.marks_played,
                 "clears": counters.clears,
+                "texts_sent": counters.texts_sent,
+                "texts_received": counters.texts_received,
                 "transcripts": count,
                 "latency_mean_ms": (count > 0).then(|| millis(mean)),
                 "latency_worst_ms": (count > 0).then(|| millis(worst)),
@@ -124,10 +126,15 @@ impl Show {
             }
             return screen::line(summary);
         }
-        screen::line(format!(
-            "sent {} frames, heard {} samples in {} messages",
-            counters.frames_sent, counters.samples_received, counters.media_received
-        ));
+        if counters.frames_sent > 0 || counters.texts_sent == 0 {
+            screen::line(format!(
+                "sent {} frames, heard {} samples in {} messages",
+                counters.frames_sent, counters.samples_received, counters.media_received
+            ));
+        } else {
+            let (sent, received) = (counters.texts_sent, counters.texts_received);
+            screen::line(format!("said {sent} sentences, heard words in {received} messages"));
+        }
         if count > 0 {
             screen::line(format!(
                 "{count} transcripts, {} ms after the end of speech on average, {} ms at worst",
@@ -160,6 +167,13 @@ fn describe(event: &CallEvent) -> (&'static str, String) {
             PhoneEvent::Resumed => ("resumed", String::new()),
             PhoneEvent::Dtmf(digit) => ("key", digit.as_char().to_string()),
             PhoneEvent::Result(json) => ("result", json.clone()),
+            PhoneEvent::Said(words) => ("hears", words.clone()),
+            PhoneEvent::Interrupted(heard) => ("interrupts", format!("having heard \"{heard}\"")),
+            PhoneEvent::Language { speech, recognition } => {
+                let told = |tag: &Option<String>| tag.clone().unwrap_or_else(|| "as before".into());
+                ("language", format!("speech {}, recognition {}", told(speech), told(recognition)))
+            }
+            PhoneEvent::HandedOn(data) => ("handed-on", data.clone()),
             PhoneEvent::HungUp => ("hung-up", "by the bridge".into()),
             PhoneEvent::Notice(notice) => ("notice", format!("{notice:?}")),
             _ => ("other", format!("{event:?}")),
@@ -168,8 +182,11 @@ fn describe(event: &CallEvent) -> (&'static str, String) {
 }
 
 fn started(start: &provider::Start) -> String {
+    let Some(inbound) = start.inbound else {
+        return "speaks and hears words; the provider makes them of sound".into();
+    };
     let outbound = start.outbound.map_or("listens only".to_owned(), |f| format!("hears {f}"));
-    format!("speaks {}, {outbound}", start.inbound)
+    format!("speaks {inbound}, {outbound}")
 }
 
 /// A result or event of the bridge in a person's words, or `None` if it is not for them: what the phone's own events say already,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use ringback_module::message::{
-    Cleared, Dtmf, ErrorReport, Event, Log, Metric, Transcript, Turn, Vad,
+    Cleared, Dtmf, ErrorReport, Event, Log, Metric, Say, Transcript, Turn, Vad,
 };
 use ringback_proto::Instant;
 use ringback_proto::provider::{Notice, Start};
@@ -47,6 +47,7 @@ enum Body<'a> {
         retrying: bool,
     },
     Transcript(&'a Transcript),
+    Say(&'a Say),
     Turn(&'a Turn),
     Vad(&'a Vad),
     Dtmf(&'a Dtmf),
@@ -80,7 +81,8 @@ struct Started {
     from: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     to: Option<String>,
-    inbound: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    inbound: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     outbound: Option<String>,
 }
@@ -92,7 +94,7 @@ impl Started {
         Self {
             from: redacted(&start.from),
             to: redacted(&start.to),
-            inbound: start.inbound.to_string(),
+            inbound: start.inbound.map(|format| format.to_string()),
             outbound: start.outbound.map(|format| format.to_string()),
         }
     }
@@ -107,6 +109,8 @@ struct Ended<'a> {
     played_ms: u64,
     frames_in: u64,
     frames_out: u64,
+    texts_in: u64,
+    texts_out: u64,
     underruns: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     drift_ppm: Option<f64>,
@@ -143,6 +147,8 @@ impl<'a> Ended<'a> {
             played_ms: millis(summary.played),
             frames_in: summary.frames_in,
             frames_out: summary.frames_out,
+            texts_in: summary.texts_in,
+            texts_out: summary.texts_out,
             underruns: summary.underruns,
             drift_ppm: summary.drift_ppm,
             balanced: summary.ledger.is_balanced(),
@@ -202,7 +208,8 @@ fn body(report: &Report) -> Option<(Option<PortId>, Body<'_>)> {
         Report::ModuleFailed { port, reason, retrying } => {
             (Some(*port), Body::ModuleFailed { reason: peer_text(reason), retrying: *retrying })
         }
-        Report::Transcript(port, transcript) => (Some(*port), Body::Transcript(transcript)),
+        Report::Transcript(port, transcript) => (*port, Body::Transcript(transcript)),
+        Report::Said(port, say) => (Some(*port), Body::Say(say)),
         Report::Turn(port, turn) => (Some(*port), Body::Turn(turn)),
         Report::Vad(port, vad) => (Some(*port), Body::Vad(vad)),
         Report::Dtmf(port, dtmf) => (*port, Body::Dtmf(dtmf)),

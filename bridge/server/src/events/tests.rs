@@ -46,7 +46,7 @@ fn told(seen: &Seen<'_>) -> Value {
 fn transcript(text: &str) -> Report {
     let (id, text) = ("u1".to_owned(), text.to_owned());
     let words = Transcript { id, text, is_final: true, end_ms: 2_100, ..Transcript::default() };
-    Report::Transcript(PortId(0), words)
+    Report::Transcript(Some(PortId(0)), words)
 }
 
 #[test]

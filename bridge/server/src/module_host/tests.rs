@@ -78,7 +78,8 @@ async fn a_session_in_a_process() {
     assert_eq!(next(&mut hosted).await, silence, "raw framing has no holes");
     let echo = FromHost::Audio { epoch: None, samples: vec![1, 2] };
     assert_eq!(next(&mut hosted).await, echo);
-    let cleared = ToModule::Cleared(Cleared { epoch: 0, played_ms: 1, discarded_ms: 2 });
+    let cleared =
+        ToModule::Cleared(Cleared { epoch: 0, played_ms: 1, discarded_ms: 2, heard: None });
     let told = serde_json::to_value(&cleared).unwrap();
     hosted.try_send(ToHost::Message(cleared)).unwrap();
     assert_eq!(next(&mut hosted).await, event("told", told));

@@ -178,7 +178,7 @@ pub enum CallReport<'a> {
     },
     /// A module streamed a result.
     Result {
-        /// Its name.
+        /// Its name; the provider's, of words it heard by itself.
         module: &'a str,
         /// What kind of result.
         kind: &'a str,
@@ -433,6 +433,8 @@ fn report_end(metrics: &Metrics, call: &str, listener: &str, summary: &Summary) 
         played_ms,
         frames_in = summary.frames_in,
         frames_out = summary.frames_out,
+        texts_in = summary.texts_in,
+        texts_out = summary.texts_out,
         underruns = summary.underruns,
         "call ended"
     );
@@ -497,6 +499,8 @@ mod tests {
             played: Duration::from_secs(3),
             frames_in: 501,
             frames_out: 150,
+            texts_in: 0,
+            texts_out: 0,
             underruns: 0,
             drift_ppm: None,
             modules: Vec::new(),

@@ -101,7 +101,7 @@ impl Caller {
             }
         })
         .await;
-        let format = self.start.as_ref().expect("started").inbound;
+        let format = self.start.as_ref().and_then(|start| start.inbound).expect("a call of sound");
         if self.encoder.is_none() {
             self.encoder = Some(format.encoder().expect("the caller's own format has a codec"));
         }

@@ -136,14 +136,14 @@ fn port_of(report: &Report) -> Option<PortId> {
     match report {
         Report::ModuleReady(port)
         | Report::ModuleFailed { port, .. }
-        | Report::Transcript(port, _)
+        | Report::Said(port, _)
         | Report::Turn(port, _)
         | Report::Vad(port, _)
         | Report::Event(port, _)
         | Report::Log(port, _)
         | Report::Metric(port, _)
         | Report::Error(port, _) => Some(*port),
-        Report::Dtmf(port, _) => *port,
+        Report::Dtmf(port, _) | Report::Transcript(port, _) => *port,
         _ => None,
     }
 }

@@ -169,14 +169,17 @@ pub enum MarkStatus {
 }
 
 /// Playback was dropped.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Cleared {
     /// Playback generation that ended.
     pub epoch: u32,
     /// Sound of it the caller heard.
     pub played_ms: u64,
-    /// Sound of it the caller will never hear.
+    /// Sound of it the caller will never hear; 0 where the provider speaks by itself and does not tell.
     pub discarded_ms: u64,
+    /// Words of it the caller heard, where the provider speaks by itself and tells.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub heard: Option<String>,
 }
 
 /// How playback goes.
@@ -253,6 +256,9 @@ pub struct Hangup {
     /// For the log.
     #[serde(default)]
     pub reason: String,
+    /// For whoever goes on with the call, where the provider hands it on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data: Option<Value>,
 }
 
 /// When to hang up.
@@ -264,6 +270,44 @@ pub enum HangupAfter {
     Now,
     /// When all queued sound was played.
     Playback,
+}
+
+/// Words for the provider to speak.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Say {
+    /// The words; they are joined to those before as they are.
+    pub text: String,
+    /// Whether the utterance ends with them.
+    #[serde(default = "yes")]
+    pub last: bool,
+    /// BCP 47 tag, if it is not the usual one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub language: Option<String>,
+    /// Playback generation they are for; absent = whatever it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub epoch: Option<u32>,
+}
+
+const fn yes() -> bool {
+    true
+}
+
+impl Say {
+    /// A whole utterance in the usual language.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self { text: text.into(), last: true, ..Self::default() }
+    }
+}
+
+/// Languages the provider speaks and recognises from now on; what is absent stays.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Languages {
+    /// What is spoken to the caller, a BCP 47 tag.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub speech: Option<String>,
+    /// What the caller speaks, a BCP 47 tag.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recognition: Option<String>,
 }
 
 /// Something with a name.

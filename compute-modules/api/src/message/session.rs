@@ -62,6 +62,12 @@ impl Start {
         T::deserialize(&self.config).map_err(|error| Reject::bad_config(error.to_string()))
     }
 
+    /// Whether the call carries words: [`crate::FromModule::Say`] works, and what the caller says comes as text.
+    #[must_use]
+    pub fn carries_text(&self) -> bool {
+        self.offer.features.iter().any(|feature| feature == "say")
+    }
+
     /// Rate of the caller's own sound: that of the first format offered, 8000 if none is.
     #[must_use]
     pub fn native_rate(&self) -> u32 {

@@ -121,7 +121,9 @@ class Host:
             "framing": cls.framing,
             "tracks": list(cls.tracks),
         }
-        if _hears(cls):
+        if _is_silent(s):
+            accept["tracks"] = []
+        elif _hears(cls):
             accept["in"] = {"encoding": cls.encoding, "rate": cls.rate, "frame_ms": cls.frame_ms}
         if s.can_speak:
             accept["out"] = {"encoding": cls.encoding, "rate": cls.speaks, "pace": cls.pace}
@@ -134,6 +136,16 @@ class Host:
             ],
             "overflow": cls.overflow,
         }
+
+    def missing(self, s: Session) -> Optional[str]:
+        """What the class cannot do without and the call has not, in words."""
+        cls = self.module_class
+        if _is_silent(s) and _hears(cls) and not overrides(cls, "on_text"):
+            return (
+                f"{name_of(cls)} hears sound and this call has none: the provider recognises speech by itself; "
+                "override on_text to take its words"
+            )
+        return None
 
     def session(self, slot: int) -> Optional[Runner]:
         """The session of `slot`, while there is one."""
@@ -222,6 +234,11 @@ def check(module_class: Type[Module]) -> None:
         raise ValueError(
             f'{module_class.__name__} hears several tracks; that needs framing = "hdr16" and on_frame'
         )
+
+
+def _is_silent(s: Session) -> bool:
+    """Whether no sound of the caller is to be had."""
+    return not (s.start.get("offer") or {}).get("in")
 
 
 def _hears(cls: Type[Module]) -> bool:

@@ -125,6 +125,8 @@ class Cleared:
     """Sound of it the caller heard."""
     discarded_ms: int = 0
     """Sound of it the caller will never hear."""
+    heard: Optional[str] = None
+    """Words of it the caller heard, on a call that carries words, if known."""
 
 
 @dataclass(frozen=True)
@@ -173,7 +175,7 @@ class Word:
 
 @dataclass(frozen=True)
 class Transcript:
-    """Words another module of the call heard."""
+    """Words of the caller that another module heard, or the provider on a call that carries words."""
 
     id: str
     """Names the utterance; the same id replaces an earlier one that was not final."""

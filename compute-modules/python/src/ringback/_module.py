@@ -92,13 +92,14 @@ class Module:
         """Speech began or ended."""
 
     def on_text(self, s: Session, text: Transcript) -> Result:
-        """Another module of the call heard words."""
+        """Another module of the call heard words, or the provider did (see `Session.say`)."""
 
     def on_mark(self, s: Session, mark: Mark) -> Result:
         """Playback reached a mark of yours, or it was cleared before."""
 
     def on_cleared(self, s: Session, cleared: Cleared) -> Result:
-        """Queued playback was dropped. Stop tasks that still speak; what you `play` from here on is heard again."""
+        """Queued playback was dropped, or the provider was cut off in your words. Stop tasks that still speak; what you `play` or `say` from here on is heard
+        again."""
 
     def on_playback(self, s: Session, playback: Playback) -> Result:
         """Playback of your sound began, ran dry or ended."""

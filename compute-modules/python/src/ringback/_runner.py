@@ -122,6 +122,9 @@ class Runner:
         if not self._host.wait_loaded():
             return False
         try:
+            missing = self._host.missing(s)
+            if missing is not None:
+                raise Reject("unsupported_format", missing)
             self._call("on_start", s)
         except Reject as no:
             answer = {

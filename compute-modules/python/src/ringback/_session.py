@@ -44,6 +44,9 @@ class Session:
         offered = (start.get("offer") or {}).get("out")
         self.can_speak: bool = module.speaks is not None and bool(offered)
         """Whether `play` reaches anybody."""
+        features = (start.get("offer") or {}).get("features") or ()
+        self.can_say: bool = "say" in features
+        """Whether `say` reaches anybody: the call carries words, the provider hears and speaks by itself."""
 
         self._link = link
         self._slot = slot
@@ -184,6 +187,24 @@ class Session:
         if self._begun == self.epoch:
             self._say("audio.end", epoch=self.epoch)
 
+    def say(self, text: str, last: bool = True, language: Optional[str] = None) -> bool:
+        """Has the provider speak this, on a call that carries words (`can_say`); there `on_text` is told what the caller says.
+
+        For words that come bit by bit pass `last=False` until the utterance is complete: they are joined as they are. `language`
+        is a BCP 47 tag, if it is not the usual one. False if the caller will not hear it: the call carries sound, or the caller
+        cut in and your handler has not been told yet.
+        """
+        if not self.can_say or self._ended or self._latest_epoch > self.epoch:
+            return False
+        self._say("say", text=text, last=last, language=language, epoch=self.epoch)
+        return True
+
+    def language(self, speech: Optional[str] = None, recognition: Optional[str] = None) -> None:
+        """On a call that carries words: what the provider speaks and recognises from now on, as BCP 47 tags; None leaves it."""
+        if speech is None and recognition is None:
+            raise ValueError("give speech, recognition or both")
+        self._say("language", speech=speech, recognition=recognition)
+
     def clear(self) -> None:
         """Drops all queued playback, here and at the provider. `on_cleared` tells how much of it was heard."""
         with self._lock:
@@ -211,10 +232,13 @@ class Session:
         """Presses keys: `0`-`9`, `*`, `#`, `A`-`D`."""
         self._say("dtmf.send", digits=digits, tone_ms=tone_ms, gap_ms=gap_ms)
 
-    def hangup(self, reason: str = "", after: str = "now") -> None:
-        """Ends the call: `after="now"`, or `"playback"` when all queued sound was heard."""
+    def hangup(self, reason: str = "", after: str = "now", data: Any = None) -> None:
+        """Ends the call: `after="now"`, or `"playback"` when all queued sound was heard.
+
+        `data`, anything JSON can say, is for whoever goes on with the call, where the provider hands it on.
+        """
         _one_of("after", after, ("now", "playback"))
-        self._say("hangup", reason=reason, after=after)
+        self._say("hangup", reason=reason, after=after, data=data)
 
     def transfer(self, to: str) -> None:
         """Moves the call elsewhere; `to` as the provider spells it."""

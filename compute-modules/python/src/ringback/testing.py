@@ -1,4 +1,5 @@
 """Plays a recording to a module without any bridge: in this process (`run_wav`) or as the child it will be (`run_command`).
+`run_words` is a call that carries words instead of sound.
 
 ::
 
@@ -20,7 +21,7 @@ import sys
 import threading
 import time
 from dataclasses import dataclass
-from typing import Any, Dict, Iterator, List, Optional, Protocol, Sequence, Tuple, Type
+from typing import Any, Dict, Iterator, List, Optional, Protocol, Sequence, Tuple, Type, Union
 
 from ._host import Host
 from ._module import Module
@@ -189,6 +190,27 @@ def run_command(
     yield from _run(Child(command), wav, speed, config, messages, resume_ms)
 
 
+def run_words(
+    module_class: Type[Module],
+    words: Sequence[Union[str, Message]],
+    *,
+    config: Any = None,
+) -> Iterator[Seen]:
+    """Runs a session on a call that carries words: says each of `words` to the module, when its handlers are done with the one
+    before; yields all it says, to the end. A message instead of words is sent as it is: `{"type": "dtmf", "digit": "5"}`.
+
+    Raises `ModuleFailed` if the module turns the session down or stops answering.
+    """
+    peer = _InProcess(module_class)
+    driver = _Driver(peer, None, config, None)
+    try:
+        yield from driver.start()
+        yield from driver.words(words)
+        yield from driver.stop()
+    finally:
+        peer.close()
+
+
 def _run(
     peer: _Peer,
     wav: str,
@@ -209,9 +231,14 @@ def _run(
 class _Driver:
     """The bridge's side of one session."""
 
-    def __init__(self, peer: _Peer, wav: str, config: Any, resume_ms: Optional[int]) -> None:
+    def __init__(
+        self, peer: _Peer, wav: Optional[str], config: Any, resume_ms: Optional[int]
+    ) -> None:
         self._peer = peer
-        self._rate, self._samples = read_wav(wav)
+        self._rate: Optional[int] = None
+        self._samples: List[int] = []
+        if wav is not None:
+            self._rate, self._samples = read_wav(wav)
         self._config = config
         self._resume_ms = resume_ms
         self._accept: Dict[str, Any] = {}
@@ -257,6 +284,17 @@ class _Driver:
         if speed is None:
             yield from self._settled()
 
+    def words(self, words: Sequence[Union[str, Message]]) -> Iterator[Seen]:
+        """Sends what the caller says, one utterance after the other."""
+        for count, message in enumerate(words, 1):
+            if isinstance(message, str):
+                text = {"id": f"p{count}", "track": 0, "text": message, "final": True}
+                message = {"type": "text", **text, "start_ms": 0, "end_ms": 0}
+            self._send(message)
+            yield from self._settled()
+            if self._over:
+                return
+
     def stop(self) -> Iterator[Seen]:
         """Ends the session and takes its last words."""
         if self._over:
@@ -266,6 +304,7 @@ class _Driver:
 
     def _frames(self) -> Iterator[Tuple[int, bytes, int]]:
         wants = self._accept.get("in") or {"encoding": "pcm_s16le", "rate": self._rate}
+        assert self._rate is not None
         rate = int(wants["rate"])
         size = max(1, rate * int(wants.get("frame_ms", 20)) // 1000)
         samples = resample(self._samples, self._rate, rate)
@@ -337,8 +376,11 @@ class _Driver:
         self._peer.send(JSON, dump(message))
 
 
-def _start(config: Any, resume_ms: Optional[int], rate: int) -> Message:
-    formats = [{"encoding": "pcm_s16le", "rate": r} for r in (rate, 8000, 16000, 24000)]
+def _start(config: Any, resume_ms: Optional[int], rate: Optional[int]) -> Message:
+    """`rate` is None on a call that carries words."""
+    rates = () if rate is None else (rate, 8000, 16000, 24000)
+    formats = [{"encoding": "pcm_s16le", "rate": r} for r in rates]
+    sound = ["clear", "mark", "playback", "finalize", "resume"]
     start: Message = {
         "type": "start",
         "v": 1,
@@ -348,12 +390,12 @@ def _start(config: Any, resume_ms: Optional[int], rate: int) -> Message:
         "call": {"id": "test", "from": "caller", "direction": "inbound", "provider": "test"},
         "config": config,
         "offer": {
-            "tracks": [{"id": 0, "role": "caller"}],
+            "tracks": [{"id": 0, "role": "caller"}] if formats else [],
             "in": formats,
             "out": formats,
             "frame_ms": [10, 20, 40, 60, 100],
             "framing": ["raw", "hdr16"],
-            "features": ["clear", "mark", "playback", "finalize", "resume"],
+            "features": sound if formats else ["text", "say", "language", "hangup", "resume"],
         },
     }
     if resume_ms is not None:

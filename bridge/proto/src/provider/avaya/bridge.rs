@@ -195,7 +195,7 @@ impl Bridge {
             to: text("payload.to").map(str::to_owned),
             parameters,
             tracks: tracks.to_vec(),
-            inbound: self.inbound_format.unwrap_or(agreed.format),
+            inbound: Some(self.inbound_format.unwrap_or(agreed.format)),
             outbound: agreed.flow.as_ref().map(|flow| flow.format),
             capabilities: capabilities(agreed.flow.is_some()),
         };

@@ -216,9 +216,12 @@ pub(super) static JSON: &[Behaviour] = &[
     },
 ];
 
-/// Everything that can be acted out on this provider's wire, its own first.
+/// Everything that can be acted out on this provider's wire, its own first. All of it happens to sound: a wire of words has none.
 #[must_use]
 pub fn all(provider: &dyn Provider) -> Vec<&'static Behaviour> {
+    if !provider.has_sound() {
+        return Vec::new();
+    }
     let mut all = provider.behaviours();
     all.extend(GENERAL);
     let can = provider.capabilities();

@@ -304,7 +304,7 @@ impl Bridge {
             to,
             parameters,
             tracks,
-            inbound: MediaFormat { channels: 1, ..inbound },
+            inbound: Some(MediaFormat { channels: 1, ..inbound }),
             outbound: two_way.then_some(outbound),
             capabilities: dialect.capabilities(two_way, outbound),
         })))

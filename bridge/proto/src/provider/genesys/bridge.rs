@@ -165,7 +165,7 @@ impl Bridge {
             to: text("parameters.participant.dnis").map(str::to_owned),
             parameters,
             tracks,
-            inbound: track,
+            inbound: Some(track),
             outbound: self.two_way.then_some(MediaFormat::PCMU_8000),
             capabilities: self.product.capabilities(self.two_way),
         })))

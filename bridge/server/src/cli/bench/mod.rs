@@ -158,9 +158,13 @@ fn plain_url(text: &str) -> Result<WsUrl, String> {
 
 impl Args {
     fn provider(&self) -> Result<&'static dyn Provider, String> {
-        provider::find(&self.provider).ok_or_else(|| {
+        let provider = provider::find(&self.provider).ok_or_else(|| {
             format!("no provider is called `{}`; see `ringback providers`", self.provider)
-        })
+        })?;
+        if !provider.has_sound() {
+            return Err(format!("{} carries words, and sound is measured here", provider.title()));
+        }
+        Ok(provider)
     }
 
     fn format(&self, provider: &dyn Provider) -> Result<Option<MediaFormat>, String> {

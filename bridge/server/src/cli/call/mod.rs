@@ -1,4 +1,7 @@
-//! `ringback call`: acts as a provider, plays a sound file into the bridge, prints what happens and keeps what was heard.
+//! `ringback call`: acts as a provider, plays a sound file into the bridge or says words to it, prints what happens and keeps what was
+//! heard.
+
+mod speech;
 
 use std::fs::File;
 use std::io::BufWriter;
@@ -8,10 +11,11 @@ use std::time::Duration;
 use ringback_codecs::{Resampler, SampleRate, wav};
 use ringback_proto::Instant;
 use ringback_proto::provider::behaviour::{self, Act, Behaviour};
-use ringback_proto::provider::{Dial, Digit, Provider, Start, Track};
+use ringback_proto::provider::{Dial, Digit, Provider, Start};
 use ringback_proto::simulator::PhoneEvent;
 use serde_json::Value;
 
+use self::speech::Speech;
 use super::caller::Caller;
 use super::show::Show;
 use super::{LogArgs, runtime, screen};
@@ -31,13 +35,16 @@ const GIVEN_UP: Duration = Duration::from_secs(60);
 pub(super) struct Args {
     #[command(flatten)]
     caller: Caller,
-    /// Sound file to speak: WAV, any rate. Needed for a call.
+    /// Sound file to speak: WAV, any rate. Needed for a call, unless its provider carries words.
     #[arg(long, short, value_name = "WAV")]
     audio: Option<PathBuf>,
+    /// Say this over a provider that recognises speech by itself; any number of times, each after an answer.
+    #[arg(long, value_name = "TEXT")]
+    say: Vec<String>,
     /// Keep what the caller heard in this file.
     #[arg(long, short, value_name = "WAV")]
     save: Option<PathBuf>,
-    /// Keys to press once the file is spoken.
+    /// Keys to press once all is said.
     #[arg(long, value_name = "KEYS", default_value = "", value_parser = keys)]
     dtmf: String,
     /// Stay on the line for so many seconds after the last word, for answers to come.
@@ -73,8 +80,9 @@ pub(super) fn run(args: &Args, log: &LogArgs) -> Exit {
     if args.behaviour.iter().any(|name| name == "help") {
         return screen::print(&behaviours_of(args.caller.provider()));
     }
-    let planned = spoken(args).and_then(|sound| Ok((sound, dial(args)?)));
-    let (sound, dial) = match planned {
+    let speech = Speech::new(args.caller.provider(), args.audio.as_deref(), &args.say);
+    let planned = speech.and_then(|speech| Ok((speech, dial(args)?)));
+    let (speech, dial) = match planned {
         Ok(planned) => planned,
         Err(error) => {
             screen::problem(error);
@@ -88,7 +96,7 @@ pub(super) fn run(args: &Args, log: &LogArgs) -> Exit {
             return Exit::Internal;
         }
     };
-    match runtime.block_on(place(args, dial, &sound)) {
+    match runtime.block_on(place(args, dial, speech)) {
         Ok(()) => Exit::Ok,
         Err(error) => {
             screen::problem(&error);
@@ -99,12 +107,6 @@ pub(super) fn run(args: &Args, log: &LogArgs) -> Exit {
             }
         }
     }
-}
-
-/// What the caller is to say.
-fn spoken(args: &Args) -> Result<Sound, String> {
-    let path = args.audio.as_ref().ok_or("--audio WAV is missing: what is the caller to say?")?;
-    read_mono(path)
 }
 
 /// The call, with what the caller is to do beside it.
@@ -138,7 +140,7 @@ pub(super) struct Sound {
 impl Sound {
     /// The end of it that so many samples of a stream are.
     fn last(&self, samples: usize, start: Option<&Start>) -> Self {
-        let rate = start.map_or(self.rate, |start| start.inbound.rate);
+        let rate = start.and_then(|start| start.inbound).map_or(self.rate, |format| format.rate);
         let left = self.rate.samples_in(rate.duration_of(samples as u64)) as usize;
         let from = self.samples.len().saturating_sub(left);
         Self { rate: self.rate, samples: self.samples[from..].to_vec() }
@@ -168,7 +170,7 @@ pub(super) fn read_mono_from(reader: impl std::io::Read) -> Result<Sound, String
     Ok(Sound { rate: wav.rate, samples })
 }
 
-async fn place(args: &Args, mut dial: Dial, sound: &Sound) -> Result<(), ClientError> {
+async fn place(args: &Args, mut dial: Dial, mut speech: Speech) -> Result<(), ClientError> {
     let clock = Clock::start();
     let (url, provider) = (args.caller.url(), args.caller.provider());
     let beside = !provider.info().capabilities.results;
@@ -181,12 +183,12 @@ async fn place(args: &Args, mut dial: Dial, sound: &Sound) -> Result<(), ClientE
     let mut client = Client::connect(clock, &connector, &url, provider, dial.clone(), true).await?;
     let mut results = Results(follower.and_then(told));
     let mut show = Show::new(args.caller.json, args.partials, clock.now());
-    talk(args, clock, sound, &mut client, &mut results, &mut show).await?;
+    talk(args, clock, &mut speech, &mut client, &mut results, &mut show).await?;
     if client.redials() {
         dial.behaviours.retain(|behaviour| behaviour.act != Act::Redial);
-        let rest = sound.last(client.phone().unspoken(Track::Inbound), client.phone().start());
+        speech.begin_again(client.phone());
         client = Client::connect(clock, &connector, &url, provider, dial, true).await?;
-        talk(args, clock, &rest, &mut client, &mut results, &mut show).await?;
+        talk(args, clock, &mut speech, &mut client, &mut results, &mut show).await?;
     }
     // Modules say their last words after the call, and for no longer than this.
     let last = if client.phone().is_vanished() { GIVEN_UP } else { LAST_WORDS };
@@ -213,26 +215,25 @@ async fn place(args: &Args, mut dial: Dial, sound: &Sound) -> Result<(), ClientE
 async fn talk(
     args: &Args,
     clock: Clock,
-    sound: &Sound,
+    speech: &mut Speech,
     client: &mut Client,
     results: &mut Results,
     show: &mut Show,
 ) -> Result<(), ClientError> {
-    let mut spoken = false;
+    let linger = Duration::from_secs_f64(args.linger);
     let mut deadline: Option<Instant> = None;
     loop {
-        if let (false, Some(start)) = (spoken, client.phone().start()) {
-            let rate = start.inbound.rate;
-            client.speak(&sound.at(rate));
-            spoken = true;
-        }
         let now = clock.now();
-        if spoken && deadline.is_none() && client.phone().unspoken(Track::Inbound) == 0 {
+        let words = speech.go_on(now, linger, client).await?;
+        if let Some(words) = words {
+            show.note(now, "says", &words);
+        }
+        if deadline.is_none() && speech.is_over(client.phone()) {
             for digit in args.dtmf.chars().filter_map(Digit::new) {
                 client.press(digit).await?;
             }
             show.spoken(now);
-            deadline = Some(now + Duration::from_secs_f64(args.linger));
+            deadline = Some(now + linger);
         }
         if deadline.is_some_and(|at| at <= now) {
             return client.hang_up().await;
@@ -240,7 +241,10 @@ async fn talk(
         let wake = deadline.unwrap_or(now + Duration::from_millis(20));
         tokio::select! {
             event = client.next() => match event? {
-                Some(event) => heard(clock.now(), &event, client, show),
+                Some(event) => {
+                    speech.heard(&event);
+                    heard(clock.now(), &event, client, show);
+                }
                 None => return Ok(()),
             },
             Some(result) = results.next() => {
@@ -285,7 +289,7 @@ fn finish(args: &Args, client: &mut Client, show: &Show) {
     let Some(path) = &args.save else { return };
     let rate = client.phone().start().and_then(|s| s.outbound).map(|f| f.rate);
     let Some(rate) = rate else {
-        return screen::problem("nothing was saved: the stream is one-way");
+        return screen::problem("nothing was saved: no sound can be heard on this stream");
     };
     match save(path, rate, client.phone().heard()) {
         Ok(()) if !args.caller.json => {

@@ -115,10 +115,10 @@ async fn call(
     loop {
         let now = clock.now();
         let ready = show.is_listening() || now >= loading;
-        if let (false, true, Some(start)) = (spoken, ready, client.phone().start()) {
-            let rate = start.inbound.rate;
+        let format = client.phone().start().and_then(|start| start.inbound);
+        if let (false, true, Some(format)) = (spoken, ready, format) {
             show.begin(now);
-            client.speak(&caller.at(rate));
+            client.speak(&caller.at(format.rate));
             spoken = true;
         }
         if spoken && last_word.is_none() && client.phone().unspoken(Track::Inbound) == 0 {

@@ -122,6 +122,12 @@ fn list() -> Result<(), DeviceError> {
 }
 
 async fn call(args: &Args) -> Result<(), Failure> {
+    let provider = args.caller.provider();
+    if !provider.has_sound() {
+        let (title, name) = (provider.title(), provider.name());
+        let hint = format!("talk to it with `ringback call --provider {name} --say \"...\"`");
+        return Err(Failure::Usage(format!("{title} carries words and no sound; {hint}")));
+    }
     let shutdown = Shutdown::new();
     shutdown.on_signals().map_err(Failure::Signals)?;
     // Before anybody is called: without them there is nothing to say and nobody to hear it.
@@ -214,7 +220,9 @@ impl Seat<'_> {
 
     /// The call is there: now the microphone may listen.
     fn start(&mut self, start: &Start) -> Result<(), Failure> {
-        self.mouth.start(start.inbound.rate)?;
+        if let Some(format) = start.inbound {
+            self.mouth.start(format.rate)?;
+        }
         if let (Some(ear), Some(format)) = (&mut self.ear, start.outbound) {
             ear.start(format.rate)?;
             self.saved =
