@@ -5,7 +5,7 @@ mod line;
 
 use std::time::Duration;
 
-use super::{Provider, Transport};
+use super::Provider;
 
 pub(crate) use self::line::{Line, Part};
 
@@ -158,20 +158,18 @@ static GENERAL: &[Behaviour] = &[
         act: Act::Cut,
     },
     Behaviour {
+        name: "vanish",
+        summary: "the caller hangs up, nothing is said or read any more, and the connection stays",
+        source: "a host that lost power; the stop that never comes",
+        act: Act::Vanish,
+    },
+    Behaviour {
         name: "early-close",
         summary: "the socket is closed as soon as the stream is announced",
         source: "callers hang up while a call is being connected",
         act: Act::EarlyClose,
     },
 ];
-
-/// What only WebSockets can be asked to live with: they have pings.
-static VANISH: Behaviour = Behaviour {
-    name: "vanish",
-    summary: "the caller hangs up, nothing is said or read any more, and the connection stays",
-    source: "a host that lost power; the stop that never comes",
-    act: Act::Vanish,
-};
 
 static LOSE_MARKS: Behaviour = Behaviour {
     name: "marks-never-returned",
@@ -224,9 +222,7 @@ pub fn all(provider: &dyn Provider) -> Vec<&'static Behaviour> {
     }
     let mut all = provider.behaviours();
     all.extend(GENERAL);
-    let can = provider.capabilities();
-    all.extend((provider.transport() == Transport::WebSocket).then_some(&VANISH));
-    all.extend(can.marks.then_some(&LOSE_MARKS));
+    all.extend(provider.capabilities().marks.then_some(&LOSE_MARKS));
     all
 }
 
