@@ -78,6 +78,10 @@ impl Bridge {
         watch: Option<&Arc<dyn Watch>>,
     ) -> Self {
         let connector = Arc::new(Connector::new(config.trust.clone()));
+        if config.wants_tls() {
+            // Authorities are read now and not on a thread that serves calls; that there are none shows again with each request.
+            let _ = connector.prepare();
+        }
         Self::through(config, clock, shutdown, watch, connector)
     }
 

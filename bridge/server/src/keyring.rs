@@ -65,7 +65,7 @@ impl std::fmt::Display for KeySource {
 pub(crate) struct Keyring {
     listener: String,
     source: KeySource,
-    /// What tokens must be like; its keys are those of the configuration, which always hold.
+    /// What tokens must be like; its keys are those that always hold.
     jwt: Jwt,
     connector: Arc<Connector>,
     clock: Clock,
@@ -119,10 +119,15 @@ impl Keyring {
     pub(crate) fn new(
         listener: &str,
         source: KeySource,
-        jwt: Jwt,
+        mut jwt: Jwt,
         connector: Arc<Connector>,
         clock: Clock,
     ) -> Arc<Self> {
+        // What was configured always holds, but what a file held at the start only until the file changes.
+        let first = match (&source, &mut jwt.keys) {
+            (KeySource::File(_), JwtKeys::Public(keys)) => std::mem::take(keys),
+            _ => KeySet::default(),
+        };
         let ring = Self {
             listener: listener.to_owned(),
             source,
@@ -133,7 +138,7 @@ impl Keyring {
             reads: watch::Sender::new(0),
             wanted: Notify::new(),
         };
-        ring.use_only(&KeySet::default());
+        ring.use_only(&first);
         ring.read_cache();
         Arc::new(ring)
     }
@@ -188,7 +193,10 @@ impl Keyring {
         };
         let again = match read {
             Ok(Some(keys)) => self.taken(keys).await,
-            Ok(None) => LOOK,
+            Ok(None) => {
+                self.state().failures = 0;
+                LOOK
+            }
             Err(failure) => self.failed(&failure),
         };
         let mut state = self.state();
@@ -252,8 +260,9 @@ impl Keyring {
 
     /// Keeps what there is, unless that is too old.
     fn failed(&self, failure: &Failure) -> Duration {
-        let (again, too_old) = {
+        let (again, too_old, is_first) = {
             let mut state = self.state();
+            let is_first = state.failures == 0;
             let doubled = RETRY.saturating_mul(1 << state.failures.min(10));
             state.failures = state.failures.saturating_add(1);
             let again = match self.source {
@@ -262,9 +271,12 @@ impl Keyring {
                     doubled.max(failure.retry_after.unwrap_or_default()).min(LONGEST_RETRY)
                 }
             };
-            (again, state.expires.take_if(|at| *at <= self.clock.now()).is_some())
+            (again, state.expires.take_if(|at| *at <= self.clock.now()).is_some(), is_first)
         };
-        self.report_failure(&failure.reason, again);
+        // A file that is gone is looked for every few seconds: that is said once.
+        if is_first || matches!(self.source, KeySource::Url { .. }) {
+            self.report_failure(&failure.reason, again);
+        }
         if too_old {
             self.use_only(&KeySet::default());
             report(&Report::KeysExpired { listener: &self.listener, kept: KEEP });

@@ -176,3 +176,23 @@ fn verbs(can: &Capabilities) -> Vec<&'static str> {
     ];
     all.into_iter().filter_map(|(has, name)| has.then_some(name)).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{hangup, row_json};
+    use crate::hangup::RECIPES;
+    use ringback_proto::provider::{self, HangupLaw, PROVIDERS};
+
+    #[test]
+    fn how_a_call_is_ended_is_told_for_every_provider() {
+        for provider in PROVIDERS {
+            let told = row_json(*provider)["hangup"].as_str().unwrap().to_owned();
+            let by_api = RECIPES.iter().any(|recipe| recipe.provider == provider.name());
+            let message = provider.capabilities().hangup == HangupLaw::Message;
+            assert_eq!(told == "in-band", message, "{}", provider.name());
+            assert_eq!(told == "rest", by_api, "{}", provider.name());
+        }
+        let of = |name| hangup(name, &provider::find(name).unwrap().capabilities());
+        assert_eq!((of("exotel"), of("ringcx")), ("close", "none"));
+    }
+}

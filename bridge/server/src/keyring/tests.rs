@@ -153,16 +153,20 @@ async fn a_file_is_read_again_when_it_has_changed_and_kept_when_it_became_garbag
     let folder = folder("file");
     let path = folder.join("keys.json");
     std::fs::write(&path, key_set("first")).unwrap();
-    let ring = ring(&Mock::new(Vec::new()), KeySource::File(path.clone()), "");
-    ring.renew().await;
+    let configured = key_set("first");
+    let ring = ring(&Mock::new(Vec::new()), KeySource::File(path.clone()), &configured);
     let first = ring.auth();
+    assert_eq!(held(&ring), 1, "what the configuration read");
+    ring.renew().await;
+    assert_eq!(ring.auth(), first);
     assert_eq!(held(&ring), 1);
     ring.renew().await;
     assert_eq!(ring.auth(), first);
     std::fs::write(&path, key_set("another one")).unwrap();
     assert_eq!(ring.renew().await, LOOK);
     let second = ring.auth();
-    assert!(second.is_some() && second != first);
+    assert!(second != first);
+    assert_eq!(held(&ring), 1, "what is no longer in the file does not hold");
     for text in ["{", ""] {
         std::fs::write(&path, text).unwrap();
         ring.renew().await;
