@@ -11,10 +11,11 @@ use std::time::Duration;
 use ringback_codecs::{DecodeError, Decoder, EncodeError, UnsupportedFormat};
 
 use crate::Instant;
+use crate::provider::Line as Dialled;
 use crate::provider::behaviour::{Act, Line, Part};
 use crate::provider::{
-    Command, Dial, Digit, Event, Message, Notice, Outbox, OutgoingUpgrade, Protocol, ProtocolError,
-    Provider, Span, Start, Track,
+    Command, Dial, Digit, Event, LineEvent, Message, Notice, Outbox, OutgoingUpgrade, Protocol,
+    ProtocolError, Provider, Span, Start, Track,
 };
 use ear::{Ear, Heard};
 use mouth::Mouth;
@@ -359,6 +360,18 @@ impl Simulator {
         self.react(now, out)?;
         self.pass(now, Part::Words, out);
         Ok(())
+    }
+
+    /// Something happened on a line that the bridge dialled.
+    pub fn handle_line(
+        &mut self,
+        now: Instant,
+        line: Dialled,
+        event: LineEvent<'_>,
+        out: &mut Outbox,
+    ) -> Result<(), SimulatorError> {
+        self.protocol.handle_line(now, line, event, out)?;
+        self.react(now, out)
     }
 
     /// Time passed: says and plays what is due.

@@ -4,7 +4,8 @@
 //! that matter) and the listener's `options` where there are any, and in a capture with `capture`: what was captured and what was
 //! left out. Each line behind it is one message, `{"dir":"in"|"out","type":"text"|"binary"|"close","data":..}`: text as it was,
 //! binary as hex, of a close its code. `"at"` is when, in milliseconds since the stream began, with up to three decimals; a line
-//! without it comes 20 ms after the one before. Lines of type `note` say what else happened, in words.
+//! without it comes 20 ms after the one before. Lines of type `note` say what else happened, in words. Where the bridge
+//! dials, lines say on which `"line"` they are, `control` or `media`, and may be of type `dial` (with the URL), `opened` or `lost`.
 
 mod head;
 
@@ -14,7 +15,9 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::Instant;
-use crate::provider::{Message, Options};
+use crate::provider::{
+    Line as Dialled, LineEvent, Message, Options, Outbox, Protocol, ProtocolError,
+};
 
 pub use head::{About, Head};
 
@@ -51,6 +54,14 @@ pub enum Wire {
     Binary(Vec<u8>),
     /// The stream was closed with this code; [`CUT`] if the connection just ended.
     Close(u16),
+    /// A text message over a line that the bridge dialled.
+    On(Dialled, String),
+    /// The bridge dials this URL as that line.
+    Dial(Dialled, String),
+    /// A line that was dialled is open.
+    Opened(Dialled),
+    /// A line is gone, or could not be had, and why.
+    Lost(Dialled, String),
 }
 
 impl From<Message<'_>> for Wire {
@@ -63,13 +74,52 @@ impl From<Message<'_>> for Wire {
 }
 
 impl Wire {
-    /// The message, unless it is a close.
+    /// The message, if it is one of the stream's own.
     #[must_use]
     pub fn message(&self) -> Option<Message<'_>> {
         match self {
             Self::Text(text) => Some(Message::Text(text)),
             Self::Binary(octets) => Some(Message::Binary(octets)),
-            Self::Close(_) => None,
+            _ => None,
+        }
+    }
+
+    /// Whether it is a message, of the stream's own or over a line.
+    #[must_use]
+    pub const fn is_said(&self) -> bool {
+        matches!(self, Self::Text(_) | Self::Binary(_) | Self::On(..))
+    }
+
+    /// Tells it to an end; a close is nobody's to take, nor is what is dialled.
+    ///
+    /// # Errors
+    /// What the end has against it.
+    pub fn tell(
+        &self,
+        now: Instant,
+        end: &mut dyn Protocol,
+        out: &mut Outbox,
+    ) -> Result<(), ProtocolError> {
+        match self {
+            Self::Text(text) => end.handle_message(now, Message::Text(text), out),
+            Self::Binary(octets) => end.handle_message(now, Message::Binary(octets), out),
+            Self::On(line, text) => {
+                end.handle_line(now, *line, LineEvent::Message(Message::Text(text)), out)
+            }
+            Self::Opened(line) => end.handle_line(now, *line, LineEvent::Opened, out),
+            Self::Lost(line, reason) => {
+                end.handle_line(now, *line, LineEvent::Lost { reason }, out)
+            }
+            Self::Close(_) | Self::Dial(..) => Ok(()),
+        }
+    }
+
+    const fn line(&self) -> Option<&'static str> {
+        match self {
+            Self::Text(_) | Self::Binary(_) | Self::Close(_) => None,
+            Self::On(line, _) | Self::Dial(line, _) | Self::Opened(line) | Self::Lost(line, _) => {
+                Some(line.name())
+            }
         }
     }
 
@@ -79,15 +129,11 @@ impl Wire {
         match self {
             Self::Binary(octets) => format!("binary of {}", octets.len()),
             Self::Close(code) => format!("close {code}"),
-            // There may be several values in it.
-            Self::Text(text) => match serde_json::Deserializer::from_str(text)
-                .into_iter()
-                .map(|value| value.map(|value| json_shape(&value)))
-                .collect::<Result<Vec<_>, _>>()
-            {
-                Ok(shapes) if !shapes.is_empty() => shapes.join(" "),
-                _ => line_shape(text),
-            },
+            Self::Text(text) => text_shape(text),
+            Self::On(line, text) => format!("{} {}", line.name(), text_shape(text)),
+            Self::Dial(line, _) => format!("{} dial", line.name()),
+            Self::Opened(line) => format!("{} opened", line.name()),
+            Self::Lost(line, _) => format!("{} lost", line.name()),
         }
     }
 
@@ -98,15 +144,26 @@ impl Wire {
             Self::Text(text) => ("text", text.clone()),
             Self::Binary(octets) => ("binary", hex(octets)),
             Self::Close(code) => ("close", code.to_string()),
+            Self::On(_, text) => ("text", text.clone()),
+            Self::Dial(_, url) => ("dial", url.clone()),
+            Self::Opened(_) => ("opened", String::new()),
+            Self::Lost(_, reason) => ("lost", reason.clone()),
         };
-        to_json(&Written { dir: Some(direction.name()), kind, data, at: millis(at) })
+        let (dir, line) = (Some(direction.name()), self.line());
+        to_json(&Written { dir, kind, line, data, at: millis(at) })
     }
 }
 
 /// The line for something that is no message, in words.
 #[must_use]
 pub fn note_line(at: Instant, words: &str) -> String {
-    to_json(&Written { dir: None, kind: "note", data: words.to_owned(), at: millis(at) })
+    to_json(&Written {
+        dir: None,
+        kind: "note",
+        line: None,
+        data: words.to_owned(),
+        at: millis(at),
+    })
 }
 
 #[derive(Serialize)]
@@ -115,6 +172,8 @@ struct Written {
     dir: Option<&'static str>,
     #[serde(rename = "type")]
     kind: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    line: Option<&'static str>,
     data: String,
     at: f64,
 }
@@ -127,6 +186,16 @@ fn to_json(line: &impl Serialize) -> String {
 fn millis(at: Instant) -> f64 {
     let micros = u64::try_from(at.since_epoch().as_micros()).unwrap_or(u64::MAX);
     micros as f64 / 1_000.0
+}
+
+fn text_shape(text: &str) -> String {
+    // There may be several values in it.
+    let values = serde_json::Deserializer::from_str(text).into_iter();
+    let shapes = values.map(|value| value.map(|value| json_shape(&value)));
+    match shapes.collect::<Result<Vec<_>, _>>() {
+        Ok(shapes) if !shapes.is_empty() => shapes.join(" "),
+        _ => line_shape(text),
+    }
 }
 
 fn json_shape(value: &Value) -> String {
@@ -246,16 +315,24 @@ impl Transcript {
             at => instant(at).ok_or("`at` must be milliseconds since the stream began")?,
         };
         let data = line["data"].as_str().ok_or("`data` must be there, and be text")?;
-        let wire = match line["type"].as_str() {
-            Some("text") => Wire::Text(data.to_owned()),
-            Some("binary") => Wire::Binary(unhex(data).ok_or("`data` of a binary message is hex")?),
-            Some("close") => {
+        let dialled = Dialled::ALL.into_iter().find(|known| line["line"] == known.name());
+        let wire = match (line["type"].as_str(), dialled) {
+            (Some("text"), Some(line)) => Wire::On(line, data.to_owned()),
+            (Some("dial"), Some(line)) => Wire::Dial(line, data.to_owned()),
+            (Some("opened"), Some(line)) => Wire::Opened(line),
+            (Some("lost"), Some(line)) => Wire::Lost(line, data.to_owned()),
+            (Some("text"), None) => Wire::Text(data.to_owned()),
+            (Some("binary"), None) => {
+                Wire::Binary(unhex(data).ok_or("`data` of a binary message is hex")?)
+            }
+            (Some("close"), None) => {
                 Wire::Close(data.parse().map_err(|_| "`data` of a close is its code")?)
             }
-            Some("note") => {
+            (Some("note"), None) => {
                 self.notes.push((number, data.to_owned()));
                 return Ok(());
             }
+            (_, Some(_)) => return Err("`type` on a line is text, dial, opened or lost".into()),
             _ => return Err("`type` is text, binary, close or note".into()),
         };
         let direction = match line["dir"].as_str() {

@@ -7,8 +7,8 @@ use std::time::Duration;
 use ringback_codecs::{Encoding, MediaFormat};
 use ringback_proto::Instant;
 use ringback_proto::provider::{
-    ClearLaw, Command, Dial, Digit, Event, FrameLaw, HangupLaw, Message, Notice, Options, Outbox,
-    PROVIDERS, PlayoutPolicy, Protocol, Provider, Send, Start, Track, Upgrade,
+    ClearLaw, Command, Dial, Digit, Event, FrameLaw, HangupLaw, Line, LineEvent, Message, Notice,
+    Options, Outbox, PROVIDERS, PlayoutPolicy, Protocol, Provider, Send, Start, Track, Upgrade,
 };
 use ringback_proto::simulator::{PhoneEvent, Simulator};
 
@@ -43,6 +43,10 @@ enum Wire {
     Text(String),
     Binary(Vec<u8>),
     Close,
+    /// Over a line that the bridge dialled.
+    On(Line, String),
+    Dial(Line),
+    Opened(Line),
 }
 
 /// One direction of a connection.
@@ -68,19 +72,25 @@ impl Link {
                 Send::Text(span) => Wire::Text(out.text_of(span).to_owned()),
                 Send::Binary(span) => Wire::Binary(out.octets(span).to_vec()),
                 Send::Close(_) => Wire::Close,
+                Send::Dial(line, _) => Wire::Dial(*line),
+                Send::TextOn(line, span) => Wire::On(*line, out.text_of(span).to_owned()),
             };
-            let mut delay = self.latency;
-            if !self.calm {
-                delay += Duration::from_micros(self.random.below(80_000));
-                if self.random.below(60) == 0 {
-                    let longest = LONGEST_STALL.as_millis() as u64;
-                    delay += Duration::from_millis(self.random.below(longest));
-                }
-            }
-            self.last = self.last.max(now + delay);
-            self.under_way.push_back((self.last, wire));
+            self.put(now, wire);
         }
         out.reset();
+    }
+
+    fn put(&mut self, now: Instant, wire: Wire) {
+        let mut delay = self.latency;
+        if !self.calm {
+            delay += Duration::from_micros(self.random.below(80_000));
+            if self.random.below(60) == 0 {
+                let longest = LONGEST_STALL.as_millis() as u64;
+                delay += Duration::from_millis(self.random.below(longest));
+            }
+        }
+        self.last = self.last.max(now + delay);
+        self.under_way.push_back((self.last, wire));
     }
 
     fn next(&self) -> Option<Instant> {
@@ -99,6 +109,7 @@ impl Link {
 trait End {
     fn open(&mut self, now: Instant, out: &mut Outbox);
     fn message(&mut self, now: Instant, message: Message<'_>, out: &mut Outbox);
+    fn line(&mut self, now: Instant, line: Line, event: LineEvent<'_>, out: &mut Outbox);
     fn timeout(&mut self, now: Instant, out: &mut Outbox);
     fn close(&mut self, now: Instant, out: &mut Outbox);
     fn next(&self) -> Option<Instant>;
@@ -147,6 +158,11 @@ impl End for Bare {
         self.note(now, out);
     }
 
+    fn line(&mut self, now: Instant, line: Line, event: LineEvent<'_>, out: &mut Outbox) {
+        self.protocol.handle_line(now, line, event, out).expect("speaks the protocol");
+        self.note(now, out);
+    }
+
     fn timeout(&mut self, now: Instant, out: &mut Outbox) {
         self.protocol.handle_timeout(now, out).expect("time may pass");
         self.note(now, out);
@@ -168,6 +184,10 @@ impl End for Simulator {
 
     fn message(&mut self, now: Instant, message: Message<'_>, out: &mut Outbox) {
         self.handle_message(now, message, out).expect("the bridge speaks the protocol");
+    }
+
+    fn line(&mut self, now: Instant, line: Line, event: LineEvent<'_>, out: &mut Outbox) {
+        self.handle_line(now, line, event, out).expect("the bridge speaks the protocol");
     }
 
     fn timeout(&mut self, now: Instant, out: &mut Outbox) {
@@ -248,6 +268,9 @@ impl<P: End> World<P> {
         }
         while let Some(wire) = self.to_phone.receive(now) {
             deliver(&mut self.phone, now, &wire, &mut self.out);
+            if let Wire::Dial(line) = wire {
+                self.to_bridge.put(now, Wire::Opened(line));
+            }
             self.to_bridge.send(now, &mut self.out);
         }
         if self.phone.next().is_some_and(|at| at <= now) {
@@ -275,6 +298,10 @@ fn deliver(end: &mut impl End, now: Instant, wire: &Wire, out: &mut Outbox) {
         Wire::Text(text) => end.message(now, Message::Text(text), out),
         Wire::Binary(octets) => end.message(now, Message::Binary(octets), out),
         Wire::Close => end.close(now, out),
+        Wire::On(line, text) => {
+            end.line(now, *line, LineEvent::Message(Message::Text(text)), out);
+        }
+        Wire::Dial(line) | Wire::Opened(line) => end.line(now, *line, LineEvent::Opened, out),
     }
 }
 
@@ -596,7 +623,7 @@ fn sound_that_is_cut_otherwise_is_refused_by_the_provider() {
             let message = match &sent.sends()[0] {
                 Send::Text(span) => Message::Text(sent.text_of(span)),
                 Send::Binary(span) => Message::Binary(sent.octets(span)),
-                Send::Close(code) => panic!("closed with {code}"),
+                other => panic!("sent {other:?}"),
             };
             let heard = world.phone.handle_message(world.now, message, &mut out);
             assert_eq!(heard.is_ok(), is_right, "{} {time:?}: {heard:?}", provider.name());

@@ -3,8 +3,8 @@
 use proptest::prelude::*;
 use ringback_proto::Instant;
 use ringback_proto::provider::{
-    Command, Dial, Digit, Event, FrameLaw, Message, Options, Outbox, PROVIDERS, PlayoutPolicy,
-    Protocol, Provider, Send, Track, Upgrade,
+    Command, Dial, Digit, Event, FrameLaw, Line, LineEvent, Message, Options, Outbox, PROVIDERS,
+    PlayoutPolicy, Protocol, Provider, Send, Track, Transport, Upgrade,
 };
 
 /// Both ends of a stream that has started, the bridge's first.
@@ -22,6 +22,13 @@ fn ends(provider: &dyn Provider) -> (Box<dyn Protocol>, Box<dyn Protocol>) {
         let (mut answers, mut replies) = (Outbox::new(), Outbox::new());
         theirs.sends().iter().for_each(|send| deliver(&mut *bridge, &theirs, send, &mut answers));
         ours.sends().iter().for_each(|send| deliver(&mut *phone, &ours, send, &mut replies));
+        for send in ours.sends() {
+            if let Send::Dial(line, _) = send {
+                let opened =
+                    bridge.handle_line(Instant::ZERO, *line, LineEvent::Opened, &mut answers);
+                opened.expect("was asked for");
+            }
+        }
         started |= ours.events().iter().chain(answers.events()).any(is_start);
         (ours, theirs) = (answers, replies);
     }
@@ -42,17 +49,27 @@ fn plays(provider: &dyn Provider) -> bool {
 }
 
 fn deliver(end: &mut dyn Protocol, from: &Outbox, send: &Send, out: &mut Outbox) {
-    let message = match send {
-        Send::Text(span) => Message::Text(from.text_of(span)),
-        Send::Binary(span) => Message::Binary(from.octets(span)),
+    let now = Instant::ZERO;
+    let heard = match send {
+        Send::Text(span) => end.handle_message(now, Message::Text(from.text_of(span)), out),
+        Send::Binary(span) => end.handle_message(now, Message::Binary(from.octets(span)), out),
         Send::Close(_) => return,
+        Send::Dial(line, _) => end.handle_line(now, *line, LineEvent::Opened, out),
+        Send::TextOn(line, span) => {
+            let message = Message::Text(from.text_of(span));
+            end.handle_line(now, *line, LineEvent::Message(message), out)
+        }
     };
-    end.handle_message(Instant::ZERO, message, out).expect("is understood");
+    heard.expect("is understood");
 }
 
-/// Gives both ends a message, before and after the stream has started; looks at all that comes of it.
+/// Gives both ends a message, before and after the stream has started, on each of its lines; looks at all that comes of it.
 fn feed(message: Message<'_>) {
-    for provider in PROVIDERS {
+    let lines = Line::ALL.into_iter().map(Some).chain([None]);
+    for (line, provider) in lines.flat_map(|line| PROVIDERS.iter().map(move |of| (line, of))) {
+        if line.is_some() && !matches!(provider.transport(), Transport::Webhook { .. }) {
+            continue;
+        }
         let fresh = {
             let upgrade = Upgrade { target: "/", public_url: None, headers: &[] };
             provider.accept(&upgrade, &Options::default()).expect("accepts").protocol
@@ -61,7 +78,11 @@ fn feed(message: Message<'_>) {
         for mut end in [fresh, bridge, phone] {
             let mut out = Outbox::new();
             for _ in 0..2 {
-                let handled = end.handle_message(Instant::ZERO, message, &mut out);
+                let now = Instant::ZERO;
+                let handled = match line {
+                    None => end.handle_message(now, message, &mut out),
+                    Some(line) => end.handle_line(now, line, LineEvent::Message(message), &mut out),
+                };
                 if let Err(error) = handled {
                     assert!((1002..=1007).contains(&error.close_code()));
                     assert!(error.to_string().len() < 600, "{error}");
@@ -73,7 +94,7 @@ fn feed(message: Message<'_>) {
                 }
             }
             for send in out.sends() {
-                if let Send::Text(span) = send {
+                if let Send::Text(span) | Send::TextOn(_, span) = send {
                     assert_eq!(out.text_of(span).as_bytes(), out.octets(span));
                 }
             }

@@ -105,6 +105,7 @@ impl Rig {
                     self.session.handle_message(now, Message::Binary(out.octets(span)));
                 }
                 Send::Close(_) => self.session.handle_closed(now, Ok(())),
+                other => panic!("nobody dials here: {other:?}"),
             }
         }
     }
@@ -127,6 +128,7 @@ impl Rig {
                         self.closed = self.closed.or(Some(*code));
                         continue;
                     }
+                    other => panic!("nobody dials here: {other:?}"),
                 };
                 self.far.handle_message(now, message, &mut far_out).expect("far end understands");
             }

@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use ringback_proto::Instant;
 use ringback_proto::provider::{
-    Command, Dial, Digit, Event, Outbox, PROVIDERS, Protocol, Provider, Send, Start, Track, Upgrade,
+    Command, Dial, Digit, Event, Outbox, PROVIDERS, Protocol, Provider, Send, Start, Track,
+    Transport, Upgrade,
 };
 use ringback_proto::redaction::{Facts, Redactor, Sound};
 use ringback_proto::transcript::{Direction, Line, Transcript, Wire};
@@ -22,6 +23,9 @@ fn means(a: &Wire, b: &Wire) -> bool {
         (Wire::Text(a), Wire::Text(b)) => {
             let json = |text| serde_json::from_str::<Value>(text).ok();
             a == b || json(a).is_some_and(|value| Some(value) == json(b))
+        }
+        (Wire::On(a, text), Wire::On(b, other)) => {
+            a == b && means(&Wire::Text(text.clone()), &Wire::Text(other.clone()))
         }
         _ => a == b,
     }
@@ -170,6 +174,8 @@ fn sends(out: &Outbox) -> impl Iterator<Item = Wire> {
         Send::Text(span) => Wire::Text(out.text_of(span).to_owned()),
         Send::Binary(span) => Wire::Binary(out.octets(span).to_vec()),
         Send::Close(code) => Wire::Close(*code),
+        Send::Dial(line, url) => Wire::Dial(*line, out.text_of(url).to_owned()),
+        Send::TextOn(line, span) => Wire::On(*line, out.text_of(span).to_owned()),
     })
 }
 
@@ -234,9 +240,11 @@ impl End {
                 *text = text.replace(theirs, own);
             }
         }
-        let Some(message) = wire.message() else { return Ok(vec![Order::Plain(Command::Hangup)]) };
+        if matches!(wire, Wire::Close(_)) {
+            return Ok(vec![Order::Plain(Command::Hangup)]);
+        }
         self.out.reset();
-        let handled = self.protocol.handle_message(now, message, &mut self.out);
+        let handled = wire.tell(now, &mut *self.protocol, &mut self.out);
         handled.map_err(|error| error.to_string())?;
         self.sent.extend(sends(&self.out));
         let mut events = self.out.events().iter();
@@ -336,13 +344,15 @@ fn forwards(provider: &dyn Provider, transcript: &Transcript) -> Replayed {
             continue;
         }
         let _ = writeln!(report, "in  {}", wire.shape().chars().take(60).collect::<String>());
-        let Some(message) = wire.message() else { continue };
         bridge.out.reset();
-        let handled = bridge.protocol.handle_message(*now, message, &mut bridge.out);
+        let handled = wire.tell(*now, &mut *bridge.protocol, &mut bridge.out);
         bridge.sent.extend(sends(&bridge.out));
         note(provider, &bridge.out, &mut start, &mut report);
-        facts.insert(at, Facts::of_events(bridge.out.events()));
-        orders.push(bridge.out.events().iter().filter_map(|e| Order::of(e, &bridge.out)).collect());
+        if wire.is_said() {
+            facts.insert(at, Facts::of_events(bridge.out.events()));
+            let asked = bridge.out.events().iter().filter_map(|e| Order::of(e, &bridge.out));
+            orders.push(asked.collect());
+        }
         if let Err(error) = handled {
             let _ = writeln!(report, "    closed with {}: {error}", error.close_code());
             failed = true;
@@ -408,10 +418,13 @@ fn backwards(
             phone.told(*now, wire);
             continue;
         }
-        if wire.message().is_none() && phone.sent.is_empty() {
-            phone.obey(*now, &[Order::Plain(Command::Hangup)]);
-        } else if wire.message().is_some() {
+        if wire.is_said() {
             phone.obey(*now, &orders.next().unwrap_or_default());
+        } else if !matches!(wire, Wire::Close(_)) {
+            phone.told(*now, wire);
+            continue;
+        } else if phone.sent.is_empty() {
+            phone.obey(*now, &[Order::Plain(Command::Hangup)]);
         }
         let said = phone.sent.pop_front().map(|said| said.shape());
         assert_eq!(said, Some(wire.shape()), "instead of {wire:?}");
@@ -528,7 +541,9 @@ fn is_known(shape: &str) -> bool {
 
 #[test]
 fn redacted_a_transcript_means_the_same_and_names_nobody() {
-    for provider in PROVIDERS {
+    // What is captured is one stream; one of several lines, signed by names that are redacted, is not.
+    let dialled = |p: &&&dyn Provider| matches!(p.transport(), Transport::Webhook { .. });
+    for provider in PROVIDERS.iter().filter(|provider| !dialled(provider)) {
         for path in transcripts(provider.name()) {
             let transcript = read(&path);
             let live = forwards(*provider, &transcript);

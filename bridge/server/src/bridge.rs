@@ -1,5 +1,6 @@
 //! The bridge: turns a checked configuration into endpoints, admits streams and runs each as a call. Speaks to no socket itself.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -7,12 +8,13 @@ use std::time::Duration;
 
 use ringback_module::message::Kind;
 use ringback_proto::provider::{
-    self, Answer, Auth, Credential, Options, Protocol, Provider, Replays, Upgrade, Webhook,
+    self, Answer, Auth, Credential, Options, Posted, Protocol, Provider, Replays, Upgrade, Webhook,
 };
 use ringback_proto::session::{BargeIn, OnFail, PortConfig, Session, SessionConfig};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use crate::call::{Call, LogWatch, ModuleSource, Watch, Watchers};
+use crate::call::{Call, Lines, LogWatch, MOST_POSTED, ModuleSource, Watch, Watchers, Wire};
 use crate::capture::{Capture, Captured, Opening};
 use crate::clock::{Clock, WallTime};
 use crate::config::{
@@ -21,12 +23,16 @@ use crate::config::{
 use crate::events::{self, Events};
 use crate::hangup::{HangUp, Pool};
 use crate::keyring::Keyring;
-use crate::listener::{Admission, Answered, Drained, Endpoint, Refusal, Server, Streams};
+use crate::listener::{Admission, Answered, Drained, Endpoint, Posting, Refusal, Server, Streams};
 use crate::net;
 use crate::outgoing::Connector;
+use crate::reach::Reach;
 use crate::shutdown::Shutdown;
 use crate::socket::Socket;
 use crate::workers::Workers;
+
+/// A call that we dial has so long to start: its provider keeps it for a minute, and its protocol knows when to give up.
+const DIALLING: Duration = Duration::from_secs(90);
 
 /// What a listener's calls get, worked out once at start.
 struct Plan {
@@ -47,6 +53,9 @@ struct Plan {
     /// Sound kept for the module that wants most.
     keep: Duration,
     watchers: Watchers,
+    /// Whom its calls may have us dial.
+    reach: Reach,
+    running: Running,
 }
 
 /// A bridge ready to take calls.
@@ -58,6 +67,7 @@ pub struct Bridge {
     born: String,
     events: Events,
     capture: Option<Capture>,
+    connector: Arc<Connector>,
 }
 
 /// A stream that may come in.
@@ -66,6 +76,24 @@ pub struct Admitted {
     protocol: Box<dyn Protocol>,
     /// Of a call that is captured.
     opening: Option<Box<Opening>>,
+    /// Of a call that was posted.
+    posted: Option<Posts>,
+}
+
+/// Calls of a listener that were posted, by the provider's names for them, and where what else is posted about them goes.
+type Running = Arc<Mutex<HashMap<String, mpsc::Sender<String>>>>;
+
+/// What is posted about a call. While it is there, no other call of that name begins.
+struct Posts {
+    name: String,
+    running: Running,
+    incoming: Option<mpsc::Receiver<String>>,
+}
+
+impl Drop for Posts {
+    fn drop(&mut self) {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.name);
+    }
 }
 
 impl Bridge {
@@ -85,8 +113,9 @@ impl Bridge {
         Self::through(config, clock, shutdown, watch, connector)
     }
 
-    /// A bridge that asks others through `connector`.
-    fn through(
+    /// A bridge that asks and dials others through `connector`.
+    #[must_use]
+    pub fn through(
         config: &Config,
         clock: Clock,
         shutdown: Shutdown,
@@ -96,7 +125,7 @@ impl Bridge {
         let events = Events::new(shutdown.clone());
         let watchers = Watchers::new().with(Arc::new(events.clone()));
         let watchers = watch.cloned().into_iter().fold(watchers, Watchers::with);
-        let outside = Outside { clock, connector, pool: Pool::new() };
+        let outside = Outside { clock, connector: Arc::clone(&connector), pool: Pool::new() };
         let plans = config
             .listeners
             .iter()
@@ -109,6 +138,7 @@ impl Bridge {
             born: WallTime::now().compact(),
             events,
             capture: None,
+            connector,
         }
     }
 
@@ -178,7 +208,7 @@ impl Streams for Bridge {
             let (name, path) = (&endpoint.name, &endpoint.path);
             Box::new(Opening::new(plan.provider, name, path, &plan.options, upgrade, took))
         });
-        let state = Admitted { plan: index, protocol: accepted.protocol, opening };
+        let state = Admitted { plan: index, protocol: accepted.protocol, opening, posted: None };
         let by_credential = || grant.subprotocol.map(|name| name.expose().to_owned());
         Ok(Admission { state, subprotocol: accepted.subprotocol.or_else(by_credential) })
     }
@@ -216,20 +246,97 @@ impl Streams for Bridge {
 
     fn serve(&self, admitted: Admitted, socket: Socket) -> impl Future<Output = ()> + Send {
         // Made before the future, which would keep room for all that it is made from.
-        let call = self.call(admitted, socket);
+        let call = self.call(admitted, Wire::Socket(Box::new(socket)));
         async move {
             call.run(&self.shutdown).await;
         }
     }
+
+    fn posted(
+        &self,
+        endpoint: &Endpoint,
+        request: &Upgrade<'_>,
+        body: &[u8],
+    ) -> Result<Posting<Admitted>, Refusal> {
+        let index = self.plans.iter().position(|plan| plan.endpoint.name == endpoint.name);
+        let Some(index) = index else { return Err(Refusal::new(404, "no such listener")) };
+        let plan = &self.plans[index];
+        let grant = {
+            let mut replays = plan.replays.lock().unwrap_or_else(PoisonError::into_inner);
+            plan.auth.check_posted(request, body, WallTime::now().unix_seconds(), &mut replays)?
+        };
+        let body =
+            std::str::from_utf8(body).map_err(|_| Refusal::new(400, "the body is not UTF-8"))?;
+        let name = match plan.provider.posted(body, grant.key.as_ref())? {
+            Posted::Answer(json) => return Ok(Posting::Answer(json)),
+            Posted::Other(kind) => {
+                tracing::debug!(listener = endpoint.name, kind, "posted, and not for us");
+                return Ok(Posting::Taken);
+            }
+            Posted::About(name) => return plan.pass_on(&name, body).map(|_| Posting::Taken),
+            Posted::Begins(name) => name,
+        };
+        if plan.pass_on(&name, body)? {
+            return Ok(Posting::Taken);
+        }
+        let accepted = plan.provider.accept(request, &plan.options)?;
+        let posted = Some(plan.begin(name, body));
+        Ok(Posting::Call(Admitted {
+            plan: index,
+            protocol: accepted.protocol,
+            opening: None,
+            posted,
+        }))
+    }
+
+    fn serve_posted(&self, mut admitted: Admitted) -> impl Future<Output = ()> + Send {
+        let mut posts = admitted.posted.take();
+        let plan = &self.plans[admitted.plan];
+        let call = posts.as_mut().and_then(|posts| posts.incoming.take()).map(|incoming| {
+            let (connector, reach) = (Arc::clone(&self.connector), plan.reach.clone());
+            let lines = Lines::new(incoming, connector, reach, plan.endpoint.socket);
+            self.call(admitted, Wire::Lines(Box::new(lines)))
+        });
+        async move {
+            if let Some(call) = call {
+                call.run(&self.shutdown).await;
+            }
+            drop(posts);
+        }
+    }
+}
+
+impl Plan {
+    /// Gives what was posted to the call that it is about; says whether there is one.
+    fn pass_on(&self, name: &str, body: &str) -> Result<bool, Refusal> {
+        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(call) = running.get(name) else { return Ok(false) };
+        match call.try_send(body.to_owned()) {
+            Ok(()) => Ok(true),
+            Err(_) => Err(Refusal::overloaded("too much is posted about one call at a time")),
+        }
+    }
+
+    /// A call of that name, with what began it.
+    fn begin(&self, name: String, body: &str) -> Posts {
+        let (sender, incoming) = mpsc::channel(MOST_POSTED);
+        sender.try_send(body.to_owned()).expect("a new queue has room");
+        let running = Arc::clone(&self.running);
+        running.lock().unwrap_or_else(PoisonError::into_inner).insert(name.clone(), sender);
+        Posts { name, running, incoming: Some(incoming) }
+    }
 }
 
 impl Bridge {
-    fn call(&self, admitted: Admitted, socket: Socket) -> Box<Call> {
+    fn call(&self, admitted: Admitted, wire: Wire) -> Box<Call> {
         let plan = &self.plans[admitted.plan];
         let name = self.next_name();
         let mut config = SessionConfig::new(name.clone(), plan.provider.name());
         config.wall = WallTime::now().to_string();
         config.keep = plan.keep;
+        if let Wire::Lines(_) = wire {
+            config.start_timeout = DIALLING;
+        }
         config.barge_in = plan.barge_in;
         config.ports.clone_from(&plan.ports);
         config.hang_up_within = plan.hangup.as_ref().map(|hangup| hangup.deadline() + LEEWAY);
@@ -244,7 +351,7 @@ impl Bridge {
         let sources = plan.sources.clone();
         let watchers = plan.watchers.clone();
         let hangup = plan.hangup.clone();
-        let call = Call::new(self.clock, name, session, socket, sources, watchers, hangup);
+        let call = Call::new(self.clock, name, session, wire, sources, watchers, hangup);
         Box::new(call.captured(tape))
     }
 }
@@ -317,6 +424,8 @@ fn plan(
         keep: sources.iter().map(|source| source.ring).max().unwrap_or(Duration::ZERO),
         sources,
         watchers,
+        reach: listener.reach.clone(),
+        running: Running::default(),
     })
 }
 

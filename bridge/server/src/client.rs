@@ -1,14 +1,19 @@
 //! A phone call placed over a real socket: drives a simulated phone behind a provider against a bridge. Shows nothing itself.
 
+mod servers;
+
 use std::collections::VecDeque;
 
-use ringback_proto::provider::{Dial, Digit, Outbox, Provider, Send as WireSend, Track, Transport};
+use ringback_proto::provider::{
+    Dial, Digit, LineEvent, Outbox, Provider, Send as WireSend, Track, Transport,
+};
 use ringback_proto::simulator::{Counters, PhoneEvent, Simulator, SimulatorError};
 
 use crate::clock::Clock;
-use crate::net::Io;
+use crate::net::{Io, MemoryHosts};
 use crate::outgoing::{self, ConnectError, Connector, Peer};
 use crate::socket::{self, DialError, Incoming, Outgoing, Socket, SocketError, SocketOptions};
+use servers::{AtServers, Servers, Way};
 
 /// Close code of a phone whose connection just ends; never on a wire (RFC 6455, 7.1.5).
 const GONE: u16 = 1006;
@@ -110,6 +115,8 @@ pub struct Client {
     socket: Option<Socket>,
     /// What is left of a connection that nobody reads or closes any more.
     abandoned: Option<Socket>,
+    /// In the place of a socket, where the bridge dials.
+    servers: Option<Servers>,
     phone: Simulator,
     out: Outbox,
     /// Messages of `out` that were handed to the socket: a send that was cancelled in between is not repeated.
@@ -130,6 +137,11 @@ impl Client {
         dial: Dial,
         record: bool,
     ) -> Result<Self, ClientError> {
+        if let Transport::Webhook { .. } = provider.transport() {
+            let hosts = connector.hosts().cloned();
+            let way = Way { connector: connector.clone(), url: url.clone() };
+            return Self::posting(clock, way, hosts.as_ref(), provider, dial, record).await;
+        }
         let stream = connector.connect(&url.peer()).await;
         let stream = stream
             .map_err(|error| ClientError::Connect { address: url.authority.clone(), error })?;
@@ -156,16 +168,39 @@ impl Client {
             Transport::WebSocket => socket::dial(stream, url.host(), &request, options)
                 .await
                 .map_err(|error| ClientError::Dial { address: url.authority.clone(), error })?,
+            Transport::Webhook { .. } => {
+                let error = ConnectError::Io("one connection is not enough for it".into());
+                return Err(ClientError::Connect { address: url.authority.clone(), error });
+            }
         };
-        let mut client = Self {
-            clock,
-            socket: Some(socket),
-            abandoned: None,
-            phone,
-            out: Outbox::new(),
-            fed: 0,
-            events: VecDeque::new(),
-        };
+        Self::begin(clock, Some(socket), None, phone).await
+    }
+
+    /// Acts out a provider that posts that a call is there, and is dialled.
+    async fn posting(
+        clock: Clock,
+        way: Way,
+        hosts: Option<&MemoryHosts>,
+        provider: &dyn Provider,
+        dial: Dial,
+        record: bool,
+    ) -> Result<Self, ClientError> {
+        let dial = Dial { target: way.url.target.clone(), ..dial };
+        let servers = Servers::open(provider, way, hosts, &dial)?;
+        let dial = Dial { servers: servers.urls().to_vec(), ..dial };
+        let (_, phone) = Simulator::new(provider, &dial, record);
+        Self::begin(clock, None, Some(servers), phone).await
+    }
+
+    async fn begin(
+        clock: Clock,
+        socket: Option<Socket>,
+        servers: Option<Servers>,
+        phone: Simulator,
+    ) -> Result<Self, ClientError> {
+        let (out, events) = (Outbox::new(), VecDeque::new());
+        let mut client =
+            Self { clock, socket, abandoned: None, servers, phone, out, fed: 0, events };
         client.phone.handle_open(clock.now(), &mut client.out)?;
         client.flush().await?;
         Ok(client)
@@ -218,6 +253,9 @@ impl Client {
         } else if let Some(socket) = socket {
             socket.close(socket::close_code::NORMAL, "").await;
         }
+        if let Some(servers) = self.servers.take() {
+            servers.close(socket::close_code::NORMAL).await;
+        }
         Ok(())
     }
 
@@ -238,6 +276,17 @@ impl Client {
             }
             if let Some(event) = self.events.pop_front() {
                 return Ok(Some(event));
+            }
+            if let Some(servers) = &mut self.servers {
+                tokio::select! {
+                    biased;
+                    happened = servers.next() => self.serve(happened).await?,
+                    () = self.clock.sleep_until(self.phone.poll_timeout()) => {
+                        self.phone.handle_timeout(self.clock.now(), &mut self.out)?;
+                        self.flush().await?;
+                    }
+                }
+                continue;
             }
             let Some(socket) = &mut self.socket else { return Ok(None) };
             let unread = self.phone.unread_until(self.clock.now());
@@ -281,8 +330,66 @@ impl Client {
         Ok(())
     }
 
+    /// Takes in what happened at the provider's servers.
+    async fn serve(&mut self, happened: AtServers) -> Result<(), ClientError> {
+        let now = self.clock.now();
+        let Some(servers) = &mut self.servers else { return Ok(()) };
+        match happened {
+            AtServers::NotTaken(error) => return Err(error),
+            AtServers::Opened(line) => {
+                self.phone.handle_line(now, line, LineEvent::Opened, &mut self.out)?;
+            }
+            AtServers::Came(line, Incoming::Close(closed)) => {
+                let others = servers.hang_up(line).await;
+                let (code, reason) = closed.map_or((1005, String::new()), |c| (c.code, c.reason));
+                let lost = LineEvent::Lost { reason: &reason };
+                self.phone.handle_line(now, line, lost, &mut self.out)?;
+                if !others {
+                    // The bridge closes all its lines when it wants no more of the call.
+                    self.phone.handle_close(now, &mut self.out)?;
+                    if let Some(servers) = self.servers.take() {
+                        servers.close(code).await;
+                    }
+                    self.events.push_back(CallEvent::Closed { code, reason });
+                }
+            }
+            AtServers::Came(line, incoming) => {
+                if let Some(message) = servers.message(line, &incoming) {
+                    let event = LineEvent::Message(message);
+                    self.phone.handle_line(now, line, event, &mut self.out)?;
+                }
+            }
+            AtServers::Lost(line, reason) => {
+                let lost = LineEvent::Lost { reason: &reason };
+                self.phone.handle_line(now, line, lost, &mut self.out)?;
+            }
+        }
+        self.flush().await
+    }
+
+    /// [`Self::flush`] of what goes over lines and is posted.
+    async fn flush_servers(&mut self) -> Result<(), ClientError> {
+        let Some(servers) = &mut self.servers else { return Ok(()) };
+        let mut close = None;
+        while let Some(send) = self.out.sends().get(self.fed) {
+            self.fed += 1;
+            match send {
+                WireSend::Text(span) => servers.post(self.out.text_of(span)),
+                WireSend::TextOn(line, span) => servers.feed(*line, self.out.text_of(span))?,
+                WireSend::Close(code) => close = Some(*code),
+                WireSend::Binary(_) | WireSend::Dial(..) => {}
+            }
+        }
+        servers.flush().await?;
+        if let (Some(code), Some(servers)) = (close, close.and_then(|_| self.servers.take())) {
+            servers.close(code).await;
+        }
+        Ok(())
+    }
+
     /// Sends all that the phone has for the wire.
     async fn flush(&mut self) -> Result<(), ClientError> {
+        self.flush_servers().await?;
         if let Some(socket) = &mut self.socket {
             let mut close = None;
             while let Some(send) = self.out.sends().get(self.fed) {
@@ -293,6 +400,8 @@ impl Client {
                         socket.feed(Outgoing::Binary(self.out.octets(span)))?;
                     }
                     WireSend::Close(code) => close = Some(*code),
+                    // Only of providers that have servers in the place of a socket.
+                    WireSend::Dial(..) | WireSend::TextOn(..) => {}
                 }
             }
             socket.flush().await?;

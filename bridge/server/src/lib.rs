@@ -20,6 +20,7 @@ pub mod module_host;
 pub mod net;
 pub mod outgoing;
 pub mod picture;
+pub mod reach;
 pub mod replay;
 pub mod shutdown;
 pub mod socket;

@@ -1,8 +1,10 @@
 //! The seam to the network: where connections come from. TCP in production, memory in tests and simulation; speaks no protocol.
 
+use std::collections::HashMap;
 use std::future::Future;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream};
 use tokio::net::{TcpSocket, TcpStream};
@@ -167,6 +169,38 @@ impl MemoryConnector {
             .await
             .map_err(|_| io::Error::from(io::ErrorKind::ConnectionRefused))?;
         Ok(ours)
+    }
+}
+
+/// Names within this process that can be dialled, for tests and simulation of those who dial.
+#[derive(Debug, Clone, Default)]
+pub struct MemoryHosts(Arc<Mutex<HashMap<String, MemoryConnector>>>);
+
+impl MemoryHosts {
+    /// The name of whoever answers for names that nobody has.
+    pub const ANY: &str = "*";
+
+    /// Makes a listener known by `authority`, host and port.
+    pub fn add(&self, authority: &str, connector: MemoryConnector) {
+        self.names().insert(authority.to_owned(), connector);
+    }
+
+    /// Connects to the listener of that name.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::ConnectionRefused`] if there is none.
+    pub async fn connect(&self, authority: &str) -> io::Result<DuplexStream> {
+        let connector = {
+            let names = self.names();
+            names.get(authority).or_else(|| names.get(Self::ANY)).cloned()
+        };
+        let refused = || io::Error::from(io::ErrorKind::ConnectionRefused);
+        connector.ok_or_else(refused)?.connect().await
+    }
+
+    fn names(&self) -> MutexGuard<'_, HashMap<String, MemoryConnector>> {
+        // Entries are whole, whatever became of who made them.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -4,7 +4,9 @@ mod support;
 
 use std::time::Duration;
 
+use ringback::net::{Listener as _, MemoryListener, memory};
 use ringback::socket::wire::{Kind, Role, Writer};
+use ringback::socket::{Incoming, Outgoing, Socket, SocketOptions, answer};
 use ringback_proto::provider::{Dial, FrameLaw, PROVIDERS, PlayoutPolicy, Provider, Transport};
 use support::Host;
 use support::turn::{Kept, Turn, ends, frames, opening};
@@ -73,6 +75,7 @@ async fn call(provider: &dyn Provider) -> (usize, u64) {
     let role = match provider.transport() {
         Transport::WebSocket => Role::Client,
         Transport::Records => Role::Records,
+        Transport::Webhook { .. } => return dialled(provider, &host, io).await,
     };
     let frames: Vec<Vec<u8>> = frames.iter().map(|frame| framed(role, frame)).collect();
     if role == Role::Client {
@@ -89,6 +92,62 @@ async fn call(provider: &dyn Provider) -> (usize, u64) {
     drop(io);
     host.stop().await;
     (octets, taken)
+}
+
+/// The same of a provider that posts, over `io`, and is dialled.
+async fn dialled(provider: &dyn Provider, host: &Host, mut io: DuplexStream) -> (usize, u64) {
+    let (_, mut phone) = ends(provider);
+    let opening = opening(provider, phone.as_mut());
+    let frames = frames(provider, phone.as_mut(), WARM_UP + COUNTED);
+    let hosts = host.connector.hosts().expect("in memory");
+    let (mut listener, connector) = memory(64 * 1024);
+    // Where the provider's end says that both its servers are.
+    hosts.add("rtms.zoom.us:443", connector);
+    let mut lines: [Option<Socket>; 2] = [None, None];
+    for message in &opening {
+        match message {
+            Kept::Text(body) => post(provider, &mut io, body).await,
+            Kept::Dialled(line) => {
+                let (parcel, _) = listener.accept().await.expect("it dials");
+                let io = MemoryListener::open(parcel).expect("opens");
+                let options = SocketOptions { keepalive: None, ..SocketOptions::default() };
+                lines[line.index()] = Some(answer(io, options).await.expect("a WebSocket"));
+            }
+            Kept::On(line, text) => {
+                let socket = lines[line.index()].as_mut().expect("was dialled");
+                // What the bridge says comes first.
+                assert!(matches!(socket.recv().await, Some(Ok(Incoming::Message(_)))));
+                socket.send(Outgoing::Text(text)).await.expect("the bridge reads");
+            }
+            Kept::Binary(_) => panic!("what is posted is text"),
+        }
+    }
+    let (warm_up, counted) = frames.split_at(WARM_UP);
+    say(&mut lines, warm_up).await;
+    let before = blocks();
+    say(&mut lines, counted).await;
+    (0, blocks() - before)
+}
+
+async fn post(provider: &dyn Provider, io: &mut DuplexStream, body: &str) {
+    let (name, length) = (provider.name(), body.len());
+    let head = format!("POST /{name} HTTP/1.1\r\nhost: x\r\ncontent-length: {length}\r\n\r\n");
+    io.write_all(format!("{head}{body}").as_bytes()).await.expect("the bridge reads");
+    let mut answer = Vec::new();
+    io.read_to_end(&mut answer).await.expect("an answer");
+    assert!(answer.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&answer));
+}
+
+/// Sends a frame every 20 ms over its line.
+async fn say(lines: &mut [Option<Socket>; 2], frames: &[Kept]) {
+    let mut due = Instant::now();
+    for frame in frames {
+        let Kept::On(line, text) = frame else { panic!("sound comes over a line") };
+        let socket = lines[line.index()].as_mut().expect("was dialled");
+        socket.send(Outgoing::Text(text)).await.expect("the bridge reads");
+        due += FRAME;
+        tokio::time::sleep_until(due).await;
+    }
 }
 
 /// Asks for the stream and reads the answer.
@@ -119,6 +178,7 @@ fn framed(role: Role, message: &Kept) -> Vec<u8> {
     match message {
         Kept::Text(text) => writer.push(Kind::Text, text.as_bytes()),
         Kept::Binary(octets) => writer.push(Kind::Binary, octets),
+        other => panic!("not over one socket: {other:?}"),
     }
     writer.pending().to_vec()
 }

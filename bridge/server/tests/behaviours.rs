@@ -239,10 +239,9 @@ async fn the_same_holds_over_sockets() {
     let host = Arc::new(Host::on_loopback("[limits]\nkeepalive = \"1s\"\n"));
     let (log, clock) = (host.log.clone(), host.clock);
     // Strides that are prime to most lengths, so that all have their turn.
-    let sound = PROVIDERS.iter().filter(|provider| provider.has_sound());
-    let one_each = sound.enumerate().map(|(index, provider)| {
+    let one_each = PROVIDERS.iter().enumerate().filter_map(|(index, provider)| {
         let all = behaviour::all(*provider);
-        (*provider, all[index * 5 % all.len()])
+        Some((*provider, *all.get(index * 5 % all.len().max(1))?))
     });
     let matrix = matrix();
     let all_once = matrix.values().enumerate().map(|(index, calls)| calls[index * 7 % calls.len()]);

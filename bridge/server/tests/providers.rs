@@ -10,7 +10,7 @@ use ringback::client::{CallEvent, Client, WsUrl};
 use ringback_codecs::{MediaFormat, SampleRate};
 use ringback_proto::provider::{Dial, FrameLaw, PROVIDERS, PlayoutPolicy, Provider};
 use ringback_proto::simulator::PhoneEvent;
-use support::{Caller, Host, assert_whole, echo, soon, sound};
+use support::{Caller, Host, assert_whole, echo, over_one_socket, soon, sound};
 
 /// Length of a caller's messages.
 const FRAME: Duration = Duration::from_millis(20);
@@ -22,7 +22,7 @@ fn matrix() -> Vec<(&'static dyn Provider, MediaFormat)> {
         let provider = *provider;
         provider.formats().iter().map(move |format| (provider, *format)).collect::<Vec<_>>()
     };
-    PROVIDERS.iter().flat_map(formats).filter(|(_, f)| f.decoder().is_ok()).collect()
+    over_one_socket().iter().flat_map(formats).filter(|(_, f)| f.decoder().is_ok()).collect()
 }
 
 fn name(provider: &dyn Provider, format: MediaFormat) -> String {
@@ -177,7 +177,7 @@ async fn what_is_said_comes_back() {
         assert_eq!(summary.reason.name(), "remote", "{}", summary.reason);
         *done.entry(provider.name()).or_insert(0) += 1;
     }
-    let sound = PROVIDERS.iter().filter(|provider| provider.has_sound());
+    let sound = over_one_socket().into_iter().filter(|provider| provider.has_sound());
     assert_eq!(done.len(), sound.count(), "a provider without a format of its own: {done:?}");
     Arc::into_inner(host).expect("all calls are over").stop().await;
 }

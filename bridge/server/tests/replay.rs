@@ -11,7 +11,7 @@ use ringback::client::{ClientError, WsUrl};
 use ringback::outgoing::{Connector, Trust};
 use ringback::replay::{Outcome, Replay, Speed, compare};
 use ringback::socket::DialError;
-use ringback_proto::provider::{Dial, PROVIDERS, Provider, find};
+use ringback_proto::provider::{Dial, Provider, find};
 use ringback_proto::transcript::{Direction, Transcript};
 use serde_json::Value;
 use support::{Caller, Folder, Host, PATIENCE, Process, quoted, root, soon, summaries};
@@ -48,13 +48,13 @@ async fn replay(
 async fn every_providers_transcript_is_a_call_to_a_live_bridge() {
     let host = Arc::new(Host::on_loopback(""));
     let mut replays = tokio::task::JoinSet::new();
-    for provider in PROVIDERS {
+    for provider in support::over_one_socket() {
         let host = host.clone();
         replays.spawn(async move {
-            let (name, transcript) = (provider.name(), read(&call_of(*provider)));
+            let (name, transcript) = (provider.name(), read(&call_of(provider)));
             let query = transcript.target.split_once('?').map(|(_, query)| format!("?{query}"));
             let target = format!("/{name}{}", query.unwrap_or_default());
-            let outcome = replay(&host, *provider, &transcript, target, &[]).await;
+            let outcome = replay(&host, provider, &transcript, target, &[]).await;
             let outcome = outcome.unwrap_or_else(|error| panic!("{name}: {error}"));
             assert_eq!(outcome.unsaid, None, "{name}: all of it is said");
             let lines = transcript.lines.iter().filter(|line| line.direction == Direction::In);
@@ -69,7 +69,7 @@ async fn every_providers_transcript_is_a_call_to_a_live_bridge() {
         .log
         .until("the end of all calls", |entries| {
             let ended: Vec<_> = summaries(entries).cloned().collect();
-            (ended.len() == PROVIDERS.len()).then_some(ended)
+            (ended.len() == support::over_one_socket().len()).then_some(ended)
         })
         .await;
     for summary in ended {

@@ -42,7 +42,7 @@ fn calls() -> Vec<(&'static dyn Provider, MediaFormat)> {
         let formats = provider.formats().iter().filter(|format| format.decoder().is_ok());
         formats.map(|format| (*provider, *format)).collect::<Vec<_>>()
     };
-    let all: Vec<_> = PROVIDERS.iter().map(spoken).collect();
+    let all: Vec<_> = support::over_one_socket().iter().map(spoken).collect();
     let usual = all.iter().filter_map(|formats| formats.first());
     let mut calls: Vec<_> = usual.copied().collect();
     // From the end of the table, where the wire is that answers in what it is asked in.

@@ -1,6 +1,6 @@
 //! What all ends of all wires do alike: messages are counted, and what one meant is handed on. Knows no wire.
 
-use super::{Command, Event, Message, Notice, Outbox, Protocol, ProtocolError};
+use super::{Command, Event, Line, LineEvent, Message, Notice, Outbox, Protocol, ProtocolError};
 use crate::Instant;
 
 /// The time of a message and its number on the stream, from 0.
@@ -35,6 +35,18 @@ pub(super) trait Wire: std::marker::Send {
     ) -> Result<Option<Event>, ProtocolError> {
         let _ = (turn, octets, out);
         Ok(Some(Event::Notice(Notice::unknown("binary message"))))
+    }
+
+    /// See [`Protocol::handle_line`]. The last event of what happened may be returned.
+    fn line(
+        &mut self,
+        turn: Turn,
+        line: Line,
+        event: LineEvent<'_>,
+        out: &mut Outbox,
+    ) -> Result<Option<Event>, ProtocolError> {
+        let _ = (turn, line, event, out);
+        Ok(None)
     }
 
     /// See [`Protocol::handle_command`].
@@ -93,6 +105,21 @@ impl<W: Wire> Protocol for End<W> {
             Message::Binary(octets) => self.wire.binary(turn, octets, out)?,
         };
         if let Some(event) = event {
+            out.event(event);
+        }
+        Ok(())
+    }
+
+    fn handle_line(
+        &mut self,
+        now: Instant,
+        line: Line,
+        event: LineEvent<'_>,
+        out: &mut Outbox,
+    ) -> Result<(), ProtocolError> {
+        let turn = Turn { now, index: self.taken };
+        self.taken += u64::from(matches!(event, LineEvent::Message(_)));
+        if let Some(event) = self.wire.line(turn, line, event, out)? {
             out.event(event);
         }
         Ok(())

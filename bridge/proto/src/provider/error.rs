@@ -46,6 +46,24 @@ pub enum ProtocolError {
         /// In which state.
         when: &'static str,
     },
+    /// The other end said no to a request without which there is no stream.
+    #[error("message {index}: the {what} was refused with status {status} ({reason})")]
+    Refused {
+        /// Counts messages of the stream from 0.
+        index: u64,
+        /// What was asked for.
+        what: &'static str,
+        /// The provider's number for why.
+        status: u64,
+        /// The provider's words for it, cut and redacted.
+        reason: String,
+    },
+    /// The other end answers no longer.
+    #[error("nobody answered {what}")]
+    Unanswered {
+        /// What was asked.
+        what: &'static str,
+    },
 }
 
 impl ProtocolError {
@@ -60,7 +78,10 @@ impl ProtocolError {
     pub const fn close_code(&self) -> u16 {
         match self {
             Self::Malformed { .. } => 1007,
-            Self::Field { .. } | Self::OutOfTurn { .. } => 1002,
+            Self::Field { .. }
+            | Self::OutOfTurn { .. }
+            | Self::Refused { .. }
+            | Self::Unanswered { .. } => 1002,
             Self::Unsupported { .. } => 1003,
         }
     }

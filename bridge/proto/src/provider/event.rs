@@ -15,6 +15,52 @@ pub enum Message<'a> {
     Binary(&'a [u8]),
 }
 
+/// A WebSocket of ours beside what the provider called us by, where we are to dial it ([`super::Transport::Webhook`]).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Line {
+    /// Where the stream is agreed on and its state is told.
+    Control,
+    /// Where its sound comes from.
+    Media,
+}
+
+impl Line {
+    /// Every line a call may have.
+    pub const ALL: [Self; 2] = [Self::Control, Self::Media];
+
+    /// Its place in [`Line::ALL`].
+    #[must_use]
+    pub const fn index(self) -> usize {
+        match self {
+            Self::Control => 0,
+            Self::Media => 1,
+        }
+    }
+
+    /// What it is called in logs.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Control => "control",
+            Self::Media => "media",
+        }
+    }
+}
+
+/// What happens on a [`Line`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LineEvent<'a> {
+    /// It was dialled and is open.
+    Opened,
+    /// A message came.
+    Message(Message<'a>),
+    /// It could not be dialled, was closed by the other end, or broke.
+    Lost {
+        /// What was seen, for the log.
+        reason: &'a str,
+    },
+}
+
 /// Whose voice a wire track carries, from the call's point of view.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Track {
@@ -88,6 +134,8 @@ pub enum StopCause {
     Remote,
     /// The stream was stopped, the call may go on elsewhere.
     StreamStopped,
+    /// A line was lost and could not be dialled again in time.
+    Lost,
 }
 
 /// What a message meant.
@@ -188,6 +236,13 @@ pub enum Notice {
     Late {
         /// What it calls itself, cut.
         kind: String,
+    },
+    /// A line was lost; it will be dialled again for as long as the provider waits.
+    LineLost {
+        /// Which.
+        line: Line,
+        /// What was seen, cut.
+        reason: String,
     },
     /// The provider only tries whether the bridge answers: it was answered, and this stream never becomes a call.
     Probe,

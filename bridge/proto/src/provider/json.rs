@@ -7,7 +7,7 @@ use std::io::Write as _;
 
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 
-use super::{Digit, Event, Outbox, ProtocolError};
+use super::{Digit, Event, Line, Outbox, ProtocolError};
 use crate::Instant;
 
 /// A JSON value. Numbers and truth values are kept as written: providers, and even pages of one provider's documentation,
@@ -318,6 +318,11 @@ pub(super) fn quote(text: &str, out: &mut Vec<u8>) {
 /// Queues a text message.
 pub(super) fn send(out: &mut Outbox, message: fmt::Arguments<'_>) {
     out.text(|text| text.write_fmt(message).expect("writing to memory cannot fail"));
+}
+
+/// Queues a text message for a line that was dialled.
+pub(super) fn send_on(out: &mut Outbox, line: Line, message: fmt::Arguments<'_>) {
+    out.text_on(line, |text| text.write_fmt(message).expect("writing to memory cannot fail"));
 }
 
 /// Appends `number` in decimal.

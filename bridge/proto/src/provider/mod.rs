@@ -58,6 +58,7 @@ mod vonage_video;
 mod voximplant;
 mod wavix;
 mod webex;
+mod zoom_rtms;
 
 use std::fmt;
 use std::time::Duration;
@@ -69,14 +70,16 @@ pub use auth::{Auth, Grant, Replays, Secret, WebhookAuth};
 pub use behaviour::Behaviour;
 pub use capability::{Capabilities, ClearLaw, FlowControl, FrameLaw, HangupLaw, PlayoutPolicy};
 pub use error::ProtocolError;
-pub use event::{Command, Digit, Event, Media, Message, Notice, Start, StopCause, Track};
+pub use event::{
+    Command, Digit, Event, Line, LineEvent, Media, Message, Notice, Start, StopCause, Track,
+};
 pub use format_name::{format_name, format_named};
 pub use outbox::{Outbox, Send, Span};
-pub use upgrade::{Accepted, OutgoingUpgrade, Rejection, Upgrade, with_query};
+pub use upgrade::{Accepted, OutgoingUpgrade, Posted, Rejection, Upgrade, with_query};
 
 use self::dialect::Spoken;
 use self::freeswitch::FreeSwitch;
-use crate::Instant;
+use crate::{Instant, UnixSeconds};
 
 /// One end of one stream. Pure: told messages, commands and the time.
 pub trait Protocol: std::marker::Send {
@@ -107,6 +110,19 @@ pub trait Protocol: std::marker::Send {
         None
     }
 
+    /// Something happened on a line that this end asked for ([`Send::Dial`]), or, at the provider's end, that it was dialled on. Only
+    /// on [`Transport::Webhook`].
+    fn handle_line(
+        &mut self,
+        now: Instant,
+        line: Line,
+        event: LineEvent<'_>,
+        out: &mut Outbox,
+    ) -> Result<(), ProtocolError> {
+        let _ = (now, line, event, out);
+        Ok(())
+    }
+
     /// The socket is open; ends that speak first do so here.
     fn handle_open(&mut self, now: Instant, out: &mut Outbox) -> Result<(), ProtocolError> {
         let _ = (now, out);
@@ -134,6 +150,24 @@ pub struct Options {
     pub early_media: EarlyMedia,
     /// Name of the query parameter that carries the listener's credential; it is not taken for a custom parameter.
     pub credential_query: Option<String>,
+    /// What the provider knows us by, where we are to dial it.
+    pub app: App,
+}
+
+/// An application as a provider knows it that we dial.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct App {
+    /// Its name there.
+    pub client_id: String,
+    /// What it signs with.
+    pub client_secret: Secret,
+}
+
+impl Default for App {
+    /// Of no name and no secret, for tries on one's own machine.
+    fn default() -> Self {
+        Self { client_id: String::new(), client_secret: Secret::from("") }
+    }
 }
 
 /// What happens to sound that comes before the stream has started, on wires where that is known to happen (Vonage's media thread
@@ -175,6 +209,12 @@ pub struct Dial {
     pub behaviours: Vec<&'static Behaviour>,
     /// Decides what of it happens when.
     pub seed: u64,
+    /// As whom the bridge must sign, where it dials the provider.
+    pub app: App,
+    /// Signs what is posted to the bridge, on [`Transport::Webhook`].
+    pub post_key: Secret,
+    /// URLs of the provider's own servers, one for each of [`Line::ALL`], where the bridge dials them. Without any they are made up.
+    pub servers: Vec<String>,
 }
 
 impl Dial {
@@ -230,6 +270,9 @@ impl Default for Dial {
             two_way: true,
             behaviours: Vec::new(),
             seed: 0,
+            app: App::default(),
+            post_key: Secret::from(""),
+            servers: Vec::new(),
         }
     }
 }
@@ -301,6 +344,19 @@ pub trait Provider: Sync {
         Span(0..message.len())
     }
 
+    /// What a posted request means; asked on [`Transport::Webhook`] once its credential was checked. `key` is the secret it was
+    /// signed with.
+    fn posted(&self, body: &str, key: Option<&Secret>) -> Result<Posted, Rejection> {
+        let _ = (body, key);
+        Err(Rejection::BadRequest { reason: "nothing is posted by this provider".into() })
+    }
+
+    /// Header fields that sign a request which the provider's end posts, made of its body.
+    fn sign_post(&self, body: &str, key: &Secret, now: UnixSeconds) -> Vec<(String, String)> {
+        let _ = (body, key, now);
+        Vec::new()
+    }
+
     /// What its end does beside what is promised, on top of what any may do; see [`behaviour::all`].
     fn behaviours(&self) -> Vec<&'static Behaviour> {
         Vec::new()
@@ -321,6 +377,12 @@ pub enum Transport {
     /// A TCP connection without handshake, cut into records: an octet of kind, two of length (big-endian), the payload. Each is one
     /// binary message, head included. Nothing but the first record tells who calls.
     Records,
+    /// The provider calls by posting an HTTP request, and we dial what that names: the [`Line`]s of the call. The body of each request
+    /// about a call is a text message of its stream, beginning with the one that began it; nothing is sent back that way.
+    Webhook {
+        /// Names under which the provider's servers are.
+        hosts: &'static [&'static str],
+    },
 }
 
 /// How an implementation is known to be right.
@@ -393,6 +455,7 @@ pub static PROVIDERS: &[&dyn Provider] = &[
     &Spoken(&talkdesk::DIALECT),
     &Spoken(&nice::DIALECT),
     &Spoken(&ringcx::DIALECT),
+    &zoom_rtms::ZoomRtms,
     &raw::Raw,
 ];
 

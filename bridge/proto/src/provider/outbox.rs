@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::ops::Range;
 use std::thread::LocalKey;
 
-use super::{Event, Media, Track};
+use super::{Event, Line, Media, Track};
 use crate::scratch::{Lend, Scratch};
 
 /// A range of octets in an [`Outbox`]'s arena.
@@ -18,8 +18,13 @@ pub enum Send {
     Text(Span),
     /// A binary message.
     Binary(Span),
-    /// Close the stream with this code.
+    /// Close the stream with this code, and all lines that were dialled for it.
     Close(u16),
+    /// Dial the URL of the span as that line, in the place of whatever the line was connected to. What comes of it is told by
+    /// [`Protocol::handle_line`](super::Protocol::handle_line).
+    Dial(Line, Span),
+    /// A text message over a line that was dialled.
+    TextOn(Line, Span),
 }
 
 /// What handling a message or command brought about: events for us, messages for the wire, octets for both. The caller owns it,
@@ -159,6 +164,19 @@ impl Outbox {
             return Vec::new();
         }
         self.content().sends.split_off(from)
+    }
+
+    /// Has a URL dialled as that line.
+    pub fn dial(&mut self, line: Line, url: &str) {
+        let span = self.store(|arena| arena.extend_from_slice(url.as_bytes()));
+        self.content().sends.push(Send::Dial(line, span));
+    }
+
+    /// Queues a text message for a line that was dialled.
+    pub fn text_on(&mut self, line: Line, write: impl FnOnce(&mut Vec<u8>)) {
+        let span = self.store(write);
+        debug_assert!(std::str::from_utf8(self.octets(&span)).is_ok());
+        self.content().sends.push(Send::TextOn(line, span));
     }
 
     /// Takes the events out and puts `events` in their place; both keep their memory.

@@ -91,6 +91,19 @@ pub struct Accepted {
     pub subprotocol: Option<String>,
 }
 
+/// What a posted request means.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Posted {
+    /// It is about no call and wants this JSON for an answer.
+    Answer(String),
+    /// A call begins, or is to be dialled anew: the one of this name, which no other of the provider has.
+    Begins(String),
+    /// Something about the call of this name.
+    About(String),
+    /// Nothing that concerns us; what it calls itself, cut.
+    Other(String),
+}
+
 /// Why an upgrade is refused. What the other end is told is the status and [`Rejection::public`]; the log gets all.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]

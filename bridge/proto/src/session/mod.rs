@@ -27,7 +27,8 @@ use crate::ledger::Drop;
 use crate::media::playout::PlayoutLimits;
 use crate::media::timeline::TimelinePolicy;
 use crate::provider::{
-    Command, Event, HangupLaw, Message, Notice, Outbox, Protocol, ProtocolError, Send, Start,
+    Command, Event, HangupLaw, Line, LineEvent, Message, Notice, Outbox, Protocol, ProtocolError,
+    Send, Start, StopCause,
 };
 
 pub use barge_in::BargeIn;
@@ -265,15 +266,31 @@ impl Session {
 
     /// A message came off the wire.
     pub fn handle_message(&mut self, now: Instant, message: Message<'_>) {
+        self.take(now, true, |protocol, inbox| protocol.handle_message(now, message, inbox));
+    }
+
+    /// Something happened on a line that was dialled for the stream ([`Send::Dial`]).
+    pub fn handle_line(&mut self, now: Instant, line: Line, event: LineEvent<'_>) {
+        let is_message = matches!(event, LineEvent::Message(_));
+        self.take(now, is_message, |protocol, inbox| protocol.handle_line(now, line, event, inbox));
+    }
+
+    /// Hands on what came, as long as somebody listens to it.
+    fn take(
+        &mut self,
+        now: Instant,
+        is_message: bool,
+        act: impl FnOnce(&mut dyn Protocol, &mut Outbox) -> Result<(), ProtocolError>,
+    ) {
         if self.parting {
-            return self.part(now, |protocol, inbox| protocol.handle_message(now, message, inbox));
+            return self.part(now, act);
         }
         if self.phase.is_over() {
-            self.wire.arrived += 1;
-            self.wire.after_end += 1;
+            self.wire.arrived += u64::from(is_message);
+            self.wire.after_end += u64::from(is_message);
             return;
         }
-        self.with_protocol(now, |protocol, inbox| protocol.handle_message(now, message, inbox));
+        self.with_protocol(now, act);
     }
 
     /// The socket is gone: closed by the other end (`Ok`) or broken.
@@ -468,6 +485,10 @@ impl Session {
             Event::Interrupted { heard, after } => {
                 self.handle_interrupted(now, heard.as_deref(), *after);
             }
+            Event::Stopped(StopCause::Lost) => {
+                let reason = "a line was lost and could not be dialled again in time".into();
+                self.end(now, EndReason::Socket { reason });
+            }
             Event::Stopped(_) => self.end(now, EndReason::Remote),
             Event::Notice(notice) => self.handle_notice(notice),
             Event::Cleared
@@ -649,6 +670,10 @@ fn absorb(outbox: &mut Outbox, from: &Outbox) {
             Send::Text(span) => outbox.text(|out| out.extend_from_slice(from.octets(span))),
             Send::Binary(span) => outbox.binary(|out| out.extend_from_slice(from.octets(span))),
             Send::Close(code) => outbox.close(*code),
+            Send::Dial(line, url) => outbox.dial(*line, from.text_of(url)),
+            Send::TextOn(line, span) => {
+                outbox.text_on(*line, |out| out.extend_from_slice(from.octets(span)));
+            }
         }
     }
 }

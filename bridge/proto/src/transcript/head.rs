@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::Transcript;
-use crate::provider::{EarlyMedia, Options, format_name, format_named};
+use crate::provider::{App, EarlyMedia, Options, Secret, format_name, format_named};
 
 /// Where a capture is from and how much it tells.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -139,6 +139,10 @@ fn options(given: &Value) -> Result<Options, String> {
             _ => EarlyMedia::default(),
         },
         credential_query: given["credential_query"].as_str().map(str::to_owned),
+        app: App {
+            client_id: given["client_id"].as_str().unwrap_or_default().to_owned(),
+            client_secret: Secret::from(given["client_secret"].as_str().unwrap_or_default()),
+        },
     })
 }
 

@@ -3,7 +3,7 @@
 use ringback_proto::UnixSeconds;
 use ringback_proto::provider::auth::{
     Jwt, JwtKeys, KeySet, KeySetError, Signing, genesys_signature, hs256, plivo_signature,
-    twilio_signature, twilio_signature_sha256,
+    twilio_signature, twilio_signature_sha256, zoom_signature,
 };
 use ringback_proto::provider::{Auth, Secret};
 
@@ -12,10 +12,11 @@ use super::{Asked, Flaw, NOW, Tally};
 use Flaw::{Expired, Missing, NoSecrets, NotYetValid, OtherScheme, Wrong};
 
 /// Kinds whose credentials expire.
-pub(super) const TIMED: [&str; 5] =
-    ["jwt: Vonage", "jwt: Avaya", "jwt: Azure", "jwt: any", "genesys-signature"];
+pub(super) const TIMED: [&str; 6] =
+    ["jwt: Vonage", "jwt: Avaya", "jwt: Azure", "jwt: any", "genesys-signature", "zoom-signature"];
 /// Kinds whose credentials open once.
-pub(super) const ONCE: [&str; 3] = ["jwt: Vonage", "jwt: Avaya", "genesys-signature"];
+pub(super) const ONCE: [&str; 4] =
+    ["jwt: Vonage", "jwt: Avaya", "genesys-signature", "zoom-signature"];
 
 pub(super) fn all() -> Vec<Tally> {
     vec![
@@ -32,11 +33,12 @@ pub(super) fn all() -> Vec<Tally> {
         azure(),
         any_jwt(),
         genesys(),
+        zoom(),
     ]
 }
 
 /// Header fields that are parsed.
-pub(super) const FIELDS: [&str; 9] = [
+pub(super) const FIELDS: [&str; 11] = [
     "authorization",
     "sec-websocket-protocol",
     "x-twilio-signature",
@@ -46,6 +48,8 @@ pub(super) const FIELDS: [&str; 9] = [
     "x-api-key",
     "signature",
     "signature-input",
+    "x-zm-signature",
+    "x-zm-request-timestamp",
 ];
 
 /// Each kind that reads more than one value, with a secret that nobody guesses.
@@ -64,6 +68,7 @@ pub(super) fn one_of_each() -> Vec<Auth> {
         Auth::Jwt(Jwt::vonage(secrets())),
         Auth::Jwt(Jwt::azure(KeySet::parse(JWKS).unwrap(), "a".into())),
         Auth::GenesysSignature { api_key: secrets().remove(0), secrets: secrets() },
+        Auth::ZoomSignature { secrets: secrets() },
     ]
 }
 
@@ -675,5 +680,46 @@ fn genesys() -> Tally {
     let keyless = Auth::GenesysSignature { api_key: "".into(), secrets: secrets(&[SECRET]) };
     let no_key = sign(&recorded.clone().but("x-api-key", ""), nonce, SECRET);
     tally.refuse(NoSecrets, "no API key", &keyless, &no_key, NOW);
+    tally
+}
+
+fn zoom() -> Tally {
+    const SECRET: &str = "zoom-secret-token";
+    // By Python's hmac.
+    const SIGNED: &str = "v0=ad94652ec2928ca166173726081b128cc47129c82ea29a1765fea3327f4fab39";
+    const BODY: &str = r#"{"event":"meeting.rtms_started","payload":{"rtms_stream_id":"st-1"}}"#;
+    let mut tally = Tally::of("zoom-signature", &[SECRET]);
+    let auth = Auth::ZoomSignature { secrets: secrets(&["old-token", SECRET]) };
+    let posted = Asked { body: BODY.into(), ..Asked::at("/zoom-rtms") }
+        .with("x-zm-request-timestamp", NOW.to_string())
+        .with("x-zm-signature", SIGNED);
+    for now in [NOW - 300, NOW, NOW + 300] {
+        let grant = tally.accept("by Python", &auth, &posted, now);
+        assert_eq!(grant.key, Some(Secret::from(SECRET)), "answers are signed with the same");
+    }
+    tally.once(&auth, &posted, NOW);
+    let signed = |secret: &str, body: &str| {
+        let signature = zoom_signature(&Secret::from(secret), NOW, body);
+        Asked { body: body.into(), ..posted.clone().but("x-zm-signature", signature) }
+    };
+    assert_eq!(signed(SECRET, BODY).headers, posted.headers);
+    tally.accept("by the token that is being replaced", &auth, &signed("old-token", "{}"), NOW);
+    tally.refuse(Wrong, "secret", &auth, &signed("another-token", BODY), NOW);
+    let altered = Asked { body: BODY.replace("st-1", "st-2"), ..posted.clone() };
+    tally.refuse(Wrong, "body", &auth, &altered, NOW);
+    let later = posted.clone().but("x-zm-request-timestamp", (NOW + 1).to_string());
+    tally.refuse(Wrong, "time", &auth, &later, NOW);
+    tally.refuse(Wrong, "cut", &auth, &posted.clone().but("x-zm-signature", &SIGNED[..60]), NOW);
+    tally.refuse(Wrong, "nothing", &auth, &posted.clone().but("x-zm-signature", ""), NOW);
+    tally.refuse(OtherScheme, "", &auth, &posted.clone().but("x-zm-signature", &SIGNED[3..]), NOW);
+    for name in ["x-zm-signature", "x-zm-request-timestamp"] {
+        tally.refuse(Missing, name, &auth, &posted.clone().without(name), NOW);
+    }
+    tally.refuse(Expired, "five minutes", &auth, &posted, NOW + 301);
+    tally.refuse(NotYetValid, "five minutes", &auth, &posted, NOW - 301);
+    for texts in [&[][..], &[""]] {
+        let nobody = Auth::ZoomSignature { secrets: secrets(texts) };
+        tally.refuse(NoSecrets, "", &nobody, &signed("", BODY), NOW);
+    }
     tally
 }

@@ -39,6 +39,8 @@ struct Asked {
     target: String,
     public_url: Option<&'static str>,
     headers: Vec<(&'static str, String)>,
+    /// Of a request that is posted.
+    body: String,
 }
 
 impl Asked {
@@ -73,7 +75,9 @@ impl Asked {
     }
 
     fn check(&self, auth: &Auth, now: u64, replays: &mut Replays) -> Result<Grant, Rejection> {
-        self.upgrade(|upgrade| auth.check(upgrade, UnixSeconds(now), replays))
+        self.upgrade(|upgrade| {
+            auth.check_posted(upgrade, self.body.as_bytes(), UnixSeconds(now), replays)
+        })
     }
 }
 

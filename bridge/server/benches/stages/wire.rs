@@ -6,7 +6,7 @@ use ringback_module::message::SampleEncoding;
 use ringback_module::wire::{AudioHeader, FrameReader, decode_samples, write_audio};
 use ringback_proto::Instant;
 use ringback_proto::provider::{
-    Command, Message, Outbox, PROVIDERS, PlayoutPolicy, Protocol, Provider, Track, find,
+    Command, Outbox, PROVIDERS, PlayoutPolicy, Protocol, Provider, Track, find,
 };
 
 use crate::table::Stage;
@@ -73,8 +73,7 @@ fn begun(provider: &dyn Provider) -> (Box<dyn Protocol>, Box<dyn Protocol>) {
     let mut said = opening(provider, phone.as_mut());
     said.extend(frames(provider, phone.as_mut(), 1));
     for message in said {
-        let message = message.message();
-        bridge.handle_message(Instant::ZERO, message, &mut Outbox::new()).expect("parses");
+        message.tell(&mut *bridge, &mut Outbox::new());
     }
     (bridge, phone)
 }
@@ -88,8 +87,7 @@ fn wire_of(provider: &'static dyn Provider) -> Vec<Stage> {
         let frame = frames(provider, phone.as_mut(), 1).remove(0);
         move || {
             out.reset();
-            let message: Message<'_> = black_box(frame.message());
-            bridge.handle_message(Instant::ZERO, message, &mut out).expect("parses");
+            black_box(&frame).tell(&mut *bridge, &mut out);
             assert_eq!(black_box(out.events()).len(), 1);
         }
     });

@@ -38,7 +38,7 @@ pub(super) struct Pen {
 impl Pen {
     pub(super) fn new(transport: Transport) -> Self {
         let role = match transport {
-            Transport::WebSocket => Role::Client,
+            Transport::WebSocket | Transport::Webhook { .. } => Role::Client,
             Transport::Records => Role::Records,
         };
         Self { out: Outbox::new(), writer: Writer::new(role) }
@@ -51,6 +51,8 @@ impl Pen {
                 Send::Text(span) => self.writer.push(Kind::Text, self.out.octets(span)),
                 Send::Binary(span) => self.writer.push(Kind::Binary, self.out.octets(span)),
                 Send::Close(code) => self.writer.push_close(*code, ""),
+                // Only of providers that place no calls here.
+                Send::Dial(..) | Send::TextOn(..) => {}
             }
         }
         self.out.reset();
@@ -66,6 +68,12 @@ impl Caller {
         index: usize,
         pen: &mut Pen,
     ) -> Result<(Self, MediaFormat), String> {
+        if let Transport::Webhook { .. } = plan.provider.transport() {
+            let name = plan.provider.name();
+            return Err(format!(
+                "{name} is dialled by the bridge, which this generator is not made for"
+            ));
+        }
         let dial = Dial {
             target: url.target.clone(),
             call: format!("bench-{index}"),

@@ -1,6 +1,7 @@
 //! One call as a task: moves octets between its socket, its session and its modules. All meaning is in the session.
 
 mod inline;
+mod lines;
 mod log;
 mod source;
 mod watch;
@@ -15,7 +16,7 @@ use std::time::Duration;
 use ringback_module::AudioFrame;
 use ringback_module::message::{StopReason, ToModule};
 use ringback_proto::Instant;
-use ringback_proto::provider::{Outbox, Send as WireSend};
+use ringback_proto::provider::{Line, LineEvent, Message, Outbox, Send as WireSend};
 use ringback_proto::session::{Action, Epoch, FrameBuf, Given, PortId, Session, Summary};
 use ringback_proto::transcript::{CUT, Direction, NO_CODE};
 use tokio::sync::oneshot;
@@ -26,9 +27,11 @@ use crate::hangup::HangUp;
 use crate::module_host::{FromHost, Hosted, ToHost};
 use crate::shutdown::Shutdown;
 use crate::socket::wire::Kind;
-use crate::socket::{Incoming, Socket, SocketError};
+use crate::socket::{Closed, Incoming, Socket, SocketError};
 
 use inline::Inline;
+use lines::Happened;
+pub(crate) use lines::{Lines, MOST_POSTED};
 pub(crate) use log::{LogWatch, notice_text};
 pub(crate) use source::ModuleSource;
 use source::Place;
@@ -58,11 +61,21 @@ enum Host {
     None,
 }
 
+/// What a call is carried by.
+pub(crate) enum Wire {
+    /// What the provider opened.
+    Socket(Box<Socket>),
+    /// What we are to open.
+    Lines(Box<Lines>),
+}
+
 /// A call in progress.
 pub(crate) struct Call {
     clock: Clock,
     session: Session,
     socket: Option<Socket>,
+    /// In the place of a socket, where we dial.
+    lines: Option<Box<Lines>>,
     hosts: Vec<Host>,
     sources: Vec<ModuleSource>,
     watchers: Watchers,
@@ -78,6 +91,7 @@ pub(crate) struct Call {
 /// What woke the call.
 enum Wake {
     Wire(Option<Result<Incoming, SocketError>>),
+    Line(Happened),
     Module(PortId, FromHost),
     Timeout,
     HungUp,
@@ -85,21 +99,26 @@ enum Wake {
 }
 
 impl Call {
-    /// A call over `socket` whose ports are served by `sources`, in the session's order.
+    /// A call over `wire` whose ports are served by `sources`, in the session's order.
     pub(crate) fn new(
         clock: Clock,
         name: String,
         session: Session,
-        socket: Socket,
+        wire: Wire,
         sources: Vec<ModuleSource>,
         watchers: Watchers,
         hangup: Option<Arc<HangUp>>,
     ) -> Self {
         let hosts = sources.iter().map(|_| Host::None).collect();
+        let (socket, lines) = match wire {
+            Wire::Socket(socket) => (Some(*socket), None),
+            Wire::Lines(lines) => (None, Some(lines)),
+        };
         Self {
             clock,
             session,
-            socket: Some(socket),
+            socket,
+            lines,
             hosts,
             sources,
             watchers,
@@ -161,6 +180,11 @@ impl Call {
             self.hanging_up = None;
             return Poll::Ready(Wake::HungUp);
         }
+        if let Some(lines) = &mut self.lines
+            && let Poll::Ready(happened) = lines.poll_next(cx)
+        {
+            return Poll::Ready(Wake::Line(happened));
+        }
         for (index, host) in self.hosts.iter_mut().enumerate() {
             if let Host::Hosted { hosted, .. } = host
                 && let Poll::Ready(event) = hosted.poll_recv(cx)
@@ -187,6 +211,7 @@ impl Call {
                 }
             }
             Wake::Wire(Some(Err(error))) => self.socket_failed(now, &error).await,
+            Wake::Line(happened) => self.handle_line(now, happened).await,
             Wake::Module(port, event) => self.handle_host(now, port, event),
             Wake::Timeout => self.session.handle_timeout(now),
             Wake::HungUp => self.session.hung_up(now),
@@ -198,6 +223,33 @@ impl Call {
         if let Some(tape) = &self.tape {
             tape.closed(now, by, code);
         }
+    }
+
+    async fn handle_line(&mut self, now: Instant, happened: Happened) {
+        match happened {
+            Happened::Posted(body) => self.session.handle_message(now, Message::Text(&body)),
+            Happened::Opened(line) => self.session.handle_line(now, line, LineEvent::Opened),
+            Happened::Came(line, Incoming::Close(closed)) => {
+                if let Some(lines) = &mut self.lines {
+                    lines.hang_up(line).await;
+                }
+                let told =
+                    |closed: Closed| format!("closed with {} {}", closed.code, closed.reason);
+                self.line_lost(now, line, &closed.map_or("closed".into(), told));
+            }
+            Happened::Came(line, incoming) => {
+                let message = self.lines.as_ref().and_then(|lines| lines.message(line, &incoming));
+                if let Some(message) = message {
+                    self.session.handle_line(now, line, LineEvent::Message(message));
+                }
+            }
+            Happened::Lost(line, reason) => self.line_lost(now, line, &reason),
+        }
+    }
+
+    fn line_lost(&mut self, now: Instant, line: Line, reason: &str) {
+        tracing::warn!(call = self.name, line = line.name(), reason, "a line is not there");
+        self.session.handle_line(now, line, LineEvent::Lost { reason });
     }
 
     async fn socket_failed(&mut self, now: Instant, error: &SocketError) {
@@ -417,6 +469,9 @@ impl Call {
 
     /// Sends what the session has for the wire.
     async fn transmit(&mut self, shutdown: &Shutdown) {
+        while self.lines.is_some() && !self.session.sends().sends().is_empty() {
+            self.transmit_lines().await;
+        }
         if self.session.sends().sends().is_empty() {
             return;
         }
@@ -453,6 +508,43 @@ fn code_of(end: Option<&Result<Incoming, SocketError>>) -> u16 {
     }
 }
 
+impl Call {
+    /// Dials, sends and closes as the session wants it, where there are lines.
+    async fn transmit_lines(&mut self) {
+        let Some(lines) = &mut self.lines else { return };
+        let (mut close, mut lost) = (None, None);
+        let outbox = self.session.sends();
+        for send in outbox.sends() {
+            match send {
+                WireSend::Dial(line, url) => lines.dial(*line, outbox.text_of(url)),
+                WireSend::TextOn(line, span) => {
+                    let fed = lines.feed(*line, outbox.octets(span));
+                    lost = lost.or(fed.err().map(|error| (*line, error)));
+                }
+                WireSend::Close(code) => close = close.or(Some(*code)),
+                // Nothing goes back the way that is posted.
+                WireSend::Text(_) | WireSend::Binary(_) => {}
+            }
+        }
+        for line in Line::ALL {
+            if let Err(error) = lines.flush(line).await {
+                lost = lost.or(Some((line, error)));
+            }
+        }
+        self.session.sent(true);
+        if let Some(code) = close {
+            if let Some(lines) = self.lines.take() {
+                lines.close(code, self.session.close_reason()).await;
+            }
+        } else if let Some((line, error)) = lost {
+            lines.hang_up(line).await;
+            let now = self.clock.now();
+            self.line_lost(now, line, &error.to_string());
+            self.pump(now);
+        }
+    }
+}
+
 /// Sends everything in one write; gives the close code if the stream is to be closed after it.
 async fn send_all(
     clock: Clock,
@@ -466,6 +558,8 @@ async fn send_all(
             WireSend::Text(span) => socket.feed_octets(Kind::Text, outbox.octets(span))?,
             WireSend::Binary(span) => socket.feed_octets(Kind::Binary, outbox.octets(span))?,
             WireSend::Close(code) => close = close.or(Some(*code)),
+            // Only of calls that have lines in the place of a socket.
+            WireSend::Dial(..) | WireSend::TextOn(..) => {}
         }
     }
     // Nearly always the system takes all of it at once, and nothing has to be waited for.

@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
 use ringback_proto::Instant;
-use ringback_proto::provider::{Command, Message, Outbox, Protocol, ProtocolError, Send};
+use ringback_proto::provider::{
+    Command, Line, LineEvent, Message, Outbox, Protocol, ProtocolError, Send,
+};
 use ringback_proto::redaction::Facts;
 use ringback_proto::transcript::Direction;
 
@@ -103,6 +105,8 @@ impl Captured {
                 Send::Binary(span) => (Kind::Binary, span),
                 // Told when the socket is closed: the session closes as well.
                 Send::Close(_) => continue,
+                // Of calls of several lines, which are not captured.
+                Send::Dial(..) | Send::TextOn(..) => continue,
             };
             let octets = out.octets(span).to_vec();
             self.tape.said(now, Direction::Out, kind, octets, facts.clone());
@@ -111,6 +115,16 @@ impl Captured {
 }
 
 impl Protocol for Captured {
+    fn handle_line(
+        &mut self,
+        now: Instant,
+        line: Line,
+        event: LineEvent<'_>,
+        out: &mut Outbox,
+    ) -> Result<(), ProtocolError> {
+        self.inner.handle_line(now, line, event, out)
+    }
+
     fn handle_message(
         &mut self,
         now: Instant,

@@ -41,6 +41,7 @@ fn row_json(provider: &dyn Provider) -> serde_json::Value {
     let transport = match provider.transport() {
         Transport::WebSocket => "websocket",
         Transport::Records => "tcp records",
+        Transport::Webhook { .. } => "webhook, then websockets that the bridge dials",
     };
     json!({
         "name": info.name,

@@ -21,6 +21,7 @@ use crate::hangup::{HangupConfig, HangupCredential};
 use crate::keyring::KeySource;
 use crate::listener::{Endpoint, Limits, Pages};
 use crate::outgoing::Trust;
+use crate::reach::Reach;
 use crate::telemetry::{LogFormat, LogOptions};
 use crate::workers::Tick;
 use problem::Source;
@@ -80,6 +81,8 @@ pub struct ListenerConfig {
     pub one_way: bool,
     /// What the wire does not tell.
     pub options: Options,
+    /// Whom its calls may have us dial.
+    pub reach: Reach,
     /// Name of the route, one of [`Config::routes`].
     pub route: String,
 }

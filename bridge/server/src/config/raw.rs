@@ -123,6 +123,9 @@ pub(super) struct Options {
     pub one_way: bool,
     pub inbound_format: Option<At<String>>,
     pub outbound_format: Option<At<String>>,
+    pub client_id: Option<At<String>>,
+    pub client_secret: Option<At<String>>,
+    pub dial: Option<At<Vec<At<String>>>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -188,6 +191,7 @@ pub(super) enum AuthKind {
     AzureJwt,
     Jwt,
     GenesysSignature,
+    ZoomSignature,
 }
 
 #[derive(Debug, Default, Deserialize)]

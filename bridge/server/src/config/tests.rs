@@ -297,7 +297,7 @@ fn listeners_are_checked_against_each_other_and_their_surroundings() {
         ),
         (
             listener("auth = { kind = \"bearr\" }"),
-            "f.toml:5:17: listener[0].auth.kind: unknown variant `bearr`, expected one of `none`, `bearer`, `basic`, `header`, `query`, `path`, `twilio-signature`, `plivo-signature`, `vonage-jwt`, `avaya-jwt`, `azure-jwt`, `jwt`, `genesys-signature`; did you mean \"bearer\"?",
+            "f.toml:5:17: listener[0].auth.kind: unknown variant `bearr`, expected one of `none`, `bearer`, `basic`, `header`, `query`, `path`, `twilio-signature`, `plivo-signature`, `vonage-jwt`, `avaya-jwt`, `azure-jwt`, `jwt`, `genesys-signature`, `zoom-signature`; did you mean \"bearer\"?",
         ),
         (
             listener("auth = { kind = \"bearer\" }"),
@@ -318,6 +318,10 @@ fn listeners_are_checked_against_each_other_and_their_surroundings() {
         (
             listener("auth = { kind = \"twilio-signature\", token = \"env:TOKEN\" }"),
             "f.toml:5:8: listener[0].auth: the signature is computed over `public_url`, which is missing",
+        ),
+        (
+            listener("options = { client_id = \"x\" }"),
+            "f.toml:5:25: listener[0].options.client_id: is for providers that we dial, and this one dials us",
         ),
         (listener("max_calls = 0"), "f.toml:5:13: listener[0].max_calls: found 0"),
     ];
@@ -428,6 +432,10 @@ fn every_kind_of_auth_can_be_configured() {
                 api_key: "s3cret-canary".into(),
                 secrets: vec!["czNjcmV0LWNhbmFyeQ==".into()],
             },
+        ),
+        (
+            "kind = \"zoom-signature\"\nsecrets = [\"env:TOKEN\", \"env:NEXT\"]",
+            Auth::ZoomSignature { secrets: both() },
         ),
     ];
     for (keys, wanted) in &cases {

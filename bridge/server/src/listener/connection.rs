@@ -24,7 +24,7 @@ use tower_service::Service as _;
 use super::records::{Rewound, sorted};
 use super::{
     ANSWER_TIMEOUT, Admission, Bounded, MAX_HEAD, MAX_HEADERS, Refusal, Shared, Streams, handshake,
-    routes, webhook,
+    posted, routes, webhook,
 };
 use crate::net::Io;
 use crate::socket::{Socket, linger};
@@ -123,7 +123,7 @@ async fn answer<S: Streams, I: Io>(
     }
     // An exact path first: it may look like a credential below another.
     let is_exact =
-        |b: &Bounded| b.endpoint.transport == Transport::WebSocket && b.endpoint.path == path;
+        |b: &Bounded| b.endpoint.transport != Transport::Records && b.endpoint.path == path;
     let exact = shared.endpoints.iter().position(is_exact);
     let index = exact.or_else(|| shared.endpoints.iter().position(|b| b.endpoint.takes(path)));
     let Some(index) = index else {
@@ -136,6 +136,9 @@ async fn answer<S: Streams, I: Io>(
         let Ok(response) = shared.router.clone().call(request).await;
         return response;
     };
+    if let Transport::Webhook { .. } = shared.endpoints[index].endpoint.transport {
+        return posted::receive(shared, index, request, peer, seat).await;
+    }
     let on_upgrade = hyper::upgrade::on(&mut request);
     let (parts, _body) = request.into_parts();
     let mut verdict = admit(shared, &shared.endpoints[index], &parts, peer);
@@ -283,20 +286,18 @@ async fn stream<S: Streams, I: Io>(
         }
         Err(error) => return report(&Report::HttpFailed { peer, reason: &error.to_string() }),
     };
-    attend(&shared, index, state, socket, peer).await;
+    attend(&shared, index, shared.streams.serve(state, socket), peer).await;
 }
 
 /// Serves a stream to its end.
 pub(super) async fn attend<S: Streams>(
     shared: &Shared<S>,
     index: usize,
-    state: S::Admitted,
-    socket: Socket,
+    serving: impl Future<Output = ()>,
     peer: SocketAddr,
 ) {
     METRICS.streams.increment();
     let _live = Live { listener: &shared.endpoints[index].endpoint.name, peer };
-    let serving = shared.streams.serve(state, socket);
     tokio::select! {
         biased;
         () = serving => {}

@@ -37,7 +37,7 @@ pub(super) fn check(request: &Parts, endpoint: &Endpoint) -> Result<String, Refu
 }
 
 /// The value of a field that must be there exactly once.
-fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<&'a str, Refusal> {
+pub(super) fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<&'a str, Refusal> {
     let mut values = headers.get_all(name).iter();
     let (Some(value), None) = (values.next(), values.next()) else {
         // A missing version is a version we do not speak; the answer tells which one we do.
@@ -64,7 +64,11 @@ fn is_base64_of_16_octets(key: &str) -> bool {
 }
 
 /// Lets through whoever sends no `Origin` (every provider), sends our own name (some client libraries), or is on the list.
-fn check_origin(headers: &HeaderMap, host: &str, endpoint: &Endpoint) -> Result<(), Refusal> {
+pub(super) fn check_origin(
+    headers: &HeaderMap,
+    host: &str,
+    endpoint: &Endpoint,
+) -> Result<(), Refusal> {
     if !headers.contains_key(header::ORIGIN) {
         return Ok(());
     }

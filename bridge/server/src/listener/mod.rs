@@ -6,6 +6,7 @@
 mod access;
 mod connection;
 mod handshake;
+mod posted;
 mod records;
 mod routes;
 mod sources;
@@ -67,8 +68,39 @@ pub trait Streams: Send + Sync + 'static {
         std::future::ready(false)
     }
 
+    /// Takes in what a provider posted at an endpoint of [`Transport::Webhook`]. Must not block.
+    ///
+    /// # Errors
+    /// The refusal becomes the HTTP answer.
+    fn posted(
+        &self,
+        endpoint: &Endpoint,
+        request: &Upgrade<'_>,
+        body: &[u8],
+    ) -> Result<Posting<Self::Admitted>, Refusal> {
+        let _ = (endpoint, request, body);
+        Err(Refusal::new(404, "nothing is posted here"))
+    }
+
+    /// Serves a call that was posted until it ends. When [`Shutdown::cut_off`] comes, [`Limits::grace`] is left.
+    fn serve_posted(&self, admitted: Self::Admitted) -> impl Future<Output = ()> + Send {
+        drop(admitted);
+        std::future::ready(())
+    }
+
     /// Serves the stream until it ends, and closes the socket. When [`Shutdown::cut_off`] comes, [`Limits::grace`] is left.
     fn serve(&self, admitted: Self::Admitted, socket: Socket) -> impl Future<Output = ()> + Send;
+}
+
+/// What a posted request came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Posting<T> {
+    /// It was taken in.
+    Taken,
+    /// It wants this JSON for an answer.
+    Answer(String),
+    /// It begins a call, which is [`Streams::serve_posted`]'s.
+    Call(T),
 }
 
 /// Yes to a stream.
@@ -151,7 +183,7 @@ pub struct Endpoint {
 impl Endpoint {
     /// Whether streams for `path` are its own.
     fn takes(&self, path: &str) -> bool {
-        if self.transport != Transport::WebSocket {
+        if self.transport == Transport::Records {
             return false;
         }
         let below = || {

@@ -46,7 +46,7 @@ pub(super) async fn sorted<S: Streams, I: Io>(
             let (shared, seat) = (Arc::clone(shared), Arc::clone(seat));
             let tasks = shared.tasks.clone();
             tasks.spawn(async move {
-                attend(&shared, index, state, socket, peer).await;
+                attend(&shared, index, shared.streams.serve(state, socket), peer).await;
                 drop((seats, seat));
             });
         }

@@ -137,7 +137,7 @@ fn method(parts: &Parts) -> Result<Method, Refusal> {
 }
 
 /// The whole body, as long as it is neither large nor slow.
-async fn read<S>(shared: &Shared<S>, body: Incoming) -> Result<Bytes, Refusal> {
+pub(super) async fn read<S>(shared: &Shared<S>, body: Incoming) -> Result<Bytes, Refusal> {
     let large = || Refusal::new(413, format!("a body may have {MAX_BODY} octets"));
     if body.size_hint().lower() > MAX_BODY as u64 {
         return Err(large());

@@ -9,12 +9,12 @@ mod tls;
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::net::TcpStream;
 
-use crate::net::Io;
+use crate::net::{Io, MemoryHosts};
 
 pub use tls::RsaKey;
 
@@ -146,30 +146,38 @@ impl From<io::Error> for ConnectError {
 }
 
 /// Opens connections. Authorities are read once, when the first secure connection is asked for or [`Connector::prepare`] is.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Connector {
     trust: Trust,
-    tls: OnceLock<Result<tls::Client, TrustError>>,
-    /// Instead of TCP, so that virtual time need not wait for a network.
-    #[cfg(test)]
-    memory: Option<crate::net::MemoryConnector>,
+    tls: Arc<OnceLock<Result<tls::Client, TrustError>>>,
+    memory: Option<MemoryHosts>,
 }
 
 impl Connector {
     /// One that trusts as `trust` says.
     #[must_use]
-    pub const fn new(trust: Trust) -> Self {
-        Self {
-            trust,
-            tls: OnceLock::new(),
-            #[cfg(test)]
-            memory: None,
-        }
+    pub fn new(trust: Trust) -> Self {
+        Self { trust, ..Self::default() }
     }
 
+    /// One that finds everybody within this process, TLS or not; for tests and simulation.
+    #[must_use]
+    pub fn within(hosts: MemoryHosts) -> Self {
+        Self { memory: Some(hosts), ..Self::default() }
+    }
+
+    /// One that finds the same listener under every name.
     #[cfg(test)]
     pub(crate) fn in_memory(memory: crate::net::MemoryConnector) -> Self {
-        Self { memory: Some(memory), ..Self::default() }
+        let hosts = MemoryHosts::default();
+        hosts.add(MemoryHosts::ANY, memory);
+        Self::within(hosts)
+    }
+
+    /// Whom it finds within this process, if it looks there.
+    #[must_use]
+    pub const fn hosts(&self) -> Option<&MemoryHosts> {
+        self.memory.as_ref()
     }
 
     /// Reads whom to trust, so that a mistake there shows now and not when the first connection is wanted.
@@ -190,9 +198,8 @@ impl Connector {
     /// If it cannot be reached, is not who was meant, or takes longer than 5 s.
     pub async fn connect(&self, peer: &Peer) -> Result<Box<dyn Io>, ConnectError> {
         let connecting = tokio::time::timeout(DEADLINE, async {
-            #[cfg(test)]
-            if let Some(memory) = &self.memory {
-                return Ok(Box::new(memory.connect().await?) as Box<dyn Io>);
+            if let Some(hosts) = &self.memory {
+                return Ok(Box::new(hosts.connect(&peer.authority).await?) as Box<dyn Io>);
             }
             let tls = if peer.secure { Some(self.tls()?) } else { None };
             let stream = TcpStream::connect(&peer.authority).await?;

@@ -139,7 +139,8 @@ fn kind_of(provider: &dyn Provider, wire: &Wire) -> String {
             return octets.first().map_or("record".into(), |kind| format!("record 0x{kind:02x}"));
         }
         Wire::Binary(_) => return "binary".into(),
-        Wire::Text(text) => text,
+        Wire::Text(text) | Wire::On(_, text) => text,
+        Wire::Dial(..) | Wire::Opened(_) | Wire::Lost(..) => return wire.shape(),
     };
     let first = serde_json::Deserializer::from_str(text).into_iter::<Value>().next();
     let kind = match first {

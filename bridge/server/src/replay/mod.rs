@@ -12,7 +12,7 @@ use ringback_proto::transcript::{CUT, Direction, Line, NO_CODE, Transcript, Wire
 
 use crate::client::{ClientError, WsUrl};
 use crate::clock::Clock;
-use crate::outgoing::Connector;
+use crate::outgoing::{ConnectError, Connector};
 use crate::socket::{self, Incoming, Outgoing, Socket, SocketError, SocketOptions};
 
 pub use compare::{Comparison, Count, Difference, Heard, Kinds, compare};
@@ -113,6 +113,10 @@ impl Replay<'_> {
             Transport::WebSocket => socket::dial(stream, self.url.host(), &self.request(), options)
                 .await
                 .map_err(|error| ClientError::Dial { address: address(), error })?,
+            Transport::Webhook { .. } => {
+                let error = ConnectError::Io("calls of several lines are not replayed".into());
+                return Err(ClientError::Connect { address: address(), error });
+            }
         };
         let mut playing = Playing {
             clock,

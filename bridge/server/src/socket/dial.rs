@@ -7,11 +7,14 @@ use ringback_proto::provider::OutgoingUpgrade;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::wire::Role;
-use super::{Agreed, Asking, Socket, SocketOptions};
+use super::{Agreed, Asking, Socket, SocketOptions, accept_key};
 use crate::net::Io;
 
 /// A server that takes longer to answer the upgrade is taken for dead.
 const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(5);
+
+/// Octets of a request that is answered.
+const MAX_ASKED: usize = 16 * 1024;
 
 /// Why there is no stream.
 #[derive(Debug, thiserror::Error)]
@@ -54,6 +57,35 @@ pub async fn dial(
     let agreed =
         asked.map_err(|_elapsed| asking.give_up(DialError::Deadline(HANDSHAKE_DEADLINE)))??;
     Ok(Socket::new(io, Role::Client, &agreed.read_ahead, agreed.subprotocol, options))
+}
+
+/// Answers whoever asks for a stream at the other end of `io`, whatever path and fields it asks with; for servers that are acted
+/// out.
+///
+/// # Errors
+/// If what is asked is no WebSocket, or not asked in time.
+pub async fn answer(io: impl Io, options: SocketOptions) -> Result<Socket, DialError> {
+    let mut io: Box<dyn Io> = Box::new(io);
+    let answered = tokio::time::timeout(HANDSHAKE_DEADLINE, async {
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            if head.len() > MAX_ASKED {
+                return Err(DialError::Handshake("the request is too long".into()));
+            }
+            head.push(io.read_u8().await.map_err(|error| failed(&error))?);
+        }
+        let head = String::from_utf8_lossy(&head);
+        let fields = head.lines().filter_map(|line| line.split_once(':'));
+        let mut keys = fields.filter(|(name, _)| name.eq_ignore_ascii_case("sec-websocket-key"));
+        let (_, key) = keys.next().ok_or_else(|| DialError::Handshake("no key".into()))?;
+        let accept = accept_key(key.trim().as_bytes());
+        let answer = format!(
+            "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\nsec-websocket-accept: {accept}\r\n\r\n"
+        );
+        send(&mut io, answer.as_bytes()).await.map_err(|error| failed(&error))
+    });
+    answered.await.unwrap_or(Err(DialError::Deadline(HANDSHAKE_DEADLINE)))?;
+    Ok(Socket::accepted(io, &[], None, options))
 }
 
 async fn ask(io: &mut Box<dyn Io>, asking: &mut Asking) -> Result<Agreed, DialError> {

@@ -22,7 +22,7 @@ use tokio::time::Sleep;
 
 use crate::net::Io;
 
-pub use dial::{DialError, dial};
+pub use dial::{DialError, answer, dial};
 pub use error::SocketError;
 use heartbeat::{Beat, ControlBudget, Heartbeat};
 use meter::Meter;

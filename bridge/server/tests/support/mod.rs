@@ -24,11 +24,13 @@ use ringback::capture::{Capture, Finish};
 use ringback::clock::Clock;
 use ringback::config::{Config, Context, Overrides};
 use ringback::listener::Drained;
-use ringback::net::{self, MemoryConnector, TcpListener};
+use ringback::net::{self, MemoryConnector, MemoryHosts, TcpListener};
+use ringback::outgoing::Connector;
 use ringback::shutdown::Shutdown;
 use ringback::workers::Workers;
 use ringback_proto::Instant;
 use ringback_proto::ledger::Unit;
+use ringback_proto::provider::{PROVIDERS, Provider, Transport};
 use ringback_proto::session::{PortId, Report, Summary};
 use tokio::task::JoinHandle;
 
@@ -44,6 +46,12 @@ pub async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
         Ok(value) => value,
         Err(_) => panic!("not within {PATIENCE:?}: {what}"),
     }
+}
+
+/// Providers whose calls are one socket, opened by them.
+pub fn over_one_socket() -> Vec<&'static dyn Provider> {
+    let one = |p: &&&dyn Provider| !matches!(p.transport(), Transport::Webhook { .. });
+    PROVIDERS.iter().filter(one).copied().collect()
 }
 
 /// The repository.
@@ -233,6 +241,8 @@ pub struct Host {
     pub log: Arc<Log>,
     /// Where it listens, unless in memory.
     pub address: SocketAddr,
+    /// How to reach it, and how it reaches others.
+    pub connector: Connector,
     serving: JoinHandle<Drained>,
     captured: Option<Finish>,
 }
@@ -242,25 +252,29 @@ impl Host {
     pub fn on_loopback(toml: &str) -> Self {
         let config = config(toml);
         let listener = TcpListener::bind(config.bind).unwrap();
-        Self::start(config, listener)
+        Self::start(config, listener, Connector::default())
     }
 
-    /// In memory, for paused time.
+    /// In memory, for paused time; as `bridge.example` it is known there, and it finds others there.
     pub fn in_memory(toml: &str) -> (Self, MemoryConnector) {
         let (listener, connector) = net::memory(64 * 1024);
-        (Self::start(config(toml), listener), connector)
+        let hosts = MemoryHosts::default();
+        hosts.add("bridge.example:80", connector.clone());
+        (Self::start(config(toml), listener, Connector::within(hosts)), connector)
     }
 
-    fn start(config: Config, listener: impl net::Listener) -> Self {
+    fn start(config: Config, listener: impl net::Listener, connector: Connector) -> Self {
         let (clock, shutdown, log) = (Clock::start(), Shutdown::new(), Arc::new(Log::default()));
         let address = listener.local_addr().unwrap();
         let watch: Arc<dyn Watch> = log.clone();
         let capture = config.capture.clone().map(|options| Capture::start(options).unwrap());
         let (capture, captured) = capture.unzip();
-        let bridge = Bridge::new(&config, clock, shutdown.clone(), Some(&watch)).capturing(capture);
+        let outside = Arc::new(connector.clone());
+        let bridge = Bridge::through(&config, clock, shutdown.clone(), Some(&watch), outside);
+        let bridge = bridge.capturing(capture);
         let serving =
             tokio::spawn(async move { bridge.run(&config, listener, Workers::here()).await });
-        Self { clock, shutdown, log, address, serving, captured }
+        Self { clock, shutdown, log, address, connector, serving, captured }
     }
 
     /// A connection to it.

@@ -7,8 +7,8 @@ use ringback_module::message::Kind;
 use ringback_module::{Input, Module as _, Output, Outputs};
 use ringback_proto::Instant;
 use ringback_proto::provider::{
-    self, Command, Dial, Message, Options, Outbox, PlayoutPolicy, Protocol, Provider, Send, Track,
-    Upgrade,
+    self, Command, Dial, Line, LineEvent, Message, Options, Outbox, PlayoutPolicy, Protocol,
+    Provider, Send, Track, Upgrade,
 };
 use ringback_proto::session::{
     Action, Epoch, FrameBuf, Given, PortConfig, PortId, Session, SessionConfig,
@@ -18,16 +18,44 @@ const FRAME: Duration = Duration::from_millis(20);
 const ECHO: PortId = PortId(0);
 
 /// A message of the wire, kept.
+#[derive(Debug)]
 pub(crate) enum Kept {
     Text(String),
     Binary(Vec<u8>),
+    /// Over a line that the bridge dialled.
+    On(Line, String),
+    /// A line that the bridge dials, or that is open.
+    Dialled(Line),
 }
 
 impl Kept {
-    pub(crate) fn message(&self) -> Message<'_> {
+    /// Tells it to an end, which must understand it.
+    pub(crate) fn tell(&self, end: &mut dyn Protocol, out: &mut Outbox) {
+        let now = Instant::ZERO;
+        let heard = match self {
+            Self::Text(text) => end.handle_message(now, Message::Text(text), out),
+            Self::Binary(octets) => end.handle_message(now, Message::Binary(octets), out),
+            Self::On(line, _) | Self::Dialled(line) => {
+                end.handle_line(now, *line, self.line_event(), out)
+            }
+        };
+        heard.expect("parses");
+    }
+
+    fn hear(&self, session: &mut Session, now: Instant) {
         match self {
-            Self::Text(text) => Message::Text(text),
-            Self::Binary(octets) => Message::Binary(octets),
+            Self::Text(text) => session.handle_message(now, Message::Text(text)),
+            Self::Binary(octets) => session.handle_message(now, Message::Binary(octets)),
+            Self::On(line, _) | Self::Dialled(line) => {
+                session.handle_line(now, *line, self.line_event());
+            }
+        }
+    }
+
+    fn line_event(&self) -> LineEvent<'_> {
+        match self {
+            Self::On(_, text) => LineEvent::Message(Message::Text(text)),
+            _ => LineEvent::Opened,
         }
     }
 }
@@ -38,6 +66,8 @@ pub(crate) fn kept(out: &Outbox) -> impl Iterator<Item = Kept> {
         Send::Text(span) => Some(Kept::Text(out.text_of(span).to_owned())),
         Send::Binary(span) => Some(Kept::Binary(out.octets(span).to_vec())),
         Send::Close(_) => None,
+        Send::Dial(line, _) => Some(Kept::Dialled(*line)),
+        Send::TextOn(line, span) => Some(Kept::On(*line, out.text_of(span).to_owned())),
     })
 }
 
@@ -64,12 +94,15 @@ pub(crate) fn opening(provider: &dyn Provider, phone: &mut dyn Protocol) -> Vec<
     while heard < opening.len() {
         let mut answer = Outbox::new();
         for message in &opening[heard..] {
-            bridge.handle_message(Instant::ZERO, message.message(), &mut answer).expect("parses");
+            message.tell(&mut *bridge, &mut answer);
         }
         heard = opening.len();
         out.reset();
         for message in kept(&answer) {
-            phone.handle_message(Instant::ZERO, message.message(), &mut out).expect("parses");
+            message.tell(phone, &mut out);
+            if let Kept::Dialled(line) = message {
+                opening.push(Kept::Dialled(line));
+            }
         }
         opening.extend(kept(&out));
     }
@@ -137,7 +170,7 @@ impl Turn {
             now: Instant::ZERO + FRAME,
         };
         for message in opening {
-            turn.session.handle_message(Instant::ZERO, message.message());
+            message.hear(&mut turn.session, Instant::ZERO);
             turn.pump();
             turn.session.sent(true);
         }
@@ -146,14 +179,14 @@ impl Turn {
 
     /// Hears the next frame, 20 ms later; gives the octets sent in answer.
     pub(crate) fn turn(&mut self) -> usize {
-        self.session.handle_message(self.now, self.frames[self.next].message());
+        self.frames[self.next].hear(&mut self.session, self.now);
         self.next = (self.next + 1) % self.frames.len();
         self.pump();
         let out = self.session.sends();
         let octets = out.sends().iter().map(|send| match send {
             Send::Text(span) => out.text_of(span).len(),
             Send::Binary(span) => out.octets(span).len(),
-            Send::Close(code) => panic!("closed with {code}"),
+            other => panic!("sent {other:?}"),
         });
         let octets = octets.sum();
         self.session.sent(true);

@@ -13,6 +13,7 @@ mod secret;
 mod tokens;
 mod twilio;
 mod webhook;
+mod zoom;
 
 use hmac::digest::KeyInit;
 use hmac::{Hmac, Mac};
@@ -29,6 +30,7 @@ pub use replays::{Replays, SECONDS_REMEMBERED};
 pub use secret::Secret;
 pub use twilio::{twilio_signature, twilio_signature_sha256};
 pub use webhook::WebhookAuth;
+pub use zoom::zoom_signature;
 
 /// What a listener demands of those who dial it. Where several secrets are given any of them opens, so that one can be rotated
 /// without losing calls; an empty list opens for nobody.
@@ -96,6 +98,12 @@ pub enum Auth {
         /// Client secrets as Genesys takes them: base64 of the key.
         secrets: Vec<Secret>,
     },
+    /// `x-zm-signature` of a posted request: HMAC-SHA256 over `x-zm-request-timestamp` and the body, five minutes old at most, each
+    /// once.
+    ZoomSignature {
+        /// Secret tokens of the applications that may post.
+        secrets: Vec<Secret>,
+    },
 }
 
 /// Yes to an upgrade.
@@ -104,6 +112,8 @@ pub struct Grant {
     /// The subprotocol that carried the credential. The answer must name it unless it names another: a browser that offered any
     /// takes no answer without one.
     pub subprotocol: Option<Secret>,
+    /// What a posted request was signed with, where its answer must be signed with the same.
+    pub key: Option<Secret>,
 }
 
 impl Auth {
@@ -112,6 +122,17 @@ impl Auth {
     pub fn check(
         &self,
         upgrade: &Upgrade<'_>,
+        now: UnixSeconds,
+        replays: &mut Replays,
+    ) -> Result<Grant, Rejection> {
+        self.check_posted(upgrade, &[], now, replays)
+    }
+
+    /// [`Auth::check`] of a request that has a body.
+    pub fn check_posted(
+        &self,
+        upgrade: &Upgrade<'_>,
+        body: &[u8],
         now: UnixSeconds,
         replays: &mut Replays,
     ) -> Result<Grant, Rejection> {
@@ -131,6 +152,10 @@ impl Auth {
             }
             Self::GenesysSignature { api_key, secrets } => {
                 genesys::check(upgrade, api_key, secrets, now, replays)?;
+            }
+            Self::ZoomSignature { secrets } => {
+                let key = zoom::check(upgrade, body, secrets, now, replays)?;
+                return Ok(Grant { key: Some(key), ..Grant::default() });
             }
         }
         Ok(Grant::default())
@@ -156,6 +181,7 @@ impl Auth {
             Self::PlivoSignature { .. } => "plivo-signature",
             Self::Jwt(_) => "jwt",
             Self::GenesysSignature { .. } => "genesys-signature",
+            Self::ZoomSignature { .. } => "zoom-signature",
         }
     }
 
@@ -186,6 +212,12 @@ fn hmac_sha256(key: &[u8], text: &[u8]) -> [u8; 32] {
     let mut mac = Hmac::<Sha256>::new_from_slice(key).expect(ANY_LENGTH);
     mac.update(text);
     mac.finalize().into_bytes().into()
+}
+
+/// HMAC-SHA256 in lower-case hexadecimal.
+pub(super) fn hmac_sha256_hex(key: &Secret, text: &str) -> String {
+    let mac = hmac_sha256(key.expose().as_bytes(), text.as_bytes());
+    mac.iter().map(|octet| format!("{octet:02x}")).collect()
 }
 
 const ANY_LENGTH: &str = "HMAC takes keys of every length (RFC 2104, 2)";

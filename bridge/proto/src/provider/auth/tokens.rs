@@ -15,9 +15,10 @@ pub(super) fn bearer_token<'a>(upgrade: &'a Upgrade<'_>) -> Result<(&'a str, Gra
     }
     let offered = upgrade.subprotocols().find(|name| name.starts_with(SUBPROTOCOL));
     match offered {
-        Some(name) => {
-            Ok((&name[SUBPROTOCOL.len()..], Grant { subprotocol: Some(Secret::from(name)) }))
-        }
+        Some(name) => Ok((
+            &name[SUBPROTOCOL.len()..],
+            Grant { subprotocol: Some(Secret::from(name)), ..Grant::default() },
+        )),
         None => {
             Err(refuse("the Authorization header field is missing, and so is a Bearer subprotocol"))
         }

@@ -129,6 +129,8 @@ impl Line {
                 Send::Text(span) => Said::Text(out.text_of(&span).to_owned()),
                 Send::Binary(span) => Said::Binary(out.octets(&span).to_vec()),
                 Send::Close(code) => Said::Close(code),
+                // Those with lines of their own have no behaviours: see `all`.
+                Send::Dial(..) | Send::TextOn(..) => continue,
             };
             self.take(now, part, said);
         }

@@ -5,7 +5,7 @@ mod line;
 
 use std::time::Duration;
 
-use super::Provider;
+use super::{Provider, Transport};
 
 pub(crate) use self::line::{Line, Part};
 
@@ -214,10 +214,12 @@ pub(super) static JSON: &[Behaviour] = &[
     },
 ];
 
-/// Everything that can be acted out on this provider's wire, its own first. All of it happens to sound: a wire of words has none.
+/// Everything that can be acted out on this provider's wire, its own first. All of it happens to sound, on one line: a wire of words
+/// or of several lines has none.
 #[must_use]
 pub fn all(provider: &dyn Provider) -> Vec<&'static Behaviour> {
-    if !provider.has_sound() {
+    let has_lines = matches!(provider.transport(), Transport::Webhook { .. });
+    if has_lines || !provider.has_sound() {
         return Vec::new();
     }
     let mut all = provider.behaviours();

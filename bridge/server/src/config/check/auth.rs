@@ -40,6 +40,7 @@ const fn keys(kind: AuthKind) -> &'static [&'static str] {
             "single_use",
         ],
         AuthKind::GenesysSignature => &["api_key", "secret", "secrets"],
+        AuthKind::ZoomSignature => &["secret", "secrets"],
     }
 }
 
@@ -87,6 +88,9 @@ impl Checker<'_> {
                 Auth::Jwt(self.jwt(span, raw))
             }
             AuthKind::GenesysSignature => self.genesys(span, raw),
+            AuthKind::ZoomSignature => {
+                Auth::ZoomSignature { secrets: self.signing_secrets(span, raw) }
+            }
         }
     }
 

@@ -92,6 +92,7 @@ impl Checker<'_> {
             hangup: None,
             one_way: false,
             options: Options::default(),
+            reach: Self::near(transport(provider)),
             route: route.clone(),
         };
         self.context.providers.iter().map(listener).collect()
@@ -143,9 +144,21 @@ impl Checker<'_> {
             sources: Sources { allow: self.allow(raw.allow.as_ref()), ..Sources::default() },
             socket: SocketOptions { keepalive, ..socket },
         };
-        let options = Options { inbound_format, outbound_format, ..Options::default() };
+        let (app, reach) = self.app(table.span(), raw, transport, &auth);
+        let options = Options { inbound_format, outbound_format, app, ..Options::default() };
         let one_way = raw.options.one_way;
-        ListenerConfig { endpoint, provider, auth, keys, hangup, answer, one_way, options, route }
+        ListenerConfig {
+            endpoint,
+            provider,
+            auth,
+            keys,
+            hangup,
+            answer,
+            one_way,
+            options,
+            reach,
+            route,
+        }
     }
 
     /// What holds for listeners whose streams are no WebSockets.

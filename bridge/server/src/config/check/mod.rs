@@ -2,6 +2,7 @@
 //! problems instead of stopping at the first.
 
 mod answers;
+mod app;
 mod auth;
 mod hangup;
 mod listeners;

@@ -1,0 +1,259 @@
+//! The servers of a provider that posts that a call is there and is dialled: two doors, and requests to the bridge in their order.
+//! Knows no message.
+
+use std::time::Duration;
+
+use ringback_proto::provider::{Dial, Line, Message, Provider, Secret, Transport, find};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use super::{ClientError, WsUrl};
+use crate::clock::WallTime;
+use crate::net::{self, Io, Listener, MemoryHosts, MemoryListener, TcpListener};
+use crate::outgoing::{ConnectError, Connector};
+use crate::socket::{self, DialError, Incoming, Outgoing, Socket, SocketError, SocketOptions};
+
+/// A request is answered within this.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Of an answer, so much is read.
+const MAX_ANSWER: u64 = 4 * 1024;
+/// Requests and connections that wait for their turn.
+const QUEUE: usize = 16;
+/// Octets on their way within this process.
+const MEMORY: usize = 64 * 1024;
+
+/// What happens at the servers.
+pub(super) enum AtServers {
+    /// The bridge has dialled.
+    Opened(Line),
+    /// Something came.
+    Came(Line, Incoming),
+    /// A line is gone.
+    Lost(Line, String),
+    /// A request was refused, or nobody took it.
+    NotTaken(ClientError),
+}
+
+enum News {
+    Dialled(Line, Box<Socket>),
+    NotTaken(ClientError),
+}
+
+/// Doors, requests, and the lines that are open.
+pub(super) struct Servers {
+    urls: Vec<String>,
+    posts: Option<mpsc::Sender<String>>,
+    news: mpsc::Receiver<News>,
+    lines: [Option<Box<Socket>>; 2],
+    /// Doors and the way of requests; they end with this.
+    tasks: JoinSet<()>,
+}
+
+/// Where the bridge is, and how to get there.
+pub(super) struct Way {
+    pub(super) connector: Connector,
+    pub(super) url: WsUrl,
+}
+
+/// Signs requests.
+struct Signer {
+    provider: &'static dyn Provider,
+    key: Secret,
+}
+
+impl Servers {
+    /// Opens a door for each line: on this machine, or among `hosts` under names of the call's.
+    pub(super) fn open(
+        provider: &dyn Provider,
+        way: Way,
+        hosts: Option<&MemoryHosts>,
+        dial: &Dial,
+    ) -> Result<Self, ClientError> {
+        // Of the table, to be kept by a task.
+        let provider = find(provider.name()).expect("every provider is in the table");
+        let signer = Signer { provider, key: dial.post_key.clone() };
+        let (tell, news) = mpsc::channel(QUEUE);
+        let (posts, to_post) = mpsc::channel(QUEUE);
+        let (mut urls, mut tasks) = (Vec::new(), JoinSet::new());
+        for line in Line::ALL {
+            let (authority, scheme) = match hosts {
+                Some(hosts) => {
+                    let host = match provider.transport() {
+                        Transport::Webhook { hosts: [host, ..] } => host,
+                        _ => "invalid",
+                    };
+                    let authority = format!("{}.{}.{host}:443", line.name(), dial.call);
+                    let (listener, connector) = net::memory(MEMORY);
+                    hosts.add(&authority, connector);
+                    tasks.spawn(attend::<MemoryListener>(listener, line, tell.clone()));
+                    (authority, "wss")
+                }
+                None => {
+                    let failed = |error: std::io::Error| ClientError::Connect {
+                        address: "a port of this machine".into(),
+                        error: ConnectError::from(error),
+                    };
+                    let listener = TcpListener::bind(([127, 0, 0, 1], 0).into()).map_err(failed)?;
+                    let authority = listener.local_addr().map_err(failed)?.to_string();
+                    tasks.spawn(attend::<TcpListener>(listener, line, tell.clone()));
+                    (authority, "ws")
+                }
+            };
+            urls.push(format!("{scheme}://{authority}/{}", line.name()));
+        }
+        tasks.spawn(post_all(way, signer, to_post, tell));
+        Ok(Self { urls, posts: Some(posts), news, lines: [None, None], tasks })
+    }
+
+    /// Where the servers are, in the order of [`Line::ALL`].
+    pub(super) fn urls(&self) -> &[String] {
+        &self.urls
+    }
+
+    /// Has a request posted after those before it.
+    pub(super) fn post(&self, body: &str) {
+        // A bridge that takes so little has refused one by now.
+        let _ = self.posts.as_ref().map(|posts| posts.try_send(body.to_owned()));
+    }
+
+    /// What happens next. Cancel safe.
+    pub(super) async fn next(&mut self) -> AtServers {
+        std::future::poll_fn(|cx| {
+            use std::task::Poll;
+            if let Poll::Ready(Some(news)) = self.news.poll_recv(cx) {
+                return Poll::Ready(match news {
+                    News::Dialled(line, socket) => {
+                        self.lines[line.index()] = Some(socket);
+                        AtServers::Opened(line)
+                    }
+                    News::NotTaken(error) => AtServers::NotTaken(error),
+                });
+            }
+            for line in Line::ALL {
+                let slot = &mut self.lines[line.index()];
+                let Some(socket) = slot else { continue };
+                let reason = match socket.poll_recv(cx) {
+                    Poll::Pending => continue,
+                    Poll::Ready(Some(Ok(came))) => return Poll::Ready(AtServers::Came(line, came)),
+                    Poll::Ready(Some(Err(error))) => error.to_string(),
+                    Poll::Ready(None) => "it was cut".into(),
+                };
+                *slot = None;
+                return Poll::Ready(AtServers::Lost(line, reason));
+            }
+            Poll::Pending
+        })
+        .await
+    }
+
+    /// The octets of what came over a line, if it is a message.
+    pub(super) fn message(&self, line: Line, incoming: &Incoming) -> Option<Message<'_>> {
+        self.lines[line.index()].as_ref().and_then(|socket| socket.message(incoming))
+    }
+
+    /// Queues a text message; on a line that is gone nobody hears it.
+    pub(super) fn feed(&mut self, line: Line, text: &str) -> Result<(), SocketError> {
+        let socket = self.lines[line.index()].as_mut();
+        socket.map_or(Ok(()), |socket| socket.feed(Outgoing::Text(text)))
+    }
+
+    /// Sends what is queued.
+    pub(super) async fn flush(&mut self) -> Result<(), SocketError> {
+        for socket in self.lines.iter_mut().flatten() {
+            socket.flush().await?;
+        }
+        Ok(())
+    }
+
+    /// Answers the bridge's close; says whether there is another line.
+    pub(super) async fn hang_up(&mut self, line: Line) -> bool {
+        if let Some(socket) = self.lines[line.index()].take() {
+            socket.close(socket::close_code::NORMAL, "").await;
+        }
+        self.lines.iter().any(Option::is_some)
+    }
+
+    /// Closes the lines once all requests were posted.
+    pub(super) async fn close(mut self, code: u16) {
+        self.posts = None;
+        for socket in self.lines.iter_mut().filter_map(Option::take) {
+            socket.close(code, "").await;
+        }
+        // Of the tasks, only that of the requests ends by itself.
+        let _ = tokio::time::timeout(PATIENCE, self.tasks.join_next()).await;
+    }
+}
+
+/// Lets in whoever comes to a door.
+async fn attend<L: Listener>(mut listener: L, line: Line, tell: mpsc::Sender<News>) {
+    while let Ok((parcel, _)) = listener.accept().await {
+        let Ok(io) = L::open(parcel) else { continue };
+        let options = SocketOptions { keepalive: None, ..SocketOptions::default() };
+        let Ok(socket) = socket::answer(io, options).await else { continue };
+        if tell.send(News::Dialled(line, Box::new(socket))).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Posts one request after the other.
+async fn post_all(
+    way: Way,
+    signer: Signer,
+    mut bodies: mpsc::Receiver<String>,
+    tell: mpsc::Sender<News>,
+) {
+    while let Some(body) = bodies.recv().await {
+        if let Err(error) = post(&way, &signer, &body).await
+            && tell.send(News::NotTaken(error)).await.is_err()
+        {
+            return;
+        }
+    }
+}
+
+async fn post(way: &Way, signer: &Signer, body: &str) -> Result<(), ClientError> {
+    let address = || way.url.authority.clone();
+    let connected = way.connector.connect(&way.url.peer()).await;
+    let mut io = connected.map_err(|error| ClientError::Connect { address: address(), error })?;
+    let fields = signer.provider.sign_post(body, &signer.key, WallTime::now().unix_seconds());
+    let refused = |error| ClientError::Dial { address: address(), error };
+    let exchanged = tokio::time::timeout(PATIENCE, exchange(&mut io, &way.url, &fields, body));
+    let answer = match exchanged.await {
+        Ok(Ok(answer)) => answer,
+        Ok(Err(error)) => return Err(refused(DialError::Handshake(error.to_string()))),
+        Err(_elapsed) => return Err(refused(DialError::Deadline(PATIENCE))),
+    };
+    let answer = String::from_utf8_lossy(&answer);
+    let status = answer.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0);
+    if status == 200 {
+        return Ok(());
+    }
+    let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body).trim().to_owned();
+    Err(refused(DialError::Refused { status, retry_after: None, body }))
+}
+
+async fn exchange(
+    io: &mut Box<dyn Io>,
+    url: &WsUrl,
+    fields: &[(String, String)],
+    body: &str,
+) -> std::io::Result<Vec<u8>> {
+    let mut request = format!(
+        "POST {} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: {}\r\n",
+        url.target,
+        url.host(),
+        body.len()
+    );
+    for (name, value) in fields {
+        request += &format!("{name}: {value}\r\n");
+    }
+    request += "\r\n";
+    request += body;
+    io.write_all(request.as_bytes()).await?;
+    io.flush().await?;
+    let mut answer = Vec::new();
+    io.take(MAX_ANSWER).read_to_end(&mut answer).await?;
+    Ok(answer)
+}

@@ -1,0 +1,65 @@
+//! Listeners whose providers we dial: as whom we sign there, and whom we may dial at all. Dials nobody.
+
+use std::ops::Range;
+
+use ringback_proto::provider::{App, Auth, Transport};
+
+use super::super::raw::{self, At};
+use super::Checker;
+use crate::reach::{Host, Reach};
+
+impl Checker<'_> {
+    /// What a listener without any configuration has: this machine is within its reach, for tries.
+    pub(super) fn near(transport: Transport) -> Reach {
+        let Transport::Webhook { hosts } = transport else { return Reach::default() };
+        let near = ["ws://127.0.0.1", "ws://[::1]", "ws://localhost"];
+        Reach::new(hosts.iter().chain(&near).filter_map(|host| host.parse().ok()).collect())
+    }
+
+    /// As whom we sign, and whom we may dial.
+    pub(super) fn app(
+        &mut self,
+        table: Range<usize>,
+        raw: &raw::Listener,
+        transport: Transport,
+        auth: &Auth,
+    ) -> (App, Reach) {
+        let raw::Options { client_id, client_secret, dial, .. } = &raw.options;
+        let Transport::Webhook { hosts } = transport else {
+            let spans = [client_id, client_secret].map(|at| at.as_ref().map(At::span));
+            for span in spans.into_iter().chain([dial.as_ref().map(At::span)]).flatten() {
+                self.problem(span, "is for providers that we dial, and this one dials us");
+            }
+            return Default::default();
+        };
+        if *auth != Auth::None {
+            for (key, given) in [("client_id", client_id), ("client_secret", client_secret)] {
+                if given.is_none() {
+                    let help = format!("`options.{key}` is missing: we sign with it where we dial");
+                    self.problem(table.clone(), help);
+                }
+            }
+        }
+        let app = App {
+            client_id: client_id.as_ref().map(|at| at.get_ref().clone()).unwrap_or_default(),
+            client_secret: match client_secret {
+                Some(at) => self.resolve(at),
+                None => App::default().client_secret,
+            },
+        };
+        let known = hosts.iter().filter_map(|host| host.parse().ok()).collect();
+        let hosts = dial.as_ref().map(|at| self.hosts(at.get_ref()));
+        (app, Reach::new(hosts.unwrap_or(known)))
+    }
+
+    fn hosts(&mut self, texts: &[At<String>]) -> Vec<Host> {
+        let mut hosts = Vec::new();
+        for at in texts {
+            match at.get_ref().parse() {
+                Ok(host) => hosts.push(host),
+                Err(problem) => self.problem(at.span(), problem),
+            }
+        }
+        hosts
+    }
+}
