@@ -24,6 +24,8 @@ use stand_in::StandIns;
 /// What is known of a message beside its octets.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Facts {
+    /// Whether our end takes something in it for sound. Only then is any kept.
+    has_sound: bool,
     /// Keys pressed by it.
     keys: Vec<Digit>,
     /// Names of marks in it: they are ours or a module's, and nobody's secret.
@@ -41,6 +43,7 @@ impl Facts {
         let mut facts = Self::default();
         for event in events {
             match event {
+                Event::Media(_) => facts.has_sound = true,
                 Event::Dtmf { digit, .. } => facts.keys.push(*digit),
                 Event::Played(mark) => facts.marks.push(mark.clone()),
                 Event::Started(start) => {
@@ -59,6 +62,7 @@ impl Facts {
     pub fn of_command(command: &Command<'_>) -> Self {
         let mut facts = Self::default();
         match command {
+            Command::Media { .. } => facts.has_sound = true,
             Command::Dtmf(digit) => facts.keys.push(*digit),
             Command::Mark(mark) => facts.marks.push((*mark).to_owned()),
             _ => {}
@@ -178,9 +182,10 @@ impl Redactor {
     /// A message as it may be shown, and what is known of it.
     pub fn message(&mut self, direction: Direction, message: Message<'_>, facts: &Facts) -> Wire {
         self.learn(facts);
+        let sound = if facts.has_sound { self.sound } else { Sound::Silence };
         match message {
-            Message::Text(text) => Wire::Text(self.text(direction, text, facts)),
-            Message::Binary(octets) => Wire::Binary(self.binary(direction, octets)),
+            Message::Text(text) => Wire::Text(self.text(direction, text, sound, facts)),
+            Message::Binary(octets) => Wire::Binary(self.binary(direction, octets, sound)),
         }
     }
 
@@ -199,14 +204,14 @@ impl Redactor {
         }
     }
 
-    fn text(&mut self, direction: Direction, text: &str, facts: &Facts) -> String {
+    fn text(&mut self, direction: Direction, text: &str, sound: Sound, facts: &Facts) -> String {
         let format = self.format(direction);
         let mut context = json::Context {
             stand_ins: &mut self.stand_ins,
             parameters: &self.parameters,
             facts,
             format,
-            sound: self.sound,
+            sound,
         };
         if text.trim_start_matches('\u{feff}').trim_start().starts_with(['{', '[']) {
             json::redact(text, false, &mut context)
@@ -215,25 +220,25 @@ impl Redactor {
         }
     }
 
-    fn binary(&mut self, direction: Direction, octets: &[u8]) -> Vec<u8> {
+    fn binary(&mut self, direction: Direction, octets: &[u8], sound: Sound) -> Vec<u8> {
         let format = self.format(direction);
         if self.provider.transport() == Transport::Records {
-            return self.record(format, octets);
+            return self.record(format, octets, sound);
         }
-        let Span(sound) = self.provider.sound_in(octets);
+        let Span(place) = self.provider.sound_in(octets);
         let mut shown = octets.to_vec();
-        if self.sound == Sound::Silence {
-            shown[sound.clone()].copy_from_slice(&silence::of(format, &octets[sound]));
+        if sound == Sound::Silence {
+            shown[place.clone()].copy_from_slice(&silence::of(format, &octets[place]));
         }
         shown
     }
 
     /// A record: its kind and length, and what may be in one.
-    fn record(&mut self, format: MediaFormat, octets: &[u8]) -> Vec<u8> {
+    fn record(&mut self, format: MediaFormat, octets: &[u8], sound: Sound) -> Vec<u8> {
         const HEAD: usize = 3;
         let mut shown = octets.to_vec();
         let Some((head, payload)) = octets.split_at_checked(HEAD) else { return shown };
-        match (head[0], self.sound) {
+        match (head[0], sound) {
             (0x10..=0x18, Sound::Keep) => {}
             (0x10..=0x18, Sound::Silence) => {
                 shown[HEAD..].copy_from_slice(&silence::of(format, payload));

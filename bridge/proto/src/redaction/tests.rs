@@ -1,7 +1,7 @@
 //! Tests of redaction on messages written for it.
 
 use super::*;
-use crate::provider::find;
+use crate::provider::{Track, find};
 
 fn redactor(provider: &str) -> Redactor {
     Redactor::new(find(provider).unwrap(), Sound::Silence, [3; 32])
@@ -59,8 +59,14 @@ fn sound_becomes_silence_of_its_length_in_its_format() {
     let shown = linear.message(Direction::Out, Message::Binary(&[1, 2, 3, 4]), &Facts::default());
     assert_eq!(shown, Wire::Binary(vec![0; 4]));
     let mut kept = Redactor::new(find("vonage").unwrap(), Sound::Keep, [3; 32]);
-    let shown = kept.message(Direction::Out, Message::Binary(&[1, 2, 3, 4]), &Facts::default());
+    let media = Command::Media { track: Track::Outbound, payload: &[] };
+    let sound = Facts::of_command(&media);
+    let shown = kept.message(Direction::Out, Message::Binary(&[1, 2, 3, 4]), &sound);
     assert_eq!(shown, Wire::Binary(vec![1, 2, 3, 4]));
+    // What our end takes for none is none, whatever it is called.
+    let note = r#"{"event":"note","data":"Jane"}"#;
+    let shown = kept.message(Direction::In, Message::Text(note), &Facts::default());
+    assert_eq!(shown, Wire::Text(r#"{"event":"note","data":"AAAA"}"#.into()));
 }
 
 #[test]

@@ -17,8 +17,10 @@ enum Means {
     Kind,
     /// Encodings, rates, tracks.
     Format,
-    /// Counts, times, positions, codes.
+    /// Counts, times, positions.
     Count,
+    /// Codes of errors and causes.
+    Code,
     /// Names that either end gives to pieces of sound.
     Label,
     /// Keys pressed.
@@ -32,7 +34,7 @@ enum Means {
 }
 
 /// Fields by name, as [`key`] gives it.
-const FIELDS: [(Means, &str); 7] = [
+const FIELDS: [(Means, &str); 8] = [
     (
         Means::Kind,
         "action callstatus cause command event eventtype inputmode kind method protocol reason reasoncode responsetype result \
@@ -46,12 +48,13 @@ const FIELDS: [(Means, &str); 7] = [
     ),
     (
         Means::Count,
-        "asn bid bitdepth bitrate bitspersample causecode channelcount channels chunk clientseq code confidence count discarded \
-         duration durationuntilinterruptms eventtime length level mediawebsocketoptimalframesize numberofframes occurredat offset optimalframesize \
+        "asn bid bitdepth bitrate bitspersample channelcount channels chunk clientseq confidence discarded \
+         duration durationuntilinterruptms eventtime length mediawebsocketoptimalframesize numberofframes occurredat offset optimalframesize \
          payloadtype playbackmilliseconds position preferredptimems ptime queuelength rate retryafter rtt samplerate \
-         sampleratehertz seq sequence sequencenum sequencenumber serverseq sipstatus start timestamp ts version xofflevel \
+         sampleratehertz seq sequence sequencenum sequencenumber serverseq start timestamp ts xofflevel \
          xonlevel",
     ),
+    (Means::Code, "causecode code count level sipstatus version"),
     (Means::Label, "correlationid mark seqid"),
     (Means::Keys, "digit digits dtmf dtmfdigits dtmfevents signal tone"),
     (
@@ -122,7 +125,7 @@ pub(super) fn shown(
     {
         return sound;
     }
-    if field != Means::Count
+    if !matches!(field, Means::Count | Means::Code)
         && let Some(keys) = keys(field, value, context)
     {
         return Some(keys);
@@ -139,6 +142,7 @@ pub(super) fn shown(
         Means::Kind => is_kind(value),
         Means::Format => is_format(value),
         Means::Count => is_count(value),
+        Means::Code => is_kind(value) || (value.len() <= 6 && is_count(value)),
         Means::Label => is_label(value),
         _ => value.len() <= 4 && is_small(value),
     };
@@ -158,7 +162,7 @@ pub(super) fn shown_number(
         _ if custom => false,
         Means::Keys => return Some(KEY.into()),
         Means::Count => true,
-        Means::Format => !super::stand_in::is_telling(number),
+        Means::Format | Means::Code => !super::stand_in::is_telling(number),
         _ if !whole => !super::stand_in::is_telling(number),
         _ => is_small(number),
     };

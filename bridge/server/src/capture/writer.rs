@@ -20,6 +20,8 @@ use crate::telemetry::{METRICS, Report, report};
 
 /// With nothing to write, it looks this often for captures whose end was not told.
 const SWEEP: Duration = Duration::from_secs(1);
+/// And always after so many items.
+const BUSY_SWEEP: usize = 64 * 1024;
 
 /// A capture that is being written.
 struct Open {
@@ -44,11 +46,16 @@ pub(super) fn run(
     octets: &AtomicUsize,
 ) {
     let mut writer = Writer { options, held, open: HashMap::new() };
+    let mut written = 0_usize;
     loop {
         match items.recv_timeout(SWEEP) {
             Ok(item) => {
                 octets.fetch_sub(item.octets(), Relaxed);
                 writer.take(item);
+                written = written.wrapping_add(1);
+                if written.is_multiple_of(BUSY_SWEEP) {
+                    writer.sweep();
+                }
             }
             Err(RecvTimeoutError::Timeout) => writer.sweep(),
             Err(RecvTimeoutError::Disconnected) => return writer.sweep(),

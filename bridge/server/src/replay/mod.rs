@@ -280,3 +280,20 @@ impl Playing<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_due_at_their_times_or_at_once() {
+        let (start, at) = (Instant::from_millis(1_000), Instant::from_millis(600));
+        for (speed, due) in [("1", 1_600), ("4", 1_150), ("0.5", 2_200), ("max", 1_000)] {
+            let speed: Speed = speed.parse().unwrap();
+            assert_eq!(speed.due(start, at), Instant::from_millis(due), "{speed:?}");
+        }
+        for wrong in ["", "0", "-1", "fast", "nan", "inf", "1001"] {
+            assert!(wrong.parse::<Speed>().is_err(), "{wrong}");
+        }
+    }
+}
