@@ -203,9 +203,9 @@ fn place(provider: &'static dyn Provider, behaviours: &[&'static Behaviour], see
     Call { bridge, wire, closed, phone }
 }
 
-/// Whether anything is acted out beside what is promised: not where there are several lines.
+/// Whether anything is acted out beside what is promised: not where there are several lines, or words instead of sound.
 fn behaves(provider: &dyn Provider) -> bool {
-    !matches!(provider.transport(), Transport::Webhook { .. })
+    provider.has_sound() && !matches!(provider.transport(), Transport::Webhook { .. })
 }
 
 /// Every behaviour of every provider, and what is acted out without any.
