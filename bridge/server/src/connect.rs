@@ -120,6 +120,8 @@ mod tests {
             let text = format!(
                 "[[module]]\nname = \"echo\"\nbuiltin = \"echo\"\n[[route]]\nname = \"default\"\nmodules = [\"echo\"]\n{listener}"
             );
+            let text =
+                text.replace("THE-PUBLIC-KEY", "A6EHv/POEL4dcN0Y50vAmWfk1jCbpQ1fHdyGZBJVMbg=");
             let context = Context { variable: &variable, ..Context::of_process() };
             let config = Config::parse("page", &text, &Overrides::default(), &context);
             let config = config.unwrap_or_else(|problems| panic!("{name}: {problems}\n{text}"));
@@ -150,6 +152,39 @@ mod tests {
             let config = Config::parse("page", &text, &Overrides::default(), &context);
             let config = config.unwrap_or_else(|problems| panic!("{name}: {problems}\n{text}"));
             assert!(config.listeners[0].hangup.is_some());
+        }
+    }
+
+    #[test]
+    fn whoever_has_an_answer_is_told_first_to_ask_the_bridge_and_sees_what_it_says() {
+        for name in names() {
+            let page = page(name, &PublicUrl::example(name)).expect("a page");
+            let asks = page.contains(&format!("https://bridge.example.com/{name}/answer"));
+            assert_eq!(asks, Answer::of(name).is_some(), "{name}");
+            assert_eq!(page.contains("\nanswer = {"), asks, "{name}");
+            let Some(answer) = Answer::of(name) else { continue };
+            let (_, shown) = page.split_once("/answer").expect("the webhook");
+            let shown = shown.split("```").nth(2).expect("the document under it");
+            let shown =
+                shown.split_once('\n').map(|(_, document)| document).expect("a language before it");
+            // What the bridge says to a webhook that tells what stands on the page.
+            let credential = page.contains("THE-TOKEN") || page.contains("THE-PASSWORD");
+            let told = credential_of(&page, name);
+            assert_eq!(credential, told.is_told(), "{name}");
+            let url = PublicUrl::example(name).url;
+            assert_eq!(shown, answer.document(&url, &told, &answer.sample()), "{name}");
+        }
+    }
+
+    fn credential_of(page: &str, name: &str) -> Credential<'static> {
+        match credential(name).as_deref() {
+            Some("basic") => Credential::Basic("ringback", "THE-PASSWORD"),
+            Some("bearer") => Credential::Bearer("THE-TOKEN"),
+            Some("query") => Credential::Query("token", "THE-TOKEN"),
+            Some("path") => Credential::Path("THE-TOKEN"),
+            Some("vonage-jwt") => Credential::Vonage,
+            Some("twilio-signature") => Credential::Untold,
+            kind => panic!("{kind:?} in\n{page}"),
         }
     }
 

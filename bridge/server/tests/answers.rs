@@ -1,8 +1,19 @@
 //! Providers that ask over HTTP what to do with a call: who is told, what, and what everybody else hears. Over sockets.
+#![allow(clippy::unwrap_used, reason = "a test that cannot make its case has failed")]
 
 mod support;
 
-use ringback_proto::provider::{Answer, Credential, PROVIDERS};
+use base64_simd::STANDARD;
+use ed25519_dalek::{Signer as _, SigningKey};
+use ringback::clock::WallTime;
+use ringback::connect::{PublicUrl, page};
+use ringback_proto::UnixSeconds;
+use ringback_proto::provider::answer::Method;
+use ringback_proto::provider::auth::{
+    hs256, jambonz_signature, plivo_signature, plivo_webhook_text, signalwire_signature,
+    sinch_signature, twilio_signature,
+};
+use ringback_proto::provider::{Answer, Auth, Credential, PROVIDERS, Secret, Webhook, WebhookAuth};
 use support::{Folder, Host, quoted, soon};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
@@ -319,4 +330,245 @@ async fn every_answer_is_counted_by_what_was_said() {
     ask(&host, "PUT", target, token, "").await;
     assert!(count("bad_request").await > before);
     host.stop().await;
+}
+
+/// The key pair of an account at Telnyx, and a secret that is base64, as some must be.
+const SEED: [u8; 32] = [7; 32];
+const SECRET: &str = "c2VjcmV0LXNlY3JldC1zZWNyZXQ=";
+
+/// A webhook as a provider would send it.
+#[derive(Clone)]
+struct Asking {
+    method: Method,
+    /// Path, as the page tells it.
+    path: String,
+    query: String,
+    body: String,
+    made: u64,
+}
+
+impl Asking {
+    fn url(&self) -> String {
+        format!("https://bridge.example.com{}", self.path)
+    }
+
+    fn target(&self) -> String {
+        let between = if self.query.is_empty() { "" } else { "?" };
+        format!("{}{between}{}", self.path, self.query)
+    }
+
+    /// With what proves that the provider sent it; a credential of the query is added there.
+    fn proven(&self, auth: &WebhookAuth) -> (Self, String) {
+        let secret = &Secret::from(SECRET);
+        let kind = self.content_type();
+        let time = format!("{:?}", self.made);
+        let iso = "2026-01-01T00:00:00Z";
+        let fields = [("content-type", kind), ("x-timestamp", iso)];
+        let (url, target) = (self.url(), self.target());
+        let webhook = Webhook {
+            method: self.method,
+            target: &target,
+            public_url: &url,
+            headers: &fields,
+            body: self.body.as_bytes(),
+        };
+        let signed = [time.as_bytes(), b"|", self.body.as_bytes()].concat();
+        let mut asking = self.clone();
+        let fields = match auth {
+            WebhookAuth::Common(Auth::TwilioSignature { .. }) => {
+                let mut pairs = webhook.form();
+                pairs.sort();
+                let pairs: String =
+                    pairs.into_iter().flat_map(|(name, value)| [name, value]).collect();
+                let text = format!("{}{pairs}", webhook.asked());
+                format!("x-twilio-signature: {}\r\n", twilio_signature(secret, &text))
+            }
+            WebhookAuth::Common(Auth::PlivoSignature { prefix, .. }) => {
+                let text = plivo_webhook_text(&webhook).unwrap();
+                let signature = plivo_signature(secret, &text, "nonce-1");
+                format!(
+                    "{prefix}-signature-v3: {signature}\r\n{prefix}-signature-v3-nonce: nonce-1\r\n"
+                )
+            }
+            WebhookAuth::Common(Auth::Jwt(_)) => {
+                format!("authorization: Bearer {}\r\n", hs256(secret, &self.claims()))
+            }
+            WebhookAuth::Common(Auth::Basic { user, .. }) => {
+                let credentials = STANDARD.encode_to_string(format!("{user}:{SECRET}"));
+                format!("authorization: Basic {credentials}\r\n")
+            }
+            WebhookAuth::Common(Auth::Header { name, .. }) => format!("{name}: {SECRET}\r\n"),
+            WebhookAuth::Common(Auth::Query { name, .. }) => {
+                asking.query = format!("{}&{name}={}", self.query, SECRET.replace('=', "%3D"));
+                String::new()
+            }
+            WebhookAuth::SignalWireSignature { .. } => {
+                let signature =
+                    signalwire_signature(secret, &webhook.asked(), self.body.as_bytes());
+                format!("x-signalwire-signature: {signature}\r\n")
+            }
+            WebhookAuth::TelnyxSignature { .. } => {
+                let signature = SigningKey::from_bytes(&SEED).sign(&signed).to_bytes();
+                let signature = STANDARD.encode_to_string(signature);
+                format!("telnyx-signature-ed25519: {signature}\r\ntelnyx-timestamp: {time}\r\n")
+            }
+            WebhookAuth::SinchSignature(_) => {
+                let iso = iso_8601(self.made);
+                let fields = [("content-type", kind), ("x-timestamp", iso.as_str())];
+                let webhook = Webhook { headers: &fields, ..webhook };
+                let signature = sinch_signature(SECRET, secret, &webhook).unwrap();
+                format!("authorization: {signature}\r\nx-timestamp: {iso}\r\n")
+            }
+            WebhookAuth::JambonzSignature(_) => {
+                let signature =
+                    jambonz_signature(secret, UnixSeconds(self.made), self.body.as_bytes());
+                format!("jambonz-signature: {signature}\r\n")
+            }
+            other => panic!("nobody signs so: {}", other.kind()),
+        };
+        (asking, fields)
+    }
+
+    /// Claims of Vonage's token.
+    fn claims(&self) -> String {
+        use sha2::Digest as _;
+        let payload = match self.method {
+            Method::Post => self.body.clone(),
+            Method::Get => {
+                let pairs = self.query.split('&').filter_map(|pair| pair.split_once('='));
+                let members: Vec<_> =
+                    pairs.map(|(name, value)| format!("\"{name}\":\"{value}\"")).collect();
+                format!("{{{}}}", members.join(","))
+            }
+        };
+        let hash = sha2::Sha256::digest(payload);
+        let hash: String = hash.iter().map(|octet| format!("{octet:02x}")).collect();
+        format!("{{\"iss\":\"Vonage\",\"iat\":{},\"payload_hash\":\"{hash}\"}}", self.made)
+    }
+
+    fn content_type(&self) -> &'static str {
+        if self.body.starts_with('{') { "application/json" } else { FORM }
+    }
+
+    async fn send(&self, host: &Host, fields: &str) -> Response {
+        let kind = self.content_type();
+        match self.method {
+            Method::Get => ask(host, "GET", &self.target(), fields, "").await,
+            Method::Post => {
+                let fields = format!("content-type: {kind}\r\n{fields}");
+                ask(host, "POST", &self.target(), &fields, &self.body).await
+            }
+        }
+    }
+}
+
+fn iso_8601(seconds: u64) -> String {
+    let (days, rest) = (seconds / 86_400, seconds % 86_400);
+    // Of a month of 31 days or less, counted from a day that is known: 2026-01-01 is day 20454.
+    let lengths = |year: u64| {
+        let leap =
+            year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
+        [31, if leap { 29 } else { 28 }, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31]
+    };
+    let (mut year, mut month, mut day) = (2026, 0, days - 20_454);
+    while day >= lengths(year)[month] {
+        day -= lengths(year)[month];
+        (year, month) = if month == 11 { (year + 1, 0) } else { (year, month + 1) };
+    }
+    let (hour, minute, second) = (rest / 3_600, rest / 60 % 60, rest % 60);
+    format!("{year:04}-{:02}-{:02}T{hour:02}:{minute:02}:{second:02}Z", month + 1, day + 1)
+}
+
+/// What the listener on a provider's page is configured with, and how it is asked.
+fn as_the_page_tells(provider: &str, folder: &Folder) -> String {
+    let page = page(provider, &PublicUrl::example(provider)).unwrap();
+    let toml = page.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    let secret = folder.write("secret", SECRET);
+    let secret = format!("file:{}", secret.display());
+    let mut text = String::new();
+    for (i, part) in toml.split("\"env:").enumerate() {
+        match part.split_once('"') {
+            Some((_, rest)) if i > 0 => text.push_str(&format!("{}{rest}", quoted(&secret))),
+            _ => text.push_str(part),
+        }
+    }
+    let key = STANDARD.encode_to_string(SigningKey::from_bytes(&SEED).verifying_key().to_bytes());
+    format!("{ROUTE}{}", text.replace("THE-PUBLIC-KEY", &key))
+}
+
+fn now() -> u64 {
+    WallTime::now().unix_seconds().0
+}
+
+#[tokio::test]
+async fn whoever_follows_the_page_is_answered_and_nobody_else() {
+    let folder = Folder::new("answer-pages");
+    let mut timed = 0;
+    for provider in PROVIDERS.iter().map(|provider| provider.name()) {
+        if Answer::of(provider).is_none() {
+            continue;
+        }
+        let toml = as_the_page_tells(provider, &folder);
+        let config = support::config(&toml);
+        let auth = config.listeners[0].answer.clone().unwrap().auth;
+        let host = Host::on_loopback(&toml);
+        let is_json = matches!(provider, "vonage" | "sinch" | "jambonz");
+        let pairs = "From=15550100001&To=15550100002&from=15550100001&to=15550100002&CallSid=CA1";
+        let json = r#"{"from":"15550100001","to":"15550100002","cli":"15550100001","event":"ice"}"#;
+        let post = Asking {
+            method: Method::Post,
+            path: format!("/{provider}/answer"),
+            query: String::new(),
+            body: if is_json { json.into() } else { pairs.into() },
+            made: now(),
+        };
+        let get = Asking {
+            method: Method::Get,
+            query: pairs.into(),
+            body: String::new(),
+            ..post.clone()
+        };
+        // Those two sign no query.
+        let by_post_only = ["sinch-signature", "jambonz-signature"].contains(&auth.kind());
+        let methods = if by_post_only { vec![post] } else { vec![post, get] };
+        for asking in methods {
+            let challenged = if auth.challenges() { 401 } else { 403 };
+            let refuse = async |what: &str, asking: &Asking, fields: &str| {
+                let response = asking.send(&host, fields).await;
+                assert_untold(&format!("{provider}, {what}"), challenged, &response);
+            };
+            refuse("nothing", &asking, "").await;
+            let (proven, fields) = asking.proven(&auth);
+            let response = proven.send(&host, &fields).await;
+            assert_eq!(response.status, 200, "{provider}: {response:?}");
+            assert!(
+                response.body.contains(&format!("bridge.example.com/{provider}")),
+                "{provider}"
+            );
+            if !Answer::of(provider).unwrap().sample().is_empty() {
+                assert!(response.body.contains("15550100001"), "{provider}: {}", response.body);
+            }
+            let is_signed = auth.kind().ends_with("-signature") || auth.kind() == "jwt";
+            if is_signed {
+                let mut other = proven.clone();
+                match other.method {
+                    Method::Post => other.body = other.body.replace("15550100001", "19990000000"),
+                    Method::Get => other.query = other.query.replace("15550100001", "19990000000"),
+                }
+                // Telnyx signs no URL.
+                if auth.kind() != "telnyx-signature" || other.method == Method::Post {
+                    refuse("another number", &other, &fields).await;
+                }
+            }
+            let late = Asking { made: asking.made - 3_600, ..asking.clone() };
+            let (late, late_fields) = late.proven(&auth);
+            if late_fields != fields {
+                refuse("an hour late", &late, &late_fields).await;
+                refuse("played back", &proven, &fields).await;
+                timed += 1;
+            }
+        }
+        host.stop().await;
+    }
+    assert!(timed >= 6, "{timed}");
 }

@@ -7,6 +7,7 @@
 
 mod kinds;
 mod vectors;
+mod webhooks;
 
 use std::collections::BTreeMap;
 

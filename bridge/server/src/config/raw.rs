@@ -152,6 +152,7 @@ pub(super) struct Auth {
     pub claims: Option<At<BTreeMap<String, String>>>,
     pub single_use: Option<At<bool>>,
     pub api_key: Option<At<String>>,
+    pub public_key: Option<At<String>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -192,6 +193,10 @@ pub(super) enum AuthKind {
     Jwt,
     GenesysSignature,
     ZoomSignature,
+    SignalwireSignature,
+    TelnyxSignature,
+    SinchSignature,
+    JambonzSignature,
 }
 
 #[derive(Debug, Default, Deserialize)]

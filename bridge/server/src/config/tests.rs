@@ -297,7 +297,7 @@ fn listeners_are_checked_against_each_other_and_their_surroundings() {
         ),
         (
             listener("auth = { kind = \"bearr\" }"),
-            "f.toml:5:17: listener[0].auth.kind: unknown variant `bearr`, expected one of `none`, `bearer`, `basic`, `header`, `query`, `path`, `twilio-signature`, `plivo-signature`, `vonage-jwt`, `avaya-jwt`, `azure-jwt`, `jwt`, `genesys-signature`, `zoom-signature`; did you mean \"bearer\"?",
+            "f.toml:5:17: listener[0].auth.kind: unknown variant `bearr`, expected one of `none`, `bearer`, `basic`, `header`, `query`, `path`, `twilio-signature`, `plivo-signature`, `vonage-jwt`, `avaya-jwt`, `azure-jwt`, `jwt`, `genesys-signature`, `zoom-signature`, `signalwire-signature`, `telnyx-signature`, `sinch-signature`, `jambonz-signature`; did you mean \"bearer\"?",
         ),
         (
             listener("auth = { kind = \"bearer\" }"),
@@ -349,7 +349,7 @@ fn key_set() -> String {
     format!(r#"{{"keys":[{{"kty":"RSA","kid":"k","n":"{}w","e":"AQAB"}}]}}"#, "_".repeat(341))
 }
 
-fn parse_auth(keys: &str) -> Result<Auth, String> {
+fn parse_with_all(text: &str) -> Result<Config, String> {
     let variable = |name: &str| match name {
         "TOKEN" => Some("s3cret-canary".to_owned()),
         "NEXT" => Some("n3xt-canary".to_owned()),
@@ -357,12 +357,16 @@ fn parse_auth(keys: &str) -> Result<Auth, String> {
         "KEYS" => Some(key_set()),
         _ => None,
     };
-    let text = listener(&format!("public_url = \"wss://x/a\"\n[listener.auth]\n{keys}"));
-    let parsed = Config::parse("f.toml", &text, &Overrides::default(), &context(&variable));
+    let parsed = Config::parse("f.toml", text, &Overrides::default(), &context(&variable));
     let config = parsed.map_err(|errors| errors.to_string())?;
     let shown = format!("{config:?} {}", config.summary());
     assert!(!shown.contains("canary") && !shown.contains("czNj"), "{shown}");
-    Ok(config.listeners[0].auth.clone())
+    Ok(config)
+}
+
+fn parse_auth(keys: &str) -> Result<Auth, String> {
+    let text = listener(&format!("public_url = \"wss://x/a\"\n[listener.auth]\n{keys}"));
+    parse_with_all(&text).map(|config| config.listeners[0].auth.clone())
 }
 
 #[test]
@@ -445,7 +449,53 @@ fn every_kind_of_auth_can_be_configured() {
     let error = parse_auth("kind = \"zz\"").unwrap_err();
     for kind in error.split('`').skip(3).step_by(2) {
         let line = format!("kind = \"{kind}\"");
+        if parse_auth(&line).is_err_and(|error| error.contains("this kind is of webhooks")) {
+            let config = parse_with_all(&asked("", &of_webhooks(kind))).unwrap();
+            let answer = config.listeners[0].answer.as_ref().unwrap();
+            assert_eq!(answer.auth.kind(), kind);
+            continue;
+        }
         assert!(cases.iter().any(|(keys, _)| keys.lines().next() == Some(&line)), "{kind}");
+    }
+}
+
+/// A signature that only webhooks have.
+fn of_webhooks(kind: &str) -> String {
+    let keys = match kind {
+        "signalwire-signature" => "tokens = [\"env:TOKEN\", \"env:NEXT\"]",
+        "telnyx-signature" => "public_key = \"A6EHv/POEL4dcN0Y50vAmWfk1jCbpQ1fHdyGZBJVMbg=\"",
+        "sinch-signature" => "api_key = \"env:TOKEN\", secrets = [\"env:BASE64\"]",
+        "jambonz-signature" => "secret = \"env:TOKEN\"",
+        other => panic!("{other} was not tried"),
+    };
+    format!("auth = {{ kind = \"{kind}\", {keys} }}")
+}
+
+#[test]
+fn signatures_of_webhooks_that_are_half_are_refused_with_a_remedy() {
+    for (keys, said) in [
+        ("kind = \"telnyx-signature\"", "`public_key` is missing"),
+        (
+            "kind = \"telnyx-signature\", public_key = \"AAAA\"",
+            "`public_key` is none: write it as Telnyx shows it",
+        ),
+        (
+            "kind = \"telnyx-signature\", token = \"env:TOKEN\"",
+            "`token` is not used by this kind, which takes public_key",
+        ),
+        (
+            "kind = \"signalwire-signature\", public_key = \"AAAA\"",
+            "`public_key` is not used by this kind, which takes token, tokens",
+        ),
+        ("kind = \"sinch-signature\", secret = \"env:BASE64\"", "`api_key` is missing"),
+        (
+            "kind = \"sinch-signature\", api_key = \"env:TOKEN\", secret = \"env:TOKEN\"",
+            "not base64: write it as Sinch shows it",
+        ),
+        ("kind = \"jambonz-signature\"", "`secret` is missing"),
+    ] {
+        let error = parse_with_all(&asked("", &format!("auth = {{ {keys} }}"))).unwrap_err();
+        assert!(error.contains(said) && !error.contains("canary"), "{keys}\n{error}");
     }
 }
 
@@ -657,6 +707,7 @@ fn the_example_works_as_it_stands_and_with_everything_switched_on() {
     };
     let mut context = context(&anything);
     context.providers.extend(["vonage", "avaya", "bandwidth", "azure", "genesys-connector", "raw"]);
+    context.providers.extend(["signalwire", "sinch", "jambonz", "zoom-rtms"]);
     // What the example keeps in files.
     let mut text = example_in_full().replace("file:/run/secrets/asterisk", "env:ASTERISK");
     for (file, variable) in [("keys.json", "KEYS"), ("vonage.pem", "PEM")] {
@@ -664,7 +715,7 @@ fn the_example_works_as_it_stands_and_with_everything_switched_on() {
     }
     let config = Config::parse("ringback.toml", &text, &flags, &context).unwrap();
     let kinds: BTreeSet<_> = config.listeners.iter().map(|l| l.auth.kind()).collect();
-    assert_eq!((config.listeners.len(), kinds.len()), (15, 10), "{kinds:?}");
+    assert_eq!((config.listeners.len(), kinds.len()), (20, 11), "{kinds:?}");
     assert_eq!(config.modules.len(), 2);
 }
 

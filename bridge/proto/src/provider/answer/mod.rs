@@ -9,7 +9,7 @@ mod template;
 mod webhook;
 
 pub use credential::Credential;
-pub use webhook::{Facts, Method, Webhook};
+pub use webhook::{BodyKind, Facts, Method, Webhook};
 
 use self::credential::Kind;
 use self::template::{Syntax, fill};

@@ -179,6 +179,12 @@ fn facts_are_found_in_forms_queries_and_json() {
         webhook(Method::Post, "/a?From=no", FORM, "From=%2B1555+01&To=sip%3Ab%40c&CallSid=CA1");
     assert_eq!(pairs("twilio", form), owned(&[("from", "+1555 01"), ("to", "sip:b@c")]));
     assert_eq!(Answer::of("twilio").expect("twilio").call(&form.facts()).as_deref(), Some("CA1"));
+    let query = webhook(Method::Post, "/a?From=1&To=2", &[], "");
+    assert_eq!(pairs("twilio", query), owned(&[("from", "1"), ("to", "2")]));
+    let both = webhook(Method::Post, "/a?From=1", FORM, "To=2");
+    assert_eq!(pairs("twilio", both), owned(&[("to", "2")]), "not of what may not be signed");
+    let by_get = webhook(Method::Get, "/a?From=1", FORM, "To=2");
+    assert_eq!(pairs("twilio", by_get), owned(&[("from", "1")]), "nor of a body by GET");
     let query = webhook(Method::Get, "/a?from=1&to=2&uuid=u", &[], "");
     assert_eq!(pairs("vonage", query), owned(&[("from", "1"), ("to", "2"), ("uuid", "u")]));
     let json = webhook(

@@ -36,6 +36,14 @@ impl<'a> Webhook<'a> {
         Upgrade { target: self.target, public_url: Some(self.public_url), headers: self.headers }
     }
 
+    /// The URL that was asked: the one that was told, with the query of the request, or its own if the request has none.
+    #[must_use]
+    pub fn asked(&self) -> String {
+        let (base, own) = self.public_url.split_once('?').unwrap_or((self.public_url, ""));
+        let query = self.target.split_once('?').map_or(own, |(_, query)| query);
+        if query.is_empty() { base.to_owned() } else { format!("{base}?{query}") }
+    }
+
     /// First value of a header field; `name` in lower case.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&'a str> {
@@ -56,21 +64,23 @@ impl<'a> Webhook<'a> {
         }
     }
 
-    /// The pairs of a body that is a form, decoded, in order; else none.
+    /// The pairs of a body that is a form, decoded, in order; else none. A request by GET has no body that anybody vouches for.
     #[must_use]
     pub fn form(&self) -> Vec<(String, String)> {
         match (self.body_kind(), std::str::from_utf8(self.body)) {
-            (Some(BodyKind::Form), Ok(body)) => pairs_of(body).collect(),
+            (Some(BodyKind::Form), Ok(body)) if self.method == Method::Post => {
+                pairs_of(body).collect()
+            }
             _ => Vec::new(),
         }
     }
 
-    /// What it tells of the call.
+    /// What it tells of the call: by its body, or, if it has none, by its query. Not by both: some signatures are over one of them.
     #[must_use]
     pub fn facts(&self) -> Facts {
-        let mut pairs = self.form();
-        pairs.extend(self.head().query_pairs());
-        let is_json = self.body_kind() == Some(BodyKind::Json);
+        let has_body = self.method == Method::Post && !self.body.is_empty();
+        let pairs = if has_body { self.form() } else { self.head().query_pairs().collect() };
+        let is_json = self.method == Method::Post && self.body_kind() == Some(BodyKind::Json);
         let body = is_json.then(|| serde_json::from_slice(self.body).ok()).flatten();
         Facts { pairs, body: body.unwrap_or(Value::Null) }
     }
@@ -88,7 +98,7 @@ pub enum BodyKind {
 /// What a webhook tells of its call.
 #[derive(Debug, Clone, Default)]
 pub struct Facts {
-    /// Of the body, then of the query.
+    /// Of a form or a query.
     pairs: Vec<(String, String)>,
     body: Value,
 }

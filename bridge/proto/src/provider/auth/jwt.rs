@@ -6,13 +6,15 @@
 
 use serde::Deserialize;
 use serde_json::{Map, Value};
+use sha2::{Digest as _, Sha256};
 use subtle::{Choice, ConstantTimeEq};
 
 use super::rsa::PublicKey;
 use super::tokens::bearer_token;
-use super::{Grant, Replays, Secret, hmac_sha256, refuse};
+use super::{Grant, Replays, Secret, hex, hmac_sha256, refuse};
 use crate::UnixSeconds;
-use crate::provider::{Rejection, Upgrade};
+use crate::provider::answer::Method;
+use crate::provider::{Rejection, Upgrade, Webhook};
 
 /// A token may be dated so far into the future: clocks differ, and one dated by a fast clock arrives at once. None is taken after
 /// its end, since no clock is as slow as tokens are long.
@@ -35,6 +37,8 @@ pub struct Jwt {
     pub max_age: Option<u64>,
     /// Whether it opens only one stream. Such a token may live for [`super::SECONDS_REMEMBERED`] at most.
     pub single_use: bool,
+    /// Whether the body of a webhook must be vouched for by a claim, `payload_hash`.
+    pub hashes_body: bool,
 }
 
 /// What tokens are signed with, and by that the algorithm.
@@ -57,6 +61,7 @@ impl Jwt {
             claims: Vec::new(),
             max_age: None,
             single_use: false,
+            hashes_body: false,
         }
     }
 
@@ -68,6 +73,7 @@ impl Jwt {
             issuer: Some("Vonage".into()),
             max_age: Some(300),
             single_use: true,
+            hashes_body: true,
             ..Self::new(JwtKeys::Shared(secrets))
         }
     }
@@ -96,6 +102,39 @@ impl Jwt {
         now: UnixSeconds,
         replays: &mut Replays,
     ) -> Result<Grant, Rejection> {
+        self.verified(upgrade, now, replays, |_| Ok(()))
+    }
+
+    /// The same for a webhook, whose body a claim may vouch for.
+    pub(super) fn check_webhook(
+        &self,
+        webhook: &Webhook<'_>,
+        now: UnixSeconds,
+        replays: &mut Replays,
+    ) -> Result<(), Rejection> {
+        let vouched = |claims: &Map<String, Value>| match claims.get("payload_hash") {
+            Some(hash) => {
+                let found = hex(&Sha256::digest(payload(webhook)));
+                let same = found.as_bytes().ct_eq(hash.as_str().unwrap_or_default().as_bytes());
+                let otherwise = "the token vouches for another payload (`payload_hash`)";
+                if bool::from(same) { Ok(()) } else { Err(refuse(otherwise)) }
+            }
+            None if self.hashes_body && !webhook.body.is_empty() => {
+                Err(refuse("the token does not vouch for the body (`payload_hash`)"))
+            }
+            None => Ok(()),
+        };
+        self.verified(&webhook.head(), now, replays, vouched).map(drop)
+    }
+
+    /// Checks everything of a token; `vouched` what is particular about where it was found.
+    fn verified(
+        &self,
+        upgrade: &Upgrade<'_>,
+        now: UnixSeconds,
+        replays: &mut Replays,
+        vouched: impl FnOnce(&Map<String, Value>) -> Result<(), Rejection>,
+    ) -> Result<Grant, Rejection> {
         let (token, grant) = bearer_token(upgrade)?;
         let signature = self.verify(token)?;
         // Verified before, so it has two dots and a body.
@@ -104,6 +143,7 @@ impl Jwt {
             json(body).ok_or_else(|| refuse("the token's claims are not a JSON object"))?;
         let expiry = self.times(&claims, now)?;
         self.claims(&claims)?;
+        vouched(&claims)?;
         if self.single_use {
             // What identifies a token is its signature: a `jti` may be missing, and this cannot be varied (both algorithms are
             // deterministic, and compared as octets).
@@ -184,6 +224,17 @@ impl Jwt {
         }
         Ok(())
     }
+}
+
+/// What Vonage hashes: the body, or, of a request without one, the parameters of its query in order as an object of JSON.
+fn payload(webhook: &Webhook<'_>) -> Vec<u8> {
+    if webhook.method == Method::Post {
+        return webhook.body.to_vec();
+    }
+    let head = webhook.head();
+    let text = |text: String| Value::String(text).to_string();
+    let members = head.query_pairs().map(|(name, value)| format!("{}:{}", text(name), text(value)));
+    format!("{{{}}}", members.collect::<Vec<_>>().join(",")).into_bytes()
 }
 
 /// Tries every secret, also after a match.

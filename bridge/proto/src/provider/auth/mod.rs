@@ -5,18 +5,25 @@
 //! what a stranger sent.
 
 mod genesys;
+mod jambonz;
 mod jwt;
 mod plivo;
 mod replays;
 mod rsa;
 mod secret;
+mod signalwire;
+mod sinch;
+mod telnyx;
 mod tokens;
 mod twilio;
 mod webhook;
 mod zoom;
 
+use std::fmt::Write as _;
+
 use hmac::digest::KeyInit;
 use hmac::{Hmac, Mac};
+use sha1::Sha1;
 use sha2::Sha256;
 use subtle::Choice;
 
@@ -24,10 +31,14 @@ use super::{Rejection, Upgrade};
 use crate::UnixSeconds;
 
 pub use genesys::{Signing, genesys_signature};
+pub use jambonz::{JambonzSecrets, jambonz_signature};
 pub use jwt::{Jwt, JwtKeys, KeySet, KeySetError, hs256};
-pub use plivo::plivo_signature;
+pub use plivo::{plivo_signature, plivo_webhook_text};
 pub use replays::{Replays, SECONDS_REMEMBERED};
 pub use secret::Secret;
+pub use signalwire::signalwire_signature;
+pub use sinch::{SinchSecrets, sinch_signature};
+pub use telnyx::TelnyxKey;
 pub use twilio::{twilio_signature, twilio_signature_sha256};
 pub use webhook::WebhookAuth;
 pub use zoom::zoom_signature;
@@ -216,8 +227,22 @@ fn hmac_sha256(key: &[u8], text: &[u8]) -> [u8; 32] {
 
 /// HMAC-SHA256 in lower-case hexadecimal.
 pub(super) fn hmac_sha256_hex(key: &Secret, text: &str) -> String {
-    let mac = hmac_sha256(key.expose().as_bytes(), text.as_bytes());
-    mac.iter().map(|octet| format!("{octet:02x}")).collect()
+    hex(&hmac_sha256(key.expose().as_bytes(), text.as_bytes()))
+}
+
+fn hmac_sha1(key: &[u8], text: &[u8]) -> [u8; 20] {
+    let mut mac = Hmac::<Sha1>::new_from_slice(key).expect(ANY_LENGTH);
+    mac.update(text);
+    mac.finalize().into_bytes().into()
+}
+
+/// Hexadecimal digits, small ones.
+fn hex(octets: &[u8]) -> String {
+    octets.iter().fold(String::with_capacity(octets.len() * 2), |mut text, octet| {
+        // Writing to a string cannot fail.
+        let _ = write!(text, "{octet:02x}");
+        text
+    })
 }
 
 const ANY_LENGTH: &str = "HMAC takes keys of every length (RFC 2104, 2)";

@@ -1,5 +1,5 @@
-//! Plivo's signature of version 3, and of those who copied it, made and checked over an upgrade's URL. Knows the form for GET
-//! only, which is what an upgrade is.
+//! Plivo's signature of version 3, and of those who copied it, made and checked: over the URL, and over a webhook's parameters. Knows
+//! no other bodies than forms.
 //!
 //! Nothing of Plivo's says which scheme a stream's URL is signed with. Its SDK for streams (plivo-stream-sdk 0.1.1) checks over
 //! `http:` and its check of signatures takes no `wss:` at all, so the URL may be signed with a web page's scheme as well. That SDK
@@ -8,10 +8,48 @@
 use subtle::{Choice, ConstantTimeEq};
 
 use super::{NO_PUBLIC_URL, Secret, base64_of, dialled, hmac_sha256, refuse};
-use crate::provider::{Rejection, Upgrade};
+use crate::provider::answer::BodyKind;
+use crate::provider::{Rejection, Upgrade, Webhook};
 
 pub(super) fn check(
     upgrade: &Upgrade<'_>,
+    prefix: &str,
+    tokens: &[Secret],
+    allow_unsigned: bool,
+) -> Result<(), Rejection> {
+    signed(upgrade, signed_urls(upgrade), prefix, tokens, allow_unsigned)
+}
+
+pub(super) fn check_webhook(
+    webhook: &Webhook<'_>,
+    prefix: &str,
+    tokens: &[Secret],
+    allow_unsigned: bool,
+) -> Result<(), Rejection> {
+    if !webhook.body.is_empty() && webhook.body_kind() != Some(BodyKind::Form) {
+        return Err(refuse("the body is no form, and no other is signed"));
+    }
+    let texts = plivo_webhook_text(webhook).map(|text| vec![text]);
+    signed(&webhook.head(), texts, prefix, tokens, allow_unsigned)
+}
+
+/// The text that Plivo signs of a webhook, but for the nonce: the URL, and what is in the form, sorted; for whoever plays Plivo.
+#[must_use]
+pub fn plivo_webhook_text(webhook: &Webhook<'_>) -> Option<String> {
+    let url = signed_url(&webhook.head())?;
+    let mut pairs = webhook.form();
+    if pairs.is_empty() {
+        return Some(url);
+    }
+    pairs.sort();
+    let between = if url.contains('?') { "." } else { "?" };
+    let pairs: String = pairs.into_iter().flat_map(|(key, value)| [key, value]).collect();
+    Some(format!("{url}{between}{pairs}"))
+}
+
+fn signed(
+    upgrade: &Upgrade<'_>,
+    urls: Option<Vec<String>>,
     prefix: &str,
     tokens: &[Secret],
     allow_unsigned: bool,
@@ -27,7 +65,7 @@ pub(super) fn check(
         .header(&format!("{prefix}-signature-v3-nonce"))
         .filter(|nonce| !nonce.is_empty())
         .ok_or_else(|| refuse("the header field with the signature's nonce is missing"))?;
-    let urls = signed_urls(upgrade).ok_or_else(|| refuse(NO_PUBLIC_URL))?;
+    let urls = urls.ok_or_else(|| refuse(NO_PUBLIC_URL))?;
     let offered: Vec<_> = fields
         .into_iter()
         .flatten()
@@ -52,16 +90,20 @@ pub(super) fn check(
     }
 }
 
-/// The URL with its parameters decoded and sorted, in the schemes that it may be signed with.
-fn signed_urls(upgrade: &Upgrade<'_>) -> Option<Vec<String>> {
+/// The URL with its parameters decoded and sorted.
+fn signed_url(upgrade: &Upgrade<'_>) -> Option<String> {
     let (base, query) = dialled(upgrade)?;
     let target = format!("?{query}");
     let parsed = Upgrade { target: &target, public_url: None, headers: &[] };
     let mut pairs: Vec<_> = parsed.query_pairs().collect();
     pairs.sort();
     let pairs: Vec<_> = pairs.into_iter().map(|(key, value)| format!("{key}={value}")).collect();
-    let url =
-        if pairs.is_empty() { base.to_owned() } else { format!("{base}?{}", pairs.join("&")) };
+    Some(if pairs.is_empty() { base.to_owned() } else { format!("{base}?{}", pairs.join("&")) })
+}
+
+/// The same in the schemes that an upgrade may be signed with.
+fn signed_urls(upgrade: &Upgrade<'_>) -> Option<Vec<String>> {
+    let url = signed_url(upgrade)?;
     let pages = url.split_once("://").map_or([None, None], |(_, rest)| {
         ["https", "http"].map(|scheme| Some(format!("{scheme}://{rest}")))
     });

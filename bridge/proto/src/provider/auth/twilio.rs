@@ -1,13 +1,12 @@
-//! `X-Twilio-Signature`, made and checked, in its old form (SHA-1, auth token) and its new one (SHA-256, shared key). Checks no
-//! body: an upgrade has none.
+//! `X-Twilio-Signature` of upgrades and webhooks, made and checked, in its old form (SHA-1, auth token) and its new one (SHA-256,
+//! shared key). Reads no other kinds of body than Twilio signs: forms, and JSON by its digest.
 
-use hmac::digest::KeyInit;
-use hmac::{Hmac, Mac};
-use sha1::Sha1;
+use sha2::{Digest as _, Sha256};
 use subtle::{Choice, ConstantTimeEq};
 
-use super::{ANY_LENGTH, NO_PUBLIC_URL, Secret, base64_of, dialled, hmac_sha256, refuse};
-use crate::provider::{Rejection, Upgrade};
+use super::{NO_PUBLIC_URL, Secret, base64_of, dialled, hex, hmac_sha1, hmac_sha256, refuse};
+use crate::provider::answer::BodyKind;
+use crate::provider::{Rejection, Upgrade, Webhook};
 
 const SIGNATURE: &str = "x-twilio-signature";
 const SETTINGS: &str = "x-twilio-webhooks-signature-settings";
@@ -18,18 +17,74 @@ pub(super) fn check(
     shared_keys: &[(String, Secret)],
 ) -> Result<(), Rejection> {
     let texts = signed_texts(upgrade).ok_or_else(|| refuse(NO_PUBLIC_URL))?;
-    let signature = upgrade
+    signed(upgrade, &texts, tokens, shared_keys)
+}
+
+/// The same for a webhook: its parameters are signed with the URL, or, of JSON, a digest that is in the URL.
+pub(super) fn check_webhook(
+    webhook: &Webhook<'_>,
+    tokens: &[Secret],
+    shared_keys: &[(String, Secret)],
+) -> Result<(), Rejection> {
+    let digest = webhook.head().query("bodySHA256");
+    let is_form = webhook.body_kind() == Some(BodyKind::Form);
+    if !is_form && (digest.is_some() || !webhook.body.is_empty()) {
+        let digest = digest.ok_or_else(|| refuse("nothing in the URL vouches for the body"))?;
+        let found = hex(&Sha256::digest(webhook.body));
+        if !bool::from(found.as_bytes().ct_eq(digest.to_ascii_lowercase().as_bytes())) {
+            return Err(refuse("the body is not the one that was signed"));
+        }
+    }
+    let pairs = sorted_pairs(webhook);
+    let texts: Vec<_> =
+        ported(&webhook.asked()).into_iter().map(|url| format!("{url}{pairs}")).collect();
+    signed(&webhook.head(), &texts, tokens, shared_keys)
+}
+
+/// The parameters of a form, sorted and joined, each once.
+pub(super) fn sorted_pairs(webhook: &Webhook<'_>) -> String {
+    let mut pairs = webhook.form();
+    pairs.sort();
+    pairs.dedup();
+    pairs.into_iter().flat_map(|(key, value)| [key, value]).collect()
+}
+
+/// A URL with and without its port: which of them is signed differs from case to case (Twilio's own libraries try both).
+pub(super) fn ported(url: &str) -> Vec<String> {
+    let mut forms = vec![url.to_owned()];
+    let Some((scheme, rest)) = url.split_once("://") else { return forms };
+    let (host, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+    // Of an address of version 6 the last colon may be its own.
+    let port = host.rsplit_once(':').filter(|(_, port)| port.bytes().all(|o| o.is_ascii_digit()));
+    forms.push(match port {
+        Some((name, _)) => format!("{scheme}://{name}{path}"),
+        None => {
+            let port = if scheme.eq_ignore_ascii_case("https") { 443 } else { 80 };
+            format!("{scheme}://{host}:{port}{path}")
+        }
+    });
+    forms
+}
+
+/// Whether one of `texts` is what was signed.
+fn signed(
+    head: &Upgrade<'_>,
+    texts: &[String],
+    tokens: &[Secret],
+    shared_keys: &[(String, Secret)],
+) -> Result<(), Rejection> {
+    let signature = head
         .header(SIGNATURE)
         .ok_or_else(|| refuse("the X-Twilio-Signature header field is missing"))?;
     let offered = base64_of(signature)
         .ok_or_else(|| refuse("the X-Twilio-Signature header field is not base64"))?;
-    let settings = Settings::read(upgrade.header(SETTINGS).unwrap_or_default())?;
+    let settings = Settings::read(head.header(SETTINGS).unwrap_or_default())?;
     let mut matched = Choice::from(0);
     match settings {
         Settings::AuthToken => {
             for key in tokens.iter().filter_map(Secret::key) {
-                for text in &texts {
-                    matched |= hmac_sha1(key, text).ct_eq(&offered);
+                for text in texts {
+                    matched |= hmac_sha1(key, text.as_bytes()).ct_eq(&offered);
                 }
             }
         }
@@ -41,7 +96,7 @@ pub(super) fn check(
                 ));
             }
             for key in named.filter_map(|(_, secret)| secret.key()) {
-                for text in &texts {
+                for text in texts {
                     matched |= hmac_sha256(key, text.as_bytes()).ct_eq(&offered);
                 }
             }
@@ -105,16 +160,11 @@ fn signed_texts(upgrade: &Upgrade<'_>) -> Option<Vec<String>> {
     Some(vec![format!("{base}?{query}"), format!("{base}{joined}")])
 }
 
-fn hmac_sha1(key: &[u8], text: &str) -> [u8; 20] {
-    let mut mac = Hmac::<Sha1>::new_from_slice(key).expect(ANY_LENGTH);
-    mac.update(text.as_bytes());
-    mac.finalize().into_bytes().into()
-}
-
-/// The value Twilio puts into `X-Twilio-Signature` for this URL; for whoever plays Twilio.
+/// The value Twilio puts into `X-Twilio-Signature` for this URL, with the sorted parameters of a form behind it; for whoever plays
+/// Twilio.
 #[must_use]
 pub fn twilio_signature(token: &Secret, url: &str) -> String {
-    base64_simd::STANDARD.encode_to_string(hmac_sha1(token.expose().as_bytes(), url))
+    base64_simd::STANDARD.encode_to_string(hmac_sha1(token.expose().as_bytes(), url.as_bytes()))
 }
 
 /// The same made with a shared key, which `X-Twilio-Webhooks-Signature-Settings` then has to name.

@@ -1,6 +1,10 @@
 //! Whether a webhook may be answered: fixed credentials as streams have them, and signatures over the whole request. Answers none.
+//!
+//! Signatures that tell when they were made count for five minutes and once. Those that do not (Twilio, SignalWire, Plivo) could be
+//! played back by whoever has read them, and would be told the same again.
 
-use super::{Auth, Replays, refuse, tokens};
+use super::{Auth, JambonzSecrets, Replays, SinchSecrets, TelnyxKey, refuse};
+use super::{Secret, jambonz, plivo, signalwire, sinch, telnyx, tokens, twilio};
 use crate::UnixSeconds;
 use crate::provider::{Rejection, Webhook};
 
@@ -8,8 +12,23 @@ use crate::provider::{Rejection, Webhook};
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum WebhookAuth {
-    /// What streams can have too, where it is not bound to a stream.
+    /// What streams can have too, where it is not bound to a stream: nothing, a fixed credential, Twilio's and Plivo's signatures,
+    /// signed tokens.
     Common(Auth),
+    /// `X-SignalWire-Signature`, keyed with the project's signing key.
+    SignalWireSignature {
+        /// Signing keys that open, old ones included while they are rotated.
+        keys: Vec<Secret>,
+    },
+    /// `Telnyx-Signature-Ed25519`, by the account's key pair.
+    TelnyxSignature {
+        /// The public one.
+        key: TelnyxKey,
+    },
+    /// `Authorization: Application <key>:<signature>`.
+    SinchSignature(SinchSecrets),
+    /// `Jambonz-Signature`, keyed with the account's webhook secret.
+    JambonzSignature(JambonzSecrets),
 }
 
 impl WebhookAuth {
@@ -24,33 +43,24 @@ impl WebhookAuth {
         now: UnixSeconds,
         replays: &mut Replays,
     ) -> Result<(), Rejection> {
-        let _ = (now, replays);
-        let head = &webhook.head();
         match self {
-            Self::Common(auth) => match auth {
-                Auth::None => Ok(()),
-                Auth::Bearer { tokens } => tokens::bearer(head, tokens).map(drop),
-                Auth::Basic { user, passwords } => tokens::basic(head, user, passwords),
-                Auth::Header { name, values } => tokens::header(head, name, values),
-                Auth::Query { name, values } => tokens::query(head, name, values),
-                _ => Err(refuse(NOT_OF_WEBHOOKS)),
-            },
+            Self::Common(auth) => common(auth, webhook, now, replays),
+            Self::SignalWireSignature { keys } => signalwire::check(webhook, keys),
+            Self::TelnyxSignature { key } => telnyx::check(webhook, key, now, replays),
+            Self::SinchSignature(secrets) => sinch::check(webhook, secrets, now, replays),
+            Self::JambonzSignature(secrets) => jambonz::check(webhook, secrets, now, replays),
         }
     }
 
     /// Whether this can be checked of a webhook at all.
     #[must_use]
     pub const fn is_of_webhooks(&self) -> bool {
-        match self {
-            Self::Common(auth) => matches!(
-                auth,
-                Auth::None
-                    | Auth::Bearer { .. }
-                    | Auth::Basic { .. }
-                    | Auth::Header { .. }
-                    | Auth::Query { .. }
-            ),
-        }
+        !matches!(
+            self,
+            Self::Common(
+                Auth::Path { .. } | Auth::GenesysSignature { .. } | Auth::ZoomSignature { .. }
+            )
+        )
     }
 
     /// Whether somebody without any credential is answered.
@@ -58,6 +68,7 @@ impl WebhookAuth {
     pub const fn opens_for_strangers(&self) -> bool {
         match self {
             Self::Common(auth) => auth.opens_for_strangers(),
+            _ => false,
         }
     }
 
@@ -72,8 +83,53 @@ impl WebhookAuth {
     pub const fn kind(&self) -> &'static str {
         match self {
             Self::Common(auth) => auth.kind(),
+            Self::SignalWireSignature { .. } => "signalwire-signature",
+            Self::TelnyxSignature { .. } => "telnyx-signature",
+            Self::SinchSignature(_) => "sinch-signature",
+            Self::JambonzSignature(_) => "jambonz-signature",
         }
     }
 }
 
-const NOT_OF_WEBHOOKS: &str = "this kind of credential is for streams only";
+fn common(
+    auth: &Auth,
+    webhook: &Webhook<'_>,
+    now: UnixSeconds,
+    replays: &mut Replays,
+) -> Result<(), Rejection> {
+    let head = &webhook.head();
+    match auth {
+        Auth::None => Ok(()),
+        Auth::Bearer { tokens } => tokens::bearer(head, tokens).map(drop),
+        Auth::Basic { user, passwords } => tokens::basic(head, user, passwords),
+        Auth::Header { name, values } => tokens::header(head, name, values),
+        Auth::Query { name, values } => tokens::query(head, name, values),
+        Auth::TwilioSignature { tokens, shared_keys } => {
+            twilio::check_webhook(webhook, tokens, shared_keys)
+        }
+        Auth::PlivoSignature { prefix, tokens, allow_unsigned } => {
+            plivo::check_webhook(webhook, prefix, tokens, *allow_unsigned)
+        }
+        Auth::Jwt(jwt) => jwt.check_webhook(webhook, now, replays),
+        Auth::Path { .. } | Auth::GenesysSignature { .. } | Auth::ZoomSignature { .. } => {
+            Err(refuse("this kind of credential is for streams only"))
+        }
+    }
+}
+
+/// Seconds for which a signature counts, in both directions: clocks differ. What Telnyx' own libraries take.
+const TOLERANCE: u64 = 300;
+
+/// Checks when a signature was made, and returns the second from which it is refused.
+pub(super) fn fresh(made: UnixSeconds, now: UnixSeconds) -> Result<UnixSeconds, Rejection> {
+    if made.0 > now.0.saturating_add(TOLERANCE) {
+        return Err(refuse("the signature is of a later time; is this machine's clock slow?"));
+    }
+    let expiry = made.0.saturating_add(TOLERANCE);
+    if expiry < now.0 {
+        return Err(refuse(
+            "the signature is over five minutes old; is this machine's clock fast?",
+        ));
+    }
+    Ok(UnixSeconds(expiry + 1))
+}

@@ -94,7 +94,7 @@ impl Checker<'_> {
     fn answer_auth(&mut self, at: &At<raw::Answer>, stream: &Auth) -> WebhookAuth {
         let own = at.get_ref().auth.as_ref();
         let auth = match own {
-            Some(_) => self.webhook_auth(own),
+            Some(at) => self.webhook_auth(at),
             None => WebhookAuth::Common(stream.clone()),
         };
         if let WebhookAuth::Common(Auth::Jwt(Jwt { keys: JwtKeys::Public(keys), .. })) = &auth
@@ -110,10 +110,6 @@ impl Checker<'_> {
             self.problem(span, help);
         }
         auth
-    }
-
-    fn webhook_auth(&mut self, own: Option<&At<raw::Auth>>) -> WebhookAuth {
-        WebhookAuth::Common(self.auth(own, true))
     }
 
     fn parameters(&mut self, raw: &raw::Answer, answer: &Answer) -> Vec<(String, String)> {

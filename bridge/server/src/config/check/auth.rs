@@ -3,7 +3,9 @@
 use std::ops::Range;
 
 use ipnet::IpNet;
-use ringback_proto::provider::auth::{Jwt, JwtKeys, KeySet};
+use ringback_proto::provider::auth::{
+    JambonzSecrets, Jwt, JwtKeys, KeySet, SinchSecrets, TelnyxKey, WebhookAuth,
+};
 use ringback_proto::provider::{Auth, Secret};
 
 use super::super::raw::{self, At, AuthKind};
@@ -20,7 +22,7 @@ const AZURE_KEYS: &str = "https://acscallautomation.communication.azure.com/call
 const fn keys(kind: AuthKind) -> &'static [&'static str] {
     match kind {
         AuthKind::None => &[],
-        AuthKind::Bearer | AuthKind::Path => &["token", "tokens"],
+        AuthKind::Bearer | AuthKind::Path | AuthKind::SignalwireSignature => &["token", "tokens"],
         AuthKind::Basic => &["user", "password", "passwords"],
         AuthKind::Header => &["header", "token", "tokens"],
         AuthKind::Query => &["parameter", "token", "tokens"],
@@ -39,7 +41,9 @@ const fn keys(kind: AuthKind) -> &'static [&'static str] {
             "claims",
             "single_use",
         ],
-        AuthKind::GenesysSignature => &["api_key", "secret", "secrets"],
+        AuthKind::GenesysSignature | AuthKind::SinchSignature => &["api_key", "secret", "secrets"],
+        AuthKind::TelnyxSignature => &["public_key"],
+        AuthKind::JambonzSignature => &["secret", "secrets"],
         AuthKind::ZoomSignature => &["secret", "secrets"],
     }
 }
@@ -91,6 +95,59 @@ impl Checker<'_> {
             AuthKind::ZoomSignature => {
                 Auth::ZoomSignature { secrets: self.signing_secrets(span, raw) }
             }
+            AuthKind::SignalwireSignature
+            | AuthKind::TelnyxSignature
+            | AuthKind::SinchSignature
+            | AuthKind::JambonzSignature => {
+                let help = "this kind is of webhooks, `answer.auth`; streams are not signed so";
+                self.problem(span, help);
+                Auth::None
+            }
+        }
+    }
+
+    /// What those must bring who ask what to do with a call.
+    pub(super) fn webhook_auth(&mut self, at: &At<raw::Auth>) -> WebhookAuth {
+        let (span, raw) = (at.span(), at.get_ref());
+        match raw.kind {
+            AuthKind::SignalwireSignature => {
+                self.superfluous(raw);
+                WebhookAuth::SignalWireSignature { keys: self.tokens(span, raw) }
+            }
+            AuthKind::TelnyxSignature => {
+                self.superfluous(raw);
+                let text = self.needed(span.clone(), "public_key", raw.public_key.as_ref());
+                match TelnyxKey::parse(&text) {
+                    Some(key) => WebhookAuth::TelnyxSignature { key },
+                    None => {
+                        let span = raw.public_key.as_ref().map_or(span, At::span);
+                        let help = "`public_key` is none: write it as Telnyx shows it, base64 of 32 octets";
+                        self.problem(span, help);
+                        WebhookAuth::Common(Auth::None)
+                    }
+                }
+            }
+            AuthKind::SinchSignature => {
+                self.superfluous(raw);
+                let application = self.secret(span.clone(), "api_key", raw.api_key.as_ref());
+                let secrets = self.signing_secrets(span.clone(), raw);
+                self.must_be_base64(span, &secrets, "Sinch");
+                WebhookAuth::SinchSignature(SinchSecrets { application, secrets })
+            }
+            AuthKind::JambonzSignature => {
+                self.superfluous(raw);
+                WebhookAuth::JambonzSignature(JambonzSecrets(self.signing_secrets(span, raw)))
+            }
+            _ => WebhookAuth::Common(self.auth(Some(at), true)),
+        }
+    }
+
+    fn must_be_base64(&mut self, table: Range<usize>, secrets: &[Secret], whose: &str) {
+        let is_base64 =
+            |secret: &Secret| base64_simd::STANDARD.check(secret.expose().as_bytes()).is_ok();
+        if !secrets.iter().all(is_base64) {
+            let help = format!("the client secret is not base64: write it as {whose} shows it");
+            self.problem(table, help);
         }
     }
 
@@ -111,6 +168,7 @@ impl Checker<'_> {
             ("issuer", &raw.issuer),
             ("audience", &raw.audience),
             ("api_key", &raw.api_key),
+            ("public_key", &raw.public_key),
         ];
         let lists =
             [("tokens", &raw.tokens), ("passwords", &raw.passwords), ("secrets", &raw.secrets)];
@@ -144,12 +202,7 @@ impl Checker<'_> {
     fn genesys(&mut self, table: Range<usize>, raw: &raw::Auth) -> Auth {
         let api_key = self.secret(table.clone(), "api_key", raw.api_key.as_ref());
         let secrets = self.signing_secrets(table.clone(), raw);
-        let is_base64 =
-            |secret: &Secret| base64_simd::STANDARD.check(secret.expose().as_bytes()).is_ok();
-        if !secrets.iter().all(is_base64) {
-            let help = "the client secret is not base64: write it as Genesys shows it";
-            self.problem(table, help);
-        }
+        self.must_be_base64(table, &secrets, "Genesys");
         Auth::GenesysSignature { api_key, secrets }
     }
 
