@@ -85,6 +85,7 @@ pub fn credential(provider: &str) -> Option<String> {
 mod tests {
     use super::*;
     use crate::config::{Config, Context, Overrides};
+    #[cfg(feature = "tls")]
     use crate::hangup::recipe;
     use ringback_proto::provider::PROVIDERS;
 

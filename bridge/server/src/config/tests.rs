@@ -1,6 +1,7 @@
 //! Configurations good and bad: what they mean, and what is said about them.
 
 use super::*;
+#[cfg(feature = "tls")]
 use crate::hangup::{RECIPES, Scheme};
 use crate::listener::{Access, network};
 use std::collections::BTreeSet;

@@ -218,4 +218,5 @@ fn told(answer: &Answer) -> String {
 }
 
 #[cfg(test)]
+#[cfg(feature = "tls")]
 mod tests;
