@@ -94,6 +94,10 @@ async fn call(host: &Host, provider: &'static dyn Provider) -> (Caller, String) 
         .await
         .unwrap_or_else(|error| panic!("{}: {error}", provider.name()));
     caller.in_step = false;
+    if provider.formats().is_empty() {
+        // It carries words instead of sound; its beginning has all that must not be found.
+        return (caller.hang_up().await, dial.call);
+    }
     let format = caller.format().await;
     let said: Vec<i16> =
         (0..format.rate.samples_in(Duration::from_millis(1_000))).map(support::known).collect();
@@ -189,7 +193,8 @@ async fn every_providers_calls_are_captured_whole_and_name_nobody() {
         let host = host.clone();
         calls.spawn(async move {
             let (mut caller, usual) = call(&host, provider).await;
-            let format = caller.format().await;
+            let has_sound = !provider.formats().is_empty();
+            let format = if has_sound { Some(caller.format().await) } else { None };
             let summary = host.log.ended(caller.call().unwrap_or(&usual)).await;
             (provider, format, caller, summary)
         });
@@ -218,7 +223,9 @@ async fn every_providers_calls_are_captured_whole_and_name_nobody() {
             let line = text.lines().find(|line| line.contains(canary));
             assert_eq!(line, None, "{canary} is in the capture of {name}");
         }
-        check_sound(*format, caller, &text);
+        if let Some(format) = format {
+            check_sound(*format, caller, &text);
+        }
         let transcript = Transcript::parse(&text).unwrap_or_else(|error| panic!("{name}: {error}"));
         let about = transcript.about.as_ref().expect("a capture says where it is from");
         assert_eq!((about.provider.as_str(), about.call.as_str()), (name, summary.call.as_str()));

@@ -73,7 +73,10 @@ async fn every_providers_transcript_is_a_call_to_a_live_bridge() {
         })
         .await;
     for summary in ended {
-        assert!(summary.frames_in > 0, "{}: sound is heard", summary.provider);
+        // Some carry words instead.
+        let provider = find(summary.provider).expect("of the table");
+        let has_sound = !provider.formats().is_empty();
+        assert_eq!(summary.frames_in > 0, has_sound, "{}: sound is heard", summary.provider);
     }
     Arc::into_inner(host).expect("all replays are over").stop().await;
 }
