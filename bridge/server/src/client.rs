@@ -10,6 +10,7 @@ use ringback_proto::provider::{
 use ringback_proto::simulator::{Counters, PhoneEvent, Simulator, SimulatorError};
 
 use crate::clock::Clock;
+use crate::destination::Destination;
 use crate::net::{Io, MemoryHosts};
 use crate::outgoing::{self, ConnectError, Connector, Peer};
 use crate::socket::{self, DialError, Incoming, Outgoing, Socket, SocketError, SocketOptions};
@@ -80,13 +81,18 @@ pub enum ClientError {
         error: ConnectError,
     },
     /// The bridge refused the stream.
-    #[error("{address} {error}")]
+    #[error("{address}: {error}{}", .check.map(|check| format!("; {check}")).unwrap_or_default())]
     Dial {
         /// Host and port.
         address: String,
         /// What it said.
         error: DialError,
+        /// What to look at.
+        check: Option<&'static str>,
     },
+    /// The request cannot be signed.
+    #[error("the call cannot be signed: {0}")]
+    Unsigned(String),
     /// The bridge or the sound broke a rule.
     #[error(transparent)]
     Phone(#[from] SimulatorError),
@@ -125,27 +131,29 @@ pub struct Client {
 }
 
 impl Client {
-    /// Calls the bridge at `url` as `provider` would. With `record`, all that is heard is kept.
+    /// Calls a bridge as `provider` would. With `record`, all that is heard is kept.
     ///
     /// # Errors
     /// If nobody listens there or the stream is refused.
     pub async fn connect(
         clock: Clock,
         connector: &Connector,
-        url: &WsUrl,
+        to: impl Into<Destination>,
         provider: &dyn Provider,
         dial: Dial,
         record: bool,
     ) -> Result<Self, ClientError> {
+        let to = to.into();
         if let Transport::Webhook { .. } = provider.transport() {
             let hosts = connector.hosts().cloned();
-            let way = Way { connector: connector.clone(), url: url.clone() };
+            let way = Way { connector: connector.clone(), url: to.url };
             return Self::posting(clock, way, hosts.as_ref(), provider, dial, record).await;
         }
-        let stream = connector.connect(&url.peer()).await;
-        let stream = stream
-            .map_err(|error| ClientError::Connect { address: url.authority.clone(), error })?;
-        Self::over(clock, stream, url, provider, dial, record).await
+        let stream = connector
+            .connect(&to.url.peer())
+            .await
+            .map_err(|error| ClientError::Connect { address: to.url.authority.clone(), error })?;
+        Self::over(clock, stream, to, provider, dial, record).await
     }
 
     /// [`Self::connect`] over a connection that is there already: one in memory, say.
@@ -155,22 +163,25 @@ impl Client {
     pub async fn over(
         clock: Clock,
         stream: impl Io,
-        url: &WsUrl,
+        to: impl Into<Destination>,
         provider: &dyn Provider,
         dial: Dial,
         record: bool,
     ) -> Result<Self, ClientError> {
-        let dial = Dial { target: url.target.clone(), ..dial };
-        let (request, phone) = Simulator::new(provider, &dial, record);
+        let to = to.into();
+        let dial = Dial { target: to.url.target.clone(), ..dial };
+        let (mut request, phone) = Simulator::new(provider, &dial, record);
         let options = SocketOptions::default();
         let socket = match provider.transport() {
             Transport::Records => Socket::records(Box::new(stream), &[], options),
-            Transport::WebSocket => socket::dial(stream, url.host(), &request, options)
-                .await
-                .map_err(|error| ClientError::Dial { address: url.authority.clone(), error })?,
+            Transport::WebSocket => {
+                to.sign(&mut request).map_err(ClientError::Unsigned)?;
+                let socket = socket::dial(stream, to.url.host(), &request, options).await;
+                socket.map_err(|error| refused(&to, error))?
+            }
             Transport::Webhook { .. } => {
                 let error = ConnectError::Io("one connection is not enough for it".into());
-                return Err(ClientError::Connect { address: url.authority.clone(), error });
+                return Err(ClientError::Connect { address: to.url.authority.clone(), error });
             }
         };
         Self::begin(clock, Some(socket), None, phone).await
@@ -415,6 +426,15 @@ impl Client {
         self.fed = 0;
         Ok(())
     }
+}
+
+/// A refusal, and what to look at.
+pub(crate) fn refused(to: &Destination, error: DialError) -> ClientError {
+    let check = match &error {
+        DialError::Refused { status, .. } => to.what_to_check(*status),
+        _ => None,
+    };
+    ClientError::Dial { address: to.url.authority.clone(), error, check }
 }
 
 #[cfg(test)]

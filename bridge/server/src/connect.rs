@@ -81,6 +81,23 @@ pub fn credential(provider: &str) -> Option<String> {
     kind_on(PAGES.get_file(format!("{provider}.md"))?.contents_utf8()?).map(str::to_owned)
 }
 
+/// Kinds of all credentials that a provider's page knows, the recommended one first.
+#[must_use]
+pub fn credentials(provider: &str) -> Vec<String> {
+    let page = page(provider, &PublicUrl::example(provider)).unwrap_or_default();
+    let mut kinds: Vec<_> = credential(provider).into_iter().collect();
+    // In sentences; what else the page configures has kinds as well.
+    let named = ["`kind = \"", "`auth = { kind = \""];
+    let named = named.iter().flat_map(|words| page.split(words).skip(1));
+    let named = named.filter_map(|rest| rest.split_once('"'));
+    for (kind, _) in named {
+        if !kinds.iter().any(|known| known == kind) {
+            kinds.push(kind.to_owned());
+        }
+    }
+    kinds
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -194,6 +211,8 @@ mod tests {
         assert_eq!(credential("twilio").as_deref(), Some("twilio-signature"));
         assert_eq!(credential("audiosocket"), None);
         assert_eq!(credential("nobody"), None);
+        assert_eq!(credentials("plivo"), ["query", "plivo-signature"]);
+        assert_eq!(credentials("audiosocket"), [""; 0]);
     }
 
     #[test]

@@ -11,6 +11,7 @@ pub mod client;
 pub mod clock;
 pub mod config;
 pub mod connect;
+pub mod destination;
 pub mod events;
 pub mod exit;
 pub mod hangup;

@@ -148,7 +148,10 @@ impl Rejection {
     #[must_use]
     pub fn public(&self) -> &str {
         match self {
-            Self::Unauthorized { .. } | Self::UnknownKey => "authentication failed",
+            // Which part of it failed would help who guesses, and is told to nobody.
+            Self::Unauthorized { .. } | Self::UnknownKey => {
+                "authentication failed; the bridge's log says why"
+            }
             Self::BadRequest { reason } => reason,
         }
     }

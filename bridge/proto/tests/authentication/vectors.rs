@@ -101,3 +101,9 @@ pub(crate) const PLIVO_REPEATED: &str = "J5I2Df/1enP64RZX3D6xvyPnyPqyqQC/MhFis5+
 
 /// Of the bare URL, nonce 54321.
 pub(crate) const PLIVO_OTHER_NONCE: &str = "dE0+FnzonOVt9nPIxZXu2TU0p/VFHzrR7vTrxxSuuHA=";
+
+/// A key with its private half.
+pub(crate) const PRIVATE_JWK: &str = include_str!("private_key.json");
+
+/// `{"aud":"bridge","exp":1800000300,"iat":1800000000,"iss":"tester","jti":"0001"}`, signed with it.
+pub(crate) const SIGNED_BY_IT: &str = "eyJhbGciOiJSUzI1NiIsImtpZCI6InRlc3QtMSIsInR5cCI6IkpXVCJ9.eyJhdWQiOiJicmlkZ2UiLCJleHAiOjE4MDAwMDAzMDAsImlhdCI6MTgwMDAwMDAwMCwiaXNzIjoidGVzdGVyIiwianRpIjoiMDAwMSJ9.Ju9TDQ3F5GbPo2PuD8kxjBqXyxAtYTrje1CszKlVraEdqTdmxICTLNvTcU-kBnmv3kpKSHQ4bp-GWX2Lccq1C1EcpsuESMzai3UeQbPAxfmjqTeTw2xcEpY9xs2PzTl67i1ItXP8PsR9Vshy8dDXTHlnWv0sduomSwj1RTL5zs1O2yPNpNe8AnSG0WcO4cyzhbfdiGIW3_sSUZZj3HWlU5yfECuCY5qP85PXQ0U3xjF9z8iIdHpMcu9yHcVNQPwbJKfF_X13BB4dXxvNzFyA0ybhTaTcWZrb9VQ03tYasW04_dn5jCs8fPF_NzqKNmAF5s8VnfPnbyaE4zXCRqdpLw";

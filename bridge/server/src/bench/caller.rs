@@ -9,8 +9,9 @@ use ringback_proto::provider::{Command, Dial, Event, Message, Outbox, Protocol, 
 
 use super::stamp::Hearing;
 use super::{Answers, Plan};
-use crate::client::WsUrl;
+use crate::client::refused;
 use crate::clock::Clock;
+use crate::destination::Destination;
 use crate::socket::wire::{Kind, Reader, Role, Writer};
 use crate::socket::{Asking, DialError, SocketOptions, close_code};
 
@@ -64,7 +65,7 @@ impl Caller {
     pub(super) fn place(
         clock: Clock,
         plan: &Plan,
-        url: &WsUrl,
+        to: &Destination,
         index: usize,
         pen: &mut Pen,
     ) -> Result<(Self, MediaFormat), String> {
@@ -75,13 +76,13 @@ impl Caller {
             ));
         }
         let dial = Dial {
-            target: url.target.clone(),
+            target: to.url.target.clone(),
             call: format!("bench-{index}"),
             format: plan.format,
             ..Dial::default()
         };
-        let (request, protocol) = plan.provider.dial(&dial);
-        let mut stream = connect(&url.authority)?;
+        let (mut request, protocol) = plan.provider.dial(&dial);
+        let mut stream = connect(&to.url.authority)?;
         let role = match (plan.answers, plan.provider.transport()) {
             (_, Transport::Records) => Role::Records,
             (Answers::Octets, _) => Role::Server,
@@ -89,9 +90,10 @@ impl Caller {
         };
         let mut reader = Reader::new(role, SocketOptions::default().max_message);
         if role == Role::Client {
-            let mut asking =
-                Asking::new(&url.authority, &request).map_err(|error| error.to_string())?;
-            reader.push(&ask(&mut stream, &mut asking)?);
+            to.sign(&mut request)?;
+            let asked = Asking::new(to.url.host(), &request)
+                .and_then(|mut asking| ask(&mut stream, &mut asking));
+            reader.push(&asked.map_err(|error| refused(to, error).to_string())?);
         }
         let mut starting = Starting { clock, stream, reader, protocol, format: None };
         starting.open(plan.answers, pen)?;
@@ -232,19 +234,17 @@ fn connect(authority: &str) -> Result<TcpStream, String> {
 }
 
 /// Asks for the stream; gives what came behind the answer.
-fn ask(stream: &mut TcpStream, asking: &mut Asking) -> Result<Vec<u8>, String> {
-    stream.write_all(asking.request()).map_err(|error| unanswered(&error))?;
+fn ask(stream: &mut TcpStream, asking: &mut Asking) -> Result<Vec<u8>, DialError> {
+    let failed = |error: &io::Error| DialError::Handshake(unanswered(error));
+    stream.write_all(asking.request()).map_err(|error| failed(&error))?;
     let mut octets = [0; 1024];
     loop {
         let count = match stream.read(&mut octets) {
             Ok(count) => count,
             // A refusal of which the body never ends is one all the same.
-            Err(error) => {
-                let otherwise = DialError::Handshake(unanswered(&error));
-                return Err(asking.give_up(otherwise).to_string());
-            }
+            Err(error) => return Err(asking.give_up(failed(&error))),
         };
-        if let Some(agreed) = asking.take(&octets[..count]).map_err(|error| error.to_string())? {
+        if let Some(agreed) = asking.take(&octets[..count])? {
             return Ok(agreed.read_ahead);
         }
     }

@@ -148,12 +148,12 @@ fn place_all(
     plan: &Plan,
     server: &Server,
 ) -> Result<(Vec<Caller>, Stamp, Pen), String> {
-    let url = server.url(plan.provider.name());
+    let to = server.destination(plan.provider.name());
     let mut pen = Pen::new(plan.provider.transport());
     let mut callers = Vec::with_capacity(plan.calls);
     let mut spoken = None;
     for index in 0..plan.calls {
-        let (caller, format) = Caller::place(clock, plan, &url, index, &mut pen)
+        let (caller, format) = Caller::place(clock, plan, &to, index, &mut pen)
             .map_err(|error| format!("call {} of {}: {error}", index + 1, plan.calls))?;
         callers.push(caller);
         spoken.get_or_insert(format);

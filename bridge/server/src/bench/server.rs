@@ -13,6 +13,7 @@ use super::cores::{self, Cores};
 use super::floors::{self, Floor};
 use super::usage::{self, Usage};
 use crate::client::WsUrl;
+use crate::destination::Destination;
 use crate::workers::Tick;
 
 /// Calls the bridge may have; the generator has fewer.
@@ -118,7 +119,9 @@ pub struct Server {
     child: Option<Child>,
     authority: String,
     /// Asked for instead of the provider's own path.
-    target: Option<String>,
+    target: Option<&'static str>,
+    /// What is called, of a bridge that was not started for it.
+    elsewhere: Option<Destination>,
     generator: Option<usize>,
     idle_rss_kib: u64,
 }
@@ -146,13 +149,14 @@ impl Server {
             .map_err(|error| format!("cannot start the server: {error}"))?;
         let target = match setup {
             Setup::Bridge { .. } => None,
-            Setup::Floor { .. } => Some(floors::PATH.to_owned()),
+            Setup::Floor { .. } => Some(floors::PATH),
         };
         let generator = cores.map(|cores| cores.generator);
         let mut server = Self {
             child: Some(child),
             authority: String::new(),
             target,
+            elsewhere: None,
             generator,
             idle_rss_kib: 0,
         };
@@ -163,11 +167,12 @@ impl Server {
 
     /// A bridge that runs already and echoes.
     #[must_use]
-    pub fn elsewhere(url: WsUrl) -> Self {
+    pub fn elsewhere(destination: Destination) -> Self {
         Self {
             child: None,
-            authority: url.authority,
-            target: Some(url.target),
+            authority: String::new(),
+            target: None,
+            elsewhere: Some(destination),
             generator: None,
             idle_rss_kib: 0,
         }
@@ -190,9 +195,12 @@ impl Server {
 
     /// Where calls of a provider go.
     #[must_use]
-    pub fn url(&self, provider: &str) -> WsUrl {
-        let target = self.target.clone().unwrap_or_else(|| format!("/{provider}"));
-        WsUrl::plain(self.authority.clone(), target)
+    pub fn destination(&self, provider: &str) -> Destination {
+        if let Some(destination) = &self.elsewhere {
+            return destination.clone();
+        }
+        let target = self.target.map_or_else(|| format!("/{provider}"), str::to_owned);
+        Destination::from(WsUrl::plain(self.authority.clone(), target))
     }
 
     /// The core that the generator has for itself.

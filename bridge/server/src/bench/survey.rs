@@ -425,9 +425,9 @@ impl Surveyor {
 fn start_up(plan: &Plan) -> Result<f64, String> {
     let clock = Clock::start();
     let server = Server::start(&Setup::bridge(Tick::Auto), false)?;
-    let url = server.url(plan.provider.name());
+    let to = server.destination(plan.provider.name());
     let mut pen = Pen::new(plan.provider.transport());
-    let (caller, _) = Caller::place(clock, plan, &url, 0, &mut pen)?;
+    let (caller, _) = Caller::place(clock, plan, &to, 0, &mut pen)?;
     let took = clock.now().since_epoch();
     caller.hang_up(clock, &mut pen);
     Ok(took.as_secs_f64() * 1e3)

@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use ringback_codecs::SampleRate;
 use ringback_proto::provider::{self, Dial, PROVIDERS, Provider};
 
+use super::credential::CredentialArgs;
 use crate::client::WsUrl;
+use crate::destination::Destination;
 use crate::outgoing::{Connector, Trust};
 
 /// Options of every command that places a call.
@@ -14,7 +16,7 @@ pub(super) struct Caller {
     /// Provider to act as.
     #[arg(long, short, value_parser = provider_named, default_value = "twilio")]
     provider: &'static str,
-    /// The bridge's listener, ws:// or wss://; the default is the provider's path at 127.0.0.1:8080.
+    /// The bridge's listener, ws:// or wss://; the default is that of --config, or the provider's path at 127.0.0.1:8080.
     #[arg(long, short, value_name = "URL")]
     url: Option<WsUrl>,
     /// For wss://, trust the certificate authorities of this file and no others.
@@ -41,6 +43,8 @@ pub(super) struct Caller {
     /// Print events as JSON lines.
     #[arg(long)]
     pub(super) json: bool,
+    #[command(flatten)]
+    credential: CredentialArgs,
 }
 
 pub(super) fn provider_named(name: &str) -> Result<&'static str, String> {
@@ -66,10 +70,9 @@ impl Caller {
         provider::find(self.provider).expect("the parser took no other name")
     }
 
-    /// Where to call.
-    pub(super) fn url(&self) -> WsUrl {
-        let here = || WsUrl::plain("127.0.0.1:8080".into(), format!("/{}", self.provider));
-        self.url.clone().unwrap_or_else(here)
+    /// Where to call, and with what.
+    pub(super) fn destination(&self) -> Result<Destination, String> {
+        self.credential.destination(self.provider(), self.url.as_ref())
     }
 
     /// What connects to it.

@@ -24,5 +24,9 @@ pub(super) fn run(args: &Args) -> Exit {
     if args.url.is_none() {
         text.push_str("\nThis is with an address made up; give yours: --url wss://HOST/PATH\n");
     }
+    let provider = &args.provider;
+    text.push_str(&format!(
+        "\nTry the listener as this provider would call it: ringback call --provider {provider} --config ringback.toml --audio FILE.wav\n"
+    ));
     screen::print(&text)
 }

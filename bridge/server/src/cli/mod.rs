@@ -4,6 +4,7 @@ mod bench;
 mod call;
 mod caller;
 mod connect;
+mod credential;
 mod demo;
 #[cfg(feature = "mic")]
 mod mic;

@@ -218,7 +218,7 @@ async fn post(way: &Way, signer: &Signer, body: &str) -> Result<(), ClientError>
     let connected = way.connector.connect(&way.url.peer()).await;
     let mut io = connected.map_err(|error| ClientError::Connect { address: address(), error })?;
     let fields = signer.provider.sign_post(body, &signer.key, WallTime::now().unix_seconds());
-    let refused = |error| ClientError::Dial { address: address(), error };
+    let refused = |error| ClientError::Dial { address: address(), error, check: None };
     let exchanged = tokio::time::timeout(PATIENCE, exchange(&mut io, &way.url, &fields, body));
     let answer = match exchanged.await {
         Ok(Ok(answer)) => answer,

@@ -27,6 +27,8 @@ use crate::workers::Tick;
 use problem::Source;
 
 pub use problem::{ConfigError, Place, Problem};
+pub(crate) use raw::AuthKind;
+pub(crate) use secret::resolve as resolve_secret;
 
 /// Name of the file that is read if none is named.
 pub const FILE_NAME: &str = "ringback.toml";

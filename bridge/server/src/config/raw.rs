@@ -176,9 +176,9 @@ pub(super) enum HangupKind {
     Rest,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
-pub(super) enum AuthKind {
+pub(crate) enum AuthKind {
     None,
     Bearer,
     Basic,

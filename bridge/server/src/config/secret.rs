@@ -4,7 +4,7 @@ use ringback_proto::provider::Secret;
 
 /// Reads the secret that `reference` names. The error says what is wrong and never what was found: somebody who wrote the
 /// secret itself there must not find it in the log.
-pub(super) fn resolve(
+pub(crate) fn resolve(
     reference: &str,
     variable: &dyn Fn(&str) -> Option<String>,
 ) -> Result<Secret, String> {

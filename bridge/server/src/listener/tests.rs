@@ -279,7 +279,10 @@ async fn what_the_log_keeps_is_not_told() {
     let (connector, _server, _shutdown) = in_memory();
     let request = but("Upgrade: websocket", "Upgrade: websocket\r\nAuthorization: Bearer wrong");
     let answer = exchange(connector.connect().await.unwrap(), request.as_bytes()).await;
-    assert!(answer.ends_with("\r\n\r\nauthentication failed\n"), "{answer}");
+    assert!(
+        answer.ends_with("\r\n\r\nauthentication failed; the bridge's log says why\n"),
+        "{answer}"
+    );
 }
 
 /// The status of the answer to a good handshake with another path and more header fields.

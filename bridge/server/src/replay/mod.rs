@@ -112,7 +112,7 @@ impl Replay<'_> {
             Transport::Records => Socket::records(stream, &[], options),
             Transport::WebSocket => socket::dial(stream, self.url.host(), &self.request(), options)
                 .await
-                .map_err(|error| ClientError::Dial { address: address(), error })?,
+                .map_err(|error| ClientError::Dial { address: address(), error, check: None })?,
             Transport::Webhook { .. } => {
                 let error = ConnectError::Io("calls of several lines are not replayed".into());
                 return Err(ClientError::Connect { address: address(), error });

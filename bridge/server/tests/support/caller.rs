@@ -12,7 +12,8 @@ use ringback::socket::{self, DialError, Incoming, Outgoing, Socket, SocketOption
 use ringback_codecs::{Encoder, MediaFormat};
 use ringback_proto::Instant;
 use ringback_proto::provider::{
-    Command, Dial, Digit, Event, Outbox, Protocol, Provider, Send, Start, Track, Transport,
+    Command, Dial, Digit, Event, Outbox, OutgoingUpgrade, Protocol, Provider, Send, Start, Track,
+    Transport,
 };
 
 use super::soon;
@@ -62,9 +63,20 @@ impl Caller {
         dial: &Dial,
         headers: &[(&str, &str)],
     ) -> Result<Self, DialError> {
-        let (mut request, protocol) = provider.dial(dial);
         let extra = headers.iter().map(|(name, value)| ((*name).into(), (*value).into()));
-        request.headers.extend(extra);
+        Self::dial_as(clock, io, provider, dial, |request| request.headers.extend(extra)).await
+    }
+
+    /// The same with a request that is changed before it is sent, signed say.
+    pub async fn dial_as(
+        clock: Clock,
+        io: impl Io,
+        provider: &dyn Provider,
+        dial: &Dial,
+        change: impl FnOnce(&mut OutgoingUpgrade),
+    ) -> Result<Self, DialError> {
+        let (mut request, protocol) = provider.dial(dial);
+        change(&mut request);
         let options = SocketOptions { keepalive: None, ..SocketOptions::default() };
         let socket = match provider.transport() {
             Transport::Records => Socket::records(Box::new(io), &[], options),

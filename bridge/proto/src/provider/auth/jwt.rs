@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
 use subtle::{Choice, ConstantTimeEq};
 
-use super::rsa::PublicKey;
+use super::rsa::{PrivateKey, PublicKey};
 use super::tokens::bearer_token;
 use super::{Grant, Replays, Secret, hex, hmac_sha256, refuse};
 use crate::UnixSeconds;
@@ -22,9 +22,14 @@ const LEEWAY: u64 = 30;
 /// Above this a time is in milliseconds (Avaya writes some so); in seconds it would be the year 5138.
 const MILLISECONDS: f64 = 1e11;
 
+/// Who signs for Azure Communication Services.
+pub(super) const AZURE_ISSUER: &str = "https://acscallautomation.communication.azure.com";
+
 /// What a token must be like.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Jwt {
+    /// Whose habits its tokens have. What is checked stands in the other fields.
+    pub maker: JwtMaker,
     /// What it is signed with.
     pub keys: JwtKeys,
     /// Its `iss`, if one is demanded.
@@ -41,6 +46,21 @@ pub struct Jwt {
     pub hashes_body: bool,
 }
 
+/// Whose habits a token has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum JwtMaker {
+    /// Nobody's in particular.
+    #[default]
+    Any,
+    /// Vonage: times in seconds, no `exp`.
+    Vonage,
+    /// Avaya Infinity: times in milliseconds, five minutes long.
+    Avaya,
+    /// Azure Communication Services: a day long.
+    Azure,
+}
+
 /// What tokens are signed with, and by that the algorithm.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum JwtKeys {
@@ -55,6 +75,7 @@ impl Jwt {
     #[must_use]
     pub const fn new(keys: JwtKeys) -> Self {
         Self {
+            maker: JwtMaker::Any,
             keys,
             issuer: None,
             audience: None,
@@ -70,6 +91,7 @@ impl Jwt {
     #[must_use]
     pub fn vonage(secrets: Vec<Secret>) -> Self {
         Self {
+            maker: JwtMaker::Vonage,
             issuer: Some("Vonage".into()),
             max_age: Some(300),
             single_use: true,
@@ -82,7 +104,8 @@ impl Jwt {
     /// minutes.
     #[must_use]
     pub fn avaya(keys: Vec<Secret>) -> Self {
-        Self { single_use: true, ..Self::new(JwtKeys::Shared(keys)) }
+        let maker = JwtMaker::Avaya;
+        Self { maker, single_use: true, ..Self::new(JwtKeys::Shared(keys)) }
     }
 
     /// As Azure Communication Services sign for one resource, which is the audience. A token lives for a day, too long to be
@@ -90,7 +113,8 @@ impl Jwt {
     #[must_use]
     pub fn azure(keys: KeySet, audience: String) -> Self {
         Self {
-            issuer: Some("https://acscallautomation.communication.azure.com".into()),
+            maker: JwtMaker::Azure,
+            issuer: Some(AZURE_ISSUER.into()),
             audience: Some(audience),
             ..Self::new(JwtKeys::Public(keys))
         }
@@ -262,7 +286,7 @@ fn json<T: for<'de> Deserialize<'de>>(part: &str) -> Option<T> {
     serde_json::from_slice(&base64url(part)?).ok()
 }
 
-fn base64url(text: &str) -> Option<Vec<u8>> {
+pub(super) fn base64url(text: &str) -> Option<Vec<u8>> {
     base64_simd::URL_SAFE_NO_PAD.decode_to_vec(text).ok()
 }
 
@@ -301,36 +325,85 @@ pub enum KeySetError {
     /// None of the keys can verify RS256.
     #[error("holds no RSA key of 2048, 3072 or 4096 bits for signatures (RS256)")]
     NoKey,
+    /// None of the keys can make RS256.
+    #[error(
+        "holds no private RSA key of 2048, 3072 or 4096 bits, with `n`, `e` and `d` that belong together"
+    )]
+    NoPrivateKey,
+}
+
+fn not_json(error: &serde_json::Error) -> KeySetError {
+    KeySetError::NotJson { line: error.line(), column: error.column() }
+}
+
+#[derive(Deserialize)]
+struct Keys {
+    keys: Vec<Key>,
+}
+
+/// A key as far as it is looked at (RFC 7517, 4; RFC 7518, 6.3).
+#[derive(Deserialize)]
+struct Key {
+    kty: String,
+    kid: Option<String>,
+    r#use: Option<String>,
+    alg: Option<String>,
+    n: Option<String>,
+    e: Option<String>,
+    d: Option<String>,
+}
+
+impl Key {
+    /// If it can verify RS256.
+    fn public(&self) -> Option<PublicKey> {
+        let signs = self.kty == "RSA"
+            && self.r#use.as_ref().is_none_or(|r#use| r#use == "sig")
+            && self.alg.as_ref().is_none_or(|alg| alg == "RS256");
+        let numbers =
+            self.n.as_deref().and_then(base64url).zip(self.e.as_deref().and_then(base64url));
+        let (n, e) = numbers.filter(|_| signs)?;
+        PublicKey::new(&n, &e)
+    }
+}
+
+/// A private key with its name, out of a key of an issuer's own (RFC 7517): for whoever plays one. Prints as nothing of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PrivateJwk {
+    pub(super) kid: Option<String>,
+    pub(super) key: PrivateKey,
+}
+
+impl PrivateJwk {
+    /// Reads a key, or a set of them of which the first that is private and can sign RS256 counts.
+    pub fn parse(text: &str) -> Result<Self, KeySetError> {
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum OneOrMore {
+            More(Keys),
+            One(Box<Key>),
+        }
+        // Untagged says nothing about where a text stops to be JSON.
+        let _: serde::de::IgnoredAny =
+            serde_json::from_str(text).map_err(|error| not_json(&error))?;
+        let keys = match serde_json::from_str(text) {
+            Ok(OneOrMore::More(set)) => set.keys,
+            Ok(OneOrMore::One(key)) => vec![*key],
+            Err(_) => return Err(KeySetError::NoPrivateKey),
+        };
+        let mut private = keys.into_iter().filter_map(|key| {
+            let exponent = base64url(key.d.as_deref()?)?;
+            Some(Self { key: PrivateKey::new(key.public()?, &exponent)?, kid: key.kid })
+        });
+        private.next().ok_or(KeySetError::NoPrivateKey)
+    }
 }
 
 impl KeySet {
     /// Reads a key set as issuers publish it. Keys of other kinds and for other uses are left out.
     pub fn parse(text: &str) -> Result<Self, KeySetError> {
-        #[derive(Deserialize)]
-        struct Keys {
-            keys: Vec<Key>,
-        }
-        #[derive(Deserialize)]
-        struct Key {
-            kty: String,
-            kid: Option<String>,
-            r#use: Option<String>,
-            alg: Option<String>,
-            n: Option<String>,
-            e: Option<String>,
-        }
-        let set: Keys = serde_json::from_str(text)
-            .map_err(|error| KeySetError::NotJson { line: error.line(), column: error.column() })?;
-        let usable = set.keys.into_iter().filter_map(|key| {
-            let signs = key.kty == "RSA"
-                && key.r#use.is_none_or(|r#use| r#use == "sig")
-                && key.alg.is_none_or(|alg| alg == "RS256");
-            let numbers =
-                key.n.as_deref().and_then(base64url).zip(key.e.as_deref().and_then(base64url));
-            let (n, e) = numbers.filter(|_| signs)?;
-            Some((key.kid, PublicKey::new(&n, &e)?))
-        });
-        let keys: Vec<_> = usable.collect();
+        let set: Keys = serde_json::from_str(text).map_err(|error| not_json(&error))?;
+        let usable = set.keys.into_iter().filter_map(|key| key.public().zip(Some(key.kid)));
+        let keys: Vec<_> = usable.map(|(public, kid)| (kid, public)).collect();
         if keys.is_empty() { Err(KeySetError::NoKey) } else { Ok(Self { keys }) }
     }
 
@@ -370,13 +443,4 @@ impl KeySet {
             }
         }
     }
-}
-
-/// A token with these claims, JSON, signed by HS256; for whoever plays an issuer.
-#[must_use]
-pub fn hs256(secret: &Secret, claims: &str) -> String {
-    let part = |octets: &[u8]| base64_simd::URL_SAFE_NO_PAD.encode_to_string(octets);
-    let signed = format!("{}.{}", part(br#"{"alg":"HS256","typ":"JWT"}"#), part(claims.as_bytes()));
-    let signature = hmac_sha256(secret.expose().as_bytes(), signed.as_bytes());
-    format!("{signed}.{}", part(&signature))
 }

@@ -1,13 +1,15 @@
-//! Whether an upgrade may come in: credentials compared in constant time, as pure functions. Reads no configuration and no clock;
-//! the listener checks before it asks the provider to accept.
+//! Whether an upgrade may come in: credentials compared in constant time, as pure functions; and, for whoever plays a provider, made.
+//! Reads no configuration and no clock and rolls no dice; the listener checks before it asks the provider to accept.
 //!
 //! What the refused are told is [`Rejection::public`], the same for all; the operator's log gets the reason. No reason repeats
 //! what a stranger sent.
 
 mod genesys;
+mod issue;
 mod jambonz;
 mod jwt;
 mod plivo;
+mod proof;
 mod replays;
 mod rsa;
 mod secret;
@@ -31,9 +33,11 @@ use super::{Rejection, Upgrade};
 use crate::UnixSeconds;
 
 pub use genesys::{Signing, genesys_signature};
+pub use issue::{Issuer, JwtKey, hs256, rs256};
 pub use jambonz::{JambonzSecrets, jambonz_signature};
-pub use jwt::{Jwt, JwtKeys, KeySet, KeySetError, hs256};
+pub use jwt::{Jwt, JwtKeys, JwtMaker, KeySet, KeySetError, PrivateJwk};
 pub use plivo::{plivo_signature, plivo_webhook_text};
+pub use proof::{NoProof, Occasion, Proof, Unsigned};
 pub use replays::{Replays, SECONDS_REMEMBERED};
 pub use secret::Secret;
 pub use signalwire::signalwire_signature;
@@ -190,7 +194,12 @@ impl Auth {
             Self::Path { .. } => "path",
             Self::TwilioSignature { .. } => "twilio-signature",
             Self::PlivoSignature { .. } => "plivo-signature",
-            Self::Jwt(_) => "jwt",
+            Self::Jwt(jwt) => match jwt.maker {
+                JwtMaker::Any => "jwt",
+                JwtMaker::Vonage => "vonage-jwt",
+                JwtMaker::Avaya => "avaya-jwt",
+                JwtMaker::Azure => "azure-jwt",
+            },
             Self::GenesysSignature { .. } => "genesys-signature",
             Self::ZoomSignature { .. } => "zoom-signature",
         }
@@ -247,11 +256,9 @@ fn hex(octets: &[u8]) -> String {
 
 const ANY_LENGTH: &str = "HMAC takes keys of every length (RFC 2104, 2)";
 
-/// Standard base64 of one value of a header field.
+/// Standard base64 of one value of a header field, to the letter: one credential has one form, with its padding.
 fn base64_of(text: &str) -> Option<Vec<u8>> {
-    let mut octets = Vec::new();
-    super::base64::decode(text.trim(), &mut octets).ok()?;
-    Some(octets)
+    base64_simd::STANDARD.decode_to_vec(text.trim()).ok()
 }
 
 /// The URL that was dialled as far as it is known: the configured one without its query, and the query of the request, or the

@@ -91,7 +91,7 @@ fn signed(
 }
 
 /// The URL with its parameters decoded and sorted.
-fn signed_url(upgrade: &Upgrade<'_>) -> Option<String> {
+pub(super) fn signed_url(upgrade: &Upgrade<'_>) -> Option<String> {
     let (base, query) = dialled(upgrade)?;
     let target = format!("?{query}");
     let parsed = Upgrade { target: &target, public_url: None, headers: &[] };

@@ -1,4 +1,7 @@
-//! RSASSA-PKCS1-v1_5 with SHA-256 (RFC 8017, 8.2.2), verifying only: nothing here is secret, so nothing needs constant time.
+//! RSASSA-PKCS1-v1_5 with SHA-256 (RFC 8017, 8.2): verified with public keys and, for whoever plays an issuer, made with private
+//! ones. Makes no keys and reads no format of them.
+
+use std::fmt;
 
 use crypto_bigint::modular::{BoxedMontyForm, BoxedMontyParams};
 use crypto_bigint::{BoxedUint, Odd};
@@ -43,10 +46,16 @@ impl PublicKey {
         if signature >= *self.modulus.modulus().as_ref() {
             return false;
         }
-        let exponent = BoxedUint::from(self.exponent);
-        let power = BoxedMontyForm::new(signature, &self.modulus).pow_bounded_exp(&exponent, 32);
+        // Nothing is secret here, so nothing needs constant time.
+        let power = self.power(signature, &BoxedUint::from(self.exponent), 32);
         // Made whole and compared whole: what is parsed instead can be forged (Bleichenbacher, 2006).
-        *power.retrieve().to_be_bytes() == *self.encoded(message)
+        *power == *self.encoded(message)
+    }
+
+    /// `base` to the power of `exponent`, as long as the key; `bits` of the exponent count, and only they can be told from the time.
+    fn power(&self, base: BoxedUint, exponent: &BoxedUint, bits: u32) -> Box<[u8]> {
+        let form = BoxedMontyForm::new(base, &self.modulus);
+        form.pow_bounded_exp(exponent, bits).retrieve().to_be_bytes()
     }
 
     /// EMSA-PKCS1-v1_5 (RFC 8017, 9.2): `00 01 ff ... ff 00 DigestInfo digest`.
@@ -59,6 +68,35 @@ impl PublicKey {
         encoded[self.octets - tail..][..DIGEST_INFO.len()].copy_from_slice(&DIGEST_INFO);
         encoded[self.octets - digest.len()..].copy_from_slice(&digest);
         encoded
+    }
+}
+
+/// Both halves of a key. Prints as nothing of itself.
+#[derive(Clone, PartialEq, Eq)]
+pub(super) struct PrivateKey {
+    public: PublicKey,
+    exponent: BoxedUint,
+}
+
+impl PrivateKey {
+    /// `None` if the halves do not belong together: a signature by such a key would open nothing and say nothing about why.
+    pub(super) fn new(public: PublicKey, exponent: &[u8]) -> Option<Self> {
+        let bits = u32::try_from(public.octets * 8).ok()?;
+        let exponent = BoxedUint::from_be_slice(exponent, bits).ok()?;
+        let key = Self { public, exponent };
+        key.public.signed(b"", &key.sign(b"")).then_some(key)
+    }
+
+    /// The signature of `message`, as long as the key. Takes the same time for every exponent.
+    pub(super) fn sign(&self, message: &[u8]) -> Vec<u8> {
+        let encoded = BoxedUint::from_be_slice_vartime(&self.public.encoded(message));
+        self.public.power(encoded, &self.exponent, self.exponent.bits_precision()).into_vec()
+    }
+}
+
+impl fmt::Debug for PrivateKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[redacted]")
     }
 }
 

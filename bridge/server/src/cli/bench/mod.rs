@@ -9,6 +9,7 @@ use ringback_codecs::{MediaFormat, SampleRate};
 use ringback_proto::provider::{self, Provider};
 use serde_json::Value;
 
+use super::credential::CredentialArgs;
 use super::{LogArgs, screen};
 use crate::bench::{
     self, Answers, Comparison, Contender, Figures, Floor, Found, Panel, Plan, Range, Scale, Server,
@@ -27,6 +28,8 @@ const STEP: usize = 50;
 /// Trials of one number of calls, if something else is in the way.
 const TRIES: usize = 4;
 
+const OWN_BRIDGE: &str = "the bridge that is started for this asks for no credential; give one with --url or --config, for one that runs \
+    already, and without --table, --find-max and --against";
 const SHORT_FORM: &str = "\nThe short form: few calls and runs, so what depends on them is open. Only frames that are lost, come \
     twice or are unknown make it fail.\n";
 const NO_FAIR_RUN: &str = "\nThis host gave no fair run of some of them, see the row of lost frames: whether frames get lost is open, and is \
@@ -92,6 +95,8 @@ pub(super) struct Args {
     /// Be one of the servers that the bridge is held against; started by this command itself.
     #[arg(long, hide = true)]
     serve_floor: Option<Floor>,
+    #[command(flatten)]
+    credential: CredentialArgs,
 }
 
 fn ring(text: &str) -> Result<f64, String> {
@@ -111,7 +116,9 @@ pub(super) fn run(args: &Args, log: &LogArgs) -> Exit {
         let listening = |address| screen::line(format!("listening on http://{address}"));
         return floor.serve(args.tick, listening).map_or_else(failure, |()| Exit::Ok);
     }
-    let outcome = if args.table {
+    let outcome = if args.credential.is_given() && !args.is_elsewhere() {
+        Err(OWN_BRIDGE.to_owned())
+    } else if args.table {
         args.survey()
     } else if args.find_max {
         args.search()
@@ -198,15 +205,22 @@ impl Args {
         }
     }
 
+    /// Whether a bridge is loaded that runs already, which only the plain measurement does.
+    fn is_elsewhere(&self) -> bool {
+        let plain = !self.table && !self.find_max && self.against.is_empty();
+        plain && (self.url.is_some() || self.credential.names_listener())
+    }
+
     fn title(&self) -> String {
         format!("ringback bench: {} calls over {}", self.calls, self.provider)
     }
 
     fn measure(&self) -> Result<Outcome, String> {
         let plan = self.plan()?;
-        let server = match &self.url {
-            Some(url) => Server::elsewhere(url.clone()),
-            None => Server::start(&self.setup(), !self.no_pin)?,
+        let server = if self.is_elsewhere() {
+            Server::elsewhere(self.credential.destination(plan.provider, self.url.as_ref())?)
+        } else {
+            Server::start(&self.setup(), !self.no_pin)?
         };
         let bar = Bar::new(self.json, &format!("{} calls", self.calls));
         let figures: Figures = bench::run(&plan, &server, &|share| bar.at(share, None))?;

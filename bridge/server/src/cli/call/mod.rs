@@ -21,6 +21,7 @@ use super::show::Show;
 use super::{LogArgs, runtime, screen};
 use crate::client::{CallEvent, Client, ClientError};
 use crate::clock::Clock;
+use crate::destination::Destination;
 use crate::events::{FollowError, Follower};
 use crate::exit::Exit;
 
@@ -33,8 +34,6 @@ const GIVEN_UP: Duration = Duration::from_secs(60);
 /// Options of `ringback call`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    #[command(flatten)]
-    caller: Caller,
     /// Sound file to speak: WAV, any rate. Needed for a call, unless its provider carries words.
     #[arg(long, short, value_name = "WAV")]
     audio: Option<PathBuf>,
@@ -59,6 +58,9 @@ pub(super) struct Args {
     /// Print transcripts as they grow, and not only when they are final.
     #[arg(long)]
     partials: bool,
+    // Behind all others, which would stand under its last heading.
+    #[command(flatten)]
+    caller: Caller,
 }
 
 /// Seconds that a duration can be made of.
@@ -80,9 +82,7 @@ pub(super) fn run(args: &Args, log: &LogArgs) -> Exit {
     if args.behaviour.iter().any(|name| name == "help") {
         return screen::print(&behaviours_of(args.caller.provider()));
     }
-    let speech = Speech::new(args.caller.provider(), args.audio.as_deref(), &args.say);
-    let planned = speech.and_then(|speech| Ok((speech, dial(args)?)));
-    let (speech, dial) = match planned {
+    let (speech, dial, to) = match plan(args) {
         Ok(planned) => planned,
         Err(error) => {
             screen::problem(error);
@@ -96,7 +96,7 @@ pub(super) fn run(args: &Args, log: &LogArgs) -> Exit {
             return Exit::Internal;
         }
     };
-    match runtime.block_on(place(args, dial, speech)) {
+    match runtime.block_on(place(args, dial, to, speech)) {
         Ok(()) => Exit::Ok,
         Err(error) => {
             screen::problem(&error);
@@ -128,6 +128,12 @@ fn behaviours_of(provider: &dyn Provider) -> String {
         format!("  {:<22} {}\n  {:22} ({})\n", b.name, b.summary, "", b.source)
     };
     behaviour::all(provider).into_iter().map(row).collect()
+}
+
+/// All that can be wrong before anybody is called.
+fn plan(args: &Args) -> Result<(Speech, Dial, Destination), String> {
+    let speech = Speech::new(args.caller.provider(), args.audio.as_deref(), &args.say)?;
+    Ok((speech, dial(args)?, args.caller.destination()?))
 }
 
 /// Sound of one channel.
@@ -170,24 +176,30 @@ pub(super) fn read_mono_from(reader: impl std::io::Read) -> Result<Sound, String
     Ok(Sound { rate: wav.rate, samples })
 }
 
-async fn place(args: &Args, mut dial: Dial, mut speech: Speech) -> Result<(), ClientError> {
+async fn place(
+    args: &Args,
+    mut dial: Dial,
+    to: Destination,
+    mut speech: Speech,
+) -> Result<(), ClientError> {
     let clock = Clock::start();
-    let (url, provider) = (args.caller.url(), args.caller.provider());
+    let provider = args.caller.provider();
     let beside = !provider.info().capabilities.results;
     // Before the call, so that nothing of it is missed.
-    let (connector, peer) = (args.caller.connector(), url.peer());
+    let (connector, peer) = (args.caller.connector(), to.url.peer());
     let follower = match beside.then(|| Follower::connect(&connector, &peer, Some(&dial.call))) {
         Some(connecting) => Some(connecting.await),
         None => None,
     };
-    let mut client = Client::connect(clock, &connector, &url, provider, dial.clone(), true).await?;
+    let mut client =
+        Client::connect(clock, &connector, to.clone(), provider, dial.clone(), true).await?;
     let mut results = Results(follower.and_then(told));
     let mut show = Show::new(args.caller.json, args.partials, clock.now());
     talk(args, clock, &mut speech, &mut client, &mut results, &mut show).await?;
     if client.redials() {
         dial.behaviours.retain(|behaviour| behaviour.act != Act::Redial);
         speech.begin_again(client.phone());
-        client = Client::connect(clock, &connector, &url, provider, dial, true).await?;
+        client = Client::connect(clock, &connector, to, provider, dial, true).await?;
         talk(args, clock, &mut speech, &mut client, &mut results, &mut show).await?;
     }
     // Modules say their last words after the call, and for no longer than this.

@@ -33,8 +33,6 @@ const CUSHION: Duration = Duration::from_millis(40);
 /// Options of `ringback mic`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    #[command(flatten)]
-    caller: Caller,
     /// Microphone: a name of --list, or a part of one; the default is the system's.
     #[arg(long, short, value_name = "NAME")]
     input: Option<String>,
@@ -53,6 +51,9 @@ pub(super) struct Args {
     /// Show no levels. They are only shown on a terminal anyway.
     #[arg(long)]
     no_level: bool,
+    // Behind all others, which would stand under its last heading.
+    #[command(flatten)]
+    caller: Caller,
 }
 
 /// Why a call ended badly.
@@ -144,9 +145,9 @@ async fn call(args: &Args) -> Result<(), Failure> {
         show.note(clock.now(), "speaker", &speaker.to_string());
     }
     let dial = caller.dial().map_err(Failure::Usage)?;
-    let mut client =
-        Client::connect(clock, &caller.connector(), &caller.url(), caller.provider(), dial, true)
-            .await?;
+    let to = caller.destination().map_err(Failure::Usage)?;
+    let (connector, provider) = (caller.connector(), caller.provider());
+    let mut client = Client::connect(clock, &connector, to, provider, dial, true).await?;
     client.phone().set_cushion(CUSHION);
     let mut seat = Seat {
         args,
