@@ -19,6 +19,14 @@ pub(super) static ANSWERS: &[&Answer] = &[
         call: &["CallSid"],
         ..XML
     },
+    // The session tells the numbers itself, and a query arrives.
+    &Answer {
+        provider: "conversation-relay",
+        document: include_str!("documents/conversation-relay.xml"),
+        parameter: Some(PARAMETER),
+        call: &["CallSid"],
+        ..XML
+    },
     &Answer {
         provider: "signalwire",
         document: include_str!("documents/signalwire.xml"),
