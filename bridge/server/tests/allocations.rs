@@ -7,9 +7,11 @@ use std::time::Duration;
 use ringback::net::{Listener as _, MemoryListener, memory};
 use ringback::socket::wire::{Kind, Role, Writer};
 use ringback::socket::{Incoming, Outgoing, Socket, SocketOptions, answer};
-use ringback_proto::provider::{Dial, FrameLaw, PROVIDERS, PlayoutPolicy, Provider, Transport};
+use ringback_proto::provider::{
+    Command, Dial, FrameLaw, Outbox, PROVIDERS, PlayoutPolicy, Provider, Transport,
+};
 use support::Host;
-use support::turn::{Kept, Turn, ends, frames, opening};
+use support::turn::{Kept, Turn, ends, frames, kept, opening};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 use tokio::time::{Instant, timeout_at};
 
@@ -75,7 +77,7 @@ async fn call(provider: &dyn Provider) -> (usize, u64) {
     let role = match provider.transport() {
         Transport::WebSocket => Role::Client,
         Transport::Records => Role::Records,
-        Transport::Webhook { .. } => return dialled(provider, &host, io).await,
+        Transport::Webhook { .. } => return dialled(provider, host, io).await,
     };
     let frames: Vec<Vec<u8>> = frames.iter().map(|frame| framed(role, frame)).collect();
     if role == Role::Client {
@@ -95,7 +97,7 @@ async fn call(provider: &dyn Provider) -> (usize, u64) {
 }
 
 /// The same of a provider that posts, over `io`, and is dialled.
-async fn dialled(provider: &dyn Provider, host: &Host, mut io: DuplexStream) -> (usize, u64) {
+async fn dialled(provider: &dyn Provider, host: Host, mut io: DuplexStream) -> (usize, u64) {
     let (_, mut phone) = ends(provider);
     let opening = opening(provider, phone.as_mut());
     let frames = frames(provider, phone.as_mut(), WARM_UP + COUNTED);
@@ -126,7 +128,15 @@ async fn dialled(provider: &dyn Provider, host: &Host, mut io: DuplexStream) -> 
     say(&mut lines, warm_up).await;
     let before = blocks();
     say(&mut lines, counted).await;
-    (0, blocks() - before)
+    let taken = blocks() - before;
+    let mut goodbye = Outbox::new();
+    let hung_up =
+        phone.handle_command(ringback_proto::Instant::ZERO, Command::Hangup, &mut goodbye);
+    hung_up.expect("may hang up");
+    say(&mut lines, &kept(&goodbye).filter(|m| matches!(m, Kept::On(..))).collect::<Vec<_>>())
+        .await;
+    host.stop().await;
+    (0, taken)
 }
 
 async fn post(provider: &dyn Provider, io: &mut DuplexStream, body: &str) {

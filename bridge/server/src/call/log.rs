@@ -100,6 +100,9 @@ pub(crate) fn notice_text(notice: &Notice) -> String {
         Notice::UnknownMessage { kind } => format!("a message of the unknown kind {kind}"),
         Notice::ProviderError { text } => format!("the provider reports an error: {text}"),
         Notice::EarlyMedia { octets } => format!("{octets} octets of sound before the start"),
+        Notice::LineLost { line, reason } => {
+            format!("the {} line was lost and is dialled again: {reason}", line.name())
+        }
         Notice::Probe => "the provider only tries whether we answer: no call comes of it".into(),
         other => format!("{other:?}"),
     }
