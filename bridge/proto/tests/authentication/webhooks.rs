@@ -67,7 +67,10 @@ impl Case {
     #[track_caller]
     fn refuse_at(&self, now: u64, replays: &mut Replays, why: &str) -> String {
         let refusal = self.ask(now, replays).expect_err(&format!("{}, {why}: answered", self.name));
-        assert_eq!((refusal.status(), refusal.public()), (401, "authentication failed"));
+        assert_eq!(
+            (refusal.status(), refusal.public()),
+            (401, "authentication failed; the bridge's log says why")
+        );
         let reason = refusal.to_string();
         for (_, value) in self.fields.iter().filter(|(_, value)| !value.is_empty()) {
             assert!(!reason.contains(value.as_str()), "{}: {reason}", self.name);
