@@ -137,7 +137,7 @@ async fn only_signed_requests_begin_calls_and_only_the_right_secret_opens_the_se
     let mut client = place(&host, provider, signed("forged", "x", "the-secret")).await.unwrap();
     match started(&mut client).await {
         Err(ClientError::Dial { error: DialError::Refused { status: 401, body, .. }, .. }) => {
-            assert_eq!(body, "authentication failed");
+            assert_eq!(body, "authentication failed; the bridge's log says why");
         }
         other => panic!("{other:?}"),
     }
