@@ -1,6 +1,6 @@
 //! What has been used once and must not be used again, bounded in number and time. Reads no clock.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use sha2::{Digest as _, Sha256};
 
@@ -19,14 +19,16 @@ pub const SECONDS_REMEMBERED: u64 = 15 * 60;
 pub struct Replays {
     /// A digest of what was used, so that the size of each entry is known, and the second from which it is refused anyway.
     used: BTreeMap<[u8; 32], UnixSeconds>,
+    /// The same by the second, so that whoever is let in while it is full does not have all of it looked through.
+    ends: BTreeSet<(UnixSeconds, [u8; 32])>,
     capacity: usize,
 }
 
 impl Replays {
-    /// Remembers so many at a time. An entry takes about 50 octets.
+    /// Remembers so many at a time. An entry takes about 100 octets.
     #[must_use]
     pub const fn new(capacity: usize) -> Self {
-        Self { used: BTreeMap::new(), capacity }
+        Self { used: BTreeMap::new(), ends: BTreeSet::new(), capacity }
     }
 
     /// Writes down that the credential made of `parts` has opened; it expires before `expiry`.
@@ -50,20 +52,31 @@ impl Replays {
             return Err(refuse("this credential has opened a stream already and opens only one"));
         }
         if self.used.len() >= self.capacity {
-            self.used.retain(|_, expiry| *expiry > now);
+            self.forget(now);
         }
         if self.used.len() >= self.capacity {
             return Err(refuse("too many credentials are in use to tell whether this one is new"));
         }
-        self.used.insert(digest, expiry);
+        if let Some(before) = self.used.insert(digest, expiry) {
+            self.ends.remove(&(before, digest));
+        }
+        self.ends.insert((expiry, digest));
         Ok(())
+    }
+
+    /// Forgets what has expired. Not before there is need of room: a clock may be set back.
+    fn forget(&mut self, now: UnixSeconds) {
+        while let Some((expiry, digest)) = self.ends.first().copied().filter(|(at, _)| *at <= now) {
+            self.ends.remove(&(expiry, digest));
+            self.used.remove(&digest);
+        }
     }
 }
 
 impl Default for Replays {
-    /// Enough for 400 streams a second whose credentials live for 20 seconds.
+    /// Enough for 400 streams a second whose credentials live for five minutes, as most do. 13 MB, if ever so many come.
     fn default() -> Self {
-        Self::new(8192)
+        Self::new(128 * 1024)
     }
 }
 
@@ -90,6 +103,17 @@ mod tests {
     }
 
     #[test]
+    fn two_hundred_calls_a_second_that_are_signed_for_five_minutes_are_all_let_in() {
+        let mut replays = Replays::default();
+        for call in 0_u64..200 * 900 {
+            let now = at(call / 200);
+            let taken = replays.first_use(&[&call.to_be_bytes()], now, UnixSeconds(now.0 + 301));
+            assert!(taken.is_ok(), "call {call}");
+        }
+        assert!(replays.used.len() <= 128 * 1024);
+    }
+
+    #[test]
     fn memory_is_bounded_and_a_full_one_refuses() {
         let mut replays = Replays::new(3);
         for octet in 0..3_u8 {
@@ -99,7 +123,9 @@ mod tests {
         assert!(full.contains("too many"), "{full}");
         assert!(replays.first_use(&[b"x"], at(1), at(20)).is_ok(), "the first has expired");
         assert!(replays.first_use(&[&[1]], at(1), at(20)).is_err(), "the second has not");
-        assert_eq!(replays.used.len(), 3);
+        assert_eq!((replays.used.len(), replays.ends.len()), (3, 3));
+        assert!(replays.first_use(&[&[1]], at(2), at(20)).is_ok(), "now it has");
+        assert_eq!((replays.used.len(), replays.ends.len()), (3, 3));
         let long = replays.first_use(&[b"y"], NOW, at(SECONDS_REMEMBERED + 1));
         assert!(long.is_err(), "remembered for ever otherwise");
     }
