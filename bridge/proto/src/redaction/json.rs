@@ -81,7 +81,16 @@ impl Walk<'_, '_> {
         if self.open.len() > 1 {
             self.open.pop();
         }
+        self.valued();
         1
+    }
+
+    /// A field has had its value: what stands behind it without a name, which no JSON has, is none of it.
+    fn valued(&mut self) {
+        let innermost = self.innermost();
+        if !innermost.is_list {
+            innermost.key.clear();
+        }
     }
 
     /// A text from its quote on: the name of a field, or a value.
@@ -89,11 +98,13 @@ impl Walk<'_, '_> {
         let token = &rest[..end_of_text(rest)];
         let decoded: Option<String> = serde_json::from_str(token).ok();
         let behind = rest[token.len()..].trim_start();
-        if !self.innermost().is_list && behind.starts_with(':') {
-            let name = decoded.unwrap_or_default();
-            let shown = self.context.stand_ins.name(&name);
-            self.innermost().key = words::key(&name);
-            if shown == name {
+        if let Some(name) = &decoded
+            && !self.innermost().is_list
+            && behind.starts_with(':')
+        {
+            let shown = self.context.stand_ins.name(name);
+            self.innermost().key = words::key(name);
+            if shown == *name {
                 self.shown.push_str(token);
             } else {
                 self.quoted(&shown);
@@ -103,6 +114,7 @@ impl Walk<'_, '_> {
         let Some(value) = decoded else {
             let shown = self.context.stand_ins.text(token);
             self.shown.push_str(&shown);
+            self.valued();
             return token.len();
         };
         let key = self.innermost().key.clone();
@@ -111,6 +123,7 @@ impl Walk<'_, '_> {
             Some(shown) => self.quoted(&shown),
             None => self.shown.push_str(token),
         }
+        self.valued();
         token.len()
     }
 
@@ -132,6 +145,7 @@ impl Walk<'_, '_> {
             words::shown_number(&key, token, custom, self.context)
         };
         self.shown.push_str(shown.as_deref().unwrap_or(token));
+        self.valued();
         token.len()
     }
 
@@ -145,6 +159,7 @@ impl Walk<'_, '_> {
                 self.shown.push_str(&shown);
             }
         }
+        self.valued();
         token.len()
     }
 }

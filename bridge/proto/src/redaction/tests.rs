@@ -43,6 +43,10 @@ fn what_is_no_json_or_not_quite_is_replaced_as_well() {
         r#"["canary", 15557348291]"#,
         "\u{feff}{\"token\":\"canary\", \"\\u002b15557348291\":1}",
         r#"{"x":"{\"token\":\"canary\",\"n\":15557348291}"}"#,
+        r#"{"timestamp":1,15557348291,"mark":"m" "canary"}"#,
+        r#"{"timestamp":1, number: 15557348291}"#,
+        r#"{"timestamp":{"x":1} 15557348291}"#,
+        r#"{"\qcanary15557348291":1}"#,
     ] {
         let shown = redacted("twilio", text);
         assert!(!shown.contains("7348291") && !shown.contains("canary"), "{text}: {shown}");
