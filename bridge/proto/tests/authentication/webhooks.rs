@@ -8,7 +8,7 @@ use ringback_proto::UnixSeconds;
 use ringback_proto::provider::answer::Method;
 use ringback_proto::provider::auth::{
     JambonzSecrets, Jwt, JwtKeys, SECONDS_REMEMBERED, SinchSecrets, TelnyxKey, jambonz_signature,
-    plivo_webhook_text, signalwire_signature, sinch_signature,
+    plivo_webhook_text, signalwire_signature, sinch_signature, twilio_signature,
 };
 use ringback_proto::provider::{Auth, Rejection, Replays, Secret, Webhook, WebhookAuth};
 
@@ -450,6 +450,25 @@ fn signatures_with_a_time_count_for_minutes_and_once() {
         case.refuse_at(made + SECONDS_REMEMBERED, &mut replays, "when it is forgotten");
     }
     assert_eq!(timed, 5);
+}
+
+#[test]
+fn a_signature_over_the_url_alone_vouches_for_no_body() {
+    let url = "https://bridge.example.com/signalwire/answer";
+    let signature = twilio_signature(&Secret::from(SIGNALWIRE), url);
+    let get = signalwire("signalwire, GET", "x-signalwire-signature", &signature).but(|case| {
+        case.method = Method::Get;
+        case.body = "";
+    });
+    get.accept("nothing but the URL was sent");
+    for (kind, body) in [(FORM, SIGNALWIRE_FORM), (JSON, r#"{"From":"+15550100001"}"#)] {
+        get.but(|case| {
+            case.method = Method::Post;
+            case.body = body;
+            case.set(kind.0, kind.1.into());
+        })
+        .refuse("a body behind it");
+    }
 }
 
 #[test]
