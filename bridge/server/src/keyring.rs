@@ -29,7 +29,8 @@ const BOUNDS: Bounds = Bounds { deadline: Duration::from_secs(5), body: 256 * 10
 /// Keys are fetched again this often where the issuer does not say, and never more or less often than this where it does.
 const USUAL: Duration = Duration::from_secs(3600);
 const OFTEN: Duration = Duration::from_secs(60);
-const SELDOM: Duration = Duration::from_secs(24 * 3600);
+/// Well before [`KEEP`] is over: issuers say a day, and one fetch that fails must not be the end of all keys.
+const SELDOM: Duration = Duration::from_secs(12 * 3600);
 /// After a failure the next try comes so much later, doubled with each, up to a bound.
 const RETRY: Duration = Duration::from_secs(5);
 const LONGEST_RETRY: Duration = Duration::from_secs(300);

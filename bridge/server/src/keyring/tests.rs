@@ -83,6 +83,19 @@ async fn keys_are_kept_over_failures_that_are_tried_again_ever_later_until_they_
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_issuer_whose_keys_are_good_for_a_day_may_be_gone_for_hours_when_they_are_due() {
+    let daily = reply("200 OK", "cache-control: max-age=86400\r\n", &key_set("a"));
+    let mock = Mock::new(vec![daily, reply("503 Service Unavailable", "", "")]);
+    let ring = ring(&mock, by_url(&mock, None), "");
+    let mut again = ring.renew().await;
+    for _ in 0..10 {
+        tokio::time::advance(again).await;
+        again = ring.renew().await;
+        assert_eq!(held(&ring), 1);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn configured_keys_hold_whether_or_not_others_can_be_had() {
     let mock = Mock::new(vec![reply("200 OK", "", &key_set("fetched"))]);
     let ring = ring(&mock, by_url(&mock, None), &key_set("configured"));
