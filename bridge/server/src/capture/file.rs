@@ -66,7 +66,7 @@ impl File {
     ) -> io::Result<Self> {
         if held.files >= options.max_files || held.octets + NOTE >= options.max_total {
             let why = format!(
-                "there are {} files of {} octets; move some away, or raise the limits in [capture]",
+                "there are {} files of {} octets: move some away, or raise the limits in [capture], and restart",
                 held.files, held.octets
             );
             return Err(io::Error::other(why));
