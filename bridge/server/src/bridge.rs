@@ -29,6 +29,7 @@ use crate::outgoing::Connector;
 use crate::reach::Reach;
 use crate::shutdown::Shutdown;
 use crate::socket::Socket;
+use crate::telemetry::METRICS;
 use crate::workers::Workers;
 
 /// A call that we dial has so long to start: its provider keeps it for a minute, and its protocol knows when to give up.
@@ -44,8 +45,9 @@ struct Plan {
     hangup: Option<Arc<HangUp>>,
     /// What asks for a document must bring, and what goes into it.
     answer: Option<(&'static Answer, AnswerConfig)>,
-    /// Locked once for an upgrade or a webhook, which may be signed alike, by the thread that answers it.
-    replays: Mutex<Replays>,
+    /// What was used once, at whichever listener: several may have one secret. Locked once for an upgrade or a webhook, which may be
+    /// signed alike, by the thread that answers it.
+    replays: Arc<Mutex<Replays>>,
     options: Options,
     barge_in: Option<BargeIn>,
     ports: Vec<PortConfig>,
@@ -125,7 +127,12 @@ impl Bridge {
         let events = Events::new(shutdown.clone());
         let watchers = Watchers::new().with(Arc::new(events.clone()));
         let watchers = watch.cloned().into_iter().fold(watchers, Watchers::with);
-        let outside = Outside { clock, connector: Arc::clone(&connector), pool: Pool::new() };
+        let outside = Outside {
+            clock,
+            connector: Arc::clone(&connector),
+            pool: Pool::new(),
+            replays: Arc::default(),
+        };
         let plans = config
             .listeners
             .iter()
@@ -341,8 +348,14 @@ impl Bridge {
         config.ports.clone_from(&plan.ports);
         config.hang_up_within = plan.hangup.as_ref().map(|hangup| hangup.deadline() + LEEWAY);
         let now = self.clock.now();
-        let tape = self.capture.as_ref().zip(admitted.opening);
-        let tape = tape.map(|(capture, opening)| capture.tape(now, &name, *opening));
+        let tape = self.capture.as_ref().and_then(|capture| match admitted.opening {
+            Some(opening) => Some(capture.tape(now, &name, *opening)),
+            None => {
+                // Of several lines: a file has room for one.
+                METRICS.captures_skipped.increment();
+                None
+            }
+        });
         let protocol = match &tape {
             Some(tape) => Captured::boxed(admitted.protocol, tape.clone()),
             None => admitted.protocol,
@@ -371,6 +384,7 @@ struct Outside {
     clock: Clock,
     connector: Arc<Connector>,
     pool: Pool,
+    replays: Arc<Mutex<Replays>>,
 }
 
 impl Outside {
@@ -414,7 +428,7 @@ fn plan(
         hangup: outside.hangup(listener),
         auth,
         answer: Answer::of(provider.name()).zip(listener.answer.clone()),
-        replays: Mutex::default(),
+        replays: Arc::clone(&outside.replays),
         options,
         barge_in: route
             .barge_in

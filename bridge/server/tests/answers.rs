@@ -332,6 +332,30 @@ async fn every_answer_is_counted_by_what_was_said() {
     host.stop().await;
 }
 
+#[tokio::test]
+async fn a_signature_that_counts_once_counts_once_for_all_listeners_of_its_secret() {
+    let (_folder, secret) = secret();
+    let listener = |name: &str| {
+        format!(
+            "[[listener]]\nname = \"{name}\"\npath = \"/{name}\"\nprovider = \"jambonz\"\npublic_url = \"wss://bridge.example/{name}\"\nauth = {{ kind = \"none\" }}\nanswer = {{ auth = {{ kind = \"jambonz-signature\", secret = {secret} }} }}\n"
+        )
+    };
+    let host = Host::on_loopback(&format!("{ROUTE}{}{}", listener("one"), listener("two")));
+    let (body, present) = (r#"{"call_sid":"c-1"}"#, now());
+    for (second, path, status) in
+        [(0, "/one/answer", 200), (0, "/two/answer", 403), (1, "/two/answer", 200)]
+    {
+        // A second ago: the signature is over the time, and there are two.
+        let made = UnixSeconds(present - second);
+        let signature = jambonz_signature(&Secret::from("s3cret"), made, body.as_bytes());
+        let fields =
+            format!("content-type: application/json\r\njambonz-signature: {signature}\r\n");
+        let response = ask(&host, "POST", path, &fields, body).await;
+        assert_eq!(response.status, status, "{path}: {response:?}");
+    }
+    host.stop().await;
+}
+
 /// The key pair of an account at Telnyx, and a secret that is base64, as some must be.
 const SEED: [u8; 32] = [7; 32];
 const SECRET: &str = "c2VjcmV0LXNlY3JldC1zZWNyZXQ=";

@@ -105,6 +105,28 @@ async fn every_frame_that_is_said_is_heard() {
     host.stop().await;
 }
 
+#[tokio::test]
+async fn calls_that_the_bridge_dials_are_not_captured_and_counted_as_such() {
+    let folder = support::Folder::new("dialled-capture");
+    let dir = support::quoted(folder.path("captures").display());
+    let host = Host::on_loopback(&format!("[capture]\ndir = {dir}\n"));
+    let skipped = async || -> u64 {
+        let text = exchange(&host, "GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n").await;
+        let mut lines = text.lines();
+        let value = lines.find_map(|line| line.strip_prefix("ringback_captures_skipped_total "));
+        value.expect("the figure").parse().expect("a number")
+    };
+    for provider in dialled() {
+        let before = skipped().await;
+        let mut client = place(&host, provider, dial("c", provider.formats()[0])).await.unwrap();
+        started(&mut client).await.unwrap();
+        client.hang_up().await.unwrap();
+        host.log.ended("c").await;
+        assert!(skipped().await > before, "{}", provider.name());
+    }
+    host.stop().await;
+}
+
 const SIGNED: &str = "
 [[listener]]
 name = \"zoom-rtms\"
