@@ -186,7 +186,7 @@ mod tests {
             let shown =
                 shown.split_once('\n').map(|(_, document)| document).expect("a language before it");
             // What the bridge says to a webhook that tells what stands on the page.
-            let credential = page.contains("THE-TOKEN") || page.contains("THE-PASSWORD");
+            let credential = shown.contains("THE-TOKEN") || shown.contains("THE-PASSWORD");
             let told = credential_of(&page, name);
             assert_eq!(credential, told.is_told(), "{name}");
             let url = PublicUrl::example(name).url;
