@@ -1,6 +1,7 @@
 //! The bridge: turns a checked configuration into endpoints, admits streams and runs each as a call. Speaks to no socket itself.
 
-use std::collections::HashMap;
+mod posted;
+
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,10 +12,9 @@ use ringback_proto::provider::{
     self, Answer, Auth, Credential, Options, Posted, Protocol, Provider, Replays, Upgrade, Webhook,
 };
 use ringback_proto::session::{BargeIn, OnFail, PortConfig, Session, SessionConfig};
-use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use crate::call::{Call, Lines, LogWatch, MOST_POSTED, ModuleSource, Watch, Watchers, Wire};
+use crate::call::{Call, Lines, LogWatch, ModuleSource, Watch, Watchers, Wire};
 use crate::capture::{Capture, Captured, Opening};
 use crate::clock::{Clock, WallTime};
 use crate::config::{
@@ -31,6 +31,7 @@ use crate::shutdown::Shutdown;
 use crate::socket::Socket;
 use crate::telemetry::METRICS;
 use crate::workers::Workers;
+use posted::{Posts, Running};
 
 /// A call that we dial has so long to start: its provider keeps it for a minute, and its protocol knows when to give up.
 const DIALLING: Duration = Duration::from_secs(90);
@@ -80,22 +81,6 @@ pub struct Admitted {
     opening: Option<Box<Opening>>,
     /// Of a call that was posted.
     posted: Option<Posts>,
-}
-
-/// Calls of a listener that were posted, by the provider's names for them, and where what else is posted about them goes.
-type Running = Arc<Mutex<HashMap<String, mpsc::Sender<String>>>>;
-
-/// What is posted about a call. While it is there, no other call of that name begins.
-struct Posts {
-    name: String,
-    running: Running,
-    incoming: Option<mpsc::Receiver<String>>,
-}
-
-impl Drop for Posts {
-    fn drop(&mut self) {
-        self.running.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.name);
-    }
 }
 
 impl Bridge {
@@ -280,14 +265,11 @@ impl Streams for Bridge {
                 tracing::debug!(listener = endpoint.name, kind, "posted, and not for us");
                 return Ok(Posting::Taken);
             }
-            Posted::About(name) => return plan.pass_on(&name, body).map(|_| Posting::Taken),
+            Posted::About(name) => return plan.running.tell(&name, body).map(|()| Posting::Taken),
             Posted::Begins(name) => name,
         };
-        if plan.pass_on(&name, body)? {
-            return Ok(Posting::Taken);
-        }
         let accepted = plan.provider.accept(request, &plan.options)?;
-        let posted = Some(plan.begin(name, body));
+        let posted @ Some(_) = plan.running.begin(name, body)? else { return Ok(Posting::Taken) };
         Ok(Posting::Call(Admitted {
             plan: index,
             protocol: accepted.protocol,
@@ -310,27 +292,6 @@ impl Streams for Bridge {
             }
             drop(posts);
         }
-    }
-}
-
-impl Plan {
-    /// Gives what was posted to the call that it is about; says whether there is one.
-    fn pass_on(&self, name: &str, body: &str) -> Result<bool, Refusal> {
-        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(call) = running.get(name) else { return Ok(false) };
-        match call.try_send(body.to_owned()) {
-            Ok(()) => Ok(true),
-            Err(_) => Err(Refusal::overloaded("too much is posted about one call at a time")),
-        }
-    }
-
-    /// A call of that name, with what began it.
-    fn begin(&self, name: String, body: &str) -> Posts {
-        let (sender, incoming) = mpsc::channel(MOST_POSTED);
-        sender.try_send(body.to_owned()).expect("a new queue has room");
-        let running = Arc::clone(&self.running);
-        running.lock().unwrap_or_else(PoisonError::into_inner).insert(name.clone(), sender);
-        Posts { name, running, incoming: Some(incoming) }
     }
 }
 

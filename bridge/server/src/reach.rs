@@ -30,10 +30,12 @@ impl FromStr for Host {
             Some((scheme, _)) => return Err(format!("{scheme}:// is no WebSocket")),
         };
         let is_host = |authority: &str| authority.strip_suffix(":1") == Some(name);
-        if !outgoing::authority(name, 1).is_ok_and(|authority| is_host(&authority)) {
+        let host = name.trim_start_matches('.');
+        // Below a name of nothing is everybody.
+        if host.is_empty() || !outgoing::authority(name, 1).is_ok_and(|text| is_host(&text)) {
             return Err(format!("{name:?} is no host: write it without port and path"));
         }
-        Ok(Self { name: name.trim_start_matches('.').to_ascii_lowercase(), plain })
+        Ok(Self { name: host.to_ascii_lowercase(), plain })
     }
 }
 
@@ -118,7 +120,7 @@ mod tests {
         }
         let told = near.url("ws://zoom.us/").expect_err("not without TLS");
         assert!(told.contains("ws://zoom.us") && told.contains("ws://127.0.0.1, "), "{told}");
-        for wrong in ["", "https://a", "a/b", "a:80", "a b", "ws://"] {
+        for wrong in ["", "https://a", "a/b", "a:80", "a b", "ws://", ".", ".."] {
             assert!(wrong.parse::<Host>().is_err(), "{wrong}");
         }
     }

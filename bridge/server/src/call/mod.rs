@@ -28,6 +28,7 @@ use crate::module_host::{FromHost, Hosted, ToHost};
 use crate::shutdown::Shutdown;
 use crate::socket::wire::Kind;
 use crate::socket::{Closed, Incoming, Socket, SocketError};
+use crate::telemetry::PeerText;
 
 use inline::Inline;
 use lines::Happened;
@@ -248,7 +249,9 @@ impl Call {
     }
 
     fn line_lost(&mut self, now: Instant, line: Line, reason: &str) {
-        tracing::warn!(call = self.name, line = line.name(), reason, "a line is not there");
+        // Whether it matters is for the protocol to say, by a notice; many a line is lost because the call is over.
+        let (line_name, why) = (line.name(), PeerText(reason));
+        tracing::debug!(call = self.name, line = line_name, reason = %why, "a line is not there");
         self.session.handle_line(now, line, LineEvent::Lost { reason });
     }
 

@@ -52,6 +52,9 @@ struct Live {
     legs: [Leg; 2],
     /// Handshakes begun.
     sequence: u64,
+    /// The sound we ask for.
+    wanted: MediaFormat,
+    /// The sound we get.
     format: Option<MediaFormat>,
     /// Whom is listened to, where voices come one by one.
     participants: Option<Participants>,
@@ -151,7 +154,8 @@ impl Bridge {
                 let problem = "names no stream and what it is of";
                 let name = StreamName::read(node).ok_or(message.error("payload", problem))?;
                 let url = url.ok_or(message.error("payload.server_urls", "is missing"))?;
-                let mut live = Live::new(name, turn.now);
+                let wanted = self.inbound_format.unwrap_or(INFO.formats[0]);
+                let mut live = Live::new(name, wanted, turn.now);
                 live.legs[0].url = url.to_owned();
                 live.dial(Line::Control, out);
                 self.state = State::Live(Box::new(live));
@@ -263,7 +267,7 @@ impl Bridge {
         }
         live.legs[line.index()].phase = Phase::Shaking(now + PATIENCE);
         live.sequence += 1;
-        let Live { name, sequence, .. } = &**live;
+        let Live { name, sequence, wanted, .. } = &**live;
         let names = format_args!(
             r#""{}":{},"rtms_stream_id":{},"sequence":{sequence},"signature":"{}""#,
             name.member,
@@ -281,7 +285,7 @@ impl Bridge {
                 ),
             ),
             Line::Media => {
-                let rate = rate_number(self.inbound_format.unwrap_or(INFO.formats[0]));
+                let rate = rate_number(*wanted);
                 let audio = format_args!(
                     r#"{{"content_type":2,"sample_rate":{rate},"channel":1,"codec":1,"data_opt":1,"send_rate":20}}"#
                 );
@@ -299,11 +303,12 @@ impl Bridge {
 }
 
 impl Live {
-    fn new(name: StreamName, now: Instant) -> Self {
+    fn new(name: StreamName, wanted: MediaFormat, now: Instant) -> Self {
         Self {
             name,
             legs: Default::default(),
             sequence: 0,
+            wanted,
             format: None,
             participants: None,
             epoch: None,
@@ -414,7 +419,7 @@ impl Live {
         if let Some(lost) = self.granted(turn, Line::Media, message)? {
             return Ok(Some(lost));
         }
-        let format = confirmed(turn.index, message.node)?;
+        let format = confirmed(turn.index, message.node, self.wanted)?;
         if self.format.is_some_and(|before| before != format) {
             let what = "another format than before the connection was lost".into();
             return Err(ProtocolError::Unsupported { index: turn.index, what });
@@ -503,8 +508,12 @@ impl Live {
     }
 }
 
-/// The format that the media server settled on.
-fn confirmed(index: u64, node: &Node<'_>) -> Result<MediaFormat, ProtocolError> {
+/// The format that the media server settled on: what was asked for, where it tells nothing else.
+fn confirmed(
+    index: u64,
+    node: &Node<'_>,
+    wanted: MediaFormat,
+) -> Result<MediaFormat, ProtocolError> {
     let of = |member: &str| node.number(&format!("media_params.audio.{member}"));
     let refuse = |what: String| Err(ProtocolError::Unsupported { index, what });
     if of("codec").is_some_and(|codec| codec != 1) {
@@ -513,7 +522,7 @@ fn confirmed(index: u64, node: &Node<'_>) -> Result<MediaFormat, ProtocolError> 
     if of("channel").is_some_and(|channels| channels != 1) {
         return refuse("sound of two channels".into());
     }
-    let number = of("sample_rate").unwrap_or(1);
+    let Some(number) = of("sample_rate") else { return Ok(wanted) };
     let rate = usize::try_from(number).ok().and_then(|number| RATES.get(number));
     match rate {
         Some(hz) => Ok(linear(*hz)),
