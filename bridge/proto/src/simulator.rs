@@ -260,6 +260,12 @@ impl Simulator {
         Ok(())
     }
 
+    /// Until when a provider that speaks by itself goes on with what it was given.
+    #[must_use]
+    pub fn spoken_to_until(&self, now: Instant) -> Option<Instant> {
+        self.talk.until(now)
+    }
+
     /// Samples of a track that are not said yet.
     #[must_use]
     pub fn unspoken(&self, track: Track) -> usize {

@@ -121,6 +121,7 @@ fn behaviours_are_told_to_who_asks_and_who_asks_for_none_there_is() {
     for provider in PROVIDERS {
         let help = ask(&["call", "--provider", provider.name(), "--behaviour", "help"]);
         assert_eq!(help.code, Some(0), "{}", help.stderr);
+        assert!(!help.stdout.is_empty(), "{} has none and nobody says so", provider.name());
         for behaviour in behaviour::all(*provider) {
             assert!(help.stdout.contains(behaviour.name), "{}", help.stdout);
             assert!(help.stdout.contains(behaviour.summary), "{}", help.stdout);
@@ -347,6 +348,7 @@ fn a_call_of_words_is_acted_out_and_shown_at_both_ends() {
     };
     assert_eq!(of("event", "says", "detail"), said);
     assert_eq!(of("event", "hears", "detail"), said, "the echo says it back: {lines:?}");
+    assert_eq!(of("event", "interrupts", "detail"), [""; 0], "answers are heard to their end");
     assert_eq!(of("type", "transcript", "text"), said, "the bridge tells what was heard");
     assert_eq!(of("type", "say", "text"), said, "and what was answered");
     assert_eq!(of("type", "dtmf", "digit"), ["1"]);

@@ -35,6 +35,11 @@ impl Talk {
         whole.then(|| std::mem::take(&mut self.open)).filter(|whole| !whole.is_empty())
     }
 
+    /// When all words will have been spoken, if that is still to come.
+    pub(super) fn until(&self, now: Instant) -> Option<Instant> {
+        self.speaking.as_ref().map(Speaking::ends).filter(|end| *end > now)
+    }
+
     /// The person speaks: the rest is dropped. Gives the words that were heard, in whole words, and for how long they were.
     pub(super) fn interrupt(&mut self, now: Instant) -> Option<(String, Duration)> {
         let speaking = self.speaking.take().filter(|speaking| speaking.ends() > now)?;
@@ -80,6 +85,8 @@ mod tests {
         assert_eq!(talk.interrupt(Instant::from_millis(1_100)), None, "nothing is left");
         talk.give(Instant::from_millis(2_000), "so", true);
         let spoken = Instant::from_millis(2_000) + PER_CHARACTER * 2;
+        assert_eq!(talk.until(Instant::from_millis(2_000)), Some(spoken));
+        assert_eq!(talk.until(spoken), None);
         assert_eq!(talk.interrupt(spoken), None, "it was spoken to its end");
     }
 }

@@ -127,7 +127,11 @@ fn behaviours_of(provider: &dyn Provider) -> String {
     let row = |b: &'static Behaviour| {
         format!("  {:<22} {}\n  {:22} ({})\n", b.name, b.summary, "", b.source)
     };
-    behaviour::all(provider).into_iter().map(row).collect()
+    let all = behaviour::all(provider);
+    if all.is_empty() {
+        return "  none: they are of wires that carry sound over one connection\n".into();
+    }
+    all.into_iter().map(row).collect()
 }
 
 /// All that can be wrong before anybody is called.

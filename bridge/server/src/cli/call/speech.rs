@@ -56,8 +56,8 @@ impl Speech {
         }
     }
 
-    /// Says what is due on a stream that has started; gives words that were said. Words wait for an answer to those before, or for
-    /// as long as `patience`.
+    /// Says what is due on a stream that has started; gives words that were said. Words wait for an answer to those before and for
+    /// its end, or without one for as long as `patience`.
     pub(super) async fn go_on(
         &mut self,
         now: Instant,
@@ -74,6 +74,8 @@ impl Speech {
                 Ok(None)
             }
             Self::Words { answer_by: Some(at), .. } if *at > now => Ok(None),
+            // Whoever speaks now would cut the answer off.
+            Self::Words { .. } if client.phone().spoken_to_until(now).is_some() => Ok(None),
             Self::Words { left, answer_by } => {
                 let Some(words) = left.pop_front() else { return Ok(None) };
                 client.say(&words).await?;
