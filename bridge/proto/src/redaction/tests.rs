@@ -54,6 +54,19 @@ fn what_is_no_json_or_not_quite_is_replaced_as_well() {
 }
 
 #[test]
+fn the_number_of_a_desk_is_replaced_however_short_it_is() {
+    let text = r#"{"event":"start","sequenceNumber":"101","from":"101","callerId":102,"to":103,"novelty":"104","retries":3}"#;
+    let shown = redacted("twilio", text);
+    assert!(
+        shown.contains(r#""sequenceNumber":"101""#) && shown.contains(r#""retries":3"#),
+        "{shown}"
+    );
+    for gone in [r#""from":"101""#, "102", "103", "104"] {
+        assert!(!shown.contains(gone), "{gone} in {shown}");
+    }
+}
+
+#[test]
 fn sound_becomes_silence_of_its_length_in_its_format() {
     let text = r#"{"event":"media","media":{"payload":"AAECAwQFBgc="}}"#;
     assert_eq!(redacted("twilio", text), r#"{"event":"media","media":{"payload":"//////////8="}}"#);

@@ -77,6 +77,10 @@ const SENTENCES: [&str; 3] = [
     "the conversation is not known any more",
 ];
 
+/// Fields of whoever calls or is called, where a number of few digits is that of a desk.
+const PARTIES: [&str; 10] =
+    ["ani", "called", "caller", "callerid", "cli", "dnis", "extension", "from", "number", "to"];
+
 /// How a field is compared: letters and digits, in lower case.
 pub(super) fn key(name: &str) -> String {
     name.chars().filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_lowercase()).collect()
@@ -144,7 +148,8 @@ pub(super) fn shown(
         Means::Count => is_count(value),
         Means::Code => is_kind(value) || (value.len() <= 6 && is_count(value)),
         Means::Label => is_label(value),
-        _ => value.len() <= 4 && is_small(value),
+        // However few its digits are, it may be the number of a desk.
+        _ => !value.contains(char::is_alphanumeric),
     };
     (!keep).then(|| context.stand_ins.text(value))
 }
@@ -163,6 +168,7 @@ pub(super) fn shown_number(
         Means::Keys => return Some(KEY.into()),
         Means::Count => true,
         Means::Format | Means::Code => !super::stand_in::is_telling(number),
+        _ if PARTIES.contains(&key) => false,
         _ if !whole => !super::stand_in::is_telling(number),
         _ => is_small(number),
     };
@@ -239,10 +245,9 @@ fn is_label(value: &str) -> bool {
     value.len() <= 64 && !super::stand_in::is_telling(value) && value.bytes().all(plain)
 }
 
-/// So small a number says nothing of anybody.
-fn is_small(value: &str) -> bool {
-    let digits = value.bytes().filter(u8::is_ascii_digit).count();
-    digits <= 3 && !value.bytes().any(|b| b.is_ascii_alphabetic())
+/// So small a number says nothing of anybody, unless it is somebody's own.
+fn is_small(number: &str) -> bool {
+    number.bytes().filter(u8::is_ascii_digit).count() <= 3
 }
 
 /// A line that is no JSON: a command in capitals with its fields, or somebody's own words.
