@@ -93,6 +93,22 @@ fn what_does_not_fit_the_queue_is_counted_where_it_is_missing() {
 }
 
 #[test]
+fn a_call_whose_end_did_not_fit_is_not_ended_before_all_that_did() {
+    const BUSY: usize = 64 * 1024;
+    let folder = Folder::new("capture-busy");
+    let (capture, items) = capture(BUSY + 3);
+    let (said, other) = (tape(&capture, "a"), tape(&capture, "b"));
+    for _ in 0..BUSY {
+        other.closed(Instant::ZERO, Direction::In, 1);
+    }
+    said.closed(Instant::ZERO, Direction::In, 2);
+    drop((said, other));
+    let options = CaptureOptions { max_file: 1_200, ..folder.options() };
+    folder.write(&options, capture, &items);
+    assert_eq!(closes(&folder.transcript("a")), [2], "the last that was said");
+}
+
+#[test]
 fn messages_wait_by_their_octets_as_well() {
     let (capture, items) = capture(1_000);
     let big = |octets: usize| Item {

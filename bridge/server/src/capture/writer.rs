@@ -20,7 +20,7 @@ use crate::telemetry::{METRICS, Report, report};
 
 /// With nothing to write, it looks this often for captures whose end was not told.
 const SWEEP: Duration = Duration::from_secs(1);
-/// And always after so many items.
+/// And always after so many items, which are more than a queue has.
 const BUSY_SWEEP: usize = 64 * 1024;
 
 /// A capture that is being written.
@@ -30,6 +30,8 @@ struct Open {
     file: File,
     /// When the last line was.
     at: Instant,
+    /// It was over already when it was last looked for.
+    seen_over: bool,
 }
 
 struct Writer<'a> {
@@ -54,11 +56,11 @@ pub(super) fn run(
                 writer.take(item);
                 written = written.wrapping_add(1);
                 if written.is_multiple_of(BUSY_SWEEP) {
-                    writer.sweep();
+                    writer.sweep(true);
                 }
             }
-            Err(RecvTimeoutError::Timeout) => writer.sweep(),
-            Err(RecvTimeoutError::Disconnected) => return writer.sweep(),
+            Err(RecvTimeoutError::Timeout) => writer.sweep(false),
+            Err(RecvTimeoutError::Disconnected) => return writer.sweep(false),
         }
     }
 }
@@ -112,7 +114,7 @@ impl Writer<'_> {
         let name = format!("{}.jsonl", opening.call);
         let dir = self.options.dir.join(opening.provider.name());
         let file = File::begin(&dir, &name, self.options, &mut self.held)?;
-        let mut open = Open { state, redactor, file, at: Instant::ZERO };
+        let mut open = Open { state, redactor, file, at: Instant::ZERO, seen_over: false };
         let head = head(&mut open.redactor, self.options.sound, opening);
         let id = open.state.id;
         self.open.insert(id, open);
@@ -143,10 +145,17 @@ impl Writer<'_> {
         }
     }
 
-    /// Ends captures whose end did not fit the queue.
-    fn sweep(&mut self) {
-        let over = self.open.values().filter(|open| open.state.ended.load(Acquire));
-        let over: Vec<_> = over.map(|open| open.state.id).collect();
+    /// Ends captures whose end did not fit the queue. While it is `busy`, what they said last may still be in it: then those of which
+    /// that was known a sweep ago, for a queue is shorter than that.
+    fn sweep(&mut self, busy: bool) {
+        let mut over = Vec::new();
+        for (id, open) in &mut self.open {
+            let is_over = open.state.ended.load(Acquire);
+            if is_over && (open.seen_over || !busy) {
+                over.push(*id);
+            }
+            open.seen_over = is_over;
+        }
         for id in over {
             let Some(open) = self.open.get(&id) else { continue };
             let missing = open.state.missing.swap(0, AcqRel);
