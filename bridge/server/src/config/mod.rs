@@ -346,6 +346,9 @@ impl Config {
             };
             let _ = writeln!(text, "capturing all calls into {}: {sound}", capture.dir.display());
         }
+        if self.trust == Trust::Anybody {
+            text.push_str("CERTIFICATES OF OTHERS ARE NOT CHECKED: whoever answers is taken for whom was meant\n");
+        }
         text
     }
 }

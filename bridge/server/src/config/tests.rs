@@ -721,6 +721,13 @@ fn the_example_works_as_it_stands_and_with_everything_switched_on() {
 }
 
 #[test]
+fn a_bridge_that_checks_no_certificates_says_so() {
+    let shown = |text: &str| parse(text).unwrap().summary();
+    assert!(shown("[outgoing]\ninsecure = true\n").contains("NOT CHECKED"));
+    assert!(!shown("[outgoing]\ninsecure = false\n").contains("NOT CHECKED"));
+}
+
+#[test]
 fn calls_are_captured_where_a_folder_is_named_and_the_flag_wins() {
     let parse = |text, flags: &Overrides| {
         Config::parse("f.toml", text, flags, &context(&|_| None)).map(|config| config.capture)

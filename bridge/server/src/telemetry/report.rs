@@ -358,7 +358,12 @@ fn report_hangup(
         }
         HangupOutcome::Over => {
             metrics.hangups_over.increment();
-            info!(call, provider, tries, "the call was over when the provider's API was asked");
+            info!(
+                call,
+                provider,
+                tries,
+                "the provider's API does not know the call: it is over, or not of this account"
+            );
         }
         HangupOutcome::Failed(reason) => {
             metrics.hangups_failed.increment();
