@@ -996,5 +996,7 @@ fn strangers_beyond_this_machine_are_not_answered_unless_that_is_said() {
     assert!(problem.contains("anybody could ask for the answer"), "{problem}");
     assert_eq!(problem_of(&format!("allow = [\"192.0.2.0/24\"]\n{path}")), None);
     assert_eq!(problem_of(&format!("insecure = true\n{open}")), None);
-    assert!(parse(&asked(path, open)).is_ok(), "on this machine");
+    assert!(parse(&asked(open, open)).is_ok(), "on this machine");
+    let problem = parse(&asked(path, open)).unwrap_err().to_string();
+    assert!(problem.contains("the stream's credential stands in it"), "not even there: {problem}");
 }

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::ops::Range;
 
 use ringback_codecs::MediaFormat;
-use ringback_proto::provider::{self, Auth, Options, Transport};
+use ringback_proto::provider::{self, Auth, Credential, Options, Transport};
 use toml::Spanned;
 
 use super::super::raw::{self, At};
@@ -40,10 +40,13 @@ impl Checker<'_> {
         for table in &raw.listener {
             let mut listener = self.listener(table, socket, routes, &listeners);
             listener.endpoint.sources.trusted_proxies.clone_from(&proxies);
-            let beyond =
-                !listener.endpoint.sources.keeps_strangers_out() && !bind.ip().is_loopback();
+            let anybody = !listener.endpoint.sources.keeps_strangers_out();
+            let beyond = anybody && !bind.ip().is_loopback();
+            // What passes requests on to this machine alone passes on anybody's: a secret is not to be had there either.
+            let secret = anybody && Credential::of(&listener.auth).is_told();
             let answer = listener.answer.as_ref();
-            if beyond && answer.is_some_and(|answer| answer.auth.opens_for_strangers()) {
+            if (beyond || secret) && answer.is_some_and(|answer| answer.auth.opens_for_strangers())
+            {
                 self.strangers_asking(table.get_ref(), &listener);
             }
             let exposed = beyond && listener.auth.opens_for_strangers();
