@@ -149,11 +149,11 @@ fn place(provider: &'static dyn Provider, behaviours: &[&'static Behaviour], see
             }
             bridge.note(&out);
             to_bridge.reset();
-            for send in messages(&mut to_phone).into_iter().chain(messages(&mut out)) {
-                let of = if to_phone.sends().contains(&send) { &to_phone } else { &out };
-                let message = match &send {
-                    Send::Text(span) => Message::Text(of.text_of(span)),
-                    Send::Binary(span) => Message::Binary(of.octets(span)),
+            let replies = [&to_phone, &out].map(|from| from.sends().iter().map(move |s| (from, s)));
+            for (from, send) in replies.into_iter().flatten() {
+                let message = match send {
+                    Send::Text(span) => Message::Text(from.text_of(span)),
+                    Send::Binary(span) => Message::Binary(from.octets(span)),
                     _ => continue,
                 };
                 if closed.is_none() && !phone.is_vanished() {

@@ -93,6 +93,8 @@ impl Provider for ZoomRtms {
         let event = node.text("event").ok_or_else(|| bad("the body has no `event`"))?;
         if event == "endpoint.url_validation" {
             let plain = node.text("payload.plainToken").ok_or_else(|| bad("no `plainToken`"))?;
+            // An answer by any other key would be refused there, and nobody here would know why.
+            let key = key.ok_or_else(|| bad("Zoom asks for proof of its secret token, and this listener's `auth` has none: it must be zoom-signature"))?;
             return Ok(Posted::Answer(validation(plain, key)));
         }
         let Some(event) = rtms(event) else { return Ok(Posted::Other(json::kind(event))) };
@@ -127,9 +129,8 @@ fn rtms(event: &str) -> Option<&str> {
 }
 
 /// The answer to Zoom's question whether this URL is ours.
-fn validation(plain: &str, key: Option<&Secret>) -> String {
-    let empty = Secret::from("");
-    let encrypted = hmac_sha256_hex(key.unwrap_or(&empty), plain);
+fn validation(plain: &str, key: &Secret) -> String {
+    let encrypted = hmac_sha256_hex(key, plain);
     format!(r#"{{"plainToken":{},"encryptedToken":"{encrypted}"}}"#, Quoted(plain))
 }
 
@@ -196,6 +197,8 @@ mod tests {
         let answer = ZoomRtms.posted(asked, Some(&Secret::from("zoom-secret-token")));
         let expected = r#"{"plainToken":"qgg8vlvZRS6UYooatFL8Aw","encryptedToken":"d9e0d764a78494688ba3f2d5c0ed4ca311394b4834d959759213424d2df961e3"}"#;
         assert_eq!(answer, Ok(Posted::Answer(expected.into())));
+        let without = ZoomRtms.posted(asked, None).unwrap_err();
+        assert!(without.to_string().contains("zoom-signature"), "{without}");
     }
 
     #[test]
