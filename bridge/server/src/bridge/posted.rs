@@ -74,7 +74,7 @@ mod tests {
     use super::*;
 
     fn begun(running: &Running, body: &str) -> Option<Posts> {
-        running.begin("a".into(), body).ok().expect("there is room")
+        running.begin("a".into(), body).expect("there is room")
     }
 
     fn heard(posts: &mut Posts) -> Vec<String> {
