@@ -7,7 +7,8 @@
 //! config = { dir = "recordings", rate = 16000 }         # default: the rate of the caller's own sound
 //! ```
 //!
-//! Both channels are placed by their positions on the call's clock, so they stay together and gaps are silence. The file is
+//! Both channels are placed by their positions on the call's clock, so they stay together and gaps are silence. Sound that comes over
+//! a second later than the other channel's follows as soon as it can (`late_ms` says by how much at most); none is lost. The file is
 //! a valid WAV at every moment: data is written out every second, then the sizes in the header, so a killed process loses
 //! a second at most. (The system's cache is not forced to disk: a power cut may lose what it had not written back.)
 //!

@@ -104,20 +104,30 @@ fn both_sides_in_their_places() {
 }
 
 #[test]
-fn one_side_alone_is_written_a_second_late() {
+fn one_side_alone_is_written_a_second_late_and_what_comes_later_is_kept() {
     let dir = Dir::new("alone");
     let mut recorder = start("s", &json!({"dir": dir.0})).unwrap();
     for n in 0..150 {
         give(&mut recorder, 0, n * 160, &[7; 160]).1.unwrap();
     }
-    // The other side's first two seconds were written as silence; half of this piece is too late.
-    give(&mut recorder, 1, 15_200, &[9; 1_600]).1.unwrap();
+    // The other side's first two seconds were written as silence; this piece begins 100 ms earlier and is kept.
+    let mut said = 0;
+    for pts in [15_200, 16_800, 40_000] {
+        let samples: Vec<i16> = (said..said + 1_600).map(|n| n + 1).collect();
+        give(&mut recorder, 1, pts, &samples).1.unwrap();
+        said += 1_600;
+    }
+    // Once more, and nothing new.
+    give(&mut recorder, 1, 40_000, &[9; 1_600]).1.unwrap();
     let end = stop(&mut recorder);
-    assert_eq!((&end["ms"], &end["late_ms"]), (&json!(3_000), &json!(100)));
+    assert_eq!((&end["ms"], &end["late_ms"]), (&json!(5_200), &json!(100)));
     let (left, right) = read(&dir.0.join("s.wav"));
-    assert_eq!(left, vec![7; 24_000]);
-    let heard: Vec<usize> = (0..right.len()).filter(|&n| right[n] == 9).collect();
-    assert_eq!((heard.first(), heard.len()), (Some(&16_000), 800));
+    assert_eq!(left[..24_000], vec![7; 24_000]);
+    let sound: Vec<i16> = right.iter().copied().filter(|&sample| sample != 0).collect();
+    assert_eq!(sound, (1..=4_800).collect::<Vec<i16>>(), "all of it, in order");
+    // Silence of its own has brought it back to its place.
+    let place = |sample| right.iter().position(|&s| s == sample);
+    assert_eq!((place(1), place(1_601), place(3_201)), (Some(16_000), Some(17_600), Some(40_000)));
 }
 
 #[test]

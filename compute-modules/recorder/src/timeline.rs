@@ -13,8 +13,6 @@ const MAX_JUMP_MS: u64 = 3_600_000;
 pub(crate) struct Timeline {
     /// Position of the first sample not yet written.
     next: u64,
-    /// Sound from before is a repetition, not late.
-    origin: u64,
     lanes: [Lane; CHANNELS],
     /// Samples one lane may be ahead of the other: a second.
     limit: u64,
@@ -29,16 +27,18 @@ struct Lane {
     live: bool,
     /// From `next` on.
     samples: VecDeque<i16>,
+    /// Position one past the newest sound, as told. What comes from before it is a repetition.
+    heard: u64,
 }
 
 impl Timeline {
     /// Goes on at `next`; lanes that are not live stay silent.
     pub(crate) fn new(next: u64, rate: u32, live: [bool; CHANNELS]) -> Self {
-        let lanes = live.map(|live| Lane { live, samples: VecDeque::new() });
-        Self { next, origin: next, lanes, limit: u64::from(rate), rate, late: 0, block: Vec::new() }
+        let lanes = live.map(|live| Lane { live, samples: VecDeque::new(), heard: next });
+        Self { next, lanes, limit: u64::from(rate), rate, late: 0, block: Vec::new() }
     }
 
-    /// Samples that came after their place was written as silence.
+    /// Samples by which sound was put behind its place at most, because it came after silence had been written there.
     pub(crate) fn late(&self) -> u64 {
         self.late
     }
@@ -72,22 +72,31 @@ impl Timeline {
         samples: &[i16],
         file: &mut Recording,
     ) -> Result<(), ModuleError> {
-        // What lies before the lane's end has been filled already, by sound or by silence.
-        let end = self.next + self.lanes[channel].samples.len() as u64;
-        let past = end.saturating_sub(pts).min(samples.len() as u64);
-        self.late += (pts + past).saturating_sub(pts.max(self.origin));
-        let (pts, samples) = (pts + past, &samples[past as usize..]);
+        let end = self.end_of(channel);
+        let lane = &mut self.lanes[channel];
+        let repeated = lane.heard.saturating_sub(pts).min(samples.len() as u64);
+        let (pts, samples) = (pts + repeated, &samples[repeated as usize..]);
         if samples.is_empty() {
             return Ok(());
         }
+        lane.heard = pts + samples.len() as u64;
+        // A track that stood still and is told by its length alone stays behind the other for good: its sound is kept, behind its
+        // place, rather than lost. Silence of its own brings it back.
+        self.late = self.late.max(end.saturating_sub(pts));
+        let pts = pts.max(end);
         // Make room first: whatever is further behind than the limit goes out now.
         let horizon = (pts + samples.len() as u64).saturating_sub(self.limit);
         self.write_until(horizon, file)?;
+        let gap = pts.saturating_sub(self.end_of(channel));
         let lane = &mut self.lanes[channel].samples;
-        let gap = pts - (self.next + lane.len() as u64);
         lane.extend(std::iter::repeat_n(0, gap as usize));
         lane.extend(samples);
         self.write_until(self.complete(), file)
+    }
+
+    /// Position one past what a lane is filled to, by sound or by silence.
+    fn end_of(&self, channel: usize) -> u64 {
+        self.next + self.lanes[channel].samples.len() as u64
     }
 
     /// Writes all that is left, the shorter lane padded with silence.
