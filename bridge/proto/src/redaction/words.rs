@@ -148,8 +148,8 @@ pub(super) fn shown(
         Means::Count => is_count(value),
         Means::Code => is_kind(value) || (value.len() <= 6 && is_count(value)),
         Means::Label => is_label(value),
-        // However few its digits are, it may be the number of a desk.
-        _ => !value.contains(char::is_alphanumeric),
+        // However few its digits are, it may be the number of a desk; identifiers that short only count.
+        _ => !value.contains(char::is_alphanumeric) || is_counted(key, value),
     };
     (!keep).then(|| context.stand_ins.text(value))
 }
@@ -243,6 +243,12 @@ fn is_count(value: &str) -> bool {
 fn is_label(value: &str) -> bool {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"_.:~-".contains(&b);
     value.len() <= 64 && !super::stand_in::is_telling(value) && value.bytes().all(plain)
+}
+
+/// A name that either end gives by counting.
+fn is_counted(key: &str, value: &str) -> bool {
+    let is_number = value.bytes().all(|b| b.is_ascii_digit());
+    key.ends_with("id") && !PARTIES.contains(&key) && is_number && is_small(value)
 }
 
 /// So small a number says nothing of anybody, unless it is somebody's own.
