@@ -465,6 +465,39 @@ fn words_are_refused_on_a_call_of_sound() {
 }
 
 #[test]
+fn what_the_caller_says_before_a_module_is_ready_is_told_once_it_is() {
+    let mut talk = Talk::new(of_words(), vec![port("agent", true), port("deaf", false)]);
+    let half = r#"{"type":"prompt","voicePrompt":"Hel","lang":"en-US","last":false}"#;
+    talk.session.handle_message(talk.now, Message::Text(half));
+    talk.says("Hello?");
+    talk.says("Anybody there?");
+    assert_eq!(talk.told, []);
+    talk.session.module_ready(talk.now, PortId(0), &wants_text());
+    talk.session.module_ready(talk.now, PortId(1), &Ready::default());
+    talk.settle();
+    talk.says("At last.");
+    let texts = |of| talk.transcripts(of).into_iter().map(|t| t.text).collect::<Vec<_>>();
+    assert_eq!(texts(0), ["Hello?", "Anybody there?", "At last."]);
+    assert_eq!(texts(1), [""; 0]);
+    // Who was ready once has had its beginning.
+    talk.session.module_down(talk.now, PortId(0), "crashed");
+    talk.says("Hello again?");
+    talk.session.restart_module(talk.now, PortId(0));
+    talk.session.module_ready(talk.now, PortId(0), &wants_text());
+    talk.settle();
+    assert_eq!(talk.transcripts(0).len(), 3);
+    let mut waiting = Talk::new(of_words(), vec![port("agent", true)]);
+    for _ in 0..20 {
+        waiting.says("Hello?");
+    }
+    let dropped = Report::Dropped { reason: Reason::Overflow, count: 1 };
+    assert_eq!(waiting.reports.iter().filter(|report| **report == dropped).count(), 4);
+    waiting.session.module_ready(waiting.now, PortId(0), &wants_text());
+    waiting.settle();
+    assert_eq!(waiting.transcripts(0).len(), 16);
+}
+
+#[test]
 fn a_module_that_was_away_is_told_which_epoch_it_is() {
     let mut talk = Talk::with_agent();
     talk.say("A long story that is cut off in its middle.", true, None);

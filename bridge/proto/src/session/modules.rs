@@ -118,6 +118,7 @@ impl Session {
                 port.phase = PortPhase::Live;
                 self.report(Report::ModuleReady(id));
                 self.tell_missed_clear(id);
+                self.tell_early(id);
                 if let Phase::Draining { reason, .. } = &self.phase {
                     let reason = super::stop_reason(reason);
                     let deadline = Duration::from_millis(self.config.limits.stop_ms);

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use ringback_codecs::{Resampler, SampleRate};
-use ringback_module::message::{AcceptIn, AcceptOut, Framing, Kind, Overflow, Pace, Ready};
+use ringback_module::message::{
+    AcceptIn, AcceptOut, Framing, Kind, Overflow, Pace, Ready, Transcript,
+};
 
 use crate::media::tap::Tap;
 
@@ -92,6 +94,8 @@ pub(super) struct Port {
     pub(super) spoken: Spoken,
     /// The same of words, in messages.
     pub(super) said: Spoken,
+    /// What the caller said before it was ready for the first time; `None` from then on.
+    pub(super) early: Option<Vec<Transcript>>,
     pub(super) last_error: Option<String>,
 }
 
@@ -148,6 +152,7 @@ impl Port {
             starts: 0,
             spoken: Spoken::default(),
             said: Spoken::default(),
+            early: Some(Vec::new()),
             last_error: None,
         }
     }
