@@ -1,9 +1,9 @@
 //! Public keys of token issuers that change while the bridge runs: fetched by URL or read from a file again, and kept over
 //! failures. Verifies no token.
 //!
-//! A stream whose token names a key that is not known waits here for [`PATIENCE`], no longer, while the keys are read anew, and is
+//! A stream whose token names a key that is not known waits here for `PATIENCE`, no longer, while the keys are read anew, and is
 //! asked once more. Most providers try a stream once: a refusal would lose the call that brings the first token of a new key.
-//! Whoever makes up keys gains nothing by it: one read serves all who wait, and before [`REST`] has passed there is no other.
+//! Whoever makes up keys gains nothing by it: one read serves all who wait, and before `REST` has passed there is no other.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};

@@ -1,5 +1,5 @@
 //! What providers do beside what they promise, each by name, with a sentence and a source, to be acted out by a simulated phone.
-//! Values only: [`Line`] acts on them.
+//! Values only: `Line` acts on them.
 
 mod line;
 
