@@ -200,24 +200,6 @@ struct Phone {
 }
 
 impl Phone {
-    fn session(&self) -> String {
-        format!("VX{}", self.call.call)
-    }
-
-    fn start(&self) -> Start {
-        Start {
-            stream: Some(self.session()),
-            call: Some(self.call.call.clone()),
-            from: Some(self.call.from.clone()),
-            to: Some(self.call.to.clone()),
-            parameters: self.call.parameters.clone(),
-            tracks: Vec::new(),
-            inbound: None,
-            outbound: None,
-            capabilities: INFO.capabilities,
-        }
-    }
-
     /// What a message asks for; `None` where it is none that Twilio can read.
     fn read(text: &str, out: &mut Outbox) -> Option<Option<Event>> {
         let node: Node<'_> = serde_json::from_str(text).ok()?;
@@ -260,9 +242,10 @@ impl Phone {
 impl Wire for Phone {
     fn open(&mut self, _: Instant, out: &mut Outbox) -> Result<(), ProtocolError> {
         let call = &self.call;
+        let session = format!("VX{}", call.call);
         let ids = format_args!(
             r#""sessionId":{},"accountSid":"{ACCOUNT}","parentCallSid":"","callSid":{}"#,
-            Quoted(&self.session()),
+            Quoted(&session),
             Quoted(&call.call),
         );
         let parties = format_args!(
@@ -275,7 +258,8 @@ impl Wire for Phone {
             Members(&call.parameters)
         );
         json::send(out, format_args!(r#"{{"type":"setup",{ids},{parties},{rest}}}"#));
-        out.event(Event::Started(Box::new(self.start())));
+        let start = call.started(Some(session), call.parameters.clone(), None, INFO.capabilities);
+        out.event(Event::Started(Box::new(start)));
         Ok(())
     }
 

@@ -218,23 +218,24 @@ pub struct Dial {
 }
 
 impl Dial {
-    /// What the provider's end announces: the same format both ways, playback if `capabilities` have any.
+    /// What the provider's end announces: the same format both ways, playback if `capabilities` have any; without a format, no sound.
     fn started(
         &self,
         stream: Option<String>,
         parameters: Vec<(String, String)>,
-        format: MediaFormat,
+        format: impl Into<Option<MediaFormat>>,
         capabilities: Capabilities,
     ) -> Start {
+        let format = format.into();
         Start {
             stream,
             call: Some(self.call.clone()),
             from: Some(self.from.clone()),
             to: Some(self.to.clone()),
             parameters,
-            tracks: self.tracks.clone(),
-            inbound: Some(format),
-            outbound: (capabilities.playout != PlayoutPolicy::None).then_some(format),
+            tracks: format.map(|_| self.tracks.clone()).unwrap_or_default(),
+            inbound: format,
+            outbound: format.filter(|_| capabilities.playout != PlayoutPolicy::None),
             capabilities,
         }
     }

@@ -248,10 +248,17 @@ impl Auth {
 
 impl<'a> Occasion<'a> {
     fn nonce(&self) -> Result<&'a str, Unsigned> {
-        let plain = |c: char| c.is_ascii_alphanumeric() || "-._~".contains(c);
-        let is_nonce = self.nonce.len() >= SHORTEST_NONCE && self.nonce.chars().all(plain);
-        if is_nonce { Ok(self.nonce) } else { Err(Unsigned::Nonce) }
+        if self.nonce.len() >= SHORTEST_NONCE && is_unreserved(self.nonce) {
+            Ok(self.nonce)
+        } else {
+            Err(Unsigned::Nonce)
+        }
     }
+}
+
+/// Whether it stands in a URL as it is (RFC 3986, 2.3).
+fn is_unreserved(text: &str) -> bool {
+    text.chars().all(|c| c.is_ascii_alphanumeric() || "-._~".contains(c))
 }
 
 fn given(secret: &Secret) -> Result<&str, Unsigned> {
@@ -269,7 +276,7 @@ fn authorize(request: &mut OutgoingUpgrade, scheme: &str, credentials: &str) {
 /// `target` with one more segment of its path.
 fn below(target: &str, segment: &str) -> Result<String, Unsigned> {
     // What would be percent-encoded would not be compared as it is.
-    if !segment.chars().all(|c| c.is_ascii_alphanumeric() || "-._~".contains(c)) {
+    if !is_unreserved(segment) {
         return Err(Unsigned::NoSegment);
     }
     let (path, query) = target.split_once('?').map_or((target, None), |(p, q)| (p, Some(q)));

@@ -105,10 +105,15 @@ impl Line {
         self.acts.contains(&act)
     }
 
+    /// What `detail` takes from the first act that has any.
+    fn find<T>(&self, detail: impl Fn(Act) -> Option<T>) -> Option<T> {
+        self.acts.iter().copied().find_map(detail)
+    }
+
     /// How long messages of the caller's voice are, if not as usual.
     pub(crate) fn packets(&self) -> Option<Duration> {
-        self.acts.iter().find_map(|act| match act {
-            Act::Packets(time) => Some(*time),
+        self.find(|act| match act {
+            Act::Packets(time) => Some(time),
             _ => None,
         })
     }
@@ -166,8 +171,8 @@ impl Line {
 
     fn sound(&mut self, now: Instant, said: Said) {
         self.sounds += 1;
-        let displace = self.acts.iter().find_map(|act| match act {
-            Act::Displace(by) => Some(*by),
+        let displace = self.find(|act| match act {
+            Act::Displace(by) => Some(by),
             _ => None,
         });
         if let (Some(by), None) = (displace, &self.displaced)
@@ -250,8 +255,8 @@ impl Line {
     }
 
     fn queue_up(&mut self, now: Instant, said: Said) {
-        let stall = self.acts.iter().find_map(|act| match act {
-            Act::Stall(most) => Some(*most),
+        let stall = self.find(|act| match act {
+            Act::Stall(most) => Some(most),
             _ => None,
         });
         self.open_at = self.open_at.max(now);
@@ -298,8 +303,8 @@ impl Line {
 
     /// Whether the bridge is to be told now to send nothing, or to go on.
     pub(crate) fn flow(&mut self, now: Instant) -> Option<bool> {
-        let time = self.acts.iter().find_map(|act| match act {
-            Act::Full(time) => Some(*time),
+        let time = self.find(|act| match act {
+            Act::Full(time) => Some(time),
             _ => None,
         })?;
         match self.full_until {
@@ -324,8 +329,8 @@ impl Line {
 
     /// Until when what the bridge sends is not read.
     pub(crate) fn unread_until(&self, now: Instant) -> Option<Instant> {
-        let time = self.acts.iter().find_map(|act| match act {
-            Act::Unread(time) => Some(*time),
+        let time = self.find(|act| match act {
+            Act::Unread(time) => Some(time),
             _ => None,
         })?;
         let cycle = READING + time;

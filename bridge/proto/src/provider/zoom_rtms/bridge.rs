@@ -12,7 +12,7 @@ use super::super::{
     StopCause, Track, linear, media_message, scan,
 };
 use super::{
-    CAPABILITIES, EXPECTED, INFO, RATES, StreamName, keep_alive, kind, rate_number, rtms, stream,
+    CAPABILITIES, EXPECTED, INFO, RATES, StreamName, keep_alive, kind, media_params, rtms, stream,
     why,
 };
 use crate::Instant;
@@ -285,15 +285,12 @@ impl Bridge {
                 ),
             ),
             Line::Media => {
-                let rate = rate_number(*wanted);
-                let audio = format_args!(
-                    r#"{{"content_type":2,"sample_rate":{rate},"channel":1,"codec":1,"data_opt":1,"send_rate":20}}"#
-                );
+                let params = media_params(*wanted);
                 json::send_on(
                     out,
                     line,
                     format_args!(
-                        r#"{{"msg_type":{},"protocol_version":1,{names},"media_type":1,"payload_encryption":false,"media_params":{{"audio":{audio}}}}}"#,
+                        r#"{{"msg_type":{},"protocol_version":1,{names},"media_type":1,"payload_encryption":false,"media_params":{params}}}"#,
                         kind::MEDIA_REQUEST
                     ),
                 );

@@ -130,7 +130,7 @@ fn rtms(event: &str) -> Option<&str> {
 
 /// The answer to Zoom's question whether this URL is ours.
 fn validation(plain: &str, key: &Secret) -> String {
-    let encrypted = hmac_sha256_hex(key, plain);
+    let encrypted = hmac_sha256_hex(key, plain.as_bytes());
     format!(r#"{{"plainToken":{},"encryptedToken":"{encrypted}"}}"#, Quoted(plain))
 }
 
@@ -172,7 +172,7 @@ impl StreamName {
     /// What opens the stream's servers.
     fn signature(&self, app: &App) -> String {
         let text = format!("{},{},{}", app.client_id, self.of, self.stream);
-        hmac_sha256_hex(&app.client_secret, &text)
+        hmac_sha256_hex(&app.client_secret, text.as_bytes())
     }
 }
 
@@ -181,9 +181,13 @@ fn keep_alive(kind: u64, line: Line, time: &str, out: &mut Outbox) {
     json::send_on(out, line, format_args!(r#"{{"msg_type":{kind},"timestamp":{time}}}"#));
 }
 
-/// The number of a rate.
-fn rate_number(format: MediaFormat) -> usize {
-    RATES.iter().position(|hz| *hz == format.rate.hz()).unwrap_or(1)
+/// What is asked of the media server and confirmed by it: raw sound (2), linear (1), mixed (1), in messages of 20 ms.
+fn media_params(format: MediaFormat) -> String {
+    let rate = RATES.iter().position(|hz| *hz == format.rate.hz()).unwrap_or(1);
+    let audio = format_args!(
+        r#""content_type":2,"sample_rate":{rate},"channel":1,"codec":1,"data_opt":1,"send_rate":20"#
+    );
+    format!(r#"{{"audio":{{{audio}}}}}"#)
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use super::super::media_message::Counter;
 use super::super::{
     Command, Dial, Event, Line, LineEvent, Message, Notice, Outbox, ProtocolError, Track, base64,
 };
-use super::{CAPABILITIES, EXPECTED, INFO, KEEP_ALIVE, StreamName, keep_alive, kind, rate_number};
+use super::{CAPABILITIES, EXPECTED, INFO, KEEP_ALIVE, StreamName, keep_alive, kind, media_params};
 use crate::Instant;
 
 /// Zoom interrupts a connection over so many requests for life that were not answered.
@@ -112,15 +112,12 @@ impl Phone {
                 );
             }
             Line::Media => {
-                let (kind, rate) = (kind::MEDIA_RESPONSE, rate_number(self.format));
-                let audio = format_args!(
-                    r#"{{"content_type":2,"sample_rate":{rate},"channel":1,"codec":1,"data_opt":1,"send_rate":20}}"#
-                );
+                let (kind, params) = (kind::MEDIA_RESPONSE, media_params(self.format));
                 json::send_on(
                     out,
                     line,
                     format_args!(
-                        r#"{{"msg_type":{kind},"protocol_version":1,{verdict},"sequence":0,"payload_encrypted":false,"media_params":{{"audio":{audio}}}}}"#
+                        r#"{{"msg_type":{kind},"protocol_version":1,{verdict},"sequence":0,"payload_encrypted":false,"media_params":{params}}}"#
                     ),
                 );
             }
