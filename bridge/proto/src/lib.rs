@@ -2,6 +2,7 @@
 //!
 //! No socket, clock, task, file or environment variable exists here; the server crate owns those.
 
+mod hex;
 pub mod ledger;
 pub mod media;
 pub mod provider;

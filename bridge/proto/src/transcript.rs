@@ -15,6 +15,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::Instant;
+use crate::hex::{hex, unhex};
 use crate::provider::{
     Line as Dialled, LineEvent, Message, Options, Outbox, Protocol, ProtocolError,
 };
@@ -217,25 +218,6 @@ fn line_shape(line: &str) -> String {
     let event = words.next().unwrap_or_default();
     let fields = words.map(|word| word.split_once(':').map_or("word", |(name, _)| name));
     format!("{event} {}", fields.collect::<Vec<_>>().join(" "))
-}
-
-fn hex(octets: &[u8]) -> String {
-    const DIGITS: [char; 16] =
-        ['0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f'];
-    let mut text = String::with_capacity(octets.len() * 2);
-    for octet in octets {
-        text.extend([DIGITS[usize::from(octet >> 4)], DIGITS[usize::from(octet & 15)]]);
-    }
-    text
-}
-
-fn unhex(text: &str) -> Option<Vec<u8>> {
-    let digit = |digit: u8| char::from(digit).to_digit(16);
-    let pairs = text.as_bytes().chunks(2).map(|pair| {
-        let [high, low] = *pair else { return None };
-        u8::try_from(digit(high)? * 16 + digit(low)?).ok()
-    });
-    pairs.collect()
 }
 
 /// A message of a transcript.

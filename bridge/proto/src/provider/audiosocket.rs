@@ -18,6 +18,7 @@ use super::{
     Start, Status, StopCause, Track, Transport, Upgrade,
 };
 use crate::Instant;
+use crate::hex::{hex, unhex};
 
 /// Both ends of AudioSocket's wire.
 pub(super) struct AudioSocket;
@@ -286,18 +287,15 @@ struct Phone {
 
 /// A UUID as text (RFC 9562, 4).
 fn uuid_text(uuid: [u8; 16]) -> String {
-    let hex: String = uuid.iter().map(|octet| format!("{octet:02x}")).collect();
+    let hex = hex(&uuid);
     [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-")
 }
 
 /// The UUID that a text is, or one made of it: the dialplan gives one, other callers have any name.
 fn uuid_of(name: &str) -> [u8; 16] {
-    let hex: String = name.chars().filter(|c| *c != '-').collect();
-    let octet = |at: usize| u8::from_str_radix(hex.get(at..at + 2)?, 16).ok();
-    let given: Option<Vec<u8>> = (0..16).map(|at| octet(2 * at)).collect();
-    match given.and_then(|octets| octets.try_into().ok()) {
-        Some(uuid) if hex.len() == 32 => uuid,
-        _ => {
+    match unhex(&name.replace('-', "")).and_then(|octets| octets.try_into().ok()) {
+        Some(uuid) => uuid,
+        None => {
             // FNV-1a, 128 bits (Fowler, Noll, Vo): names that differ get UUIDs that do.
             const PRIME: u128 = (1 << 88) + 0x13b;
             const BASIS: u128 = 0x6c62_272e_07bb_0142_62b8_2175_6295_c58d;

@@ -6,9 +6,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use hmac::digest::KeyInit;
-use hmac::{Hmac, Mac};
-use sha2::Sha256;
+use crate::provider::auth::hmac_sha256;
 
 /// Stand-ins remembered so that no two are the same; beyond that they still are stable, and hardly ever the same.
 const MOST: usize = 16 * 1024;
@@ -142,12 +140,8 @@ impl StandIns {
 
     /// 32 octets that nobody foresees who does not know the seed.
     fn noise(&self, block: u32, purpose: u32, text: &[u8]) -> [u8; 32] {
-        let mut mac = Hmac::<Sha256>::new_from_slice(&self.seed)
-            .expect("HMAC takes keys of every length (RFC 2104, 2)");
-        mac.update(&block.to_be_bytes());
-        mac.update(&purpose.to_be_bytes());
-        mac.update(text);
-        mac.finalize().into_bytes().into()
+        let text = [&block.to_be_bytes()[..], &purpose.to_be_bytes(), text].concat();
+        hmac_sha256(&self.seed, &text)
     }
 }
 

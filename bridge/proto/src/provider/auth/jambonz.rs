@@ -4,8 +4,9 @@
 use subtle::{Choice, ConstantTimeEq};
 
 use super::webhook::fresh;
-use super::{Replays, Secret, hex, hmac_sha256, refuse};
+use super::{Replays, Secret, hmac_sha256, refuse};
 use crate::UnixSeconds;
+use crate::hex::hex;
 use crate::provider::answer::Method;
 use crate::provider::{Rejection, Webhook};
 

@@ -11,8 +11,9 @@ use subtle::{Choice, ConstantTimeEq};
 
 use super::rsa::{PrivateKey, PublicKey};
 use super::tokens::bearer_token;
-use super::{Grant, Replays, Secret, hex, hmac_sha256, refuse};
+use super::{Grant, Replays, Secret, hmac_sha256, refuse};
 use crate::UnixSeconds;
+use crate::hex::hex;
 use crate::provider::answer::Method;
 use crate::provider::{Rejection, Upgrade, Webhook};
 

@@ -21,8 +21,6 @@ mod twilio;
 mod webhook;
 mod zoom;
 
-use std::fmt::Write as _;
-
 use hmac::digest::KeyInit;
 use hmac::{Hmac, Mac};
 use sha1::Sha1;
@@ -31,6 +29,7 @@ use subtle::Choice;
 
 use super::{Rejection, Upgrade};
 use crate::UnixSeconds;
+use crate::hex::hex;
 
 pub use genesys::{Signing, genesys_signature};
 pub use issue::{Issuer, JwtKey, hs256, rs256};
@@ -228,30 +227,22 @@ fn any(secrets: &[Secret], offered: &str, otherwise: &'static str) -> Result<(),
     if bool::from(matched) { Ok(()) } else { Err(refuse(otherwise)) }
 }
 
-fn hmac_sha256(key: &[u8], text: &[u8]) -> [u8; 32] {
+/// HMAC-SHA256 (RFC 2104, FIPS 180-4).
+pub(crate) fn hmac_sha256(key: &[u8], text: &[u8]) -> [u8; 32] {
     let mut mac = Hmac::<Sha256>::new_from_slice(key).expect(ANY_LENGTH);
     mac.update(text);
     mac.finalize().into_bytes().into()
 }
 
 /// HMAC-SHA256 in lower-case hexadecimal.
-pub(super) fn hmac_sha256_hex(key: &Secret, text: &str) -> String {
-    hex(&hmac_sha256(key.expose().as_bytes(), text.as_bytes()))
+pub(super) fn hmac_sha256_hex(key: &Secret, text: &[u8]) -> String {
+    hex(&hmac_sha256(key.expose().as_bytes(), text))
 }
 
 fn hmac_sha1(key: &[u8], text: &[u8]) -> [u8; 20] {
     let mut mac = Hmac::<Sha1>::new_from_slice(key).expect(ANY_LENGTH);
     mac.update(text);
     mac.finalize().into_bytes().into()
-}
-
-/// Hexadecimal digits, small ones.
-fn hex(octets: &[u8]) -> String {
-    octets.iter().fold(String::with_capacity(octets.len() * 2), |mut text, octet| {
-        // Writing to a string cannot fail.
-        let _ = write!(text, "{octet:02x}");
-        text
-    })
 }
 
 const ANY_LENGTH: &str = "HMAC takes keys of every length (RFC 2104, 2)";

@@ -4,7 +4,8 @@
 use subtle::{Choice, ConstantTimeEq};
 
 use super::twilio::{ported, sorted_pairs};
-use super::{Secret, base64_of, hex, hmac_sha1, hmac_sha256, refuse};
+use super::{Secret, base64_of, hmac_sha1, hmac_sha256, refuse};
+use crate::hex::hex;
 use crate::provider::answer::BodyKind;
 use crate::provider::{Rejection, Webhook};
 
