@@ -103,7 +103,7 @@ impl Destination {
 }
 
 /// 32 hexadecimal digits, never the same again.
-fn nonce() -> Result<String, String> {
+pub(crate) fn nonce() -> Result<String, String> {
     let mut octets = [0; 16];
     getrandom::fill(&mut octets)
         .map_err(|error| format!("this system has no random numbers: {error}"))?;

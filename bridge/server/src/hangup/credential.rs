@@ -11,6 +11,7 @@ use tokio::sync::Mutex;
 
 use super::BOUNDS;
 use crate::clock::{Clock, WallTime};
+use crate::destination::nonce;
 use crate::outgoing::http::{self, Ask, Url};
 use crate::outgoing::{Connector, RsaKey};
 
@@ -125,14 +126,12 @@ async fn fetch(
 
 /// A token for an application, as Vonage takes it (RFC 7519, RS256).
 fn signed(application: &str, key: &RsaKey) -> Result<Secret, String> {
-    let mut unique = [0; 16];
-    getrandom::fill(&mut unique).map_err(|error| format!("no random numbers: {error}"))?;
     let now = WallTime::now().unix_seconds().0;
     let claims = serde_json::json!({
         "application_id": application,
         "iat": now,
         "exp": now + SIGNED_FOR,
-        "jti": unique.iter().map(|octet| format!("{octet:02x}")).collect::<String>(),
+        "jti": nonce()?,
     });
     let part = |text: &str| base64_simd::URL_SAFE_NO_PAD.encode_to_string(text.as_bytes());
     let text = format!("{}.{}", part(r#"{"alg":"RS256","typ":"JWT"}"#), part(&claims.to_string()));
