@@ -4,12 +4,13 @@ mod posted;
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use ringback_module::message::Kind;
 use ringback_proto::provider::{
-    self, Answer, Auth, Credential, Options, Posted, Protocol, Provider, Replays, Upgrade, Webhook,
+    self, Answer, Auth, Credential, Grant, Options, Posted, Protocol, Provider, Replays, Upgrade,
+    Webhook,
 };
 use ringback_proto::session::{BargeIn, OnFail, PortConfig, Session, SessionConfig};
 use tokio::task::JoinSet;
@@ -59,6 +60,24 @@ struct Plan {
     /// Whom its calls may have us dial.
     reach: Reach,
     running: Running,
+}
+
+impl Plan {
+    /// Lets a request in or says why not. `body` is that of a posted one.
+    fn check(&self, request: &Upgrade<'_>, body: &[u8]) -> Result<Grant, Refusal> {
+        let now = WallTime::now().unix_seconds();
+        let fresh = match &self.keyring {
+            None => None,
+            Some(ring) => Some(ring.auth().ok_or_else(no_keys)?),
+        };
+        let auth = fresh.as_deref().unwrap_or(&self.auth);
+        Ok(auth.check_posted(request, body, now, &mut self.replays())?)
+    }
+
+    fn replays(&self) -> MutexGuard<'_, Replays> {
+        // What a thread left behind that panicked is as good as ever: entries are whole.
+        self.replays.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// A bridge ready to take calls.
@@ -167,6 +186,12 @@ impl Bridge {
         server.run(listener).await
     }
 
+    fn plan(&self, endpoint: &Endpoint) -> Result<(usize, &Plan), Refusal> {
+        let mut plans = self.plans.iter().enumerate();
+        let found = plans.find(|(_, plan)| plan.endpoint.name == endpoint.name);
+        found.ok_or_else(|| Refusal::new(404, "no such listener"))
+    }
+
     /// A name for the next call: sorts by time, says nothing about who calls, fits a file name.
     fn next_name(&self) -> String {
         format!("{}-{:06}", self.born, self.calls.fetch_add(1, Ordering::Relaxed) + 1)
@@ -182,18 +207,8 @@ impl Streams for Bridge {
         upgrade: &Upgrade<'_>,
         _peer: SocketAddr,
     ) -> Result<Admission<Admitted>, Refusal> {
-        let index = self.plans.iter().position(|plan| plan.endpoint.name == endpoint.name);
-        let Some(index) = index else { return Err(Refusal::new(404, "no such listener")) };
-        let plan = &self.plans[index];
-        let grant = {
-            // What a thread left behind that panicked is as good as ever: entries are whole.
-            let mut replays = plan.replays.lock().unwrap_or_else(PoisonError::into_inner);
-            let now = WallTime::now().unix_seconds();
-            match &plan.keyring {
-                None => plan.auth.check(upgrade, now, &mut replays)?,
-                Some(ring) => ring.auth().ok_or_else(no_keys)?.check(upgrade, now, &mut replays)?,
-            }
-        };
+        let (index, plan) = self.plan(endpoint)?;
+        let grant = plan.check(upgrade, &[])?;
         let accepted = plan.provider.accept(upgrade, &plan.options)?;
         let opening = self.capture.as_ref().map(|_| {
             let (endpoint, took) = (&plan.endpoint, accepted.subprotocol.as_deref());
@@ -206,15 +221,11 @@ impl Streams for Bridge {
     }
 
     fn answer(&self, endpoint: &Endpoint, webhook: &Webhook<'_>) -> Result<Answered, Refusal> {
-        let plan = self.plans.iter().find(|plan| plan.endpoint.name == endpoint.name);
-        let asked = plan.and_then(|plan| Some((plan, plan.answer.as_ref()?)));
-        let Some((plan, (answer, config))) = asked else {
+        let (_, plan) = self.plan(endpoint)?;
+        let Some((answer, config)) = &plan.answer else {
             return Err(Refusal::new(404, "no calls are asked for here"));
         };
-        {
-            let mut replays = plan.replays.lock().unwrap_or_else(PoisonError::into_inner);
-            config.auth.check(webhook, WallTime::now().unix_seconds(), &mut replays)?;
-        }
+        config.auth.check(webhook, WallTime::now().unix_seconds(), &mut plan.replays())?;
         let facts = webhook.facts();
         let (content_type, call) = (answer.content_type(), answer.call(&facts));
         if let Some(nothing) = answer.aside(&facts) {
@@ -229,10 +240,9 @@ impl Streams for Bridge {
     }
 
     async fn reconsider(&self, endpoint: &Endpoint) -> bool {
-        let plan = self.plans.iter().find(|plan| plan.endpoint.name == endpoint.name);
-        match plan.and_then(|plan| plan.keyring.as_ref()) {
-            Some(ring) => ring.renewed().await,
-            None => false,
+        match self.plan(endpoint) {
+            Ok((_, Plan { keyring: Some(ring), .. })) => ring.renewed().await,
+            _ => false,
         }
     }
 
@@ -250,13 +260,8 @@ impl Streams for Bridge {
         request: &Upgrade<'_>,
         body: &[u8],
     ) -> Result<Posting<Admitted>, Refusal> {
-        let index = self.plans.iter().position(|plan| plan.endpoint.name == endpoint.name);
-        let Some(index) = index else { return Err(Refusal::new(404, "no such listener")) };
-        let plan = &self.plans[index];
-        let grant = {
-            let mut replays = plan.replays.lock().unwrap_or_else(PoisonError::into_inner);
-            plan.auth.check_posted(request, body, WallTime::now().unix_seconds(), &mut replays)?
-        };
+        let (index, plan) = self.plan(endpoint)?;
+        let grant = plan.check(request, body)?;
         let body =
             std::str::from_utf8(body).map_err(|_| Refusal::new(400, "the body is not UTF-8"))?;
         let name = match plan.provider.posted(body, grant.key.as_ref())? {

@@ -7,9 +7,19 @@ use crate::outgoing::mock::{Mock, Reply, TEST_KEY, key_set, reply};
 
 /// A bridge with one listener, whose issuer is `mock`.
 fn bridge(mock: &Mock) -> Arc<Bridge> {
-    let text = "[[module]]\nname = \"echo\"\nbuiltin = \"echo\"\n[[listener]]\nname = \"x\"\npath = \"/x\"\nprovider = \"twilio\"\nauth = { kind = \"jwt\", jwks_url = \"http://localhost/keys\" }";
-    let context = Context { variable: &|_| None, providers: vec!["twilio"] };
-    let config = Config::parse("f.toml", text, &Overrides::default(), &context).unwrap();
+    bridge_for("twilio", "", mock)
+}
+
+/// The same for another provider, with more that its listener needs.
+fn bridge_for(provider: &str, more: &str, mock: &Mock) -> Arc<Bridge> {
+    let text = format!(
+        "[[module]]\nname = \"echo\"\nbuiltin = \"echo\"\n[[listener]]\nname = \"x\"\npath = \"/x\"\nprovider = \"{provider}\"\nauth = {{ kind = \"jwt\", jwks_url = \"http://localhost/keys\" }}\n{more}"
+    );
+    let context = Context {
+        variable: &|name| (name == "SECRET").then(|| "secret".into()),
+        ..Context::of_process()
+    };
+    let config = Config::parse("f.toml", &text, &Overrides::default(), &context).unwrap();
     let connector = Arc::new(mock.connector());
     Arc::new(Bridge::through(&config, Clock::start(), Shutdown::new(), None, connector))
 }
@@ -74,5 +84,24 @@ async fn without_any_key_streams_are_told_to_come_again() {
     tokio::time::advance(Duration::from_secs(30)).await;
     assert_eq!(status(&bridge, &token("a")).await, 503);
     assert_eq!(status(&bridge, "nonsense").await, 503, "there is nothing to check it with");
+    keeper.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_posted_is_held_to_the_keys_that_are_there_now_too() {
+    let mock = Mock::new(vec![reply("200 OK", "", &key_set("old"))]);
+    let more = "options = { client_id = \"id\", client_secret = \"env:SECRET\" }";
+    let bridge = bridge_for("zoom-rtms", more, &mock);
+    let bearer = format!("Bearer {}", token("old"));
+    let headers = [("authorization", bearer.as_str())];
+    let request = Upgrade { target: "/x", public_url: None, headers: &headers };
+    let body = br#"{"event":"meeting.rtms_stopped","payload":{"rtms_stream_id":"a"}}"#;
+    let endpoint = &bridge.plans[0].endpoint;
+    let posted = || bridge.posted(endpoint, &request, body).map(|posting| drop(posting));
+    let early = posted().expect_err("no keys were read yet");
+    assert!(early.status == 503 && early.may_change, "{early:?}");
+    let keeper = keep_fresh(&bridge);
+    assert!(bridge.reconsider(endpoint).await);
+    assert_eq!(posted(), Ok(()));
     keeper.abort();
 }

@@ -74,7 +74,13 @@ async fn decide<S: Streams>(
     let target = parts.uri.path_and_query().map_or("/", |target| target.as_str());
     let public_url = bounded.endpoint.public_url.as_deref();
     let request = Upgrade { target, public_url, headers: &headers };
-    Ok(match shared.streams.posted(&bounded.endpoint, &request, &body)? {
+    let mut verdict = shared.streams.posted(&bounded.endpoint, &request, &body);
+    if verdict.as_ref().is_err_and(|refusal| refusal.may_change)
+        && shared.streams.reconsider(&bounded.endpoint).await
+    {
+        verdict = shared.streams.posted(&bounded.endpoint, &request, &body);
+    }
+    Ok(match verdict? {
         Posting::Taken => Posting::Taken,
         Posting::Answer(json) => Posting::Answer(json),
         Posting::Call(state) => Posting::Call((state, seats(shared, bounded)?)),
