@@ -97,7 +97,7 @@ async fn what_is_posted_is_held_to_the_keys_that_are_there_now_too() {
     let request = Upgrade { target: "/x", public_url: None, headers: &headers };
     let body = br#"{"event":"meeting.rtms_stopped","payload":{"rtms_stream_id":"a"}}"#;
     let endpoint = &bridge.plans[0].endpoint;
-    let posted = || bridge.posted(endpoint, &request, body).map(|posting| drop(posting));
+    let posted = || bridge.posted(endpoint, &request, body).map(drop);
     let early = posted().expect_err("no keys were read yet");
     assert!(early.status == 503 && early.may_change, "{early:?}");
     let keeper = keep_fresh(&bridge);
