@@ -1,0 +1,265 @@
+//! What modules are given to hear: from when on, at which rate, and what becomes of sound that they missed.
+
+use super::*;
+
+#[test]
+fn every_frame_is_heard_and_echoed_bit_exact() {
+    let mut rig = Rig::new("twilio", vec![port("echo", true)]);
+    rig.ready(0, &speaks(Pace::Live));
+    let mut sent: Vec<u8> = Vec::new();
+    for frame in 0..200 {
+        let payload = ramp(frame);
+        sent.extend(&payload);
+        rig.speak(&payload);
+        for (_, samples) in rig.frames(0) {
+            rig.play(0, &samples);
+        }
+        rig.run(20);
+    }
+    assert_eq!(rig.played, sent);
+    rig.command(Command::Hangup);
+    let summary = rig.finish();
+    assert_eq!(summary.reason, EndReason::Remote);
+    assert_eq!((summary.frames_in, summary.frames_out), (200, 200));
+}
+
+#[test]
+fn a_module_that_is_late_hears_the_call_from_its_first_sample() {
+    let mut rig = Rig::new("twilio", vec![port("stt", false)]);
+    for frame in 0..150 {
+        rig.speak(&ramp(frame));
+        rig.run(20);
+    }
+    assert!(rig.frames(0).is_empty(), "nothing before ready");
+    rig.ready(0, &listens(8_000));
+    let frames = rig.frames(0);
+    assert_eq!(frames.len(), 150);
+    assert_eq!((frames[0].0, frames[149].0), (0, 149 * 160));
+    rig.command(Command::Hangup);
+    assert_eq!(rig.finish().ledger.hop("module.stt.in.0").expect("accounted").lost(), 0);
+}
+
+#[test]
+fn a_module_that_comes_back_is_replayed_what_it_had_not_acknowledged() {
+    let mut rig = Rig::new("twilio", vec![port("stt", false)]);
+    rig.ready(0, &listens(8_000));
+    for frame in 0..100 {
+        rig.speak(&ramp(frame));
+        rig.run(20);
+    }
+    assert_eq!(rig.frames(0).len(), 100);
+    rig.say(0, &FromModule::Ack { in_ms: 1_200, lag_ms: None });
+    let now = rig.at();
+    rig.session.module_down(now, PortId(0), "killed");
+    for frame in 100..120 {
+        rig.speak(&ramp(frame));
+        rig.run(20);
+    }
+    rig.session.restart_module(rig.at(), PortId(0));
+    rig.exchange();
+    let resume = rig.started[&0].resume.clone().expect("told where it goes on");
+    assert_eq!(resume.from_ms, 1_200);
+    rig.ready(0, &listens(8_000));
+    let frames = rig.frames(0);
+    assert_eq!(frames.first().map(|f| f.0), Some(60 * 160));
+    assert_eq!(frames.len(), 60);
+    rig.command(Command::Hangup);
+    assert_eq!(rig.finish().modules[0].starts, 2);
+}
+
+#[test]
+fn what_the_ring_no_longer_holds_is_told_as_a_gap_with_its_bounds() {
+    let mut rig = Rig::with("twilio", |config| {
+        config.ports = vec![port("slow", false), port("quick", false)];
+        config.keep = Duration::from_secs(1);
+    });
+    rig.ready(0, &listens(8_000));
+    rig.ready(1, &listens(8_000));
+    let mut quick = 0;
+    for frame in 0..100 {
+        rig.speak(&ramp(frame));
+        quick += rig.frames(1).len();
+        rig.run(20);
+    }
+    assert_eq!(quick, 100, "a slow module costs the other nothing");
+    let slow = rig.frames(0);
+    rig.exchange();
+    let gap = rig.told.iter().find_map(|(p, m)| match m {
+        ToModule::Gap(gap) if *p == 0 => Some(gap.clone()),
+        _ => None,
+    });
+    let gap = gap.expect("the gap is told");
+    assert_eq!((gap.from_ms, gap.to_ms), (0, 1_100));
+    assert_eq!(slow.len(), 45);
+    rig.command(Command::Hangup);
+    let summary = rig.finish();
+    let hop = summary.ledger.hop("module.slow.in.0").expect("accounted").clone();
+    assert_eq!(hop.dropped, [(Reason::Overwritten, 1_100 * 8)]);
+}
+
+#[test]
+fn a_module_that_cannot_bear_gaps_is_let_go() {
+    let mut rig = Rig::with("twilio", |config| {
+        config.ports = vec![port("strict", false)];
+        config.keep = Duration::from_millis(200);
+    });
+    rig.ready(0, &Ready { overflow: Overflow::Fail, ..listens(8_000) });
+    for frame in 0..50 {
+        rig.speak(&ramp(frame));
+        rig.run(20);
+    }
+    rig.frames(0);
+    rig.exchange();
+    assert_eq!(rig.dropped_modules, [0]);
+    rig.command(Command::Hangup);
+    rig.finish();
+}
+
+#[test]
+fn credit_bounds_what_a_module_is_given() {
+    let mut rig = Rig::new("twilio", vec![port("stt", false)]);
+    rig.ready(0, &Ready { credit: Some(ReadyCredit { in_ms: 500 }), ..listens(8_000) });
+    for frame in 0..100 {
+        rig.speak(&ramp(frame));
+    }
+    assert_eq!(rig.frames(0).len(), 25);
+    rig.say(0, &FromModule::Ack { in_ms: 300, lag_ms: None });
+    assert_eq!(rig.frames(0).len(), 15);
+    rig.say(0, &FromModule::Credit { in_ms: 100 });
+    assert_eq!(rig.frames(0).len(), 5);
+    rig.command(Command::Hangup);
+    rig.finish();
+}
+
+#[test]
+fn wide_band_modules_get_the_same_time_at_their_own_rate() {
+    let mut rig = Rig::new("twilio", vec![port("a", false), port("b", false)]);
+    rig.ready(0, &listens(16_000));
+    let odd = AcceptIn { rate: 44_100, frame_ms: 60, ..AcceptIn::pcm(8_000) };
+    rig.ready(
+        1,
+        &Ready { accept: Accept { input: Some(odd), ..Accept::default() }, ..Ready::default() },
+    );
+    for frame in 0..300 {
+        rig.speak(&ramp(frame));
+    }
+    let wide = rig.frames(0);
+    assert!(wide.len() >= 299 && wide.iter().all(|f| f.1.len() == 320));
+    assert!(wide.windows(2).all(|w| w[1].0 == w[0].0 + 320));
+    let odd = rig.frames(1);
+    assert!(odd.len() >= 98 && odd.iter().all(|f| f.1.len() == 2_646), "{}", odd.len());
+    rig.command(Command::Hangup);
+    rig.finish();
+}
+
+#[test]
+fn the_agents_side_is_what_the_caller_heard_in_its_place() {
+    let mut rig = Rig::new("twilio", vec![port("agent", true), port("recorder", false)]);
+    rig.ready(0, &speaks(Pace::Clip));
+    let accept = Accept {
+        input: Some(AcceptIn::pcm(8_000)),
+        tracks: vec![0, 1],
+        framing: Framing::Hdr16,
+        ..Accept::default()
+    };
+    rig.ready(1, &Ready { accept, ..Ready::default() });
+    let mut agent: Vec<i16> = Vec::new();
+    let mut buffer = FrameBuf::default();
+    for frame in 0..200 {
+        rig.speak(&ramp(frame));
+        if frame == 50 {
+            rig.play(0, &vec![4_000; 8_000]);
+            rig.say(0, &FromModule::AudioEnd { epoch: None });
+        }
+        rig.run(20);
+        while let Some(Given::Sound(heard)) = rig.session.next_frame(PortId(1), &mut buffer) {
+            if heard.track == 1 {
+                assert_eq!(heard.pts as usize, agent.len(), "no hole in the positions");
+                agent.extend(heard.samples);
+            }
+        }
+    }
+    let first = agent.iter().position(|s| s.abs() > 3_000).expect("heard") / 8;
+    let last = agent.iter().rposition(|s| s.abs() > 3_000).expect("heard") / 8;
+    assert!(first.abs_diff(1_020) <= 25, "begins at {first} ms");
+    assert!((last - first).abs_diff(1_000) <= 5, "lasts {} ms", last - first);
+    assert!((agent.len() / 8).abs_diff(4_000) <= 60, "{} ms in all", agent.len() / 8);
+    rig.command(Command::Hangup);
+    rig.finish();
+}
+
+#[test]
+fn a_first_message_of_any_length_begins_at_zero() {
+    let mut rig = Rig::new("raw", vec![port("stt", false)]);
+    rig.ready(0, &listens(8_000));
+    rig.run(500);
+    let rate = match &rig.reports[..] {
+        [Report::Started(start), ..] => start.inbound.expect("of sound").rate.hz() as usize,
+        other => panic!("started first, not {other:?}"),
+    };
+    let octets = match &rig.reports[0] {
+        Report::Started(start) => {
+            start.inbound.expect("of sound").octets_for(rate).expect("a plain encoding")
+        }
+        _ => 0,
+    };
+    rig.speak(&vec![0x55; octets]);
+    let frames = rig.frames(0);
+    assert_eq!((frames.len(), frames[0].0), (50, 0), "one second, and not a sample more");
+    rig.command(Command::Hangup);
+    rig.finish();
+}
+
+#[test]
+fn a_module_that_never_acknowledged_resumes_where_the_ring_begins() {
+    let mut rig = Rig::with("twilio", |config| {
+        config.ports = vec![port("stt", false)];
+        config.keep = Duration::from_secs(1);
+    });
+    rig.ready(0, &Ready { overflow: Overflow::Fail, ..listens(8_000) });
+    for frame in 0..500 {
+        rig.speak(&ramp(frame));
+        rig.frames(0);
+        rig.run(20);
+    }
+    rig.session.module_down(rig.at(), PortId(0), "killed");
+    rig.session.restart_module(rig.at(), PortId(0));
+    rig.exchange();
+    assert_eq!(rig.started[&0].resume.clone().expect("resumes").from_ms, 9_000);
+    for frame in 500..510 {
+        rig.speak(&ramp(frame));
+        rig.run(20);
+    }
+    rig.ready(0, &Ready { overflow: Overflow::Fail, ..listens(8_000) });
+    rig.told.clear();
+    let frames = rig.frames(0);
+    assert!(
+        matches!(&rig.told[..], [(0, ToModule::Gap(gap))] if gap.reason == GapReason::Resume),
+        "{:?}",
+        rig.told
+    );
+    assert!(frames.len() >= 44, "{} frames", frames.len());
+    assert!(rig.dropped_modules.is_empty(), "what it missed while away is not held against it");
+    rig.command(Command::Hangup);
+    rig.finish();
+}
+
+#[test]
+fn a_gap_does_not_eat_the_credit_of_a_module_that_waits() {
+    let mut rig = Rig::with("twilio", |config| {
+        config.ports = vec![port("slow", false)];
+        config.keep = Duration::from_secs(1);
+    });
+    rig.ready(0, &Ready { credit: Some(ReadyCredit { in_ms: 100 }), ..listens(8_000) });
+    for frame in 0..200 {
+        rig.speak(&ramp(frame));
+    }
+    let first = rig.frames(0).len();
+    assert_eq!(first, 5);
+    for _ in 0..20 {
+        rig.say(0, &FromModule::Credit { in_ms: 20 });
+        assert_eq!(rig.frames(0).len(), 1, "a grant of 20 ms brings 20 ms");
+    }
+    rig.command(Command::Hangup);
+    rig.finish();
+}
