@@ -1,0 +1,113 @@
+//! The example: valid as it stands and with everything switched on, and without a key left out.
+
+use super::*;
+
+fn example() -> String {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../examples/ringback.toml");
+    std::fs::read_to_string(path).unwrap()
+}
+
+/// The example with everything switched on that is switched off by a `#`.
+fn example_in_full() -> String {
+    let switched_on = |line: &str| match line.strip_prefix('#') {
+        Some(setting) if setting.starts_with(|c: char| c.is_ascii_lowercase() || c == '[') => {
+            setting.to_owned()
+        }
+        _ => line.to_owned(),
+    };
+    example().lines().map(switched_on).collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn the_example_works_as_it_stands_and_with_everything_switched_on() {
+    let nothing = |_: &str| None;
+    let flags = Overrides::default();
+    let config = Config::parse("ringback.toml", &example(), &flags, &context(&nothing)).unwrap();
+    let defaults = Config::defaults(&flags, &context(&nothing)).unwrap();
+    assert_eq!(config.limits, defaults.limits, "the example shows the defaults");
+    assert_eq!(config.listeners[0].endpoint.socket, defaults.listeners[0].endpoint.socket);
+    assert_eq!(config.log, defaults.log);
+    assert_eq!(config.bind, defaults.bind);
+    assert_eq!((config.threads, config.tick), (defaults.threads, defaults.tick));
+    let (shown, meant) = (config.module("echo").unwrap(), defaults.module("echo").unwrap());
+    assert_eq!((shown.ready_timeout, shown.ring), (meant.ready_timeout, meant.ring));
+
+    // "none" is base64, as one of the secrets must be.
+    let anything = |name: &str| match name {
+        "KEYS" => Some(key_set()),
+        "PEM" => Some(crate::outgoing::mock::TEST_KEY.to_owned()),
+        name => (!name.starts_with("RINGBACK_")).then(|| "none".to_owned()),
+    };
+    let mut context = context(&anything);
+    context.providers.extend(["vonage", "avaya", "bandwidth", "azure", "genesys-connector", "raw"]);
+    context.providers.extend(["signalwire", "sinch", "jambonz", "zoom-rtms"]);
+    // What the example keeps in files.
+    let mut text = example_in_full().replace("file:/run/secrets/asterisk", "env:ASTERISK");
+    for (file, variable) in [("keys.json", "KEYS"), ("vonage.pem", "PEM")] {
+        text = text.replace(&format!("file:/etc/ringback/{file}"), &format!("env:{variable}"));
+    }
+    let config = Config::parse("ringback.toml", &text, &flags, &context).unwrap();
+    let kinds: BTreeSet<_> = config.listeners.iter().map(|l| l.auth.kind()).collect();
+    assert_eq!((config.listeners.len(), kinds.len()), (20, 14), "{kinds:?}");
+    assert_eq!(config.modules.len(), 2);
+}
+
+/// The keys a table knows, as serde tells them when it meets one that it does not know.
+fn known_keys(table: &str) -> BTreeSet<String> {
+    let text = match table {
+        "" => "zz = 1".to_owned(),
+        "listener" | "module" | "route" => format!("[[{table}]]\nzz = 1"),
+        "listener.auth" => "[[listener]]\nauth = { kind = \"none\", zz = 1 }".to_owned(),
+        "listener.hangup" => "[[listener]]\nhangup = { kind = \"rest\", zz = 1 }".to_owned(),
+        "listener.options" | "listener.answer" | "route.barge_in" => {
+            let (outer, inner) = table.split_once('.').unwrap();
+            format!("[[{outer}]]\n{inner} = {{ zz = 1 }}")
+        }
+        plain => format!("[{plain}]\nzz = 1"),
+    };
+    let error = toml::from_str::<raw::File>(&text).unwrap_err();
+    assert!(error.message().starts_with("unknown field `zz`"), "{table}: {error}");
+    error.message().split('`').skip(1).step_by(2).skip(1).map(str::to_owned).collect()
+}
+
+/// The keys of a document by table, items of one array together.
+fn used_keys(path: &str, value: &DeValue<'_>, keys: &mut BTreeSet<(String, String)>) {
+    match value {
+        DeValue::Table(table) => {
+            for (key, value) in table {
+                // What proves that one may ask is written as what proves that one may call.
+                let of = if path == "listener.answer.auth" { "listener.auth" } else { path };
+                keys.insert((of.to_owned(), key.get_ref().to_string()));
+                let below = if path.is_empty() { String::new() } else { format!("{path}.") };
+                used_keys(&format!("{below}{}", key.get_ref()), value.get_ref(), keys);
+            }
+        }
+        DeValue::Array(items) => {
+            items.iter().for_each(|item| used_keys(path, item.get_ref(), keys));
+        }
+        _ => {}
+    }
+}
+
+/// Tables whose keys are the user's own.
+const FREE: [&str; 4] = [
+    "module.config",
+    "listener.auth.shared_keys",
+    "listener.auth.claims",
+    "listener.answer.parameters",
+];
+
+#[test]
+fn the_example_shows_every_key_there_is() {
+    let text = example_in_full();
+    let document = DeTable::parse(&text).unwrap().into_inner();
+    let mut used = BTreeSet::new();
+    used_keys("", &DeValue::Table(document), &mut used);
+    let tables: BTreeSet<_> = used.iter().map(|(table, _)| table.as_str()).collect();
+    for table in tables.into_iter().filter(|table| !FREE.contains(table)) {
+        let shown: BTreeSet<_> =
+            used.iter().filter(|(t, _)| t == table).map(|(_, key)| key.clone()).collect();
+        assert_eq!(shown, known_keys(table), "keys of [{table}]");
+    }
+    assert_eq!(known_keys("").len(), 8);
+}

@@ -1,0 +1,283 @@
+//! What is said of mistakes, and where: place, key, finding and remedy.
+
+use super::*;
+
+/// What is wrong, and the whole line that is said about it.
+#[test]
+fn every_complaint_names_place_key_finding_and_remedy() {
+    let cases = [
+        ("[server", "f.toml:1:8: "),
+        (
+            "[sever]\n",
+            "f.toml:1:2: sever: unknown field `sever`, expected one of `server`, `limits`, `log`, `outgoing`, `capture`, `listener`, `module`, `route`; did you mean \"server\"?",
+        ),
+        (
+            "[server]\nbnid = \"x\"",
+            "f.toml:2:1: server.bnid: unknown field `bnid`, expected one of `bind`, `drain_timeout`, `metrics`, `events`, `trusted_proxies`, `threads`, `tick`; did you mean \"bind\"?",
+        ),
+        (
+            "[server]\nbind = 8080",
+            "f.toml:2:8: server.bind: invalid type: integer `8080`, expected a string",
+        ),
+        (
+            "[server]\nbind = \"localhost\"",
+            "f.toml:2:8: server.bind: found \"localhost\", expected an address and a port such as \"127.0.0.1:8080\"",
+        ),
+        (
+            "[server]\ndrain_timeout = \"30\"",
+            "f.toml:2:17: server.drain_timeout: found \"30\", expected a whole number and a unit such as \"20ms\"",
+        ),
+        (
+            "[server]\nmetrics = \"on\"",
+            "f.toml:2:11: server.metrics: unknown variant `on`, expected one of `off`, `loopback`, `any`",
+        ),
+        (
+            "[server]\nevents = \"all\"",
+            "f.toml:2:10: server.events: unknown variant `all`, expected one of `off`, `loopback`, `any`",
+        ),
+        (
+            "[server]\nbind = \"0.0.0.0:80\"",
+            "f.toml:2:8: server.bind: found 0.0.0.0:80: without a [[listener]] anybody",
+        ),
+        (
+            "[limits]\nmax_calls = 0",
+            "f.toml:2:13: limits.max_calls: found 0, expected 1 to 1000000",
+        ),
+        (
+            "[limits]\nheader_timeout = \"2h\"",
+            "f.toml:2:18: limits.header_timeout: found 7200s, expected 100ms to 60s",
+        ),
+        ("[limits]\nkeepalive = \"10ms\"", "f.toml:2:13: limits.keepalive: a keepalive below 1s"),
+        (
+            "[log]\nlevel = \"ringback=loud\"",
+            "f.toml:2:9: log.level: \"ringback=loud\" is not a log filter",
+        ),
+        (
+            "[[listener]]\nname = \"a\"",
+            "f.toml:1:1: listener[0]: `path` is missing, such as \"/twilio\"",
+        ),
+        (
+            "[[listener]]\nname = \"A b\"",
+            "f.toml:2:8: listener[0].name: found \"A b\": a name is made of",
+        ),
+        (
+            "[[listener]]\nname = \"a\"\npath = \"twilio\"",
+            "f.toml:3:8: listener[0].path: found \"twilio\": a path begins with `/`",
+        ),
+        (
+            "[[listener]]\nname = \"a\"\npath = \"/metrics\"",
+            "f.toml:3:8: listener[0].path: \"/metrics\" is taken by the bridge itself",
+        ),
+        (
+            "[[listener]]\nname = \"a\"\npath = \"/a\"\nprovider = \"twillio\"",
+            "f.toml:4:12: listener[0].provider: there is no provider \"twillio\" (known: twilio, telnyx, plivo, asterisk); did you mean \"twilio\"?",
+        ),
+        (
+            "[[module]]\nname = \"m\"",
+            "f.toml:1:1: module[0]: a module needs `builtin` (echo, recorder, player, vad, dtmf) or `command`",
+        ),
+        (
+            "[[module]]\nname = \"m\"\nbuiltin = \"ehco\"",
+            "f.toml:3:11: module[0].builtin: unknown variant `ehco`, expected one of `echo`, `recorder`, `player`, `vad`, `dtmf`; did you mean \"echo\"?",
+        ),
+        (
+            "[[module]]\nname = \"m\"\nbuiltin = \"echo\"\ncommand = [\"x\"]",
+            "f.toml:4:11: module[0].command: a module has either `builtin` or `command`, found both",
+        ),
+        (
+            "[[module]]\nname = \"m\"\nkind = \"child\"",
+            "f.toml:1:1: module[0]: kind \"child\" needs `command`",
+        ),
+        (
+            "[[module]]\nname = \"m\"\nkind = \"builtin\"",
+            "f.toml:1:1: module[0]: kind \"builtin\" needs `builtin`",
+        ),
+        (
+            "[[module]]\nname = \"m\"\ncommand = []",
+            "f.toml:3:11: module[0].command: found no program",
+        ),
+        (
+            "[[module]]\nname = \"m\"\nbuiltin = \"echo\"\non_fail = \"hang\"",
+            "f.toml:4:11: module[0].on_fail: unknown variant `hang`, expected `continue` or `hangup`",
+        ),
+        (
+            "[[module]]\nname = \"m\"\nbuiltin = \"vad\"\n[[module]]\nname = \"m\"\nbuiltin = \"echo\"",
+            "f.toml:5:8: module[1].name: \"m\" is the name of another one",
+        ),
+        (
+            "[[module]]\nname = \"m\"\nbuiltin = \"vad\"\n[[module]]\nname = \"n\"\nbuiltin = \"echo\"",
+            "f.toml:4:1: module[1]: several modules and no [[route]]",
+        ),
+        ("[[route]]\nname = \"r\"\nmodules = []", "f.toml:1:1: route[0]: a route needs `modules`"),
+        (
+            "[[route]]\nname = \"r\"\nmodules = [\"x\"]",
+            "f.toml:3:12: route[0].modules[0]: there is no [[module]] \"x\" (known: there is none)",
+        ),
+    ];
+    for (text, said) in cases {
+        let errors = parse(text).unwrap_err().to_string();
+        assert!(
+            errors.lines().any(|line| line.starts_with(said)),
+            "{text}\nwanted {said}\ngot    {errors}"
+        );
+    }
+}
+
+#[test]
+fn listeners_are_checked_against_each_other_and_their_surroundings() {
+    let open = "[server]\nbind = \"0.0.0.0:8080\"\n";
+    let secret = "auth = { kind = \"bearer\", token = \"env:TOKEN\" }";
+    let cases = [
+        (
+            listener("") + &listener(""),
+            "f.toml:8:8: listener[1].path: \"/a\" is the path of listener \"a\" already",
+        ),
+        (
+            listener("route = \"x\""),
+            "f.toml:5:9: listener[0].route: there is no [[route]] \"x\" (known: default)",
+        ),
+        (
+            open.to_owned() + &listener(""),
+            "f.toml:3:1: listener[0]: anybody who reaches 0.0.0.0:8080 could call: set `auth` or `allow`, or `insecure = true`",
+        ),
+        (
+            listener("public_url = \"https://x/a\""),
+            "f.toml:5:14: listener[0].public_url: found \"https://x/a\", expected the URL the provider dials",
+        ),
+        (
+            listener("origins = [\"phone.example\"]"),
+            "f.toml:5:12: listener[0].origins[0]: found \"phone.example\", expected scheme and host",
+        ),
+        (
+            listener("options = { inbound_format = \"mp3\" }"),
+            "f.toml:5:30: listener[0].options.inbound_format: found \"mp3\", expected encoding and rate: pcmu/8000",
+        ),
+        (
+            listener("auth = { kind = \"bearr\" }"),
+            "f.toml:5:17: listener[0].auth.kind: unknown variant `bearr`, expected one of `none`, `bearer`, `basic`, `header`, `query`, `path`, `twilio-signature`, `plivo-signature`, `vonage-jwt`, `avaya-jwt`, `azure-jwt`, `jwt`, `genesys-signature`, `zoom-signature`, `signalwire-signature`, `telnyx-signature`, `sinch-signature`, `jambonz-signature`; did you mean \"bearer\"?",
+        ),
+        (
+            listener("auth = { kind = \"bearer\" }"),
+            "f.toml:5:8: listener[0].auth: `token` is missing for this kind: \"env:NAME\" or \"file:/path\"",
+        ),
+        (
+            listener("auth = { kind = \"bearer\", token = \"env:NONE\" }"),
+            "f.toml:5:35: listener[0].auth.token: environment variable NONE is not set",
+        ),
+        (
+            listener("auth = { kind = \"basic\", user = \"\", password = \"env:TOKEN\" }"),
+            "f.toml:5:33: listener[0].auth.user: `user` is empty",
+        ),
+        (
+            listener("auth = { kind = \"none\", token = \"env:TOKEN\" }"),
+            "f.toml:5:33: listener[0].auth.token: `token` is not used by this kind, which takes nothing",
+        ),
+        (
+            listener("auth = { kind = \"twilio-signature\", token = \"env:TOKEN\" }"),
+            "f.toml:5:8: listener[0].auth: the signature is computed over `public_url`, which is missing",
+        ),
+        (
+            listener("options = { client_id = \"x\" }"),
+            "f.toml:5:25: listener[0].options.client_id: is for providers that we dial, and this one dials us",
+        ),
+        (listener("max_calls = 0"), "f.toml:5:13: listener[0].max_calls: found 0"),
+    ];
+    for (text, said) in cases {
+        let errors = parse(&text).unwrap_err().to_string();
+        assert!(
+            errors.lines().any(|line| line.starts_with(said)),
+            "{text}\nwanted {said}\ngot    {errors}"
+        );
+    }
+    assert!(parse(&(open.to_owned() + &listener("insecure = true"))).is_ok());
+    assert!(parse(&(open.to_owned() + &listener(secret))).is_ok());
+    assert!(parse(&(open.to_owned() + &listener("allow = [\"192.0.2.0/24\"]"))).is_ok());
+    for keys in [
+        "allow = [\"0.0.0.0/0\"]",
+        "public_url = \"wss://x/a\"\nauth = { kind = \"plivo-signature\", token = \"env:TOKEN\", allow_unsigned = true }",
+    ] {
+        let errors = parse(&(open.to_owned() + &listener(keys))).unwrap_err().to_string();
+        assert!(errors.contains("anybody who reaches 0.0.0.0:8080 could call"), "{errors}");
+    }
+}
+
+#[test]
+fn routes_have_one_speaker_which_is_in_them() {
+    let modules = "[[module]]\nname = \"a\"\nbuiltin = \"echo\"\n[[module]]\nname = \"b\"\nbuiltin = \"vad\"\n";
+    let route = |keys: &str| format!("{modules}[[route]]\nname = \"r\"\n{keys}");
+    let cases = [
+        (
+            "modules = [\"a\"]\nspeaker = \"b\"",
+            "f.toml:10:11: route[0].speaker: there is no module of this route called \"b\" (known: a)",
+        ),
+        (
+            "modules = [\"a\", \"b\"]\nspeaker = [\"a\", \"b\"]",
+            "f.toml:10:11: route[0].speaker: invalid type: sequence, expected a string",
+        ),
+        (
+            "modules = [\"a\", \"a\"]",
+            "f.toml:9:17: route[0].modules[1]: \"a\" is in the list twice",
+        ),
+        (
+            "modules = [\"a\"]\nbarge_in = { min_speech = \"1m\" }",
+            "f.toml:10:27: route[0].barge_in.min_speech: found 60s, expected 20ms to 5s",
+        ),
+    ];
+    for (keys, said) in cases {
+        let errors = parse(&route(keys)).unwrap_err().to_string();
+        assert!(errors.starts_with(said), "{keys}\nwanted {said}\ngot    {errors}");
+    }
+    let silent = parse(&route("modules = [\"a\", \"b\"]")).unwrap();
+    assert_eq!(silent.routes[0].speaker, None);
+    let alone = parse(&route("modules = [\"b\"]")).unwrap();
+    assert_eq!(alone.routes[0].speaker.as_deref(), Some("b"));
+    let two =
+        route("modules = [\"a\"]\n[[route]]\nname = \"s\"\nmodules = [\"b\"]\n") + &listener("");
+    let errors = parse(&two).unwrap_err().to_string();
+    assert!(
+        errors.contains("`route` is missing and none is called \"default\" (known: r, s)"),
+        "{errors}"
+    );
+}
+
+#[test]
+fn all_problems_are_told_at_once() {
+    let errors =
+        parse("[server]\nbind = \"x\"\n[limits]\nmax_calls = 0\n[log]\nlevel = \"a=b=c\"\n")
+            .unwrap_err();
+    assert_eq!(errors.problems().len(), 3, "{errors}");
+    assert_eq!(errors.exit().code(), 64);
+}
+
+#[test]
+fn problems_of_environment_and_flags_name_them() {
+    let variable = |name: &str| match name {
+        "RINGBACK_BIND" => Some("everywhere".to_owned()),
+        "RINGBACK_LOG_FORMAT" => Some("xml".to_owned()),
+        _ => None,
+    };
+    let errors =
+        Config::defaults(&Overrides::default(), &context(&variable)).unwrap_err().to_string();
+    assert!(
+        errors.contains("environment variable RINGBACK_BIND: found \"everywhere\""),
+        "{errors}"
+    );
+    assert!(
+        errors.contains(
+            "environment variable RINGBACK_LOG_FORMAT: found \"xml\", expected human or json"
+        ),
+        "{errors}"
+    );
+    let flags =
+        Overrides { bind: "0.0.0.0:1".parse().ok(), log: Some("=".into()), ..Overrides::default() };
+    let errors = Config::defaults(&flags, &context(&|_| None)).unwrap_err().to_string();
+    assert!(errors.contains("--bind: found 0.0.0.0:1: without a [[listener]] anybody"), "{errors}");
+}
+
+#[test]
+fn a_file_that_is_not_there_is_named() {
+    let path = Path::new("does/not/exist.toml");
+    let loaded = Config::load(Some(path), &Overrides::default(), &context(&|_| None));
+    let errors = loaded.unwrap_err().to_string();
+    assert!(errors.starts_with("does/not/exist.toml: cannot be read: "), "{errors}");
+}
