@@ -30,6 +30,8 @@ pub enum Drop {
     Stale,
     /// The call ended first.
     CallEnded,
+    /// The module it was for failed for good.
+    ModuleGone,
     /// The encoder could not write it.
     Unencodable,
     /// The socket failed.
@@ -53,6 +55,7 @@ impl Drop {
             Self::NotSpeaker => "not_speaker",
             Self::Stale => "stale",
             Self::CallEnded => "call_ended",
+            Self::ModuleGone => "module_gone",
             Self::Unencodable => "unencodable",
             Self::SendFailed => "send_failed",
         }

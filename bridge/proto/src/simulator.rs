@@ -123,6 +123,8 @@ pub struct Simulator {
     early: Vec<(Track, Vec<i16>)>,
     early_words: Vec<String>,
     talk: Talk,
+    /// The caller cuts in then.
+    cut_in: Option<Instant>,
     ear: Option<(Ear, Box<dyn Decoder>)>,
     cushion: Duration,
     counters: Counters,
@@ -154,11 +156,12 @@ impl Simulator {
             early: Vec::new(),
             early_words: Vec::new(),
             talk: Talk::default(),
+            cut_in: None,
             ear: None,
             cushion: Duration::ZERO,
             counters: Counters::default(),
             events: VecDeque::new(),
-            line: Line::new(call),
+            line: Line::new(call, !provider.has_sound()),
             passed: 0,
             told: Vec::new(),
             heard: Vec::new(),
@@ -239,24 +242,54 @@ impl Simulator {
         text: &str,
         out: &mut Outbox,
     ) -> Result<(), SimulatorError> {
-        let Some(start) = &self.start else {
+        if self.start.is_none() {
             self.early_words.push(text.to_owned());
             return Ok(());
-        };
-        if self.over || !start.capabilities.text {
+        }
+        self.passed = out.sends().len();
+        self.utter(now, text, out)
+    }
+
+    fn utter(&mut self, now: Instant, text: &str, out: &mut Outbox) -> Result<(), SimulatorError> {
+        if self.over || self.start.as_ref().is_none_or(|start| !start.capabilities.text) {
             return Ok(());
         }
-        if let Some((heard, after)) = self.talk.interrupt(now) {
-            self.protocol.handle_command(
-                now,
-                Command::Interrupted { heard: &heard, after },
-                out,
-            )?;
-            self.note(PhoneEvent::Interrupted(heard));
+        self.interrupt(now, out)?;
+        let has = |act| self.line.as_ref().is_some_and(|line| line.has(act));
+        let (partials, keys) = (has(Act::Partials), has(Act::Keys));
+        let ends = text.match_indices(char::is_whitespace).map(|(end, _)| end);
+        for end in ends.filter(|_| partials) {
+            let command = Command::Heard { text: &text[..end], language: None, last: false };
+            self.protocol.handle_command(now, command, out)?;
+            self.pass(now, Part::Words, out);
         }
         let command = Command::Heard { text, language: None, last: true };
         self.protocol.handle_command(now, command, out)?;
+        self.pass(now, Part::Utterance, out);
         self.counters.texts_sent += 1;
+        if keys {
+            self.protocol.handle_command(now, Command::Dtmf(Digit::STAR), out)?;
+            self.pass(now, Part::Words, out);
+        }
+        Ok(())
+    }
+
+    /// Says what was to be said before the stream had started.
+    fn utter_early(&mut self, now: Instant, out: &mut Outbox) -> Result<(), SimulatorError> {
+        if self.start.is_none() || self.early_words.is_empty() {
+            return Ok(());
+        }
+        let early = std::mem::take(&mut self.early_words);
+        early.iter().try_for_each(|words| self.utter(now, words, out))
+    }
+
+    /// The caller begins to speak: what is being spoken is cut off.
+    fn interrupt(&mut self, now: Instant, out: &mut Outbox) -> Result<(), SimulatorError> {
+        let Some((heard, after)) = self.talk.interrupt(now) else { return Ok(()) };
+        let command = Command::Interrupted { heard: &heard, after };
+        self.protocol.handle_command(now, command, out)?;
+        self.pass(now, Part::Words, out);
+        self.note(PhoneEvent::Interrupted(heard));
         Ok(())
     }
 
@@ -350,7 +383,7 @@ impl Simulator {
         self.protocol.handle_open(now, out)?;
         self.react(now, out)?;
         self.pass(now, Part::Opening { started: self.start.is_some() }, out);
-        Ok(())
+        self.utter_early(now, out)
     }
 
     /// A message came from the bridge.
@@ -365,7 +398,7 @@ impl Simulator {
         self.protocol.handle_message(now, message, out)?;
         self.react(now, out)?;
         self.pass(now, Part::Words, out);
-        Ok(())
+        self.utter_early(now, out)
     }
 
     /// Something happened on a line that the bridge dialled.
@@ -395,6 +428,10 @@ impl Simulator {
             }
             None if self.over => return Ok(()),
             None => {}
+        }
+        if self.cut_in.is_some_and(|at| at <= now) {
+            self.cut_in = None;
+            self.interrupt(now, out)?;
         }
         self.speak_up(now, out)
     }
@@ -432,7 +469,7 @@ impl Simulator {
         }
         let mouths = self.mouths.iter().map(Mouth::next);
         let ear = self.ear.as_ref().and_then(|(ear, _)| ear.next());
-        mouths.chain(ear).chain(self.protocol.poll_timeout()).chain(line).min()
+        mouths.chain(ear).chain(self.protocol.poll_timeout()).chain(line).chain(self.cut_in).min()
     }
 
     fn note(&mut self, event: PhoneEvent) {
@@ -467,12 +504,12 @@ impl Simulator {
     ) -> Result<(), SimulatorError> {
         let event = match event {
             Event::Started(start) => {
-                self.begin(now, start)?;
-                let early = std::mem::take(&mut self.early_words);
-                return early.iter().try_for_each(|words| self.say(now, words, out));
+                return self.begin(now, start);
             }
             Event::SayRequested { text, last, .. } => {
                 self.counters.texts_received += 1;
+                let cut_in = self.line.as_ref().and_then(Line::cut_in);
+                self.cut_in = self.cut_in.or(cut_in.map(|after| now + after));
                 match self.talk.give(now, &text, last) {
                     Some(utterance) => PhoneEvent::Said(utterance),
                     None => return Ok(()),

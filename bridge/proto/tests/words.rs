@@ -479,22 +479,114 @@ fn what_the_caller_says_before_a_module_is_ready_is_told_once_it_is() {
     let texts = |of| talk.transcripts(of).into_iter().map(|t| t.text).collect::<Vec<_>>();
     assert_eq!(texts(0), ["Hello?", "Anybody there?", "At last."]);
     assert_eq!(texts(1), [""; 0]);
-    // Who was ready once has had its beginning.
+}
+
+fn texts(talk: &Talk, of: usize) -> Vec<String> {
+    talk.transcripts(of).into_iter().map(|transcript| transcript.text).collect()
+}
+
+/// What a module takes what it was told by.
+const TAKEN: FromModule = FromModule::Ack { in_ms: 0, lag_ms: None };
+
+impl Talk {
+    fn restart(&mut self, port: usize) {
+        self.session.restart_module(self.now, PortId(port));
+        self.session.module_ready(self.now, PortId(port), &wants_text());
+        self.settle();
+    }
+
+    fn dropped_words(&self, of: Reason) -> u64 {
+        let counts = self.reports.iter().filter_map(|report| match report {
+            Report::Dropped { reason, count } if *reason == of => Some(*count),
+            _ => None,
+        });
+        counts.sum()
+    }
+}
+
+#[test]
+fn what_the_caller_says_while_a_module_is_away_is_told_when_it_is_back() {
+    let mut talk = Talk::with_agent();
+    talk.says("Taken.");
+    talk.module(0, &TAKEN);
     talk.session.module_down(talk.now, PortId(0), "crashed");
     talk.says("Hello again?");
     talk.session.restart_module(talk.now, PortId(0));
+    talk.says("Are you there?");
+    talk.restart(0);
+    assert_eq!(texts(&talk, 0), ["Taken.", "Hello again?", "Are you there?"]);
+    let summary = talk.hang_up();
+    let hop = summary.ledger.hop("module.agent.text").expect("counted");
+    assert_eq!((hop.unit, hop.entered, hop.left, hop.queued), (Unit::Messages, 3, 3, 0));
+    assert_eq!(hop.dropped, []);
+}
+
+#[test]
+fn a_module_that_went_away_before_it_answered_is_told_again_but_not_for_ever() {
+    let mut talk = Talk::with_agent();
+    talk.says("What broke it?");
+    let log = ringback_module::message::Log::default();
+    talk.module(0, &FromModule::Log(log));
+    for expected in [2, 2, 2] {
+        talk.session.module_down(talk.now, PortId(0), "crashed");
+        talk.restart(0);
+        assert_eq!(talk.transcripts(0).len(), expected);
+    }
+    talk.says("Another.");
+    talk.say("An answer.", true, None);
+    talk.session.module_down(talk.now, PortId(0), "crashed");
+    talk.restart(0);
+    assert_eq!(texts(&talk, 0), ["What broke it?", "What broke it?", "Another."]);
+    let summary = talk.hang_up();
+    let hop = summary.ledger.hop("module.agent.text").expect("counted");
+    assert_eq!((hop.entered, hop.left), (2, 2), "told twice, and one message all the same");
+}
+
+#[test]
+fn of_what_a_module_misses_the_last_words_are_kept_and_the_others_counted() {
+    let mut talk = Talk::new(of_words(), vec![port("agent", true), port("deaf", false)]);
+    talk.session.module_ready(talk.now, PortId(1), &Ready::default());
+    talk.session.module_down(talk.now, PortId(1), "crashed");
+    for number in 0..20 {
+        talk.says(&format!("Number {number}."));
+    }
+    assert_eq!(talk.dropped_words(Reason::Overwritten), 4);
+    talk.restart(1);
     talk.session.module_ready(talk.now, PortId(0), &wants_text());
     talk.settle();
-    assert_eq!(talk.transcripts(0).len(), 3);
-    let mut waiting = Talk::new(of_words(), vec![port("agent", true)]);
-    for _ in 0..20 {
-        waiting.says("Hello?");
-    }
-    let dropped = Report::Dropped { reason: Reason::Overflow, count: 1 };
-    assert_eq!(waiting.reports.iter().filter(|report| **report == dropped).count(), 4);
-    waiting.session.module_ready(waiting.now, PortId(0), &wants_text());
-    waiting.settle();
-    assert_eq!(waiting.transcripts(0).len(), 16);
+    assert_eq!(texts(&talk, 0).first().map(String::as_str), Some("Number 4."));
+    assert_eq!((texts(&talk, 0).len(), texts(&talk, 1).len()), (16, 0));
+    let summary = talk.hang_up();
+    let hop = summary.ledger.hop("module.agent.text").expect("counted");
+    assert_eq!((hop.entered, hop.left), (20, 16));
+    assert_eq!(hop.dropped, [(Reason::Overwritten, 4)]);
+    assert!(summary.ledger.hop("module.deaf.text").is_none(), "it missed nothing it wanted");
+}
+
+#[test]
+fn words_for_a_module_that_never_comes_back_are_counted() {
+    let mut talk = Talk::with_agent();
+    talk.session.module_down(talk.now, PortId(0), "crashed");
+    talk.says("Hello?");
+    talk.says("Hello!");
+    talk.session.module_gone(talk.now, PortId(0), Some("crashed too often".into()));
+    talk.settle();
+    assert_eq!(talk.dropped_words(Reason::ModuleGone), 2);
+    talk.says("To nobody.");
+    let summary = talk.hang_up();
+    let hop = summary.ledger.hop("module.agent.text").expect("counted");
+    assert_eq!((hop.entered, hop.left), (2, 0));
+    assert_eq!(hop.dropped, [(Reason::ModuleGone, 2)]);
+    let mut talk = Talk::with_agent();
+    talk.session.module_down(talk.now, PortId(0), "crashed");
+    talk.says("Goodbye.");
+    let mut out = Outbox::new();
+    talk.phone.hang_up(talk.now, &mut out).expect("hangs up");
+    talk.deliver(&mut out);
+    talk.wait(Duration::from_secs(5));
+    let summary = talk.done();
+    assert_eq!(summary.ledger.unbalanced().count(), 0);
+    assert_eq!(talk.dropped_words(Reason::CallEnded), 1);
 }
 
 #[test]
@@ -510,6 +602,8 @@ fn a_module_that_was_away_is_told_which_epoch_it_is() {
     assert_eq!((resume.epoch, resume.from_ms), (1, 0));
     talk.session.module_ready(talk.now, PortId(0), &wants_text());
     talk.settle();
-    assert_eq!(talk.told, [], "it knows by `resume`");
+    let cleared = talk.told.iter().any(|(_, message)| matches!(message, ToModule::Cleared(_)));
+    assert!(!cleared, "it knows by `resume`: {:?}", talk.told);
+    assert_eq!(texts(&talk, 0), ["Stop."]);
     talk.hang_up();
 }

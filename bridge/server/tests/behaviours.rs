@@ -18,6 +18,8 @@ use support::{Host, Log, What, known};
 
 /// A caller says so much, and stays as long for the echo.
 const SPOKEN: Duration = Duration::from_millis(1_200);
+/// Or this, in words.
+const WORDS: [&str; 3] = ["Hello?", "A table for two.", "15550100"];
 /// How often calls are placed anew that end by themselves.
 const TIMES: usize = 2;
 
@@ -57,7 +59,7 @@ impl Via {
 async fn call(clock: Clock, via: Via, (provider, behaviour): Acted) -> usize {
     let mut dial = Dial {
         call: format!("{}-{}", provider.name(), behaviour.name),
-        format: Some(provider.formats()[0]),
+        format: provider.formats().first().copied(),
         behaviours: vec![behaviour],
         seed: 5,
         ..Dial::default()
@@ -98,6 +100,13 @@ async fn place(
             (spoken, client.phone().start().and_then(|s| s.inbound).map(|f| f.rate))
         {
             client.speak(&(0..rate.samples_in(SPOKEN)).map(known).collect::<Vec<_>>());
+            spoken = true;
+        }
+        let of_words = client.phone().start().is_some_and(|start| start.capabilities.text);
+        if of_words && !spoken {
+            for words in WORDS {
+                client.say(words).await?;
+            }
             spoken = true;
         }
         let now = clock.now();
@@ -177,6 +186,8 @@ fn losses(act: Act) -> BTreeSet<&'static str> {
         Act::Displace(_) => vec!["late", "trimmed"],
         Act::Duplicate => vec!["duplicate"],
         Act::EarlySound => vec!["early"],
+        // What was said of what the caller did not want to hear.
+        Act::CutIn(_) => vec!["stale"],
         // An echo that has become too old.
         Act::Stall(_) | Act::Full(_) | Act::Packets(_) | Act::Unread(_) => vec!["trimmed"],
         Act::Vanish | Act::Cut | Act::Redial => vec!["send_failed"],
@@ -206,7 +217,10 @@ fn check(name: &str, act: Act, summary: &Summary, reports: &[Report]) {
     }
     let notices = reports.iter().filter(|report| matches!(report, Report::Notice(_))).count();
     match act {
+        // Words may be followed by what is known.
+        Act::Aside(_) if !provider.has_sound() => {}
         Act::Aside(_) => assert!(notices > 0, "{whose}: nobody noticed"),
+        Act::OpeningTwice => assert_eq!(notices, 1, "{whose}: {reports:?}"),
         Act::EarlySound => {}
         _ => assert_eq!(notices, 0, "{whose}: {reports:?}"),
     }

@@ -8,6 +8,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use super::behaviour::{self, Act, Aside, Behaviour};
 use super::end::{End, Turn, Wire};
 use super::json::{self, Members, Node, Quoted, Reader};
 use super::{
@@ -36,12 +37,45 @@ static INFO: Info = Info {
     formats: &[],
 };
 
+/// What Twilio does beside.
+static BEHAVIOURS: &[Behaviour] = &[
+    Behaviour::unknown(Aside::Text(r#"{"type":"never-heard-of","value":{"a":[1,null]}}"#)),
+    Behaviour {
+        name: "errors",
+        summary: "behind every prompt Twilio says that something was wrong",
+        source: "a message that fails its validation: error 64107, the session goes on",
+        act: Act::Aside(Aside::Text(
+            r#"{"type":"error","description":"Invalid message received: { \"foo\" : \"bar\" }"}"#,
+        )),
+    },
+    Behaviour {
+        name: "speaker-events",
+        summary: "behind every prompt Twilio tells who speaks",
+        source: "Twilio does so where the TwiML says events=\"speaker-events\"",
+        act: Act::Aside(Aside::Text(
+            r#"{"type":"info","name":"clientSpeaking","value":"off","ts":1763733600000}"#,
+        )),
+    },
+    Behaviour {
+        name: "interrupts-of-nothing",
+        summary: "behind every prompt the caller is said to have cut in, though nothing was being spoken",
+        source: "an interruption that is told twice, or when the last word was just over; decimals were seen",
+        act: Act::Aside(Aside::Text(
+            r#"{"type":"interrupt","utteranceUntilInterrupt":"","durationUntilInterruptMs":0.0}"#,
+        )),
+    },
+];
+
 /// The provider.
 pub(super) struct ConversationRelay;
 
 impl Provider for ConversationRelay {
     fn info(&self) -> &'static Info {
         &INFO
+    }
+
+    fn behaviours(&self) -> Vec<&'static Behaviour> {
+        BEHAVIOURS.iter().chain(behaviour::WORDS).collect()
     }
 
     fn accept(&self, upgrade: &Upgrade<'_>, options: &Options) -> Result<Accepted, Rejection> {
@@ -62,10 +96,9 @@ struct Bridge {
 
 enum State {
     /// With what the URL's query says.
-    AwaitingSetup {
-        parameters: Vec<(String, String)>,
-    },
-    Talking,
+    AwaitingSetup { parameters: Vec<(String, String)> },
+    /// In the session of that name.
+    Talking { session: Option<String> },
     /// We ended it.
     Ended,
 }
@@ -74,12 +107,13 @@ impl Bridge {
     fn setup(&mut self, node: &Node<'_>) -> Option<Event> {
         let State::AwaitingSetup { parameters } = &mut self.state else { return None };
         let mut parameters = std::mem::take(parameters);
-        self.state = State::Talking;
         parameters
             .extend(node.get("customParameters").map(|own| own.pairs(&[])).unwrap_or_default());
         let text = |path| node.text(path).filter(|text| !text.is_empty()).map(str::to_owned);
+        let session = text("sessionId");
+        self.state = State::Talking { session: session.clone() };
         Some(Event::Started(Box::new(Start {
-            stream: text("sessionId"),
+            stream: session,
             call: text("callSid"),
             from: text("from"),
             to: text("to"),
@@ -98,11 +132,16 @@ impl Bridge {
         match (&self.state, kind) {
             (State::Ended, _) => return Ok(Some(Event::Notice(Notice::late(told)))),
             (_, None) => return Ok(Some(Event::Notice(Notice::unknown(told)))),
-            (State::Talking, Some("setup")) => {
-                return Err(ProtocolError::out_of_turn(index, "setup", "twice"));
+            // Of the same session it says nothing new.
+            (State::Talking { session }, Some("setup")) => {
+                let again = node.text("sessionId").filter(|name| !name.is_empty());
+                if again != session.as_deref() {
+                    return Err(ProtocolError::out_of_turn(index, "setup", "twice"));
+                }
+                return Ok(Some(Event::Notice(Notice::repeated("setup"))));
             }
             (State::AwaitingSetup { .. }, Some(kind @ ("prompt" | "interrupt" | "dtmf"))) => {
-                return Err(ProtocolError::out_of_turn(index, kind, "before setup"));
+                return Ok(Some(Event::Notice(Notice::early(kind))));
             }
             _ => {}
         }
@@ -149,7 +188,7 @@ impl Wire for Bridge {
         command: Command<'_>,
         out: &mut Outbox,
     ) -> Result<(), ProtocolError> {
-        if !matches!(self.state, State::Talking) {
+        if !matches!(self.state, State::Talking { .. }) {
             return Ok(());
         }
         match command {

@@ -88,6 +88,9 @@ pub struct Media {
 pub struct Digit(char);
 
 impl Digit {
+    /// `*`.
+    pub const STAR: Self = Self('*');
+
     /// The digit, or `None` if no telephone has that key. Lower-case letters are taken for upper-case.
     #[must_use]
     pub const fn new(key: char) -> Option<Self> {
@@ -232,6 +235,16 @@ pub enum Notice {
         /// Octets of it, dropped.
         octets: usize,
     },
+    /// A message came before the stream had started; it was dropped.
+    Early {
+        /// What it calls itself, cut.
+        kind: String,
+    },
+    /// What comes once in a stream came again and said nothing new; it was dropped.
+    Repeated {
+        /// What it calls itself, cut.
+        kind: String,
+    },
     /// A message came after the stream had stopped; it was dropped.
     Late {
         /// What it calls itself, cut.
@@ -253,6 +266,18 @@ impl Notice {
     #[must_use]
     pub fn unknown(kind: &str) -> Self {
         Self::UnknownMessage { kind: super::json::kind(kind) }
+    }
+
+    /// A message that came before the stream had started; `kind` is cut and masked.
+    #[must_use]
+    pub fn early(kind: &str) -> Self {
+        Self::Early { kind: super::json::kind(kind) }
+    }
+
+    /// A message that came again; `kind` is cut and masked.
+    #[must_use]
+    pub fn repeated(kind: &str) -> Self {
+        Self::Repeated { kind: super::json::kind(kind) }
     }
 
     /// A message that came after the stream had stopped; `kind` is cut and masked.

@@ -11,6 +11,7 @@ mod speech;
 mod state;
 mod summary;
 mod track;
+mod utterances;
 mod words;
 
 use std::collections::VecDeque;
@@ -505,7 +506,7 @@ impl Session {
     }
 
     fn handle_notice(&mut self, notice: &Notice) {
-        if matches!(notice, Notice::EarlyMedia { .. }) {
+        if matches!(notice, Notice::EarlyMedia { .. } | Notice::Early { .. }) {
             self.wire.arrived += 1;
             self.wire.early += 1;
         }

@@ -118,7 +118,7 @@ impl Session {
                 port.phase = PortPhase::Live;
                 self.report(Report::ModuleReady(id));
                 self.tell_missed_clear(id);
-                self.tell_early(id);
+                self.tell_missed_words(id);
                 if let Phase::Draining { reason, .. } = &self.phase {
                     let reason = super::stop_reason(reason);
                     let deadline = Duration::from_millis(self.config.limits.stop_ms);
@@ -241,6 +241,7 @@ impl Session {
             port.phase = PortPhase::Gone;
             port.last_error = error.or(port.last_error.take());
         }
+        self.forget_words(id);
     }
 
     pub(super) fn module_failed(&mut self, now: Instant, id: PortId, reason: &str) {
@@ -430,6 +431,7 @@ impl Session {
                     .dropping(Drop::Overflow, spoken.flooded),
             );
         }
+        hops.extend(port.heard.hop(name));
         hops
     }
 }

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use ringback_codecs::{Resampler, SampleRate};
-use ringback_module::message::{
-    AcceptIn, AcceptOut, Framing, Kind, Overflow, Pace, Ready, Transcript,
-};
+use ringback_module::message::{AcceptIn, AcceptOut, Framing, Kind, Overflow, Pace, Ready};
 
 use crate::media::tap::Tap;
+
+use super::utterances::Utterances;
 
 /// Tracks as modules number them.
 pub(super) const CALLER: u16 = 0;
@@ -94,8 +94,8 @@ pub(super) struct Port {
     pub(super) spoken: Spoken,
     /// The same of words, in messages.
     pub(super) said: Spoken,
-    /// What the caller said before it was ready for the first time; `None` from then on.
-    pub(super) early: Option<Vec<Transcript>>,
+    /// What the caller said, where the provider tells it in words.
+    pub(super) heard: Utterances,
     pub(super) last_error: Option<String>,
 }
 
@@ -152,7 +152,7 @@ impl Port {
             starts: 0,
             spoken: Spoken::default(),
             said: Spoken::default(),
-            early: Some(Vec::new()),
+            heard: Utterances::default(),
             last_error: None,
         }
     }

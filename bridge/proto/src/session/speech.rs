@@ -96,6 +96,10 @@ impl Session {
         if self.ports.get(id.0).is_none_or(|p| p.phase == PortPhase::Gone) {
             return;
         }
+        // A line in the log is written before the work as well as after it.
+        if !matches!(message, FromModule::Log(_) | FromModule::Metric(_)) {
+            self.ports[id.0].heard.taken();
+        }
         if !self.handle_result(now, id, message) {
             self.handle_verb(now, id, message);
         }

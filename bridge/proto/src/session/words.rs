@@ -10,15 +10,13 @@ use crate::Instant;
 use crate::ledger::Drop;
 use crate::provider::Command;
 
-use super::port::{CALLER, Port, PortId, PortPhase};
+use super::port::{CALLER, PortId, PortPhase};
 use super::{Action, EndReason, Report, Session};
 
 /// Speech takes about so long for each character; nobody tells when it is over, and a hang-up that waits for it must guess.
 const PER_CHARACTER: Duration = Duration::from_millis(75);
 /// Speech begins so long after it was asked for.
 const SYNTHESIS: Duration = Duration::from_secs(1);
-/// Utterances kept for a module that is not ready yet.
-const MOST_EARLY: usize = 16;
 
 /// Words of a call, both ways.
 #[derive(Debug)]
@@ -106,36 +104,44 @@ impl Session {
             words.since = None;
         }
         self.tell_wanting("text", None, &ToModule::Text(transcript.clone()));
-        self.keep_early(&transcript);
+        self.keep_utterance(&transcript);
         self.report(Report::Transcript(None, transcript));
     }
 
-    /// Keeps an utterance for modules that take longer to begin than the caller to speak; a call of sound has its ring for them.
-    fn keep_early(&mut self, transcript: &Transcript) {
+    /// Keeps an utterance for each module until it has taken it; a call of sound has its ring for that.
+    fn keep_utterance(&mut self, transcript: &Transcript) {
         if !transcript.is_final {
             return;
         }
-        let begins = |port: &&mut Port| matches!(port.phase, PortPhase::Starting | PortPhase::Down);
-        let mut full = 0;
-        for early in self.ports.iter_mut().filter(begins).filter_map(|port| port.early.as_mut()) {
-            if early.len() < MOST_EARLY {
-                early.push(transcript.clone());
-            } else {
-                full += 1;
+        let mut lost = 0;
+        for port in &mut self.ports {
+            let told = port.wants("text");
+            if told || matches!(port.phase, PortPhase::Starting | PortPhase::Down) {
+                lost += port.heard.push(transcript, told);
             }
         }
-        if full > 0 {
-            self.report(Report::Dropped { reason: Drop::Overflow, count: full });
+        if lost > 0 {
+            self.report(Report::Dropped { reason: Drop::Overwritten, count: lost });
         }
     }
 
-    /// Tells a module that has just begun what it missed.
-    pub(super) fn tell_early(&mut self, id: PortId) {
+    /// Tells a module that has just begun, or begun again, what it missed.
+    pub(super) fn tell_missed_words(&mut self, id: PortId) {
         let port = &mut self.ports[id.0];
-        let early = port.early.take().filter(|_| port.wants("text"));
-        for transcript in early.into_iter().flatten() {
+        let wanted = port.wants("text");
+        for transcript in port.heard.tell(wanted) {
             let message = ToModule::Text(transcript);
             self.actions.push_back(Action::TellModule { port: id, message });
+        }
+    }
+
+    /// A module will not come back: what it missed is lost.
+    pub(super) fn forget_words(&mut self, id: PortId) {
+        let call_ended = self.phase.is_over();
+        let Some(port) = self.ports.get_mut(id.0) else { return };
+        let (reason, count) = port.heard.give_up(call_ended);
+        if count > 0 {
+            self.report(Report::Dropped { reason, count });
         }
     }
 

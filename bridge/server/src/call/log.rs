@@ -100,6 +100,8 @@ pub(crate) fn notice_text(notice: &Notice) -> String {
         Notice::UnknownMessage { kind } => format!("a message of the unknown kind {kind}"),
         Notice::ProviderError { text } => format!("the provider reports an error: {text}"),
         Notice::EarlyMedia { octets } => format!("{octets} octets of sound before the start"),
+        Notice::Early { kind } => format!("a message came before the start: {kind}"),
+        Notice::Repeated { kind } => format!("a message came twice: {kind}"),
         Notice::LineLost { line, reason } => {
             format!("the {} line was lost and is dialled again: {reason}", line.name())
         }

@@ -251,6 +251,7 @@ const fn drop_metric(reason: Drop, metrics: &Metrics) -> &Metric {
         Drop::NotSpeaker => &metrics.dropped_not_speaker,
         Drop::Stale => &metrics.dropped_stale,
         Drop::CallEnded => &metrics.dropped_call_ended,
+        Drop::ModuleGone => &metrics.dropped_module_gone,
         Drop::Unencodable => &metrics.dropped_unencodable,
         _ => &metrics.dropped_send_failed,
     }

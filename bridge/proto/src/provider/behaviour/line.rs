@@ -11,6 +11,8 @@ use crate::Instant;
 
 /// Sound that comes before the announcement, where it does.
 const EARLY: u32 = 3;
+/// So many messages of words.
+const EARLY_WORDS: u32 = 1;
 /// So many messages of sound from one aside to the next.
 const ASIDES: u64 = 10;
 /// Messages of sound from one order to send nothing to the next; the first comes after half of it.
@@ -23,6 +25,8 @@ const READING: Duration = Duration::from_millis(500);
 const ONE_IN: u64 = 12;
 /// Of so many messages one begins a stall.
 const STALL_IN: u64 = 30;
+/// Of so many messages of words.
+const STALL_IN_WORDS: u64 = 3;
 /// Close code of a connection that is gone.
 const GONE: u16 = 1006;
 
@@ -31,10 +35,12 @@ const GONE: u16 = 1006;
 pub(crate) enum Part {
     /// Announces the stream; whether it has started with that, or waits for an answer.
     Opening { started: bool },
-    /// Anything but sound.
+    /// Anything but what the caller says.
     Words,
     /// The caller's voice.
     Sound,
+    /// The caller's voice, in words.
+    Utterance,
     /// The end.
     Goodbye,
 }
@@ -76,6 +82,8 @@ pub(crate) struct Line {
     /// A text that may get company, until then.
     alone: Option<(Instant, String)>,
     sounds: u64,
+    /// The wire carries words.
+    is_words: bool,
     /// We told the bridge to send nothing until then.
     full_until: Option<Instant>,
     opened: Instant,
@@ -84,7 +92,7 @@ pub(crate) struct Line {
 
 impl Line {
     /// A line for this call, if it behaves in any way.
-    pub(crate) fn new(call: &Dial) -> Option<Self> {
+    pub(crate) fn new(call: &Dial, is_words: bool) -> Option<Self> {
         let acts: Vec<_> = call.behaviours.iter().map(|behaviour| behaviour.act).collect();
         (!acts.is_empty()).then(|| Self {
             acts,
@@ -95,6 +103,7 @@ impl Line {
             held: None,
             alone: None,
             sounds: 0,
+            is_words,
             full_until: None,
             opened: Instant::ZERO,
             over: false,
@@ -118,12 +127,26 @@ impl Line {
         })
     }
 
+    /// How long after the provider began to speak the caller cuts in, if so.
+    pub(crate) fn cut_in(&self) -> Option<Duration> {
+        self.acts.iter().find_map(|act| match act {
+            Act::CutIn(after) => Some(*after),
+            _ => None,
+        })
+    }
+
     /// Takes the messages of `out` from number `from` on, and puts those there that may go now.
     pub(crate) fn pass(&mut self, now: Instant, part: Part, from: usize, out: &mut Outbox) {
         let sends = out.take_sends(from);
         if let Part::Opening { started } = part {
             self.opened = now;
-            self.held = (started && self.has(Act::EarlySound)).then(|| (EARLY, Vec::new()));
+            let early = if self.is_words { EARLY_WORDS } else { EARLY };
+            self.held = (started && self.has(Act::EarlySound)).then(|| (early, Vec::new()));
+            let late = self.acts.iter().find_map(|act| match act {
+                Act::LateOpening(time) => Some(*time),
+                _ => None,
+            });
+            self.open_at = now + late.unwrap_or_default();
         }
         if part == Part::Goodbye {
             self.release_displaced(now);
@@ -137,7 +160,12 @@ impl Line {
                 // Those with lines of their own have no behaviours: see `all`.
                 Send::Dial(..) | Send::TextOn(..) => continue,
             };
+            let opens = matches!(part, Part::Opening { .. }) && self.has(Act::OpeningTwice);
+            let again = opens.then(|| said.clone());
             self.take(now, part, said);
+            if let Some(again) = again {
+                self.take(now, part, again);
+            }
         }
         match part {
             Part::Opening { .. } if self.has(Act::EarlyClose) => {
@@ -159,8 +187,12 @@ impl Line {
             Said::Text(text) if self.has(Act::Requoted) => Said::Text(requoted(text)),
             said => said,
         };
+        let said = match said {
+            Said::Text(text) if self.has(Act::MoreFields) => Said::Text(with_more_fields(text)),
+            said => said,
+        };
         match (part, &mut self.held) {
-            (Part::Sound, _) => self.sound(now, said),
+            (Part::Sound | Part::Utterance, _) => self.voice(now, said),
             (_, Some((_, held))) if part != Part::Goodbye => held.push(said),
             _ => {
                 self.release(now);
@@ -169,7 +201,8 @@ impl Line {
         }
     }
 
-    fn sound(&mut self, now: Instant, said: Said) {
+    /// Something the caller says, in sound or in words.
+    fn voice(&mut self, now: Instant, said: Said) {
         self.sounds += 1;
         let displace = self.find(|act| match act {
             Act::Displace(by) => Some(by),
@@ -181,7 +214,7 @@ impl Line {
             self.displaced = Some((by, said));
             return;
         }
-        let twice = self.has(Act::Duplicate) && self.random.below(ONE_IN) == 0;
+        let twice = self.has(Act::Duplicate) && (self.is_words || self.random.below(ONE_IN) == 0);
         let again = twice.then(|| said.clone());
         self.send(now, said);
         if let Some(again) = again {
@@ -198,7 +231,7 @@ impl Line {
                 self.release(now);
             }
         }
-        if self.sounds.is_multiple_of(ASIDES) {
+        if self.is_words || self.sounds.is_multiple_of(ASIDES) {
             for aside in self.acts.clone() {
                 match aside {
                     Act::Aside(Aside::Text(text)) => self.send(now, Said::Text(text.into())),
@@ -259,10 +292,11 @@ impl Line {
             Act::Stall(most) => Some(most),
             _ => None,
         });
+        let stall_in = if self.is_words { STALL_IN_WORDS } else { STALL_IN };
         self.open_at = self.open_at.max(now);
         if let Some(most) = stall
             && self.open_at == now
-            && self.random.below(STALL_IN) == 0
+            && self.random.below(stall_in) == 0
         {
             self.open_at = now + Duration::from_millis(self.random.below(most.as_millis() as u64));
         }
@@ -350,6 +384,16 @@ impl Line {
     }
 }
 
+/// The same object of JSON with a member that nobody knows; what is no object stays.
+fn with_more_fields(mut text: String) -> String {
+    if text.starts_with('{') && text.trim_end().ends_with('}') {
+        text.truncate(text.trim_end().len() - 1);
+        let comma = if text.trim_end().ends_with('{') { "" } else { "," };
+        text = format!(r#"{text}{comma}"neverHeardOf":{{"a":[1,null]}}}}"#);
+    }
+    text
+}
+
 /// The same JSON with numbers as text and text that is a number as a number; what is no JSON stays.
 fn requoted(text: String) -> String {
     match Node::parse(0, "JSON", &text) {
@@ -378,6 +422,15 @@ fn requote(node: Node<'_>) -> Node<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_member_is_added_to_objects_and_to_nothing_else() {
+        let more = |text: &str| with_more_fields(text.to_owned());
+        assert_eq!(more(r#"{"a":1} "#), r#"{"a":1,"neverHeardOf":{"a":[1,null]}}"#);
+        assert_eq!(more("{}"), r#"{"neverHeardOf":{"a":[1,null]}}"#);
+        assert_eq!(more("[1]"), "[1]");
+        assert_eq!(more("DTMF_END digit:1"), "DTMF_END digit:1");
+    }
 
     #[test]
     fn whole_numbers_change_their_clothes_and_nothing_else_does() {

@@ -32,12 +32,24 @@ pub enum Act {
     Packets(Duration),
     /// Now and then a message of sound comes behind so many that were said after it.
     Displace(u32),
-    /// Now and then a message of sound comes twice.
+    /// Now and then a message of sound comes twice; of words, each.
     Duplicate,
-    /// The first sound comes before the stream is announced, where nobody waits for an answer to that.
+    /// The first sound or words come before the stream is announced, where nobody waits for an answer to that.
     EarlySound,
-    /// Every tenth message of sound is followed by this.
+    /// Every tenth message of sound is followed by this; of words, each.
     Aside(Aside),
+    /// Every JSON object has a member that nobody knows.
+    MoreFields,
+    /// The stream is announced so long after the connection is there.
+    LateOpening(Duration),
+    /// The stream is announced twice.
+    OpeningTwice,
+    /// Before an utterance is told, it is told word by word as it grows.
+    Partials,
+    /// The caller cuts in so long after the provider began to speak.
+    CutIn(Duration),
+    /// A key is pressed behind every utterance.
+    Keys,
     /// Texts that follow each other share a message.
     Together,
     /// Numbers in JSON are written as text, and text that is a number as a number.
@@ -78,11 +90,19 @@ impl Behaviour {
         act: Act::Requoted,
     };
 
+    /// Of wires with JSON.
+    pub(super) const MORE_FIELDS: Self = Self {
+        name: "unknown-fields",
+        summary: "every message has a field that nobody knows",
+        source: "providers add fields without saying so",
+        act: Act::MoreFields,
+    };
+
     /// Of a name that means the same everywhere, acted out with what this wire calls unknown.
     pub(super) const fn unknown(aside: Aside) -> Self {
         Self {
             name: "unknown-messages",
-            summary: "messages of a kind that nobody knows come between those of sound",
+            summary: "messages of a kind that nobody knows come between the others",
             source: "providers add messages without saying so",
             act: Act::Aside(aside),
         }
@@ -119,14 +139,8 @@ impl Behaviour {
     }
 }
 
-/// What no wire excludes.
-static GENERAL: &[Behaviour] = &[
-    Behaviour {
-        name: "burst",
-        summary: "now and then nothing comes for up to 800 ms, and then all of it at once",
-        source: "TCP resends what got lost, and nothing overtakes it",
-        act: Act::Stall(Duration::from_millis(800)),
-    },
+/// What no wire of sound excludes.
+static SOUND: &[Behaviour] = &[
     Behaviour {
         name: "thirty-ms",
         summary: "the caller's voice comes in messages of 30 ms",
@@ -138,6 +152,16 @@ static GENERAL: &[Behaviour] = &[
         summary: "the caller's voice comes in messages of 100 ms",
         source: "Smartflo and RingCX send 100 ms, Genesys 200 ms, Avaya up to 250 ms",
         act: Act::Packets(Duration::from_millis(100)),
+    },
+];
+
+/// What no wire excludes.
+static GENERAL: &[Behaviour] = &[
+    Behaviour {
+        name: "burst",
+        summary: "now and then nothing comes for up to 800 ms, and then all of it at once",
+        source: "TCP resends what got lost, and nothing overtakes it",
+        act: Act::Stall(Duration::from_millis(800)),
     },
     Behaviour {
         name: "slow-reader",
@@ -200,12 +224,67 @@ pub(super) static NUMBERED: &[Behaviour] = &[
     },
 ];
 
+/// Of wires whose JSON is words.
+pub(super) static WORDS: &[Behaviour] = &[
+    Behaviour::NUMBERS_AS_TEXT,
+    Behaviour::MORE_FIELDS,
+    Behaviour {
+        name: "partial-prompts",
+        summary: "what the caller says is told word by word before it is told whole",
+        source: "Twilio does so where the TwiML says partialPrompts=\"true\"",
+        act: Act::Partials,
+    },
+    Behaviour {
+        name: "duplicate",
+        summary: "every prompt comes twice",
+        source: "prompts have no number, so that nobody could tell one that is repeated from one that was said again",
+        act: Act::Duplicate,
+    },
+    Behaviour {
+        name: "cuts-in",
+        summary: "the caller cuts in 300 ms after the provider has begun to speak, and says nothing",
+        source: "Twilio's `interruptible` is \"any\" unless the TwiML says otherwise; a cough will do",
+        act: Act::CutIn(Duration::from_millis(300)),
+    },
+    Behaviour {
+        name: "cuts-in-at-once",
+        summary: "the caller cuts in before the first word was spoken",
+        source: "speech that begins while the words are on their way",
+        act: Act::CutIn(Duration::ZERO),
+    },
+    Behaviour {
+        name: "keys-between",
+        summary: "a key is pressed behind every utterance",
+        source: "Twilio tells keys where the TwiML says dtmfDetection=\"true\"",
+        act: Act::Keys,
+    },
+    Behaviour {
+        name: "early-words",
+        summary: "the first words come before the setup",
+        source: "what one thread recognises may overtake what another announces, as Vonage's sound does",
+        act: Act::EarlySound,
+    },
+    Behaviour {
+        name: "late-setup",
+        summary: "the setup comes two seconds after the connection",
+        source: "a busy host",
+        act: Act::LateOpening(Duration::from_secs(2)),
+    },
+    Behaviour {
+        name: "setup-twice",
+        summary: "the setup comes twice",
+        source: "whoever is not sure that it was heard says it again",
+        act: Act::OpeningTwice,
+    },
+];
+
 /// Of wires that are JSON.
 pub(super) static JSON: &[Behaviour] = &[
     Behaviour::unknown(Aside::Text(
         r#"{"event":"never-heard-of","type":"never-heard-of","value":{"a":[1,null]}}"#,
     )),
     Behaviour::NUMBERS_AS_TEXT,
+    Behaviour::MORE_FIELDS,
     Behaviour {
         name: "early-sound",
         summary: "the first sound comes before the stream is announced",
@@ -214,15 +293,14 @@ pub(super) static JSON: &[Behaviour] = &[
     },
 ];
 
-/// Everything that can be acted out on this provider's wire, its own first. All of it happens to sound, on one line: a wire of words
-/// or of several lines has none.
+/// Everything that can be acted out on this provider's wire, its own first. All of it happens on one line: a wire of several has none.
 #[must_use]
 pub fn all(provider: &dyn Provider) -> Vec<&'static Behaviour> {
-    let has_lines = matches!(provider.transport(), Transport::Webhook { .. });
-    if has_lines || !provider.has_sound() {
+    if matches!(provider.transport(), Transport::Webhook { .. }) {
         return Vec::new();
     }
     let mut all = provider.behaviours();
+    all.extend(provider.has_sound().then_some(SOUND).into_iter().flatten());
     all.extend(GENERAL);
     all.extend(provider.capabilities().marks.then_some(&LOSE_MARKS));
     all

@@ -129,7 +129,7 @@ fn behaviours_of(provider: &dyn Provider) -> String {
     };
     let all = behaviour::all(provider);
     if all.is_empty() {
-        return "  none: they are of wires that carry sound over one connection\n".into();
+        return "  none: they are of wires with one connection\n".into();
     }
     all.into_iter().map(row).collect()
 }
