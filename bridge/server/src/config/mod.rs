@@ -11,7 +11,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use ringback_proto::provider::{Auth, Options, PROVIDERS, WebhookAuth};
+use ringback_proto::provider::{Auth, Options, PROVIDERS, Transport, WebhookAuth};
 use ringback_proto::redaction::Sound;
 use serde::Deserialize;
 use serde_json::Value;
@@ -300,7 +300,7 @@ impl Config {
         self.listeners.iter().find(|listener| listener.endpoint.name == name)
     }
 
-    /// Whether anything in it asks others by TLS.
+    /// Whether anything in it asks or dials others by TLS. Without `auth` a provider is dialled for tries only.
     #[must_use]
     pub fn wants_tls(&self) -> bool {
         self.listeners.iter().any(|listener| {
@@ -311,7 +311,8 @@ impl Config {
                     HangupCredential::Client { url, .. } if url.peer().secure);
                 token || hangup.base.peer().secure
             });
-            keys || asks
+            let dials = matches!(listener.endpoint.transport, Transport::Webhook { .. });
+            keys || asks || (dials && listener.auth != Auth::None)
         })
     }
 

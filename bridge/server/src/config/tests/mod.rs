@@ -124,6 +124,20 @@ fn a_whole_file_means_what_it_says() {
 }
 
 #[test]
+fn who_is_to_dial_a_provider_looks_for_authorities_at_the_start() {
+    let variable = |name: &str| (name == "TOKEN").then(|| "secret".to_owned());
+    let context = Context { variable: &variable, providers: vec!["twilio", "zoom-rtms"] };
+    let wants_tls = |text: &str| {
+        Config::parse("f.toml", text, &Overrides::default(), &context).unwrap().wants_tls()
+    };
+    let zoom = listener("auth = { kind = \"zoom-signature\", secret = \"env:TOKEN\" }\noptions = { client_id = \"id\", client_secret = \"env:TOKEN\" }")
+        .replace("twilio", "zoom-rtms");
+    assert!(wants_tls(&zoom));
+    assert!(!wants_tls(&listener("")), "a provider that dials us");
+    assert!(!wants_tls(""), "listeners for tries");
+}
+
+#[test]
 fn flags_win_over_the_environment_and_the_environment_over_the_file() {
     let text = "server.bind = \"127.0.0.1:1\"\nserver.drain_timeout = \"1s\"\nlog.level = \"warn\"\nlog.format = \"human\"";
     let variable = |name: &str| match name {
