@@ -5,7 +5,7 @@ use std::ops::Range;
 use ringback_proto::provider::{App, Auth, Transport};
 
 use super::super::raw::{self, At};
-use super::Checker;
+use super::{Checker, span};
 use crate::reach::{Host, Reach};
 
 impl Checker<'_> {
@@ -26,9 +26,9 @@ impl Checker<'_> {
     ) -> (App, Reach) {
         let raw::Options { client_id, client_secret, dial, .. } = &raw.options;
         let Transport::Webhook { hosts } = transport else {
-            let spans = [client_id, client_secret].map(|at| at.as_ref().map(At::span));
-            for span in spans.into_iter().chain([dial.as_ref().map(At::span)]).flatten() {
-                self.problem(span, "is for providers that we dial, and this one dials us");
+            let given = [span(client_id), span(client_secret), span(dial)];
+            for place in given.into_iter().flatten() {
+                self.problem(place, "is for providers that we dial, and this one dials us");
             }
             return Default::default();
         };

@@ -10,7 +10,7 @@ use ringback_proto::provider::{Auth, Secret};
 
 use super::super::raw::{self, At, AuthKind};
 use super::super::secret;
-use super::Checker;
+use super::{Checker, span};
 use crate::keyring::KeySource;
 use crate::listener::network;
 use crate::outgoing::http::Url;
@@ -43,8 +43,7 @@ const fn keys(kind: AuthKind) -> &'static [&'static str] {
         ],
         AuthKind::GenesysSignature | AuthKind::SinchSignature => &["api_key", "secret", "secrets"],
         AuthKind::TelnyxSignature => &["public_key"],
-        AuthKind::JambonzSignature => &["secret", "secrets"],
-        AuthKind::ZoomSignature => &["secret", "secrets"],
+        AuthKind::JambonzSignature | AuthKind::ZoomSignature => &["secret", "secrets"],
     }
 }
 
@@ -52,7 +51,7 @@ impl Checker<'_> {
     pub(super) fn auth(&mut self, auth: Option<&At<raw::Auth>>, has_public_url: bool) -> Auth {
         let Some(at) = auth else { return Auth::None };
         let (span, raw) = (at.span(), at.get_ref());
-        self.superfluous(raw);
+        self.superfluous_for_kind(raw);
         let signed = matches!(raw.kind, AuthKind::TwilioSignature | AuthKind::PlivoSignature);
         if signed && !has_public_url {
             let help = "the signature is computed over `public_url`, which is missing";
@@ -111,11 +110,11 @@ impl Checker<'_> {
         let (span, raw) = (at.span(), at.get_ref());
         match raw.kind {
             AuthKind::SignalwireSignature => {
-                self.superfluous(raw);
+                self.superfluous_for_kind(raw);
                 WebhookAuth::SignalWireSignature { keys: self.tokens(span, raw) }
             }
             AuthKind::TelnyxSignature => {
-                self.superfluous(raw);
+                self.superfluous_for_kind(raw);
                 let text = self.needed(span.clone(), "public_key", raw.public_key.as_ref());
                 match TelnyxKey::parse(&text) {
                     Some(key) => WebhookAuth::TelnyxSignature { key },
@@ -128,14 +127,14 @@ impl Checker<'_> {
                 }
             }
             AuthKind::SinchSignature => {
-                self.superfluous(raw);
+                self.superfluous_for_kind(raw);
                 let application = self.secret(span.clone(), "api_key", raw.api_key.as_ref());
                 let secrets = self.signing_secrets(span.clone(), raw);
                 self.must_be_base64(span, &secrets, "Sinch");
                 WebhookAuth::SinchSignature(SinchSecrets { application, secrets })
             }
             AuthKind::JambonzSignature => {
-                self.superfluous(raw);
+                self.superfluous_for_kind(raw);
                 WebhookAuth::JambonzSignature(JambonzSecrets(self.signing_secrets(span, raw)))
             }
             _ => WebhookAuth::Common(self.auth(Some(at), true)),
@@ -151,40 +150,31 @@ impl Checker<'_> {
         }
     }
 
-    /// A key that the kind does not use is a misunderstanding about security: say so.
-    fn superfluous(&mut self, raw: &raw::Auth) {
-        let uses = keys(raw.kind);
-        let texts = [
-            ("token", &raw.token),
-            ("user", &raw.user),
-            ("password", &raw.password),
-            ("header", &raw.header),
-            ("parameter", &raw.parameter),
-            ("prefix", &raw.prefix),
-            ("secret", &raw.secret),
-            ("jwks", &raw.jwks),
-            ("jwks_url", &raw.jwks_url),
-            ("jwks_cache", &raw.jwks_cache),
-            ("issuer", &raw.issuer),
-            ("audience", &raw.audience),
-            ("api_key", &raw.api_key),
-            ("public_key", &raw.public_key),
+    fn superfluous_for_kind(&mut self, raw: &raw::Auth) {
+        let given = [
+            ("token", span(&raw.token)),
+            ("tokens", span(&raw.tokens)),
+            ("user", span(&raw.user)),
+            ("password", span(&raw.password)),
+            ("passwords", span(&raw.passwords)),
+            ("header", span(&raw.header)),
+            ("parameter", span(&raw.parameter)),
+            ("shared_keys", span(&raw.shared_keys)),
+            ("prefix", span(&raw.prefix)),
+            ("allow_unsigned", span(&raw.allow_unsigned)),
+            ("secret", span(&raw.secret)),
+            ("secrets", span(&raw.secrets)),
+            ("jwks", span(&raw.jwks)),
+            ("jwks_url", span(&raw.jwks_url)),
+            ("jwks_cache", span(&raw.jwks_cache)),
+            ("issuer", span(&raw.issuer)),
+            ("audience", span(&raw.audience)),
+            ("claims", span(&raw.claims)),
+            ("single_use", span(&raw.single_use)),
+            ("api_key", span(&raw.api_key)),
+            ("public_key", span(&raw.public_key)),
         ];
-        let lists =
-            [("tokens", &raw.tokens), ("passwords", &raw.passwords), ("secrets", &raw.secrets)];
-        let switches = [("allow_unsigned", &raw.allow_unsigned), ("single_use", &raw.single_use)];
-        let texts = texts.into_iter().map(|(key, at)| (key, at.as_ref().map(At::span)));
-        let lists = lists.into_iter().map(|(key, at)| (key, at.as_ref().map(At::span)));
-        let switches = switches.into_iter().map(|(key, at)| (key, at.as_ref().map(At::span)));
-        let tables = [
-            ("shared_keys", raw.shared_keys.as_ref().map(At::span)),
-            ("claims", raw.claims.as_ref().map(At::span)),
-        ];
-        for (key, span) in texts.chain(lists).chain(switches).chain(tables) {
-            let Some(span) = span.filter(|_| !uses.contains(&key)) else { continue };
-            let help = if uses.is_empty() { "nothing".into() } else { uses.join(", ") };
-            self.problem(span, format!("`{key}` is not used by this kind, which takes {help}"));
-        }
+        self.superfluous(given, keys(raw.kind), "this kind");
     }
 
     fn twilio(&mut self, table: Range<usize>, raw: &raw::Auth) -> Auth {
@@ -209,7 +199,7 @@ impl Checker<'_> {
     fn jwt(&mut self, table: Range<usize>, raw: &raw::Auth) -> Jwt {
         let by_url = raw.jwks_url.is_some() || raw.kind == AuthKind::AzureJwt;
         let by_set = raw.jwks.is_some() || by_url;
-        if let Some(at) = raw.secret.as_ref().map(At::span).or(raw.secrets.as_ref().map(At::span))
+        if let Some(at) = span(&raw.secret).or(span(&raw.secrets))
             && by_set
         {
             self.problem(

@@ -4,13 +4,12 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ringback_proto::provider::{self, HangupLaw};
+use ringback_proto::provider::{self, HangupLaw, Secret};
 
 use super::super::raw::{self, At, HangupKind};
-use super::Checker;
+use super::{Checker, span};
 use crate::hangup::{HangupConfig, HangupCredential, RECIPES, Recipe, Scheme, recipe};
 use crate::outgoing::RsaKey;
-use ringback_proto::provider::Secret;
 
 /// All tries of a hang-up together take no longer than this where nothing else is said.
 const DEADLINE: Duration = Duration::from_secs(5);
@@ -74,28 +73,17 @@ impl Checker<'_> {
 
     fn superfluous_for(&mut self, recipe: &Recipe, raw: &raw::Hangup) {
         let given = [
-            ("account", &raw.account),
-            ("user", &raw.user),
-            ("password", &raw.password),
-            ("token", &raw.token),
-            ("token_url", &raw.token_url),
-            ("application", &raw.application),
-            ("private_key", &raw.private_key),
+            ("account", span(&raw.account)),
+            ("user", span(&raw.user)),
+            ("password", span(&raw.password)),
+            ("token", span(&raw.token)),
+            ("token_url", span(&raw.token_url)),
+            ("application", span(&raw.application)),
+            ("private_key", span(&raw.private_key)),
         ];
-        let uses = |key: &str| {
-            keys(recipe.scheme).contains(&key) && (key != "account" || recipe.wants_account())
-        };
-        for (key, at) in given {
-            let Some(at) = at.as_ref().filter(|_| !uses(key)) else { continue };
-            let takes: Vec<_> =
-                keys(recipe.scheme).iter().copied().filter(|key| uses(key)).collect();
-            let takes = takes.join(", ");
-            let provider = recipe.provider;
-            self.problem(
-                at.span(),
-                format!("`{key}` is not used by {provider}, which takes {takes}"),
-            );
-        }
+        let mut uses = keys(recipe.scheme).to_vec();
+        uses.retain(|key| *key != "account" || recipe.wants_account());
+        self.superfluous(given, &uses, recipe.provider);
     }
 
     fn credential(

@@ -78,6 +78,11 @@ pub(super) fn check(
     }
 }
 
+/// Where a key stands, if it is there.
+fn span<T>(at: &Option<At<T>>) -> Option<Range<usize>> {
+    at.as_ref().map(At::span)
+}
+
 /// Collects what is wrong.
 struct Checker<'a> {
     source: Option<Source<'a>>,
@@ -93,6 +98,20 @@ impl Checker<'_> {
     fn problem(&mut self, span: Range<usize>, message: impl Into<String>) {
         let place = self.place(span);
         self.problems.push(Problem { place, message: message.into() });
+    }
+
+    /// A key that `whom` does not use is a misunderstanding, and about security above all: says so.
+    fn superfluous<'k>(
+        &mut self,
+        given: impl IntoIterator<Item = (&'k str, Option<Range<usize>>)>,
+        uses: &[&str],
+        whom: &str,
+    ) {
+        let takes = if uses.is_empty() { "nothing".to_owned() } else { uses.join(", ") };
+        for (key, span) in given {
+            let Some(span) = span.filter(|_| !uses.contains(&key)) else { continue };
+            self.problem(span, format!("`{key}` is not used by {whom}, which takes {takes}"));
+        }
     }
 
     /// A name that must be one of `known`.
