@@ -1,14 +1,13 @@
 //! What all commands that place a call have in common: who calls whom as which provider. Places none.
 
-use std::path::PathBuf;
-
 use ringback_codecs::SampleRate;
 use ringback_proto::provider::{self, Dial, PROVIDERS, Provider};
 
+use super::TrustArgs;
 use super::credential::CredentialArgs;
 use crate::client::WsUrl;
 use crate::destination::Destination;
-use crate::outgoing::{Connector, Trust};
+use crate::outgoing::Connector;
 
 /// Options of every command that places a call.
 #[derive(Debug, clap::Args)]
@@ -19,12 +18,8 @@ pub(super) struct Caller {
     /// The bridge's listener, ws:// or wss://; the default is that of --config, or the provider's path at 127.0.0.1:8080.
     #[arg(long, short, value_name = "URL")]
     url: Option<WsUrl>,
-    /// For wss://, trust the certificate authorities of this file and no others.
-    #[arg(long, value_name = "PEM", conflicts_with = "insecure")]
-    ca_file: Option<PathBuf>,
-    /// For wss://, take whoever answers for whom was meant. For tests only.
-    #[arg(long)]
-    insecure: bool,
+    #[command(flatten)]
+    trust: TrustArgs,
     /// Calling number.
     #[arg(long, default_value = "+15550100001")]
     from: String,
@@ -77,7 +72,7 @@ impl Caller {
 
     /// What connects to it.
     pub(super) fn connector(&self) -> Connector {
-        Connector::new(Trust::from_options(self.ca_file.clone(), self.insecure))
+        self.trust.connector()
     }
 
     /// The call.

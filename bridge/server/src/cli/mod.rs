@@ -14,10 +14,14 @@ mod screen;
 mod serve;
 mod show;
 
+use std::path::PathBuf;
+
 use clap::{CommandFactory as _, Parser, Subcommand};
 
+use crate::client::ClientError;
 use crate::config::Overrides;
 use crate::exit::Exit;
+use crate::outgoing::{Connector, Trust};
 use crate::telemetry::{self, LogFormat, LogOptions};
 
 /// Real-time voice and telephony media bridge.
@@ -120,6 +124,33 @@ pub fn run() -> Exit {
         Command::Mic(args) => mic::run(&args, &cli.log),
         Command::Demo(args) => demo::run(&args, &cli.log),
         Command::Bench(args) => bench::run(&args, &cli.log),
+    }
+}
+
+/// Says why a call failed, and how the process is to end for it.
+fn call_failed(error: &ClientError) -> Exit {
+    screen::problem(error);
+    match error {
+        ClientError::Connect { .. } => Exit::Unavailable,
+        _ => Exit::Failure,
+    }
+}
+
+/// Whom a command trusts that calls by `wss://`.
+#[derive(Debug, clap::Args)]
+struct TrustArgs {
+    /// For wss://, trust the certificate authorities of this file and no others.
+    #[arg(long, value_name = "PEM", conflicts_with = "insecure")]
+    ca_file: Option<PathBuf>,
+    /// For wss://, take whoever answers for whom was meant. For tests only.
+    #[arg(long)]
+    insecure: bool,
+}
+
+impl TrustArgs {
+    /// What connects.
+    fn connector(&self) -> Connector {
+        Connector::new(Trust::from_options(self.ca_file.clone(), self.insecure))
     }
 }
 

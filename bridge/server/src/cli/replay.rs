@@ -8,11 +8,10 @@ use ringback_proto::transcript::{CUT, Direction, NO_CODE, Transcript};
 use serde_json::{Value, json};
 
 use super::caller::{parameter, provider_named};
-use super::{LogArgs, runtime, screen};
-use crate::client::{ClientError, WsUrl};
+use super::{LogArgs, TrustArgs, call_failed, runtime, screen};
+use crate::client::WsUrl;
 use crate::clock::Clock;
 use crate::exit::Exit;
-use crate::outgoing::{Connector, Trust};
 use crate::replay::{Comparison, Difference, Kinds, Outcome, Replay, Speed, compare};
 
 /// Options of `ringback replay`.
@@ -38,12 +37,8 @@ pub(super) struct Args {
     /// Fail unless the bridge says the same as in the transcript, sound left out.
     #[arg(long)]
     check: bool,
-    /// For wss://, trust the certificate authorities of this file and no others.
-    #[arg(long, value_name = "PEM", conflicts_with = "insecure")]
-    ca_file: Option<PathBuf>,
-    /// For wss://, take whoever answers for whom was meant. For tests only.
-    #[arg(long)]
-    insecure: bool,
+    #[command(flatten)]
+    trust: TrustArgs,
     /// Print what came of it as JSON.
     #[arg(long)]
     json: bool,
@@ -75,8 +70,7 @@ pub(super) fn run(args: &Args, log: &LogArgs) -> Exit {
         headers: args.headers.clone(),
         speed: args.speed,
     };
-    let connector = Connector::new(Trust::from_options(args.ca_file.clone(), args.insecure));
-    match runtime.block_on(replay.run(Clock::start(), &connector)) {
+    match runtime.block_on(replay.run(Clock::start(), &args.trust.connector())) {
         Ok(outcome) => {
             let comparison = compare(provider, &transcript, &outcome);
             let show = if args.json { as_json } else { as_text };
@@ -84,14 +78,7 @@ pub(super) fn run(args: &Args, log: &LogArgs) -> Exit {
             let failed = args.check && !comparison.is_same(&outcome);
             if failed || outcome.unsaid.is_some() { Exit::Failure } else { Exit::Ok }
         }
-        Err(error) => {
-            screen::problem(&error);
-            if matches!(error, ClientError::Connect { .. }) {
-                Exit::Unavailable
-            } else {
-                Exit::Failure
-            }
-        }
+        Err(error) => call_failed(&error),
     }
 }
 

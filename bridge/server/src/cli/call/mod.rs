@@ -18,7 +18,7 @@ use serde_json::Value;
 use self::speech::Speech;
 use super::caller::Caller;
 use super::show::Show;
-use super::{LogArgs, runtime, screen};
+use super::{LogArgs, call_failed, runtime, screen};
 use crate::client::{CallEvent, Client, ClientError};
 use crate::clock::Clock;
 use crate::destination::Destination;
@@ -98,14 +98,7 @@ pub(super) fn run(args: &Args, log: &LogArgs) -> Exit {
     };
     match runtime.block_on(place(args, dial, to, speech)) {
         Ok(()) => Exit::Ok,
-        Err(error) => {
-            screen::problem(&error);
-            if matches!(error, ClientError::Connect { .. }) {
-                Exit::Unavailable
-            } else {
-                Exit::Failure
-            }
-        }
+        Err(error) => call_failed(&error),
     }
 }
 
