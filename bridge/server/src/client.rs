@@ -8,6 +8,7 @@ use ringback_proto::provider::{
     Dial, Digit, LineEvent, Outbox, Provider, Send as WireSend, Track, Transport,
 };
 use ringback_proto::simulator::{Counters, PhoneEvent, Simulator, SimulatorError};
+use ringback_proto::transcript::{CUT, NO_CODE};
 
 use crate::clock::Clock;
 use crate::destination::Destination;
@@ -15,9 +16,6 @@ use crate::net::{Io, MemoryHosts};
 use crate::outgoing::{self, ConnectError, Connector, Peer};
 use crate::socket::{self, DialError, Incoming, Outgoing, Socket, SocketError, SocketOptions};
 use servers::{AtServers, Servers, Way};
-
-/// Close code of a phone whose connection just ends; never on a wire (RFC 6455, 7.1.5).
-const GONE: u16 = 1006;
 
 /// Where a server listens: `ws://host:port/path?query`, or `wss://` for TLS.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,8 +44,7 @@ impl WsUrl {
     /// What goes into the `Host` field: the port only where it is not the scheme's own.
     #[must_use]
     pub fn host(&self) -> &str {
-        let own = if self.secure { ":443" } else { ":80" };
-        self.authority.strip_suffix(own).unwrap_or(&self.authority)
+        outgoing::host_field(&self.authority, self.secure)
     }
 }
 
@@ -60,11 +57,9 @@ impl std::str::FromStr for WsUrl {
             (_, Some(rest)) => (false, rest, 80),
             _ => return Err(format!("`{text}` does not begin with ws:// or wss://")),
         };
-        let (host, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
-        let authority =
-            outgoing::authority(host, port).map_err(|error| format!("`{text}` {error}"))?;
-        let slash = if path.starts_with('/') { "" } else { "/" };
-        Ok(Self { secure, authority, target: format!("{slash}{path}") })
+        let parts = outgoing::parts(rest, port).map_err(|error| format!("`{text}` {error}"));
+        let (authority, target) = parts?;
+        Ok(Self { secure, authority, target })
     }
 }
 
@@ -320,7 +315,7 @@ impl Client {
         let now = self.clock.now();
         let (code, reason) = match message {
             Some(Ok(Incoming::Close(closed))) => {
-                closed.map_or((1005, String::new()), |closed| (closed.code, closed.reason))
+                closed.map_or((NO_CODE, String::new()), |closed| (closed.code, closed.reason))
             }
             Some(Ok(incoming)) => {
                 let message = self.socket.as_ref().and_then(|socket| socket.message(&incoming));
@@ -331,7 +326,7 @@ impl Client {
                 return Ok(());
             }
             Some(Err(error)) => return Err(error.into()),
-            None => (1006, "the line was cut".into()),
+            None => (CUT, "the line was cut".into()),
         };
         self.phone.handle_close(now, &mut self.out)?;
         if let Some(socket) = self.socket.take() {
@@ -352,7 +347,8 @@ impl Client {
             }
             AtServers::Came(line, Incoming::Close(closed)) => {
                 let others = servers.hang_up(line).await;
-                let (code, reason) = closed.map_or((1005, String::new()), |c| (c.code, c.reason));
+                let (code, reason) =
+                    closed.map_or((NO_CODE, String::new()), |c| (c.code, c.reason));
                 let lost = LineEvent::Lost { reason: &reason };
                 self.phone.handle_line(now, line, lost, &mut self.out)?;
                 if !others {
@@ -417,7 +413,7 @@ impl Client {
             }
             socket.flush().await?;
             if let (Some(code), Some(socket)) = (close, close.and_then(|_| self.socket.take()))
-                && code != GONE
+                && code != CUT
             {
                 socket.close(code, "").await;
             }

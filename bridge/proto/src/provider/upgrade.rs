@@ -44,6 +44,21 @@ impl Upgrade<'_> {
         self.query_pairs().filter(|(name, _)| Some(name.as_str()) != secret).collect()
     }
 
+    /// The URL that was dialled as far as it is known: the configured one without its query, and the query of the request, or the
+    /// configured one if the request has none (some providers sign a query that they do not send).
+    pub(super) fn dialled(&self) -> Option<(&str, &str)> {
+        let url = self.public_url?;
+        let (base, configured) = url.split_once('?').unwrap_or((url, ""));
+        let query = self.target.split_once('?').map_or("", |(_, query)| query);
+        Some((base, if query.is_empty() { configured } else { query }))
+    }
+
+    /// [`Self::dialled`] in one, as it stands.
+    pub(super) fn dialled_url(&self) -> Option<String> {
+        let (base, query) = self.dialled()?;
+        Some(if query.is_empty() { base.to_owned() } else { format!("{base}?{query}") })
+    }
+
     /// Subprotocols offered.
     pub fn subprotocols(&self) -> impl Iterator<Item = &str> {
         self.headers

@@ -13,7 +13,7 @@ use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue, USER
 use hyper::{HeaderMap, Method, Request, Response};
 use hyper_util::rt::TokioIo;
 
-use super::{ConnectError, Connector, Peer, authority};
+use super::{ConnectError, Connector, Peer, host_field, parts};
 use ringback_proto::provider::Secret;
 
 /// Who asks.
@@ -46,10 +46,8 @@ impl Url {
         Self { peer: self.peer.clone(), target }
     }
 
-    /// The port only where it is not the scheme's own.
     fn host(&self) -> &str {
-        let own = if self.peer.secure { ":443" } else { ":80" };
-        self.peer.authority.strip_suffix(own).unwrap_or(&self.peer.authority)
+        host_field(&self.peer.authority, self.peer.secure)
     }
 }
 
@@ -63,8 +61,8 @@ impl std::str::FromStr for Url {
                 (_, Some(rest)) => (false, rest, 80),
                 _ => return Err("does not begin with https://".into()),
             };
-        let (host, target) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
-        let peer = Peer { authority: authority(host, port)?, secure };
+        let (authority, target) = parts(rest, port)?;
+        let peer = Peer { authority, secure };
         let here = peer.host() == "localhost"
             || peer.host().parse().is_ok_and(|ip: std::net::IpAddr| ip.is_loopback());
         if !secure && !here {
@@ -73,8 +71,7 @@ impl std::str::FromStr for Url {
         if !target.chars().all(|c| c.is_ascii_graphic() && !"#\"<>\\^`{|}".contains(c)) {
             return Err("has a path that is none: a URL has no spaces, quotes or `#`".into());
         }
-        let slash = if target.starts_with('/') { "" } else { "/" };
-        Ok(Self { peer, target: format!("{slash}{target}") })
+        Ok(Self { peer, target })
     }
 }
 

@@ -69,6 +69,22 @@ pub(crate) fn authority(text: &str, port: u16) -> Result<String, String> {
     }
 }
 
+/// A URL behind its scheme: `host:port`, and path and query, which begin with a slash.
+///
+/// # Errors
+/// What is wrong with the host.
+pub(crate) fn parts(rest: &str, port: u16) -> Result<(String, String), String> {
+    let (host, target) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+    let slash = if target.starts_with('/') { "" } else { "/" };
+    Ok((authority(host, port)?, format!("{slash}{target}")))
+}
+
+/// What goes into the `Host` field: the port only where it is not the scheme's own.
+pub(crate) fn host_field(authority: &str, secure: bool) -> &str {
+    let own = if secure { ":443" } else { ":80" };
+    authority.strip_suffix(own).unwrap_or(authority)
+}
+
 /// By whom a server's certificate must be signed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Trust {

@@ -39,9 +39,7 @@ impl<'a> Webhook<'a> {
     /// The URL that was asked: the one that was told, with the query of the request, or its own if the request has none.
     #[must_use]
     pub fn asked(&self) -> String {
-        let (base, own) = self.public_url.split_once('?').unwrap_or((self.public_url, ""));
-        let query = self.target.split_once('?').map_or(own, |(_, query)| query);
-        if query.is_empty() { base.to_owned() } else { format!("{base}?{query}") }
+        self.head().dialled_url().unwrap_or_default()
     }
 
     /// First value of a header field; `name` in lower case.

@@ -251,12 +251,3 @@ const ANY_LENGTH: &str = "HMAC takes keys of every length (RFC 2104, 2)";
 fn base64_of(text: &str) -> Option<Vec<u8>> {
     base64_simd::STANDARD.decode_to_vec(text.trim()).ok()
 }
-
-/// The URL that was dialled as far as it is known: the configured one without its query, and the query of the request, or the
-/// configured one if the request has none (some providers sign a query that they do not send).
-fn dialled<'a>(upgrade: &Upgrade<'a>) -> Option<(&'a str, &'a str)> {
-    let url = upgrade.public_url?;
-    let (base, configured) = url.split_once('?').unwrap_or((url, ""));
-    let query = upgrade.target.split_once('?').map_or("", |(_, query)| query);
-    Some((base, if query.is_empty() { configured } else { query }))
-}

@@ -7,7 +7,7 @@
 
 use subtle::{Choice, ConstantTimeEq};
 
-use super::{NO_PUBLIC_URL, Secret, base64_of, dialled, hmac_sha256, refuse};
+use super::{NO_PUBLIC_URL, Secret, base64_of, hmac_sha256, refuse};
 use crate::provider::answer::BodyKind;
 use crate::provider::{Rejection, Upgrade, Webhook};
 
@@ -92,7 +92,7 @@ fn signed(
 
 /// The URL with its parameters decoded and sorted.
 pub(super) fn signed_url(upgrade: &Upgrade<'_>) -> Option<String> {
-    let (base, query) = dialled(upgrade)?;
+    let (base, query) = upgrade.dialled()?;
     let target = format!("?{query}");
     let parsed = Upgrade { target: &target, public_url: None, headers: &[] };
     let mut pairs: Vec<_> = parsed.query_pairs().collect();

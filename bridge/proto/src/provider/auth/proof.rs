@@ -5,7 +5,7 @@ use super::genesys::{Signing, genesys_signature};
 use super::issue::{Issuer, JwtKey};
 use super::plivo::{plivo_signature, signed_url};
 use super::twilio::{twilio_signature, twilio_signature_sha256};
-use super::{Auth, JwtKeys, PrivateJwk, Secret, dialled};
+use super::{Auth, JwtKeys, PrivateJwk, Secret};
 use crate::UnixSeconds;
 use crate::provider::upgrade::with_query;
 use crate::provider::{OutgoingUpgrade, Upgrade};
@@ -293,10 +293,7 @@ fn with_url<T>(target: &str, at: &Occasion<'_>, look: impl FnOnce(&Upgrade<'_>) 
 
 /// The URL with its query as it stands, which is what Twilio signs.
 fn url_as_dialled(target: &str, at: &Occasion<'_>) -> String {
-    with_url(target, at, |upgrade| {
-        let (base, query) = dialled(upgrade).unwrap_or_default();
-        if query.is_empty() { base.to_owned() } else { format!("{base}?{query}") }
-    })
+    with_url(target, at, |upgrade| upgrade.dialled_url()).unwrap_or_default()
 }
 
 fn genesys(

@@ -4,7 +4,8 @@
 use sha2::{Digest as _, Sha256};
 use subtle::{Choice, ConstantTimeEq};
 
-use super::{NO_PUBLIC_URL, Secret, base64_of, dialled, hex, hmac_sha1, hmac_sha256, refuse};
+use super::{NO_PUBLIC_URL, Secret, base64_of, hmac_sha1, hmac_sha256, refuse};
+use crate::hex::hex;
 use crate::provider::answer::BodyKind;
 use crate::provider::{Rejection, Upgrade, Webhook};
 
@@ -144,7 +145,7 @@ impl<'a> Settings<'a> {
 /// it stands or with its parameters sorted and joined (Twilio's own libraries differ in this). A request with a query never passes
 /// by a signature of the URL without.
 fn signed_texts(upgrade: &Upgrade<'_>) -> Option<Vec<String>> {
-    let (base, query) = dialled(upgrade)?;
+    let (base, query) = upgrade.dialled()?;
     let slashed = base.strip_suffix('/').map_or_else(|| format!("{base}/"), str::to_owned);
     if !upgrade.target.contains('?') {
         let mut texts = vec![base.to_owned(), slashed];

@@ -8,6 +8,7 @@ use super::super::json::Node;
 use super::super::{Dial, Outbox, Send};
 use super::{Act, Aside};
 use crate::Instant;
+use crate::transcript::CUT;
 
 /// Sound that comes before the announcement, where it does.
 const EARLY: u32 = 3;
@@ -27,8 +28,6 @@ const ONE_IN: u64 = 12;
 const STALL_IN: u64 = 30;
 /// Of so many messages of words.
 const STALL_IN_WORDS: u64 = 3;
-/// Close code of a connection that is gone.
-const GONE: u16 = 1006;
 
 /// Which part of a call a message belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -243,7 +242,7 @@ impl Line {
             }
         }
         if self.sounds == FULLS / 2 && self.has(Act::Redial) {
-            self.send(now, Said::Close(GONE));
+            self.send(now, Said::Close(CUT));
             self.over = true;
         }
     }
@@ -308,7 +307,7 @@ impl Line {
         self.send_alone(now);
         let code = match () {
             () if self.over || self.has(Act::Vanish) => None,
-            () if self.has(Act::Cut) => Some(GONE),
+            () if self.has(Act::Cut) => Some(CUT),
             () if self.has(Act::NoGoodbye) => Some(1000),
             () => None,
         };
