@@ -316,6 +316,15 @@ impl Config {
         })
     }
 
+    /// Where an endpoint's calls come in on this machine.
+    fn address(&self, Endpoint { transport, path, .. }: &Endpoint) -> String {
+        match transport {
+            Transport::WebSocket => format!("ws://{}{path}", self.bind),
+            Transport::Records => format!("tcp://{}", self.bind),
+            Transport::Webhook { .. } => format!("http://{}{path}", self.bind),
+        }
+    }
+
     /// What this configuration does, a line for each listener, to be shown at the start.
     #[must_use]
     pub fn summary(&self) -> String {
@@ -323,15 +332,16 @@ impl Config {
             Some(file) => format!("configuration: {file}\n"),
             None => format!("no {FILE_NAME} here: defaults, for this machine only\n"),
         };
-        let width = self.listeners.iter().map(|l| l.endpoint.path.len()).max().unwrap_or(0);
-        for ListenerConfig { endpoint, provider, auth, answer, route, .. } in &self.listeners {
+        let addresses: Vec<_> =
+            self.listeners.iter().map(|listener| self.address(&listener.endpoint)).collect();
+        let width = addresses.iter().map(String::len).max().unwrap_or(0);
+        for (listener, address) in self.listeners.iter().zip(&addresses) {
+            let ListenerConfig { endpoint, provider, auth, answer, route, .. } = listener;
             let modules = self.route(route).map(|route| route.modules.join(", "));
             // Writing to a string cannot fail.
             let _ = writeln!(
                 text,
-                "  ws://{}{:width$}  {provider}, auth {}, route {route}: {}",
-                self.bind,
-                endpoint.path,
+                "  {address:width$}  {provider}, auth {}, route {route}: {}",
                 auth.kind(),
                 modules.unwrap_or_default(),
             );

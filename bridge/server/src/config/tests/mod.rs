@@ -54,6 +54,20 @@ fn without_a_file_every_provider_is_echoed_on_this_machine() {
 }
 
 #[test]
+fn where_calls_come_in_is_told_as_they_do() {
+    let providers = vec!["twilio", "audiosocket", "zoom-rtms"];
+    let context = Context { variable: &|_| None, providers };
+    let summary = Config::defaults(&Overrides::default(), &context).unwrap().summary();
+    for line in [
+        "  ws://127.0.0.1:8080/twilio       twilio, ",
+        "  tcp://127.0.0.1:8080             audiosocket, ",
+        "  http://127.0.0.1:8080/zoom-rtms  zoom-rtms, ",
+    ] {
+        assert!(summary.contains(line), "{summary}");
+    }
+}
+
+#[test]
 fn an_empty_file_means_the_defaults() {
     let config = parse("").unwrap();
     assert_eq!(config.listeners.len(), PROVIDER_NAMES.len());
