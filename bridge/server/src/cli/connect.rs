@@ -1,6 +1,6 @@
 //! `ringback connect`: what to paste where, so that a provider's calls reach a listener.
 
-use ringback_proto::provider::PROVIDERS;
+use ringback_proto::provider::{PROVIDERS, Provider};
 
 use super::screen;
 use crate::connect::{PublicUrl, page};
@@ -24,9 +24,28 @@ pub(super) fn run(args: &Args) -> Exit {
     if args.url.is_none() {
         text.push_str("\nThis is with an address made up; give yours: --url wss://HOST/PATH\n");
     }
-    let provider = &args.provider;
-    text.push_str(&format!(
-        "\nTry the listener as this provider would call it: ringback call --provider {provider} --config ringback.toml --audio FILE.wav\n"
-    ));
+    let call = PROVIDERS.iter().find(|p| p.name() == args.provider).map(|p| call(*p));
+    let call = call.unwrap_or_default();
+    text.push_str(&format!("\nTry the listener as this provider would call it: {call}\n"));
     screen::print(&text)
+}
+
+/// The command that calls the listener of a configuration as this provider would.
+fn call(provider: &dyn Provider) -> String {
+    let what = if provider.has_sound() { "--audio FILE.wav" } else { "--say \"Hello.\"" };
+    format!("ringback call --provider {} --config ringback.toml {what}", provider.name())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_to_be_tried_is_sound_where_there_is_any_and_words_elsewhere() {
+        for provider in PROVIDERS {
+            let command = call(*provider);
+            assert_eq!(command.contains("--audio"), provider.has_sound(), "{command}");
+            assert_eq!(command.contains("--say"), provider.capabilities().text, "{command}");
+        }
+    }
 }

@@ -133,7 +133,7 @@ impl Show {
             ));
         } else {
             let (sent, received) = (counters.texts_sent, counters.texts_received);
-            screen::line(format!("said {sent} sentences, heard words in {received} messages"));
+            screen::line(format!("sentences said: {sent}, messages heard with words: {received}"));
         }
         if count > 0 {
             screen::line(format!(
