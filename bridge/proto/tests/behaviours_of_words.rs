@@ -208,7 +208,7 @@ fn check_notices(act: Act, call: &Call) {
         (Act::EarlySound | Act::OpeningTwice, other) => panic!("{other:?}"),
         // Some are known and mean something, or nothing.
         (Act::Aside(_), notices) => {
-            assert!([0, SAID.len()].contains(&notices.len()), "{notices:?}")
+            assert!([0, SAID.len()].contains(&notices.len()), "{notices:?}");
         }
         (_, notices) => assert_eq!(notices, []),
     }

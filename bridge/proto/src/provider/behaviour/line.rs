@@ -128,8 +128,8 @@ impl Line {
 
     /// How long after the provider began to speak the caller cuts in, if so.
     pub(crate) fn cut_in(&self) -> Option<Duration> {
-        self.acts.iter().find_map(|act| match act {
-            Act::CutIn(after) => Some(*after),
+        self.find(|act| match act {
+            Act::CutIn(after) => Some(after),
             _ => None,
         })
     }
@@ -141,8 +141,8 @@ impl Line {
             self.opened = now;
             let early = if self.is_words { EARLY_WORDS } else { EARLY };
             self.held = (started && self.has(Act::EarlySound)).then(|| (early, Vec::new()));
-            let late = self.acts.iter().find_map(|act| match act {
-                Act::LateOpening(time) => Some(*time),
+            let late = self.find(|act| match act {
+                Act::LateOpening(time) => Some(time),
                 _ => None,
             });
             self.open_at = now + late.unwrap_or_default();
