@@ -1,16 +1,18 @@
 //! Every behaviour of every provider of sound against the bridge's end of its wire, in virtual time: what is said in order is heard,
 //! what is not is told, nothing is an error and nothing goes on for ever. Those of words are in `behaviours_of_words`.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use ringback_codecs::MediaFormat;
 use ringback_proto::Instant;
 use ringback_proto::provider::behaviour::{self, Act, Aside, Behaviour};
 use ringback_proto::provider::{
-    Command, Dial, Event, FrameLaw, Message, Notice, Options, Outbox, PROVIDERS, Protocol,
-    Provider, Send, Start, Track, Transport, Upgrade,
+    Command, Dial, Event, FrameLaw, Notice, Options, Outbox, PROVIDERS, Protocol, Provider, Send,
+    Start, Track, Transport, Upgrade,
 };
 use ringback_proto::simulator::Simulator;
+use ringback_proto::transcript::Wire;
 
 const SEEDS: std::ops::Range<u64> = 0..2;
 /// What the caller says takes so long: long enough for everything that happens now and then.
@@ -83,123 +85,162 @@ fn said(format: MediaFormat) -> Vec<i16> {
     (0..format.rate.samples_in(SPOKEN)).map(|n| 1_000 + (n * 37 % 20_011) as i16).collect()
 }
 
-/// Something to play, with a mark behind it.
-fn play(bridge: &mut Bridge, now: Instant, out: &mut Outbox) {
-    let Some(start) = bridge.start.as_ref() else { return };
-    let Some(format) = start.outbound else { return };
-    let frame = match start.capabilities.frame {
-        FrameLaw::AtLeast { least, .. } => least,
-        _ => Duration::from_millis(20),
-    };
-    let pcm: Vec<i16> = vec![4_000; format.rate.samples_in(frame) as usize];
-    let mut payload = Vec::new();
-    format.encoder().expect("a codec").encode(&pcm, &mut payload).expect("whole frames");
-    let media = Command::Media { track: Track::Outbound, payload: &payload };
-    for command in [media, Command::Mark("rb0")] {
-        bridge.protocol.handle_command(now, command, out).expect("obeys");
+/// A call in progress over a line without delay, with what is under way on it.
+struct World {
+    now: Instant,
+    bridge: Bridge,
+    phone: Simulator,
+    to_bridge: VecDeque<Wire>,
+    to_phone: VecDeque<Wire>,
+    wire: Vec<String>,
+    closed: Option<u16>,
+}
+
+fn wires(out: &Outbox) -> impl Iterator<Item = Wire> {
+    out.sends().iter().map(|send| match send {
+        Send::Text(span) => Wire::Text(out.text_of(span).to_owned()),
+        Send::Binary(span) => Wire::Binary(out.octets(span).to_vec()),
+        Send::Close(code) => Wire::Close(*code),
+        Send::Dial(..) | Send::TextOn(..) => panic!("nobody dials here: {send:?}"),
+    })
+}
+
+impl World {
+    fn connect(provider: &dyn Provider, behaviours: &[&'static Behaviour], seed: u64) -> Self {
+        let (request, phone) = Simulator::new(provider, &dial(provider, behaviours, seed), false);
+        let offered = request.subprotocols.join(", ");
+        let mut headers: Vec<_> =
+            request.headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        headers
+            .extend((!offered.is_empty()).then_some(("sec-websocket-protocol", offered.as_str())));
+        let upgrade = Upgrade { target: &request.target, public_url: None, headers: &headers };
+        let accepted = provider.accept(&upgrade, &Options::default()).expect("accepts");
+        let bridge = Bridge {
+            protocol: accepted.protocol,
+            start: None,
+            heard: Vec::new(),
+            early: 0,
+            unknown: 0,
+            events: Vec::new(),
+        };
+        let mut world = Self {
+            now: Instant::from_millis(1),
+            bridge,
+            phone,
+            to_bridge: VecDeque::new(),
+            to_phone: VecDeque::new(),
+            wire: Vec::new(),
+            closed: None,
+        };
+        world.phone(|phone, now, out| phone.handle_open(now, out).expect("opens"));
+        world.bridge(|bridge, now, out| bridge.handle_open(now, out).expect("opens"));
+        world
+    }
+
+    fn phone(&mut self, act: impl FnOnce(&mut Simulator, Instant, &mut Outbox)) {
+        let mut out = Outbox::new();
+        act(&mut self.phone, self.now, &mut out);
+        self.to_bridge.extend(wires(&out));
+    }
+
+    fn bridge(&mut self, act: impl FnOnce(&mut dyn Protocol, Instant, &mut Outbox)) {
+        let mut out = Outbox::new();
+        act(&mut *self.bridge.protocol, self.now, &mut out);
+        self.bridge.note(&out);
+        self.to_phone.extend(wires(&out));
+    }
+
+    /// Whether nothing more can come of it.
+    fn is_over(&self) -> bool {
+        self.closed.is_some() || self.phone.is_vanished()
+    }
+
+    /// Carries messages both ways until there are none.
+    fn carry(&mut self) {
+        loop {
+            if let Some(wire) = self.to_bridge.pop_front() {
+                self.carry_to_bridge(&wire);
+            } else if let Some(wire) = self.to_phone.pop_front() {
+                let Some(message) = wire.message().filter(|_| !self.is_over()) else { continue };
+                self.phone(|phone, now, out| {
+                    phone.handle_message(now, message, out).expect("understands");
+                });
+            } else {
+                return;
+            }
+        }
+    }
+
+    fn carry_to_bridge(&mut self, wire: &Wire) {
+        assert!(self.closed.is_none(), "said after the close: {wire:?}");
+        if let Wire::Close(code) = wire {
+            self.closed = Some(*code);
+        }
+        let Some(message) = wire.message() else { return };
+        self.wire.push(format!("{:?} {message:?}", self.now - Instant::ZERO));
+        self.bridge(|bridge, now, out| {
+            bridge.handle_message(now, message, out).expect("is understood");
+        });
+    }
+
+    /// Plays something, with a mark behind it.
+    fn play(&mut self) {
+        let Some(start) = self.bridge.start.as_ref() else { return };
+        let Some(format) = start.outbound else { return };
+        let frame = match start.capabilities.frame {
+            FrameLaw::AtLeast { least, .. } => least,
+            _ => Duration::from_millis(20),
+        };
+        let pcm: Vec<i16> = vec![4_000; format.rate.samples_in(frame) as usize];
+        let mut payload = Vec::new();
+        format.encoder().expect("a codec").encode(&pcm, &mut payload).expect("whole frames");
+        let media = Command::Media { track: Track::Outbound, payload: &payload };
+        for command in [media, Command::Mark("rb0")] {
+            self.bridge(|bridge, now, out| {
+                bridge.handle_command(now, command, out).expect("obeys");
+            });
+        }
+    }
+
+    /// Lets time pass to whatever happens next; says whether anything does.
+    fn wait(&mut self) -> bool {
+        let ends = [self.bridge.protocol.poll_timeout(), self.phone.poll_timeout()];
+        let Some(next) = ends.into_iter().flatten().min() else { return false };
+        self.now = self.now.max(next);
+        self.phone(|phone, now, out| phone.handle_timeout(now, out).expect("time may pass"));
+        if self.bridge.protocol.poll_timeout().is_some_and(|at| at <= self.now) {
+            self.bridge(|bridge, now, out| bridge.handle_timeout(now, out).expect("time may pass"));
+        }
+        true
     }
 }
 
-fn messages(out: &mut Outbox) -> Vec<Send> {
-    out.sends().to_vec()
-}
-
-/// Places a call, over a line without delay.
+/// Places a call in which the caller speaks, hears something now and then and hangs up.
 fn place(provider: &'static dyn Provider, behaviours: &[&'static Behaviour], seed: u64) -> Call {
-    let dial = dial(provider, behaviours, seed);
-    let (request, mut phone) = Simulator::new(provider, &dial, false);
-    let offered = request.subprotocols.join(", ");
-    let mut headers: Vec<_> =
-        request.headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-    headers.extend((!offered.is_empty()).then_some(("sec-websocket-protocol", offered.as_str())));
-    let upgrade = Upgrade { target: &request.target, public_url: None, headers: &headers };
-    let accepted = provider.accept(&upgrade, &Options::default()).expect("accepts");
-    let protocol = accepted.protocol;
-    let mut bridge = Bridge {
-        protocol,
-        start: None,
-        heard: Vec::new(),
-        early: 0,
-        unknown: 0,
-        events: Vec::new(),
-    };
-    let (mut wire, mut closed, mut spoke, mut answers) = (Vec::new(), None, false, 0);
-    let (mut to_bridge, mut to_phone) = (Outbox::new(), Outbox::new());
-    let mut now = Instant::from_millis(1);
-    phone.handle_open(now, &mut to_bridge).expect("opens");
-    bridge.protocol.handle_open(now, &mut to_phone).expect("opens");
-    bridge.note(&to_phone);
-    let end = now + PATIENCE;
-    while now < end {
-        while !(to_bridge.sends().is_empty() && to_phone.sends().is_empty()) {
-            let mut out = Outbox::new();
-            for send in messages(&mut to_bridge) {
-                let message = match &send {
-                    Send::Text(span) => Message::Text(to_bridge.text_of(span)),
-                    Send::Binary(span) => Message::Binary(to_bridge.octets(span)),
-                    Send::Dial(..) | Send::TextOn(..) => panic!("nobody dials here: {send:?}"),
-                    Send::Close(code) => {
-                        assert!(closed.replace(*code).is_none(), "closed twice");
-                        continue;
-                    }
-                };
-                assert!(closed.is_none(), "said after the close: {message:?}");
-                wire.push(format!("{:?} {message:?}", now - Instant::ZERO));
-                bridge.protocol.handle_message(now, message, &mut out).expect("is understood");
-            }
-            bridge.note(&out);
-            to_bridge.reset();
-            let replies = [&to_phone, &out].map(|from| from.sends().iter().map(move |s| (from, s)));
-            for (from, send) in replies.into_iter().flatten() {
-                let message = match send {
-                    Send::Text(span) => Message::Text(from.text_of(span)),
-                    Send::Binary(span) => Message::Binary(from.octets(span)),
-                    _ => continue,
-                };
-                if closed.is_none() && !phone.is_vanished() {
-                    phone.handle_message(now, message, &mut to_bridge).expect("understands");
-                }
-            }
-            to_phone.reset();
-        }
-        if closed.is_some() || phone.is_vanished() {
+    let mut world = World::connect(provider, behaviours, seed);
+    let end = world.now + PATIENCE;
+    let (mut spoke, mut answers) = (false, 0);
+    while world.now < end {
+        world.carry();
+        if world.is_over() {
             break;
         }
-        if let (false, Some(start)) = (spoke, phone.start()) {
+        if let (false, Some(start)) = (spoke, world.phone.start()) {
             let samples = said(start.inbound.expect("a call of sound"));
-            phone.speak(Track::Inbound, &samples);
+            world.phone.speak(Track::Inbound, &samples);
             spoke = true;
         }
-        if bridge.heard.len() / 10 > answers {
+        if world.bridge.heard.len() / 10 > answers {
             answers += 1;
-            play(&mut bridge, now, &mut to_phone);
-            continue;
-        }
-        if spoke && phone.unspoken(Track::Inbound) == 0 && !phone.is_over() {
-            phone.hang_up(now, &mut to_bridge).expect("hangs up");
-            continue;
-        }
-        let ends = [bridge.protocol.poll_timeout(), phone.poll_timeout()];
-        let Some(next) = ends.into_iter().flatten().min() else { break };
-        now = now.max(next);
-        phone.handle_timeout(now, &mut to_bridge).expect("time may pass");
-        if bridge.protocol.poll_timeout().is_some_and(|at| at <= now) {
-            let mut out = Outbox::new();
-            bridge.protocol.handle_timeout(now, &mut out).expect("time may pass");
-            bridge.note(&out);
-            for send in messages(&mut out) {
-                match send {
-                    Send::Text(span) => to_phone.text(|to| to.extend_from_slice(out.octets(&span))),
-                    Send::Binary(span) => {
-                        to_phone.binary(|to| to.extend_from_slice(out.octets(&span)));
-                    }
-                    Send::Close(code) => to_phone.close(code),
-                    other => panic!("sent {other:?}"),
-                }
-            }
+            world.play();
+        } else if spoke && world.phone.unspoken(Track::Inbound) == 0 && !world.phone.is_over() {
+            world.phone(|phone, now, out| phone.hang_up(now, out).expect("hangs up"));
+        } else if !world.wait() {
+            break;
         }
     }
-    assert!(now < end, "goes on for ever");
+    assert!(world.now < end, "goes on for ever");
+    let World { bridge, wire, closed, phone, .. } = world;
     Call { bridge, wire, closed, phone }
 }
 
