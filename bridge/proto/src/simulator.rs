@@ -438,16 +438,12 @@ impl Simulator {
 
     /// Says the frames that are due.
     fn speak_up(&mut self, now: Instant, out: &mut Outbox) -> Result<(), SimulatorError> {
-        for mouth in &mut self.mouths {
-            let track = mouth.track;
-            while let Some(payload) = mouth.frame(now)?.filter(|_| !self.over) {
+        for index in 0..self.mouths.len() {
+            let track = self.mouths[index].track;
+            while let Some(payload) = self.mouths[index].frame(now)?.filter(|_| !self.over) {
                 self.protocol.handle_command(now, Command::Media { track, payload }, out)?;
                 self.counters.frames_sent += 1;
-                if let Some(line) = &mut self.line {
-                    line.pass(now, Part::Sound, self.passed, out);
-                    self.over |= line.is_over();
-                    self.passed = out.sends().len();
-                }
+                self.pass(now, Part::Sound, out);
             }
         }
         Ok(())

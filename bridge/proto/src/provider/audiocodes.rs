@@ -14,14 +14,13 @@ use super::behaviour::{self, Behaviour};
 use super::dialect::MediaPaths;
 use super::end::{End, Turn, Wire};
 use super::json::{self, Members, Node, Quoted, Reader, Stamp};
-use super::linear_at;
 use super::media_message::{self, MediaMessage};
 use super::participants::Participants;
 use super::utterance::Utterance;
 use super::{
     Accepted, Capabilities, ClearLaw, Command, Dial, Event, FrameLaw, HangupLaw, Info, Notice,
     Options, Outbox, OutgoingUpgrade, PlayoutPolicy, Protocol, ProtocolError, Provider, Rejection,
-    Start, Status, StopCause, Track, Upgrade,
+    Start, Status, StopCause, Track, Upgrade, linear_at,
 };
 use crate::Instant;
 

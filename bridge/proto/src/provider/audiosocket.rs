@@ -11,11 +11,10 @@ use ringback_codecs::{MediaFormat, SampleRate};
 
 use super::behaviour::{Aside, Behaviour};
 use super::end::{End, Turn, Wire};
-use super::linear_at;
 use super::{
     Accepted, Capabilities, Command, Dial, Digit, Event, FrameLaw, HangupLaw, Info, Notice,
     Options, Outbox, OutgoingUpgrade, PlayoutPolicy, Protocol, ProtocolError, Provider, Rejection,
-    Start, Status, StopCause, Track, Transport, Upgrade,
+    Start, Status, StopCause, Track, Transport, Upgrade, linear_at,
 };
 use crate::Instant;
 use crate::hex::{hex, unhex};

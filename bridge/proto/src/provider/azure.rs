@@ -17,14 +17,13 @@ use super::behaviour::{self, Behaviour};
 use super::dialect::MediaPaths;
 use super::end::{End, Turn, Wire};
 use super::json::{self, Node, Quoted, Reader, Stamp};
-use super::linear_at;
 use super::media_message::{self, MediaMessage};
 use super::participants::Participants;
 use super::upgrade::with_query;
 use super::{
     Accepted, Capabilities, ClearLaw, Command, Dial, Event, FrameLaw, Info, Notice, Options,
     Outbox, OutgoingUpgrade, PlayoutPolicy, Protocol, ProtocolError, Provider, Rejection, Start,
-    Status, Track, Upgrade,
+    Status, Track, Upgrade, linear_at,
 };
 use crate::Instant;
 

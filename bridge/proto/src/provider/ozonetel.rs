@@ -17,11 +17,10 @@ use self::samples::{Samples, print_samples};
 use super::behaviour::{self, Act, Behaviour};
 use super::end::{End, Turn, Wire};
 use super::json::{self, Members, Node, Quoted, Reader};
-use super::linear_at;
 use super::{
     Accepted, Capabilities, ClearLaw, Command, Dial, Event, HangupLaw, Info, Notice, Options,
     Outbox, OutgoingUpgrade, PlayoutPolicy, Protocol, ProtocolError, Provider, Rejection, Start,
-    Status, StopCause, Track, Upgrade,
+    Status, StopCause, Track, Upgrade, linear_at,
 };
 use crate::Instant;
 

@@ -9,8 +9,7 @@ use std::time::Duration;
 use ringback_codecs::{Encoding, MediaFormat, SampleRate};
 
 use super::dialect::{Dialect, Ours, Query, Request, Theirs};
-use super::linear_at;
-use super::{Capabilities, ClearLaw, Info, PlayoutPolicy, Status};
+use super::{Capabilities, ClearLaw, Info, PlayoutPolicy, Status, linear_at};
 
 static INFO: Info = Info {
     name: "signalwire",
