@@ -1,10 +1,11 @@
 //! The other end of `/events`: reads a bridge's event stream. Follows no redirect and does not connect again.
 
-use std::fmt::{self, Write as _};
+use std::fmt;
 use std::io;
 use std::time::Duration;
 
 use bytes::BytesMut;
+use ringback_proto::provider::with_query;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
@@ -71,10 +72,10 @@ impl Follower {
         let io = io.map_err(|error| FollowError::Connect(error.to_string()))?;
         let authority = &peer.authority;
         let mut follower = Self { io, buffer: BytesMut::new() };
-        let query = call.map(|call| format!("?call={}", escaped(call))).unwrap_or_default();
+        let target = target(call);
         // HTTP/1.0, because there a body is what comes until the end, and not in chunks.
         let request = format!(
-            "GET {EVENTS_PATH}{query} HTTP/1.0\r\nhost: {authority}\r\naccept: text/event-stream\r\n\r\n"
+            "GET {target} HTTP/1.0\r\nhost: {authority}\r\naccept: text/event-stream\r\n\r\n"
         );
         follower.io.write_all(request.as_bytes()).await.map_err(failed)?;
         follower.io.flush().await.map_err(failed)?;
@@ -128,27 +129,26 @@ impl fmt::Debug for Follower {
     }
 }
 
-/// Text as a value of a query (RFC 3986, section 2.3: all but the unreserved is escaped).
-fn escaped(text: &str) -> String {
-    let mut escaped = String::new();
-    for octet in text.bytes() {
-        if octet.is_ascii_alphanumeric() || b"-._~".contains(&octet) {
-            escaped.push(char::from(octet));
-        } else {
-            // Writing to a string cannot fail.
-            let _ = write!(escaped, "%{octet:02X}");
-        }
-    }
-    escaped
+/// Path and query for all calls, or for the one of that name.
+fn target(call: Option<&str>) -> String {
+    let pair = call.map(|call| ("call".to_owned(), call.to_owned()));
+    with_query(EVENTS_PATH, pair.as_slice())
 }
 
 #[cfg(test)]
 mod tests {
-    use super::escaped;
+    use ringback_proto::provider::Upgrade;
+
+    use super::target;
 
     #[test]
     fn names_of_calls_survive_the_query() {
-        assert_eq!(escaped("CA0123-x_y.z~"), "CA0123-x_y.z~");
-        assert_eq!(escaped("a b&c=ü"), "a%20b%26c%3D%C3%BC");
+        assert_eq!(target(None), "/events");
+        for name in ["CA0123-x_y.z~", "a b&c=ü", "v3:M_x+1="] {
+            let target = target(Some(name));
+            assert!(target.is_ascii() && !target.contains(' '), "{target}");
+            let request = Upgrade { target: &target, public_url: None, headers: &[] };
+            assert_eq!(request.query("call").as_deref(), Some(name), "{target}");
+        }
     }
 }

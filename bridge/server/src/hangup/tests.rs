@@ -158,7 +158,7 @@ async fn what_may_pass_is_tried_again_and_what_will_not_is_not() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_fetched_token_serves_until_it_is_refused() {
     let token = |name: &str| {
         reply("200 OK", "", &format!(r#"{{"access_token":"{name}","expires_in":3600}}"#))
