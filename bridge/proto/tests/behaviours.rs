@@ -9,7 +9,7 @@ use ringback_proto::Instant;
 use ringback_proto::provider::behaviour::{self, Act, Aside, Behaviour};
 use ringback_proto::provider::{
     Command, Dial, Event, FrameLaw, Notice, Options, Outbox, PROVIDERS, Protocol, Provider, Send,
-    Start, Track, Transport, Upgrade,
+    Start, Track, Transport,
 };
 use ringback_proto::simulator::Simulator;
 use ringback_proto::transcript::Wire;
@@ -108,15 +108,9 @@ fn wires(out: &Outbox) -> impl Iterator<Item = Wire> {
 impl World {
     fn connect(provider: &dyn Provider, behaviours: &[&'static Behaviour], seed: u64) -> Self {
         let (request, phone) = Simulator::new(provider, &dial(provider, behaviours, seed), false);
-        let offered = request.subprotocols.join(", ");
-        let mut headers: Vec<_> =
-            request.headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-        headers
-            .extend((!offered.is_empty()).then_some(("sec-websocket-protocol", offered.as_str())));
-        let upgrade = Upgrade { target: &request.target, public_url: None, headers: &headers };
-        let accepted = provider.accept(&upgrade, &Options::default()).expect("accepts");
+        let accepted = request.arrives(|upgrade| provider.accept(upgrade, &Options::default()));
         let bridge = Bridge {
-            protocol: accepted.protocol,
+            protocol: accepted.expect("accepts").protocol,
             start: None,
             heard: Vec::new(),
             early: 0,

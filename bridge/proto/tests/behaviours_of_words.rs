@@ -7,7 +7,6 @@ use ringback_proto::Instant;
 use ringback_proto::provider::behaviour::{self, Act, Aside, Behaviour};
 use ringback_proto::provider::{
     Command, Dial, Event, Message, Notice, Options, Outbox, PROVIDERS, Protocol, Provider, Send,
-    Upgrade,
 };
 use ringback_proto::simulator::{PhoneEvent, Simulator};
 
@@ -111,8 +110,8 @@ fn place(provider: &dyn Provider, behaviours: &[&'static Behaviour], seed: u64) 
     let target = format!("/{}", provider.name());
     let dial = Dial { target, behaviours: behaviours.to_vec(), seed, ..Dial::default() };
     let (request, mut phone) = Simulator::new(provider, &dial, false);
-    let upgrade = Upgrade { target: &request.target, public_url: None, headers: &[] };
-    let mut bridge = provider.accept(&upgrade, &Options::default()).expect("accepts").protocol;
+    let accepted = request.arrives(|upgrade| provider.accept(upgrade, &Options::default()));
+    let mut bridge = accepted.expect("accepts").protocol;
     let (mut call, mut out) = (Call::default(), Outbox::new());
     let mut now = Instant::from_millis(1);
     // Before the stream is there, as people do.

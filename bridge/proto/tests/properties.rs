@@ -10,8 +10,8 @@ use ringback_proto::provider::{
 /// Both ends of a stream that has started, the bridge's first.
 fn ends(provider: &dyn Provider) -> (Box<dyn Protocol>, Box<dyn Protocol>) {
     let (request, mut phone) = provider.dial(&Dial::default());
-    let upgrade = Upgrade { target: &request.target, public_url: None, headers: &[] };
-    let mut bridge = provider.accept(&upgrade, &Options::default()).expect("accepts").protocol;
+    let accepted = request.arrives(|upgrade| provider.accept(upgrade, &Options::default()));
+    let mut bridge = accepted.expect("accepts").protocol;
     let (mut ours, mut theirs) = (Outbox::new(), Outbox::new());
     bridge.handle_open(Instant::ZERO, &mut ours).expect("opens");
     phone.handle_open(Instant::ZERO, &mut theirs).expect("opens");

@@ -11,7 +11,7 @@ use ringback_module::{FromModule, ToModule};
 use ringback_proto::Instant;
 use ringback_proto::ledger::{Drop as Reason, Unit};
 use ringback_proto::provider::{
-    self, Dial, Digit, Message, Options, Outbox, PROVIDERS, Provider, Send, Upgrade,
+    self, Dial, Digit, Message, Options, Outbox, PROVIDERS, Provider, Send,
 };
 use ringback_proto::session::{
     Action, EndReason, OnFail, PortConfig, PortId, Report, Session, SessionConfig, Summary,
@@ -50,8 +50,8 @@ impl Talk {
     /// A call with these modules on it, which have been offered their sessions.
     fn new(provider: &dyn Provider, ports: Vec<PortConfig>) -> Self {
         let (request, mut phone) = Simulator::new(provider, &Dial::default(), false);
-        let upgrade = Upgrade { target: &request.target, public_url: None, headers: &[] };
-        let accepted = provider.accept(&upgrade, &Options::default()).expect("accepts");
+        let accepted = request.arrives(|upgrade| provider.accept(upgrade, &Options::default()));
+        let accepted = accepted.expect("accepts");
         let config = SessionConfig { ports, ..SessionConfig::new("call-1", provider.name()) };
         let now = Instant::from_millis(500);
         let session = Session::new(now, config, accepted.protocol);

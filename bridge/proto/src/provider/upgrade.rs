@@ -2,6 +2,9 @@
 
 use super::Protocol;
 
+/// Name of the field that offers subprotocols (RFC 6455, 11.3.4).
+const SUBPROTOCOLS: &str = "sec-websocket-protocol";
+
 /// The HTTP request that asks for the stream, as far as protocols look at it.
 #[derive(Clone, Copy)]
 pub struct Upgrade<'a> {
@@ -63,7 +66,7 @@ impl Upgrade<'_> {
     pub fn subprotocols(&self) -> impl Iterator<Item = &str> {
         self.headers
             .iter()
-            .filter(|(name, _)| *name == "sec-websocket-protocol")
+            .filter(|(name, _)| *name == SUBPROTOCOLS)
             .flat_map(|(_, value)| value.split(','))
             .map(str::trim)
     }
@@ -181,6 +184,17 @@ pub struct OutgoingUpgrade {
     pub headers: Vec<(String, String)>,
     /// Subprotocols offered.
     pub subprotocols: Vec<String>,
+}
+
+impl OutgoingUpgrade {
+    /// What `look` makes of the request as it arrives, at a listener that was told no public URL.
+    pub fn arrives<T>(&self, look: impl FnOnce(&Upgrade<'_>) -> T) -> T {
+        let own = self.headers.iter().map(|(name, value)| (name.to_ascii_lowercase(), value));
+        let offers = self.subprotocols.iter().map(|offer| (SUBPROTOCOLS.to_owned(), offer));
+        let headers: Vec<_> = own.chain(offers).collect();
+        let headers: Vec<_> = headers.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
+        look(&Upgrade { target: &self.target, public_url: None, headers: &headers })
+    }
 }
 
 #[cfg(test)]

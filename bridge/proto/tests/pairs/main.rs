@@ -12,7 +12,7 @@ use ringback_codecs::{Encoding, MediaFormat};
 use ringback_proto::Instant;
 use ringback_proto::provider::{
     ClearLaw, Command, Dial, Digit, Event, FrameLaw, HangupLaw, Line, LineEvent, Message, Notice,
-    Options, Outbox, PROVIDERS, PlayoutPolicy, Protocol, Provider, Send, Start, Track, Upgrade,
+    Options, Outbox, PROVIDERS, PlayoutPolicy, Protocol, Provider, Send, Start, Track,
 };
 use ringback_proto::simulator::{PhoneEvent, Simulator};
 
@@ -222,15 +222,8 @@ struct World<P> {
 impl<P: End> World<P> {
     fn connect(provider: &dyn Provider, call: &Dial, seed: u64, phone: P) -> Self {
         let (request, _) = provider.dial(call);
-        let offered = request.subprotocols.join(", ");
-        let own = request.headers.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-        let headers: Vec<_> = [("sec-websocket-protocol", offered.as_str())]
-            .into_iter()
-            .filter(|(_, value)| !value.is_empty())
-            .chain(own)
-            .collect();
-        let upgrade = Upgrade { target: &request.target, public_url: None, headers: &headers };
-        let accepted = provider.accept(&upgrade, &Options::default()).expect("accepts");
+        let accepted = request.arrives(|upgrade| provider.accept(upgrade, &Options::default()));
+        let accepted = accepted.expect("accepts");
         assert_eq!(accepted.subprotocol.as_ref(), request.subprotocols.first());
         let mut world = Self {
             now: Instant::from_millis(1),

@@ -7,7 +7,7 @@ use ringback_codecs::MediaFormat;
 use ringback_proto::Instant;
 use ringback_proto::provider::{
     ClearLaw, Command, Dial, Digit, Event, FrameLaw, HangupLaw, Message, Options, Outbox, Protocol,
-    Provider, Send, Start, Track, Upgrade,
+    Provider, Send, Start, Track,
 };
 use serde_json::{Value, json};
 
@@ -85,12 +85,8 @@ fn dial(format: MediaFormat, target: &str) -> Dial {
 
 fn accept(provider: &dyn Provider, dial: &Dial) -> Box<dyn Protocol> {
     let (request, _) = provider.dial(dial);
-    let offered = request.subprotocols.join(", ");
-    let own = request.headers.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-    let headers: Vec<_> =
-        [("sec-websocket-protocol", offered.as_str())].into_iter().chain(own).collect();
-    let upgrade = Upgrade { target: &request.target, public_url: None, headers: &headers };
-    provider.accept(&upgrade, &Options::default()).unwrap().protocol
+    let accepted = request.arrives(|upgrade| provider.accept(upgrade, &Options::default()));
+    accepted.unwrap().protocol
 }
 
 /// What an end was told, with the octets of sound.

@@ -60,14 +60,8 @@ impl Rig {
         let provider = provider::find(provider).expect("a provider of the table");
         let dial = Dial { target: format!("/{}", provider.name()), ..Dial::default() };
         let (request, far) = provider.dial(&dial);
-        let headers: Vec<(&str, &str)> = request
-            .headers
-            .iter()
-            .map(|(n, v)| (n.as_str(), v.as_str()))
-            .chain(request.subprotocols.iter().map(|p| ("sec-websocket-protocol", p.as_str())))
-            .collect();
-        let upgrade = Upgrade { target: &request.target, public_url: None, headers: &headers };
-        let accepted = provider.accept(&upgrade, &Options::default()).expect("accepted");
+        let accepted = request.arrives(|upgrade| provider.accept(upgrade, &Options::default()));
+        let accepted = accepted.expect("accepted");
         let mut config = SessionConfig::new("call-1", provider.name());
         set(&mut config);
         let session = Session::new(Instant::ZERO, config, accepted.protocol);

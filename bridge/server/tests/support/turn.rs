@@ -8,7 +8,7 @@ use ringback_module::{Input, Module as _, Output, Outputs};
 use ringback_proto::Instant;
 use ringback_proto::provider::{
     self, Command, Dial, Line, LineEvent, Message, Options, Outbox, PlayoutPolicy, Protocol,
-    Provider, Send, Track, Upgrade,
+    Provider, Send, Track,
 };
 use ringback_proto::session::{
     Action, Epoch, FrameBuf, Given, PortConfig, PortId, Session, SessionConfig,
@@ -74,11 +74,7 @@ pub(crate) fn kept(out: &Outbox) -> impl Iterator<Item = Kept> {
 /// Both ends of a stream, the bridge's first, and what the provider's end says at once. Neither was told that it is open.
 pub(crate) fn ends(provider: &dyn Provider) -> (Box<dyn Protocol>, Box<dyn Protocol>) {
     let (request, phone) = provider.dial(&Dial::default());
-    let subprotocols = request.subprotocols.iter().map(|p| ("sec-websocket-protocol", p.as_str()));
-    let headers = request.headers.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-    let headers: Vec<_> = headers.chain(subprotocols).collect();
-    let upgrade = Upgrade { target: &request.target, public_url: None, headers: &headers };
-    let accepted = provider.accept(&upgrade, &Options::default());
+    let accepted = request.arrives(|upgrade| provider.accept(upgrade, &Options::default()));
     (accepted.expect("accepts what it dials itself").protocol, phone)
 }
 
