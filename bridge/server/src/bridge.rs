@@ -10,7 +10,7 @@ use std::time::Duration;
 use ringback_module::message::Kind;
 use ringback_proto::provider::{
     self, Answer, Auth, Credential, Grant, Options, Posted, Protocol, Provider, Replays, Upgrade,
-    Webhook,
+    Used, Webhook,
 };
 use ringback_proto::session::{BargeIn, OnFail, PortConfig, Session, SessionConfig};
 use tokio::task::JoinSet;
@@ -99,7 +99,28 @@ pub struct Admitted {
     /// Of a call that is captured.
     opening: Option<Box<Opening>>,
     /// Of a call that was posted.
-    posted: Option<Posts>,
+    posted: Option<(Posts, Receipt)>,
+}
+
+/// That a credential was used up by what has still to be served. Dropped before, it gives the credential back.
+struct Receipt {
+    replays: Arc<Mutex<Replays>>,
+    used: Option<Used>,
+}
+
+impl Receipt {
+    /// It was served: the credential does not open again.
+    fn keep(mut self) {
+        self.used = None;
+    }
+}
+
+impl Drop for Receipt {
+    fn drop(&mut self) {
+        if let Some(used) = &self.used {
+            self.replays.lock().unwrap_or_else(PoisonError::into_inner).give_back(used);
+        }
+    }
 }
 
 impl Bridge {
@@ -220,11 +241,20 @@ impl Streams for Bridge {
         Ok(Admission { state, subprotocol: accepted.subprotocol.or_else(by_credential) })
     }
 
-    fn answer(&self, endpoint: &Endpoint, webhook: &Webhook<'_>) -> Result<Answered, Refusal> {
+    fn answer(
+        &self,
+        endpoint: &Endpoint,
+        webhook: &Webhook<'_>,
+        room: Result<(), Refusal>,
+    ) -> Result<Answered, Refusal> {
         let (_, plan) = self.plan(endpoint)?;
         let Some((answer, config)) = &plan.answer else {
             return Err(Refusal::new(404, "no calls are asked for here"));
         };
+        // Before a signature that counts once has counted: the provider asks again with the same. That a call has ended is always heard.
+        if room.is_err() && answer.aside(&webhook.facts()).is_none() {
+            room?;
+        }
         config.auth.check(webhook, WallTime::now().unix_seconds(), &mut plan.replays())?;
         let facts = webhook.facts();
         let (content_type, call) = (answer.content_type(), answer.call(&facts));
@@ -262,29 +292,45 @@ impl Streams for Bridge {
     ) -> Result<Posting<Admitted>, Refusal> {
         let (index, plan) = self.plan(endpoint)?;
         let grant = plan.check(request, body)?;
+        // Whoever is told to come again may come with the same.
+        let receipt = Receipt { replays: Arc::clone(&plan.replays), used: grant.used };
         let body =
             std::str::from_utf8(body).map_err(|_| Refusal::new(400, "the body is not UTF-8"))?;
         let name = match plan.provider.posted(body, grant.key.as_ref())? {
-            Posted::Answer(json) => return Ok(Posting::Answer(json)),
+            Posted::Answer(json) => {
+                receipt.keep();
+                return Ok(Posting::Answer(json));
+            }
             Posted::Other(kind) => {
                 tracing::debug!(listener = endpoint.name, kind, "posted, and not for us");
+                receipt.keep();
                 return Ok(Posting::Taken);
             }
-            Posted::About(name) => return plan.running.tell(&name, body).map(|()| Posting::Taken),
+            Posted::About(name) => {
+                plan.running.tell(&name, body)?;
+                receipt.keep();
+                return Ok(Posting::Taken);
+            }
             Posted::Begins(name) => name,
         };
         let accepted = plan.provider.accept(request, &plan.options)?;
-        let posted @ Some(_) = plan.running.begin(name, body)? else { return Ok(Posting::Taken) };
+        let Some(posts) = plan.running.begin(name, body)? else {
+            receipt.keep();
+            return Ok(Posting::Taken);
+        };
         Ok(Posting::Call(Admitted {
             plan: index,
             protocol: accepted.protocol,
             opening: None,
-            posted,
+            posted: Some((posts, receipt)),
         }))
     }
 
     fn serve_posted(&self, mut admitted: Admitted) -> impl Future<Output = ()> + Send {
-        let mut posts = admitted.posted.take();
+        let mut posts = admitted.posted.take().map(|(posts, receipt)| {
+            receipt.keep();
+            posts
+        });
         let plan = &self.plans[admitted.plan];
         let call = posts.as_mut().and_then(|posts| posts.incoming.take()).map(|incoming| {
             let (connector, reach) = (Arc::clone(&self.connector), plan.reach.clone());

@@ -291,11 +291,51 @@ async fn a_bridge_that_would_refuse_the_stream_asks_for_none() {
     let full = ask(&host, "GET", target, "", "").await;
     assert_untold("full", 503, &full);
     assert_eq!(full.field("retry-after"), Some("5"));
+    assert_noted(&ask(&host, "GET", &format!("{target}?Event=Hangup"), "", "").await);
     host.shutdown.drain();
     let draining = ask(&host, "GET", target, "", "").await;
     assert_untold("draining", 503, &draining);
     assert_eq!(draining.field("retry-after"), Some("5"));
+    assert_noted(&ask(&host, "GET", &format!("{target}?Event=Hangup"), "", "").await);
     drop(stream);
+    host.stop().await;
+}
+
+/// The end of a call is heard by a bridge that takes no more of them.
+fn assert_noted(response: &Response) {
+    assert_eq!(response.status, 200, "{response:?}");
+    assert!(response.body.contains("<Response/>"), "{response:?}");
+}
+
+#[tokio::test]
+async fn a_webhook_that_is_told_to_come_again_may_come_with_the_same_signature() {
+    let (_folder, secret) = secret();
+    let toml = format!(
+        "{ROUTE}[[listener]]\nname = \"one\"\npath = \"/in/jambonz\"\nprovider = \"jambonz\"\nmax_calls = 1\npublic_url = \"wss://bridge.example/in/jambonz\"\nauth = {{ kind = \"none\" }}\nanswer = {{ auth = {{ kind = \"jambonz-signature\", secret = {secret} }} }}\n"
+    );
+    let host = Host::on_loopback(&toml);
+    let mut stream = host.connect().await;
+    let upgrade = "GET /in/jambonz HTTP/1.1\r\nhost: b\r\nconnection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\nsec-websocket-protocol: audio.jambonz.org\r\n\r\n";
+    stream.write_all(upgrade.as_bytes()).await.unwrap();
+    let mut octets = [0; 12];
+    soon("the upgrade", stream.read_exact(&mut octets)).await.unwrap();
+    assert_eq!(&octets, b"HTTP/1.1 101");
+    let target = "/in/jambonz/answer";
+    let body = r#"{"call_sid":"c-1"}"#;
+    let signature = jambonz_signature(&Secret::from("s3cret"), UnixSeconds(now()), body.as_bytes());
+    let fields = format!("content-type: application/json\r\njambonz-signature: {signature}\r\n");
+    assert_untold("full", 503, &ask(&host, "POST", target, &fields, body).await);
+    drop(stream);
+    let told = async {
+        loop {
+            let response = ask(&host, "POST", target, &fields, body).await;
+            if response.status != 503 {
+                return response;
+            }
+        }
+    };
+    assert_told("jambonz", &soon("a free place", told).await);
+    assert_untold("used", 403, &ask(&host, "POST", target, &fields, body).await);
     host.stop().await;
 }
 

@@ -46,12 +46,16 @@ fn what_is_not_understood_ends_with_64() {
         (&["call", "--audio", "/no/such/file.wav"][..], "/no/such/file.wav"),
         (&["call", "--audio", "Cargo.toml"][..], "Cargo.toml"),
         (&["call"][..], "--audio"),
-        (&["call", "--say", "hello"][..], "--audio instead of --say"),
+        (&["call", "--say", "hello"][..], "no words: give a sound file"),
         (
             &["call", "--provider", "conversation-relay", "--audio", "x.wav"][..],
-            "--say instead of --audio",
+            "type it with --words -",
         ),
         (&["call", "--provider", "conversation-relay", "--rate", "8000"][..], "no sound"),
+        (
+            &["call", "--provider", "conversation-relay", "--words", "/dev/null"][..],
+            "no words in it",
+        ),
         (&["serve", "--module", "python3 'half a quote"][..], "quote is not closed"),
         (&["serve", "--module", "  "][..], "the command is empty"),
         (&["serve", "--no-config", "--bind", "0.0.0.0:0"][..], "anybody who reaches it"),

@@ -198,6 +198,51 @@ async fn only_signed_requests_begin_calls_and_only_the_right_secret_opens_the_se
 }
 
 #[tokio::test]
+async fn a_post_that_is_told_to_come_again_may_come_with_the_same_signature() {
+    let folder = support::Folder::new("dialled-again");
+    let file = folder.write("secret", "the-secret").display().to_string();
+    let signed = SIGNED.replace("{file}", &file);
+    let host = Host::on_loopback(&format!("[limits]\nmax_calls = 1\n{signed}"));
+    let provider = find("zoom-rtms").expect("in the table");
+    let secret = Secret::from("the-secret");
+    let app = App { client_id: "id".into(), client_secret: secret.clone() };
+    let dial = Dial { post_key: secret.clone(), app, ..dial("first", provider.formats()[0]) };
+    let mut client = place(&host, provider, dial).await.unwrap();
+    started(&mut client).await.unwrap();
+    let body = r#"{"event":"meeting.rtms_started","payload":{"meeting_uuid":"m","rtms_stream_id":"second","server_urls":"ws://127.0.0.1:1"}}"#;
+    let now = ringback::clock::WallTime::now().unix_seconds();
+    let fields = provider.sign_post(body, &secret, now);
+    let fields: String =
+        fields.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+    let request = post("/zoom-rtms", &fields, body);
+    for _ in 0..2 {
+        let full = exchange(&host, &request).await;
+        assert!(full.starts_with("HTTP/1.1 503"), "{full}");
+    }
+    client.hang_up().await.unwrap();
+    host.log.ended("first").await;
+    let taken = soon("a free place", async {
+        loop {
+            let answer = exchange(&host, &request).await;
+            if !answer.starts_with("HTTP/1.1 503") {
+                return answer;
+            }
+        }
+    });
+    let taken = taken.await;
+    assert!(taken.starts_with("HTTP/1.1 200"), "{taken}");
+    let again = exchange(&host, &request).await;
+    assert!(again.starts_with("HTTP/1.1 401"), "replayed: {again}");
+    host.shutdown.cut();
+    host.log
+        .until("both to end", |entries| {
+            let ended = entries.iter().filter(|entry| matches!(entry.what, What::Ended(_)));
+            (ended.count() == 2).then_some(())
+        })
+        .await;
+}
+
+#[tokio::test]
 async fn a_stream_is_one_call_however_often_it_is_posted() {
     let host = Host::on_loopback("");
     let provider = find("zoom-rtms").expect("in the table");

@@ -66,7 +66,7 @@ use std::time::Duration;
 use ringback_codecs::{Encoding, Endian, MediaFormat, SampleRate};
 
 pub use answer::{Answer, Credential, Webhook};
-pub use auth::{Auth, Grant, Proof, Replays, Secret, WebhookAuth};
+pub use auth::{Auth, Grant, Proof, Replays, Secret, Used, WebhookAuth};
 pub use behaviour::Behaviour;
 pub use capability::{Capabilities, ClearLaw, FlowControl, FrameLaw, HangupLaw, PlayoutPolicy};
 pub use error::ProtocolError;

@@ -76,7 +76,7 @@ impl LogArgs {
 enum Command {
     /// Take calls.
     Serve(serve::Args),
-    /// Place a call as a provider would, from a sound file.
+    /// Place a call as a provider would, from a sound file or with words.
     Call(call::Args),
     /// Place a call with your microphone and speaker.
     #[cfg(feature = "mic")]

@@ -12,7 +12,7 @@ use super::{LogArgs, TrustArgs, call_failed, runtime, screen};
 use crate::client::WsUrl;
 use crate::clock::Clock;
 use crate::exit::Exit;
-use crate::replay::{Comparison, Difference, Kinds, Outcome, Replay, Speed, compare};
+use crate::replay::{Comparison, Difference, Heard, Kinds, Outcome, Replay, Speed, compare};
 
 /// Options of `ringback replay`.
 #[derive(Debug, clap::Args)]
@@ -120,7 +120,8 @@ fn as_text(comparison: &Comparison, outcome: &Outcome) -> String {
     let width = comparison.counts.iter().map(|count| count.kind.len()).max().unwrap_or(0).max(7);
     let _ = writeln!(text, "{:width$}  captured  now", "answers");
     for count in &comparison.counts {
-        let _ = writeln!(text, "{:width$}  {:8}  {:3}", count.kind, count.captured, count.replayed);
+        let kind = screen::harmless(&count.kind);
+        let _ = writeln!(text, "{kind:width$}  {:8}  {:3}", count.captured, count.replayed);
     }
     if outcome.unkept > 0 {
         let _ = writeln!(text, "{} more answers were not compared", outcome.unkept);
@@ -139,20 +140,25 @@ fn as_text(comparison: &Comparison, outcome: &Outcome) -> String {
 }
 
 fn in_words(kinds: &Kinds) -> String {
-    let words: Vec<_> = kinds.0.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
+    let words: Vec<_> =
+        kinds.0.iter().map(|(kind, count)| format!("{count} {}", screen::harmless(kind))).collect();
     if words.is_empty() { "nothing".into() } else { words.join(", ") }
+}
+
+fn heard_text(heard: &Heard) -> String {
+    screen::harmless(format!("{} {}", heard.kind, heard.shape))
 }
 
 fn difference_text(difference: &Difference) -> String {
     let mut text = String::from("first difference beside the sound:\n");
     let _ = match &difference.captured {
         Some((line, heard)) => {
-            writeln!(text, "  captured in line {line}: {} {}", heard.kind, heard.shape)
+            writeln!(text, "  captured in line {line}: {}", heard_text(heard))
         }
         None => writeln!(text, "  captured: nothing more"),
     };
     let _ = match &difference.replayed {
-        Some(heard) => writeln!(text, "  now: {} {}", heard.kind, heard.shape),
+        Some(heard) => writeln!(text, "  now: {}", heard_text(heard)),
         None => writeln!(text, "  now: nothing more"),
     };
     text
@@ -205,4 +211,26 @@ fn as_json(comparison: &Comparison, outcome: &Outcome) -> String {
         "closed_captured": end(comparison.closed),
     });
     format!("{value:#}\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::replay::Count;
+
+    #[test]
+    fn what_a_file_says_does_nothing_to_a_terminal() {
+        let nasty = "start\x1b]0;x\x07\nforged".to_owned();
+        let heard = Heard { kind: nasty.clone(), shape: nasty.clone(), is_sound: false };
+        let comparison = Comparison {
+            counts: vec![Count { kind: nasty.clone(), captured: 1, replayed: 0 }],
+            first: Some(Difference { captured: Some((7, heard.clone())), replayed: Some(heard) }),
+            closed: None,
+        };
+        let outcome =
+            Outcome { sent: Kinds([(nasty, 1)].into_iter().collect()), ..Outcome::default() };
+        let text = as_text(&comparison, &outcome);
+        assert!(!text.contains('\x1b') && !text.contains("\nforged"), "{text}");
+        assert_eq!(text.matches("start\\u001b]0;x\\u0007\\u000aforged").count(), 6, "{text}");
+    }
 }

@@ -54,11 +54,17 @@ pub trait Streams: Send + Sync + 'static {
     ) -> Result<Admission<Self::Admitted>, Refusal>;
 
     /// Decides what a provider is told that asks what to do with a call, if the endpoint has an [`AnswerPoint`]. Must not block.
+    /// `room` is the refusal of a call that would begin, where its stream would be refused now.
     ///
     /// # Errors
     /// The refusal becomes the HTTP answer.
-    fn answer(&self, endpoint: &Endpoint, webhook: &Webhook<'_>) -> Result<Answered, Refusal> {
-        let _ = (endpoint, webhook);
+    fn answer(
+        &self,
+        endpoint: &Endpoint,
+        webhook: &Webhook<'_>,
+        room: Result<(), Refusal>,
+    ) -> Result<Answered, Refusal> {
+        let _ = (endpoint, webhook, room);
         Err(Refusal::new(404, "no calls are asked for here"))
     }
 

@@ -94,7 +94,6 @@ async fn decide<S: Streams>(
     request: Request<Incoming>,
     peer: SocketAddr,
 ) -> Result<Answered, Refusal> {
-    has_room(shared, bounded)?;
     let (parts, body) = request.into_parts();
     bounded.endpoint.sources.check(peer, &parts.headers)?;
     let method = method(&parts)?;
@@ -107,7 +106,8 @@ async fn decide<S: Streams>(
         let help = "a form (application/x-www-form-urlencoded) or JSON (application/json) is read";
         return Err(Refusal::new(415, help));
     }
-    let answered = shared.streams.answer(&bounded.endpoint, &webhook);
+    let room = has_room(shared, bounded);
+    let answered = shared.streams.answer(&bounded.endpoint, &webhook, room);
     answered.map_err(|refusal| match refusal.status {
         // There is nothing to bring that would help, unless it is user and password.
         401 if !point.challenges => Refusal { status: 403, ..refusal },

@@ -69,7 +69,7 @@ pub struct Replay<'a> {
 }
 
 /// What came of it.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Outcome {
     /// What was said.
     pub sent: Kinds,

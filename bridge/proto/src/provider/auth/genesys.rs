@@ -62,7 +62,12 @@ pub(super) fn check(
         ));
     }
     let expiry = input.times(now)?;
-    replays.first_use(&[b"genesys", input.key_id.as_bytes(), input.nonce.as_bytes()], now, expiry)
+    replays.first_use(
+        &[b"genesys", input.key_id.as_bytes(), input.nonce.as_bytes()],
+        now,
+        expiry,
+    )?;
+    Ok(())
 }
 
 /// All values of a header field, each trimmed (section 2.1 of the draft).

@@ -43,7 +43,8 @@ pub(super) fn check(
         return Err(refuse("Jambonz-Signature does not match: wrong webhook secret"));
     }
     let expiry = fresh(UnixSeconds(made), now)?;
-    replays.first_use(&[b"jambonz", offered.as_bytes()], now, expiry)
+    replays.first_use(&[b"jambonz", offered.as_bytes()], now, expiry)?;
+    Ok(())
 }
 
 /// The value jambonz puts into `Jambonz-Signature`; for whoever plays jambonz.

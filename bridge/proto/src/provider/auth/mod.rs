@@ -37,7 +37,7 @@ pub use jambonz::{JambonzSecrets, jambonz_signature};
 pub use jwt::{Jwt, JwtKeys, JwtMaker, KeySet, KeySetError, PrivateJwk};
 pub use plivo::{plivo_signature, plivo_webhook_text};
 pub use proof::{NoProof, Occasion, Proof, Unsigned};
-pub use replays::{Replays, SECONDS_REMEMBERED};
+pub use replays::{Replays, SECONDS_REMEMBERED, Used};
 pub use secret::Secret;
 pub use signalwire::signalwire_signature;
 pub use sinch::{SinchSecrets, sinch_signature};
@@ -128,6 +128,9 @@ pub struct Grant {
     pub subprotocol: Option<Secret>,
     /// What a posted request was signed with, where its answer must be signed with the same.
     pub key: Option<Secret>,
+    /// What was written down of a posted request that counts once. If it cannot be served now, [`Replays::give_back`] lets the
+    /// provider post it again as it is.
+    pub used: Option<Used>,
 }
 
 impl Auth {
@@ -168,8 +171,8 @@ impl Auth {
                 genesys::check(upgrade, api_key, secrets, now, replays)?;
             }
             Self::ZoomSignature { secrets } => {
-                let key = zoom::check(upgrade, body, secrets, now, replays)?;
-                return Ok(Grant { key: Some(key), ..Grant::default() });
+                let (key, used) = zoom::check(upgrade, body, secrets, now, replays)?;
+                return Ok(Grant { key: Some(key), used: Some(used), ..Grant::default() });
             }
         }
         Ok(Grant::default())

@@ -24,6 +24,10 @@ pub struct Replays {
     capacity: usize,
 }
 
+/// A credential that was written down, for [`Replays::give_back`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Used([u8; 32]);
+
 impl Replays {
     /// Remembers so many at a time. An entry takes about 100 octets.
     #[must_use]
@@ -37,7 +41,7 @@ impl Replays {
         parts: &[&[u8]],
         now: UnixSeconds,
         expiry: UnixSeconds,
-    ) -> Result<(), Rejection> {
+    ) -> Result<Used, Rejection> {
         if expiry.0 > now.0.saturating_add(SECONDS_REMEMBERED) {
             return Err(refuse("what opens once may be valid for 15 minutes at most"));
         }
@@ -47,7 +51,7 @@ impl Replays {
             hash.update((part.len() as u64).to_be_bytes());
             hash.update(part);
         }
-        let digest = hash.finalize().into();
+        let digest: [u8; 32] = hash.finalize().into();
         if self.used.get(&digest).is_some_and(|expiry| *expiry > now) {
             return Err(refuse("this credential has opened a stream already and opens only one"));
         }
@@ -61,7 +65,14 @@ impl Replays {
             self.ends.remove(&(before, digest));
         }
         self.ends.insert((expiry, digest));
-        Ok(())
+        Ok(Used(digest))
+    }
+
+    /// The credential did not open after all, for a reason that will pass: whoever has it may come again with it.
+    pub fn give_back(&mut self, used: &Used) {
+        if let Some(expiry) = self.used.remove(&used.0) {
+            self.ends.remove(&(expiry, used.0));
+        }
     }
 
     /// Forgets what has expired. Not before there is need of room: a clock may be set back.
@@ -100,6 +111,17 @@ mod tests {
         }
         assert!(replays.first_use(&[b"a", b"bc"], at(20), at(40)).is_ok());
         assert!(replays.first_use(&[b"a", b"bc"], NOW, at(40)).is_err(), "a clock set back");
+    }
+
+    #[test]
+    fn a_credential_that_was_given_back_opens_once_more() {
+        let mut replays = Replays::new(1);
+        let used = replays.first_use(&[b"a"], NOW, at(20)).expect("new");
+        assert!(replays.first_use(&[b"a"], NOW, at(20)).is_err());
+        replays.give_back(&used);
+        assert_eq!((replays.used.len(), replays.ends.len()), (0, 0));
+        assert!(replays.first_use(&[b"a"], NOW, at(20)).is_ok());
+        assert!(replays.first_use(&[b"a"], NOW, at(20)).is_err());
     }
 
     #[test]

@@ -54,7 +54,8 @@ pub(super) fn check(
         ));
     }
     let expiry = fresh(made, now)?;
-    replays.first_use(&[b"sinch", &offered], now, expiry)
+    replays.first_use(&[b"sinch", &offered], now, expiry)?;
+    Ok(())
 }
 
 fn signed(webhook: &Webhook<'_>, time: &str) -> String {

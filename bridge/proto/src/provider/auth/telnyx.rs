@@ -42,5 +42,6 @@ pub(super) fn check(
     let verified = key.0.verify_strict(&signed, &Signature::from_bytes(&signature));
     verified.map_err(|_| refuse("the signature is not by the account's key (`public_key`)"))?;
     let expiry = fresh(UnixSeconds(made), now)?;
-    replays.first_use(&[b"telnyx", &signature], now, expiry)
+    replays.first_use(&[b"telnyx", &signature], now, expiry)?;
+    Ok(())
 }

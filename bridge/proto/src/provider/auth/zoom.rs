@@ -3,7 +3,7 @@
 use subtle::ConstantTimeEq;
 
 use super::webhook::fresh;
-use super::{Replays, Secret, hmac_sha256_hex, refuse};
+use super::{Replays, Secret, Used, hmac_sha256_hex, refuse};
 use crate::UnixSeconds;
 use crate::provider::{Rejection, Upgrade};
 
@@ -14,7 +14,7 @@ pub(super) fn check(
     secrets: &[Secret],
     now: UnixSeconds,
     replays: &mut Replays,
-) -> Result<Secret, Rejection> {
+) -> Result<(Secret, Used), Rejection> {
     let field = |name: &str| request.header(name).filter(|value| !value.is_empty());
     let offered = field("x-zm-signature")
         .ok_or_else(|| refuse("the x-zm-signature header field is missing"))?;
@@ -33,8 +33,8 @@ pub(super) fn check(
     let signed_at: u64 =
         time.parse().map_err(|_| refuse("x-zm-request-timestamp is no number of seconds"))?;
     let expiry = fresh(UnixSeconds(signed_at), now)?;
-    replays.first_use(&[b"x-zm-signature", offered.as_bytes()], now, expiry)?;
-    Ok(signer.clone())
+    let used = replays.first_use(&[b"x-zm-signature", offered.as_bytes()], now, expiry)?;
+    Ok((signer.clone(), used))
 }
 
 fn signature(secret: &Secret, time: &str, body: &[u8]) -> String {

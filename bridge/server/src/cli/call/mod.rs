@@ -15,7 +15,7 @@ use ringback_proto::provider::{Dial, Digit, Provider, Start};
 use ringback_proto::simulator::PhoneEvent;
 use serde_json::Value;
 
-use self::speech::Speech;
+use self::speech::{Speech, Wanted};
 use super::caller::Caller;
 use super::show::Show;
 use super::{LogArgs, call_failed, runtime, screen};
@@ -37,9 +37,12 @@ pub(super) struct Args {
     /// Sound file to speak: WAV, any rate. Needed for a call, unless its provider carries words.
     #[arg(long, short, value_name = "WAV")]
     audio: Option<PathBuf>,
-    /// Say this over a provider that recognises speech by itself; any number of times, each after an answer.
+    /// Say this over a provider whose calls carry words (conversation-relay); any number of times, each after the answer to the last.
     #[arg(long, value_name = "TEXT")]
     say: Vec<String>,
+    /// Say each line of this file like that; `-` takes what you type, line by line, until Ctrl-D, and cuts answers off if you like.
+    #[arg(long, value_name = "FILE")]
+    words: Option<PathBuf>,
     /// Keep what the caller heard in this file.
     #[arg(long, short, value_name = "WAV")]
     save: Option<PathBuf>,
@@ -129,7 +132,9 @@ fn behaviours_of(provider: &dyn Provider) -> String {
 
 /// All that can be wrong before anybody is called.
 fn plan(args: &Args) -> Result<(Speech, Dial, Destination), String> {
-    let speech = Speech::new(args.caller.provider(), args.audio.as_deref(), &args.say)?;
+    let words = args.words.as_deref();
+    let wanted = Wanted { audio: args.audio.as_deref(), say: &args.say, words };
+    let speech = Speech::new(args.caller.provider(), &wanted)?;
     Ok((speech, dial(args)?, args.caller.destination()?))
 }
 

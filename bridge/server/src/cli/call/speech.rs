@@ -1,19 +1,31 @@
-//! What the caller of `ringback call` has to say: a sound file, or words, one utterance after the other. Listens to no answer but to
-//! know that there was one.
+//! What the caller of `ringback call` has to say: a sound file, or words, one utterance after the other, from the command line, a file or
+//! a keyboard. Listens to no answer but to know that there was one.
 
 use std::collections::VecDeque;
+use std::io::{self, BufRead as _, IsTerminal as _};
 use std::path::Path;
 use std::time::Duration;
 
 use ringback_proto::Instant;
 use ringback_proto::provider::{Provider, Track};
 use ringback_proto::simulator::{PhoneEvent, Simulator};
+use tokio::sync::mpsc;
 
 use super::{Sound, read_mono};
 use crate::client::{CallEvent, Client, ClientError};
 
 /// Said if nothing is given.
 const GREETING: &str = "Hello, can you hear me?";
+/// Lines that are read before they can be said.
+const READ_AHEAD: usize = 16;
+
+/// What the options say about it.
+pub(super) struct Wanted<'a> {
+    pub(super) audio: Option<&'a Path>,
+    pub(super) say: &'a [String],
+    /// A file of words; `-` is the standard input.
+    pub(super) words: Option<&'a Path>,
+}
 
 /// What is not said yet.
 pub(super) enum Speech {
@@ -24,36 +36,87 @@ pub(super) enum Speech {
     },
     Words {
         left: VecDeque<String>,
+        /// More come from the standard input.
+        typed: Option<Typed>,
         /// An answer to the last is waited for until then.
         answer_by: Option<Instant>,
     },
 }
 
+/// Lines of the standard input, as they come.
+pub(super) struct Typed {
+    lines: mpsc::Receiver<String>,
+    /// A person types them, and may cut in whenever she likes.
+    by_hand: bool,
+}
+
+impl Typed {
+    /// Begins to read.
+    fn begin() -> Self {
+        let (sender, lines) = mpsc::channel(READ_AHEAD);
+        // Not waited for: a keyboard has no end, and the process does.
+        std::thread::spawn(move || {
+            let lines = io::stdin().lock().lines().map_while(Result::ok);
+            for line in lines.filter(|line| !line.trim().is_empty()) {
+                if sender.blocking_send(line).is_err() {
+                    break;
+                }
+            }
+        });
+        Self { lines, by_hand: io::stdin().is_terminal() }
+    }
+
+    fn next(&mut self) -> Option<String> {
+        self.lines.try_recv().ok()
+    }
+
+    /// Whether all was typed and taken.
+    fn is_over(&self) -> bool {
+        self.lines.is_closed() && self.lines.is_empty()
+    }
+}
+
 impl Speech {
     /// What the options say, where it goes with the provider.
-    pub(super) fn new(
-        provider: &dyn Provider,
-        audio: Option<&Path>,
-        say: &[String],
-    ) -> Result<Self, String> {
-        let title = provider.title();
+    pub(super) fn new(provider: &dyn Provider, wanted: &Wanted<'_>) -> Result<Self, String> {
+        let name = provider.name();
+        let Wanted { audio, say, words } = *wanted;
         match (provider.has_sound(), audio) {
-            (true, _) if !say.is_empty() => Err(format!(
-                "{title} carries sound and no words: give a sound file with --audio instead of --say"
+            (true, _) if !say.is_empty() || words.is_some() => Err(format!(
+                "calls of {name} carry sound and no words: give a sound file, --audio test-audio/call-appointment.wav say"
             )),
             (true, None) => Err("--audio WAV is missing: what is the caller to say?".into()),
             (true, Some(path)) => Ok(Self::Sound { sound: read_mono(path)?, given: false }),
             (false, Some(_)) => Err(format!(
-                "{title} carries words and no sound: give them with --say instead of --audio"
+                "calls of {name} carry words and no sound: the provider recognises speech and speaks by itself. Instead of --audio \
+                 give what the caller says with --say TEXT, in a file of lines with --words FILE, or type it with --words -"
             )),
-            (false, None) => {
-                let mut left: VecDeque<_> = say.iter().cloned().collect();
-                if left.is_empty() {
-                    left.push_back(GREETING.into());
-                }
-                Ok(Self::Words { left, answer_by: None })
-            }
+            (false, None) => Self::words(say, words),
         }
+    }
+
+    fn words(say: &[String], file: Option<&Path>) -> Result<Self, String> {
+        let mut left: VecDeque<_> = say.iter().cloned().collect();
+        let mut typed = None;
+        match file {
+            Some(path) if path == Path::new("-") => typed = Some(Typed::begin()),
+            Some(path) => {
+                let shown = path.display();
+                let text = std::fs::read_to_string(path)
+                    .map_err(|error| format!("cannot read {shown}: {error}"))?;
+                left.extend(
+                    text.lines().map(str::trim).filter(|l| !l.is_empty()).map(str::to_owned),
+                );
+                if left.is_empty() {
+                    return Err(format!(
+                        "{shown} has no words in it: a line is what is said in one go"
+                    ));
+                }
+            }
+            None if left.is_empty() => left.push_back(GREETING.into()),
+            None => {}
+        }
+        Ok(Self::Words { left, typed, answer_by: None })
     }
 
     /// Says what is due on a stream that has started; gives words that were said. Words wait for an answer to those before and for
@@ -73,11 +136,17 @@ impl Speech {
                 }
                 Ok(None)
             }
-            Self::Words { answer_by: Some(at), .. } if *at > now => Ok(None),
-            // Whoever speaks now would cut the answer off.
-            Self::Words { .. } if client.phone().spoken_to_until(now).is_some() => Ok(None),
-            Self::Words { left, answer_by } => {
-                let Some(words) = left.pop_front() else { return Ok(None) };
+            Self::Words { left, typed, answer_by } => {
+                let by_hand = typed.as_ref().is_some_and(|typed| typed.by_hand);
+                let waits = answer_by.is_some_and(|at| at > now);
+                // Whoever speaks now would cut the answer off.
+                let answered = !waits && client.phone().spoken_to_until(now).is_none();
+                let next = if answered { left.pop_front() } else { None };
+                let next = next.or_else(|| match typed {
+                    Some(typed) if answered || (by_hand && left.is_empty()) => typed.next(),
+                    _ => None,
+                });
+                let Some(words) = next else { return Ok(None) };
                 client.say(&words).await?;
                 *answer_by = Some(now + patience);
                 Ok(Some(words))
@@ -109,7 +178,9 @@ impl Speech {
     pub(super) fn is_over(&self, phone: &Simulator) -> bool {
         match self {
             Self::Sound { given, .. } => *given && phone.unspoken(Track::Inbound) == 0,
-            Self::Words { left, .. } => left.is_empty(),
+            Self::Words { left, typed, .. } => {
+                left.is_empty() && typed.as_ref().is_none_or(Typed::is_over)
+            }
         }
     }
 }

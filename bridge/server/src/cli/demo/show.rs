@@ -113,7 +113,7 @@ impl Show {
     fn put(&self, state: &mut State, line: &str, partial: bool) {
         let over = if state.partial && self.style.is_terminal() { "\r\x1b[2K" } else { "" };
         let end = if partial && self.style.is_terminal() { "" } else { "\n" };
-        screen::print(&format!("{over}{line}{end}"));
+        screen::painted(&format!("{over}{line}{end}"));
         state.partial = partial;
     }
 
@@ -150,9 +150,8 @@ impl Show {
             Report::Started(_) => self.state().modules = session.port_count(),
             Report::ModuleReady(port) => {
                 self.state().ready.push(*port);
-                screen::line(
-                    self.style.dim(format!("module {} is ready", session.port_name(*port))),
-                );
+                let ready = format!("module {} is ready", session.port_name(*port));
+                screen::painted(&format!("{}\n", self.style.dim(ready)));
             }
             Report::ModuleFailed { port, reason, .. } => {
                 screen::problem(format!("module {}: {reason}", session.port_name(*port)));

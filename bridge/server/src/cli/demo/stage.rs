@@ -102,18 +102,17 @@ barge_in = {{ on_speech = true, min_speech = "200ms" }}
         let errors = word_errors(words, &text);
         let said = words.split_whitespace().count();
         let rate = errors as f64 / said as f64;
+        let line = |name: &str, text: &str| {
+            screen::painted(&format!("{}  {}\n", style.bold(name), screen::harmless(text)));
+        };
         screen::line("");
-        screen::line(format!("{}  {text}", style.bold("transcript")));
-        screen::line(format!(
-            "{}  {errors} of {said} wrong ({:.0} %)",
-            style.bold("words     "),
-            rate * 100.0
-        ));
-        screen::line(format!("{}  {}", style.bold("latency   "), heard.latency()));
-        screen::line(format!("{}  {}", style.bold("sound     "), heard.account));
+        line("transcript", &text);
+        line("words     ", &format!("{errors} of {said} wrong ({:.0} %)", rate * 100.0));
+        line("latency   ", &heard.latency().to_string());
+        line("sound     ", &heard.account.to_string());
         let picture = self.draw(heard)?;
-        screen::line(format!("{}  {}", style.bold("recording "), self.recording().display()));
-        screen::line(format!("{}  {}", style.bold("picture   "), picture.display()));
+        line("recording ", &self.recording().display().to_string());
+        line("picture   ", &picture.display().to_string());
         if rate > MAX_WORD_ERRORS {
             return Err(format!(
                 "{:.0} % of the words are wrong, more than {:.0} %",
