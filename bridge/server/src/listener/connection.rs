@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::pin::{Pin, pin};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -82,7 +83,7 @@ pub(super) async fn serve<S: Streams, I: Io>(
         }
     });
     let connection = http.serve_connection(TokioIo::new(io), service).with_upgrades();
-    let mut connection = std::pin::pin!(connection);
+    let mut connection = pin!(connection);
     let ended = match tokio::time::timeout(deadline, &mut connection).await {
         Err(_elapsed) if kept.looks_on.get().is_some() => Ok(connection.await),
         ended => ended,
@@ -286,14 +287,15 @@ async fn stream<S: Streams, I: Io>(
         }
         Err(error) => return report(&Report::HttpFailed { peer, reason: &error.to_string() }),
     };
-    attend(&shared, index, shared.streams.serve(state, socket), peer).await;
+    let serving = pin!(shared.streams.serve(state, socket));
+    attend(&shared, index, serving, peer).await;
 }
 
-/// Serves a stream to its end.
+/// Serves a stream to its end. Pinned by who holds it: handed over, a call's future would lie in the connection's twice.
 pub(super) async fn attend<S: Streams>(
     shared: &Shared<S>,
     index: usize,
-    serving: impl Future<Output = ()>,
+    serving: Pin<&mut impl Future<Output = ()>>,
     peer: SocketAddr,
 ) {
     METRICS.streams.increment();

@@ -2,6 +2,7 @@
 //! [`Streams::posted`]'s part. Dials nobody.
 
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 
 use axum::body::Body;
@@ -33,7 +34,7 @@ pub(super) async fn receive<S: Streams>(
             let shared = Arc::clone(shared);
             let tasks = shared.tasks.clone();
             tasks.spawn(async move {
-                let serving = shared.streams.serve_posted(state);
+                let serving = pin!(shared.streams.serve_posted(state));
                 attend(&shared, index, serving, peer).await;
                 drop((seats, seat));
             });

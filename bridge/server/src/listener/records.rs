@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
@@ -46,7 +46,8 @@ pub(super) async fn sorted<S: Streams, I: Io>(
             let (shared, seat) = (Arc::clone(shared), Arc::clone(seat));
             let tasks = shared.tasks.clone();
             tasks.spawn(async move {
-                attend(&shared, index, shared.streams.serve(state, socket), peer).await;
+                let serving = pin!(shared.streams.serve(state, socket));
+                attend(&shared, index, serving, peer).await;
                 drop((seats, seat));
             });
         }

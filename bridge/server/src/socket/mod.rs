@@ -373,19 +373,22 @@ impl Socket {
     /// Closes the stream and lets go of it: sends the close frame (or answers the peer's with its own code), then reads what is still under way
     /// into nothing for at most 200 ms, so that the frame is not overtaken by a reset. A `code` that may not be sent, such as
     /// 1006, sends a close frame without one; of `reason`, 123 octets are sent.
-    pub async fn close(mut self, code: u16, reason: &str) {
+    pub fn close(mut self, code: u16, reason: &str) -> impl Future<Output = ()> + Send + use<> {
         match self.closed_by_peer {
             Some(Some(theirs)) => self.writer.push_close(theirs, ""),
             Some(None) => self.writer.push(Kind::Close, b""),
             None => self.writer.push_close(code, reason),
         }
-        let farewell = async {
-            // A line that is already down cannot be told anything; there is nobody to report this to.
-            if self.flush().await.is_ok() {
-                drain(self.io).await;
-            }
-        };
-        let _ = tokio::time::timeout(LINGER, farewell).await;
+        // Boxed: a call lives in a future that would otherwise keep room for its farewell all the time.
+        Box::pin(async move {
+            let farewell = async {
+                // A line that is already down cannot be told anything; there is nobody to report this to.
+                if self.flush().await.is_ok() {
+                    drain(self.io).await;
+                }
+            };
+            let _ = tokio::time::timeout(LINGER, farewell).await;
+        })
     }
 }
 
