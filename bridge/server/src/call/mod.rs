@@ -89,13 +89,16 @@ pub(crate) struct Call {
     tape: Option<Tape>,
 }
 
-/// What woke the call.
-enum Wake {
-    Wire(Option<Result<Incoming, SocketError>>),
-    Line(Happened),
-    Module(PortId, FromHost),
-    Timeout,
-    HungUp,
+/// What takes more than one poll to carry out. All else that wakes a call is dealt with where it is found: what is returned from
+/// a poll is kept in the call's future and moved about in it, for every frame.
+enum Errand {
+    /// The provider closed the stream, or cut it, with this code.
+    Ended(u16),
+    /// The stream is of no use any more.
+    Failed(SocketError),
+    /// The other end of a line closed it.
+    LineClosed(Line, Option<Closed>),
+    /// We are to end now.
     ShutDown,
 }
 
@@ -149,74 +152,92 @@ impl Call {
                 return self.summary.take();
             }
             alarm.as_mut().set(self.session.poll_timeout());
-            let wake = poll_fn(|cx| {
-                if let Poll::Ready(wake) = self.poll_wake(cx) {
-                    return Poll::Ready(wake);
+            let errand = poll_fn(|cx| {
+                if let Poll::Ready(errand) = self.poll_wake(cx, &mut now) {
+                    return Poll::Ready(errand);
                 }
                 if alarm.as_mut().poll(cx).is_ready() {
-                    return Poll::Ready(Wake::Timeout);
+                    now = self.clock.now();
+                    self.session.handle_timeout(now);
+                    return Poll::Ready(None);
                 }
                 match cut_off.as_mut().map(|cut_off| Pin::new(cut_off).poll(cx)) {
-                    Some(Poll::Ready(())) => Poll::Ready(Wake::ShutDown),
+                    Some(Poll::Ready(())) => Poll::Ready(Some(Errand::ShutDown)),
                     _ => Poll::Pending,
                 }
-            })
-            .await;
-            cut_off = cut_off.filter(|_| !matches!(wake, Wake::ShutDown));
-            now = self.clock.now();
-            self.handle(now, wake).await;
+            });
+            if let Some(errand) = errand.await {
+                cut_off = cut_off.filter(|_| !matches!(errand, Errand::ShutDown));
+                now = self.clock.now();
+                self.run_errand(now, errand).await;
+            }
         }
     }
 
-    /// What comes from outside: the wire first, then modules, each in its turn.
-    fn poll_wake(&mut self, cx: &mut Context<'_>) -> Poll<Wake> {
+    /// Deals with what comes from outside: the wire first, then modules, each in its turn. Ready once something did, at `now`.
+    fn poll_wake(&mut self, cx: &mut Context<'_>, now: &mut Instant) -> Poll<Option<Errand>> {
         if let Some(socket) = &mut self.socket
-            && let Poll::Ready(message) = socket.poll_recv(cx)
+            && let Poll::Ready(received) = socket.poll_recv(cx)
         {
-            return Poll::Ready(Wake::Wire(message));
+            *now = self.clock.now();
+            return Poll::Ready(match received {
+                end @ (Some(Ok(Incoming::Close(_))) | None) => {
+                    Some(Errand::Ended(code_of(end.as_ref())))
+                }
+                Some(Ok(incoming)) => {
+                    if let Some(message) = socket.message(&incoming) {
+                        self.session.handle_message(*now, message);
+                    }
+                    None
+                }
+                Some(Err(error)) => Some(Errand::Failed(error)),
+            });
         }
         if let Some(hanging_up) = &mut self.hanging_up
             && Pin::new(hanging_up).poll(cx).is_ready()
         {
             self.hanging_up = None;
-            return Poll::Ready(Wake::HungUp);
+            *now = self.clock.now();
+            self.session.hung_up(*now);
+            return Poll::Ready(None);
         }
         if let Some(lines) = &mut self.lines
             && let Poll::Ready(happened) = lines.poll_next(cx)
         {
-            return Poll::Ready(Wake::Line(happened));
+            *now = self.clock.now();
+            return Poll::Ready(self.handle_line(*now, happened));
         }
-        for (index, host) in self.hosts.iter_mut().enumerate() {
-            if let Host::Hosted { hosted, .. } = host
+        for index in 0..self.hosts.len() {
+            if let Host::Hosted { hosted, .. } = &mut self.hosts[index]
                 && let Poll::Ready(event) = hosted.poll_recv(cx)
             {
-                return Poll::Ready(Wake::Module(PortId(index), event));
+                *now = self.clock.now();
+                self.handle_host(*now, PortId(index), event);
+                return Poll::Ready(None);
             }
         }
         Poll::Pending
     }
 
-    async fn handle(&mut self, now: Instant, wake: Wake) {
-        match wake {
-            Wake::Wire(end @ (Some(Ok(Incoming::Close(_))) | None)) => {
-                self.closed(now, Direction::In, code_of(end.as_ref()));
+    async fn run_errand(&mut self, now: Instant, errand: Errand) {
+        match errand {
+            Errand::Ended(code) => {
+                self.closed(now, Direction::In, code);
                 if let Some(socket) = self.socket.take() {
                     socket.close(crate::socket::close_code::NORMAL, "").await;
                 }
                 self.session.handle_closed(now, Ok(()));
             }
-            Wake::Wire(Some(Ok(incoming))) => {
-                let message = self.socket.as_ref().and_then(|socket| socket.message(&incoming));
-                if let Some(message) = message {
-                    self.session.handle_message(now, message);
+            Errand::Failed(error) => self.socket_failed(now, &error).await,
+            Errand::LineClosed(line, closed) => {
+                if let Some(lines) = &mut self.lines {
+                    lines.hang_up(line).await;
                 }
+                let told =
+                    |closed: Closed| format!("closed with {} {}", closed.code, closed.reason);
+                self.line_lost(now, line, &closed.map_or("closed".into(), told));
             }
-            Wake::Wire(Some(Err(error))) => self.socket_failed(now, &error).await,
-            Wake::Line(happened) => self.handle_line(now, happened).await,
-            Wake::Module(port, event) => self.handle_host(now, port, event),
-            Wake::Timeout => self.session.handle_timeout(now),
-            Wake::HungUp => self.session.hung_up(now),
-            Wake::ShutDown => self.session.shut_down(now, LAST_WORDS),
+            Errand::ShutDown => self.session.shut_down(now, LAST_WORDS),
         }
     }
 
@@ -226,17 +247,12 @@ impl Call {
         }
     }
 
-    async fn handle_line(&mut self, now: Instant, happened: Happened) {
+    fn handle_line(&mut self, now: Instant, happened: Happened) -> Option<Errand> {
         match happened {
             Happened::Posted(body) => self.session.handle_message(now, Message::Text(&body)),
             Happened::Opened(line) => self.session.handle_line(now, line, LineEvent::Opened),
             Happened::Came(line, Incoming::Close(closed)) => {
-                if let Some(lines) = &mut self.lines {
-                    lines.hang_up(line).await;
-                }
-                let told =
-                    |closed: Closed| format!("closed with {} {}", closed.code, closed.reason);
-                self.line_lost(now, line, &closed.map_or("closed".into(), told));
+                return Some(Errand::LineClosed(line, closed));
             }
             Happened::Came(line, incoming) => {
                 let message = self.lines.as_ref().and_then(|lines| lines.message(line, &incoming));
@@ -246,6 +262,7 @@ impl Call {
             }
             Happened::Lost(line, reason) => self.line_lost(now, line, &reason),
         }
+        None
     }
 
     fn line_lost(&mut self, now: Instant, line: Line, reason: &str) {
