@@ -82,8 +82,8 @@ pub(super) fn check_origin(
         status: 403,
         public: "this web page may not open streams here; list its origin under `origins` of the listener".into(),
         reason: format!("origin {origin:?} is not in `origins`"),
-            may_change: false,
-        })
+        may_change: false,
+    })
 }
 
 /// The answer to an accepted upgrade. `subprotocol` must be a valid field value.
