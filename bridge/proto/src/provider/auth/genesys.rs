@@ -3,7 +3,7 @@
 
 use subtle::{Choice, ConstantTimeEq};
 
-use super::{Replays, Secret, base64_of, hmac_sha256, refuse};
+use super::{Replays, Secret, base64_of, hmac_sha256, opens, refuse};
 use crate::UnixSeconds;
 use crate::provider::{Rejection, Upgrade};
 
@@ -56,11 +56,10 @@ pub(super) fn check(
     if !bool::from(right_key) {
         return Err(refuse("X-API-KEY or `keyid` is not this listener's API key"));
     }
-    if !bool::from(matched) {
-        return Err(refuse(
-            "the signature does not match: wrong client secret, or behind a proxy without `public_url`",
-        ));
-    }
+    opens(
+        matched,
+        "the signature does not match: wrong client secret, or behind a proxy without `public_url`",
+    )?;
     let expiry = input.times(now)?;
     replays.first_use(
         &[b"genesys", input.key_id.as_bytes(), input.nonce.as_bytes()],

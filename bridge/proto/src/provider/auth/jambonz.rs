@@ -4,7 +4,7 @@
 use subtle::{Choice, ConstantTimeEq};
 
 use super::webhook::fresh;
-use super::{Replays, Secret, hmac_sha256, refuse};
+use super::{Replays, Secret, hmac_sha256, opens, refuse};
 use crate::UnixSeconds;
 use crate::hex::hex;
 use crate::provider::answer::Method;
@@ -39,9 +39,7 @@ pub(super) fn check(
     for key in secrets.0.iter().filter_map(Secret::key) {
         matched |= hex(&hmac_sha256(key, &signed)).as_bytes().ct_eq(offered.as_bytes());
     }
-    if !bool::from(matched) {
-        return Err(refuse("Jambonz-Signature does not match: wrong webhook secret"));
-    }
+    opens(matched, "Jambonz-Signature does not match: wrong webhook secret")?;
     let expiry = fresh(UnixSeconds(made), now)?;
     replays.first_use(&[b"jambonz", offered.as_bytes()], now, expiry)?;
     Ok(())

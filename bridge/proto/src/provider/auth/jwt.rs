@@ -11,7 +11,7 @@ use subtle::{Choice, ConstantTimeEq};
 
 use super::rsa::{PrivateKey, PublicKey};
 use super::tokens::bearer_token;
-use super::{Grant, Replays, Secret, hmac_sha256, refuse};
+use super::{Grant, Replays, Secret, hmac_sha256, opens, refuse};
 use crate::UnixSeconds;
 use crate::hex::hex;
 use crate::provider::answer::Method;
@@ -268,11 +268,7 @@ fn shared(secrets: &[Secret], signed: &str, signature: &[u8]) -> Result<(), Reje
     for key in secrets.iter().filter_map(Secret::key) {
         matched |= hmac_sha256(key, signed.as_bytes()).ct_eq(signature);
     }
-    if bool::from(matched) {
-        Ok(())
-    } else {
-        Err(refuse("the token's signature is by none of this listener's secrets"))
-    }
+    opens(matched, "the token's signature is by none of this listener's secrets")
 }
 
 /// A header as far as it is looked at (RFC 7515, 4.1).

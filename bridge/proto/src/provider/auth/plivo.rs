@@ -7,7 +7,7 @@
 
 use subtle::{Choice, ConstantTimeEq};
 
-use super::{NO_PUBLIC_URL, Secret, base64_of, hmac_sha256, refuse};
+use super::{NO_PUBLIC_URL, Secret, base64_of, hmac_sha256, opens, refuse};
 use crate::provider::answer::BodyKind;
 use crate::provider::{Rejection, Upgrade, Webhook};
 
@@ -81,13 +81,10 @@ fn signed(
             }
         }
     }
-    if bool::from(matched) {
-        Ok(())
-    } else {
-        Err(refuse(
-            "the signature does not match: wrong auth token, or the public URL is not exactly what the provider dials",
-        ))
-    }
+    opens(
+        matched,
+        "the signature does not match: wrong auth token, or the public URL is not exactly what the provider dials",
+    )
 }
 
 /// The URL with its parameters decoded and sorted.

@@ -4,7 +4,7 @@
 use subtle::{Choice, ConstantTimeEq};
 
 use super::twilio::{ported, sorted_pairs};
-use super::{Secret, base64_of, hmac_sha1, hmac_sha256, refuse};
+use super::{Secret, base64_of, hmac_sha1, hmac_sha256, opens, refuse};
 use crate::hex::hex;
 use crate::provider::answer::BodyKind;
 use crate::provider::{Rejection, Webhook};
@@ -36,13 +36,10 @@ pub(super) fn check(webhook: &Webhook<'_>, keys: &[Secret]) -> Result<(), Reject
             }
         }
     }
-    if bool::from(matched) {
-        Ok(())
-    } else {
-        Err(refuse(
-            "X-SignalWire-Signature does not match: wrong signing key, or the public URL is not exactly what SignalWire asks",
-        ))
-    }
+    opens(
+        matched,
+        "X-SignalWire-Signature does not match: wrong signing key, or the public URL is not exactly what SignalWire asks",
+    )
 }
 
 /// The value SignalWire puts into `X-SignalWire-Signature` for this URL and body; for whoever plays SignalWire.

@@ -5,7 +5,7 @@ use md5::{Digest as _, Md5};
 use subtle::{Choice, ConstantTimeEq};
 
 use super::webhook::fresh;
-use super::{Replays, Secret, base64_of, hmac_sha256, refuse};
+use super::{Replays, Secret, base64_of, hmac_sha256, opens, refuse};
 use crate::UnixSeconds;
 use crate::provider::answer::Method;
 use crate::provider::{Rejection, Webhook};
@@ -48,11 +48,10 @@ pub(super) fn check(
         matched |= fits & !Choice::from(u8::from(key.is_empty()));
     }
     matched &= secrets.application.matches(application);
-    if !bool::from(matched) {
-        return Err(refuse(
-            "the signature does not match: wrong application key or secret, or the path of the public URL is not exactly what Sinch asks",
-        ));
-    }
+    opens(
+        matched,
+        "the signature does not match: wrong application key or secret, or the path of the public URL is not exactly what Sinch asks",
+    )?;
     let expiry = fresh(made, now)?;
     replays.first_use(&[b"sinch", &offered], now, expiry)?;
     Ok(())

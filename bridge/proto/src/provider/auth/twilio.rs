@@ -4,7 +4,7 @@
 use sha2::{Digest as _, Sha256};
 use subtle::{Choice, ConstantTimeEq};
 
-use super::{NO_PUBLIC_URL, Secret, base64_of, hmac_sha1, hmac_sha256, refuse};
+use super::{NO_PUBLIC_URL, Secret, base64_of, hmac_sha1, hmac_sha256, opens, refuse};
 use crate::hex::hex;
 use crate::provider::answer::BodyKind;
 use crate::provider::{Rejection, Upgrade, Webhook};
@@ -103,13 +103,10 @@ fn signed(
             }
         }
     }
-    if bool::from(matched) {
-        Ok(())
-    } else {
-        Err(refuse(
-            "X-Twilio-Signature does not match: wrong auth token, or the public URL is not exactly what Twilio dials",
-        ))
-    }
+    opens(
+        matched,
+        "X-Twilio-Signature does not match: wrong auth token, or the public URL is not exactly what Twilio dials",
+    )
 }
 
 /// With what the signature was made.
