@@ -355,14 +355,17 @@ impl Live {
         }
     }
 
-    /// Whether a handshake was granted. The first refusal is the end; one of a stream that was there already is tried again: the
-    /// server may not have noticed yet that its old connection is dead.
+    /// What there is to tell of a handshake that was not granted. The first refusal is the end; one of a stream that was there already
+    /// is tried again: the server may not have noticed yet that its old connection is dead.
     fn granted(
         &mut self,
         turn: Turn,
         line: Line,
         message: Reader<'_>,
     ) -> Result<Option<Event>, ProtocolError> {
+        if !matches!(self.legs[line.index()].phase, Phase::Shaking(_)) {
+            return Ok(Some(Event::Notice(Notice::unknown("handshake nobody asked for"))));
+        }
         let status = message.node.number("status_code");
         let status = status.ok_or(message.error("status_code", "is missing"))?;
         if status == 0 {
@@ -387,11 +390,8 @@ impl Live {
         message: Reader<'_>,
         out: &mut Outbox,
     ) -> Result<Option<Event>, ProtocolError> {
-        if !matches!(self.legs[0].phase, Phase::Shaking(_)) {
-            return Ok(Some(Event::Notice(Notice::unknown("handshake nobody asked for"))));
-        }
-        if let Some(lost) = self.granted(turn, Line::Control, message)? {
-            return Ok(Some(lost));
+        if let Some(refused) = self.granted(turn, Line::Control, message)? {
+            return Ok(Some(refused));
         }
         let urls = ["media_server.server_urls.audio", "media_server.server_urls.all"];
         let url = message.node.first(&urls).filter(|url| !url.is_empty());
@@ -410,11 +410,8 @@ impl Live {
         parameters: &mut Vec<(String, String)>,
         out: &mut Outbox,
     ) -> Result<Option<Event>, ProtocolError> {
-        if !matches!(self.legs[1].phase, Phase::Shaking(_)) {
-            return Ok(Some(Event::Notice(Notice::unknown("handshake nobody asked for"))));
-        }
-        if let Some(lost) = self.granted(turn, Line::Media, message)? {
-            return Ok(Some(lost));
+        if let Some(refused) = self.granted(turn, Line::Media, message)? {
+            return Ok(Some(refused));
         }
         let format = confirmed(turn.index, message.node, self.wanted)?;
         if self.format.is_some_and(|before| before != format) {
