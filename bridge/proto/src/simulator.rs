@@ -409,8 +409,11 @@ impl Simulator {
         event: LineEvent<'_>,
         out: &mut Outbox,
     ) -> Result<(), SimulatorError> {
+        self.passed = out.sends().len();
         self.protocol.handle_line(now, line, event, out)?;
-        self.react(now, out)
+        self.react(now, out)?;
+        self.pass(now, Part::Words, out);
+        Ok(())
     }
 
     /// Time passed: says and plays what is due.
@@ -444,6 +447,13 @@ impl Simulator {
                 self.protocol.handle_command(now, Command::Media { track, payload }, out)?;
                 self.counters.frames_sent += 1;
                 self.pass(now, Part::Sound, out);
+                // The provider's end is to hear that a line is lost before it says more.
+                if let Some(dropped) = self.line.as_mut().and_then(Line::take_dropped) {
+                    let lost = LineEvent::Lost { reason: "it is acted out" };
+                    self.protocol.handle_line(now, dropped, lost, out)?;
+                    self.react(now, out)?;
+                    self.pass(now, Part::Words, out);
+                }
             }
         }
         Ok(())

@@ -8,8 +8,8 @@ use ringback_codecs::MediaFormat;
 use ringback_proto::Instant;
 use ringback_proto::provider::behaviour::{self, Act, Aside, Behaviour};
 use ringback_proto::provider::{
-    Command, Dial, Event, FrameLaw, Notice, Options, Outbox, PROVIDERS, Protocol, Provider, Send,
-    Start, Track, Transport,
+    Command, Dial, Event, FrameLaw, LineEvent, Message, Notice, Options, Outbox, PROVIDERS,
+    Protocol, Provider, Send, Start, Track,
 };
 use ringback_proto::simulator::Simulator;
 use ringback_proto::transcript::Wire;
@@ -27,6 +27,7 @@ struct Bridge {
     heard: Vec<Heard>,
     early: usize,
     unknown: usize,
+    lost: usize,
     events: Vec<Event>,
 }
 
@@ -53,6 +54,9 @@ impl Bridge {
                 }
                 Event::Notice(Notice::EarlyMedia { octets }) => self.early += octets,
                 Event::Notice(Notice::UnknownMessage { .. }) => self.unknown += 1,
+                Event::Notice(Notice::LineLost { .. }) => self.lost += 1,
+                // An end may be told over a line and by a request.
+                Event::Notice(Notice::Late { .. }) => {}
                 Event::Notice(notice) => panic!("{notice:?}"),
                 event => self.events.push(event.clone()),
             }
@@ -101,7 +105,9 @@ fn wires(out: &Outbox) -> impl Iterator<Item = Wire> {
         Send::Text(span) => Wire::Text(out.text_of(span).to_owned()),
         Send::Binary(span) => Wire::Binary(out.octets(span).to_vec()),
         Send::Close(code) => Wire::Close(*code),
-        Send::Dial(..) | Send::TextOn(..) => panic!("nobody dials here: {send:?}"),
+        Send::Dial(line, url) => Wire::Dial(*line, out.text_of(url).to_owned()),
+        Send::TextOn(line, span) => Wire::On(*line, out.text_of(span).to_owned()),
+        Send::Drop(line) => Wire::Lost(*line, "dropped".into()),
     })
 }
 
@@ -115,6 +121,7 @@ impl World {
             heard: Vec::new(),
             early: 0,
             unknown: 0,
+            lost: 0,
             events: Vec::new(),
         };
         let mut world = Self {
@@ -155,10 +162,9 @@ impl World {
             if let Some(wire) = self.to_bridge.pop_front() {
                 self.carry_to_bridge(&wire);
             } else if let Some(wire) = self.to_phone.pop_front() {
-                let Some(message) = wire.message().filter(|_| !self.is_over()) else { continue };
-                self.phone(|phone, now, out| {
-                    phone.handle_message(now, message, out).expect("understands");
-                });
+                if !self.is_over() {
+                    self.carry_to_phone(&wire);
+                }
             } else {
                 return;
             }
@@ -170,10 +176,28 @@ impl World {
         if let Wire::Close(code) = wire {
             self.closed = Some(*code);
         }
-        let Some(message) = wire.message() else { return };
-        self.wire.push(format!("{:?} {message:?}", self.now - Instant::ZERO));
-        self.bridge(|bridge, now, out| {
-            bridge.handle_message(now, message, out).expect("is understood");
+        self.wire.push(format!("{:?} {wire:?}", self.now - Instant::ZERO));
+        self.bridge(|bridge, now, out| wire.tell(now, bridge, out).expect("is understood"));
+    }
+
+    /// Lines that are dialled are open at once.
+    fn carry_to_phone(&mut self, wire: &Wire) {
+        if let Wire::Dial(line, _) = *wire {
+            self.phone(|phone, now, out| {
+                phone.handle_line(now, line, LineEvent::Opened, out).expect("is dialled");
+            });
+            return self.bridge(|bridge, now, out| {
+                bridge.handle_line(now, line, LineEvent::Opened, out).expect("has dialled");
+            });
+        }
+        self.phone(|phone, now, out| {
+            let heard = match wire {
+                Wire::On(line, text) => {
+                    phone.handle_line(now, *line, LineEvent::Message(Message::Text(text)), out)
+                }
+                wire => wire.message().map_or(Ok(()), |said| phone.handle_message(now, said, out)),
+            };
+            heard.expect("understands");
         });
     }
 
@@ -238,9 +262,9 @@ fn place(provider: &'static dyn Provider, behaviours: &[&'static Behaviour], see
     Call { bridge, wire, closed, phone }
 }
 
-/// Whether anything is acted out here beside what is promised: not where there are several lines, or words instead of sound.
+/// Whether anything is acted out here beside what is promised: not where there are words instead of sound.
 fn behaves(provider: &dyn Provider) -> bool {
-    provider.has_sound() && !matches!(provider.transport(), Transport::Webhook { .. })
+    provider.has_sound()
 }
 
 /// Every behaviour of every provider, and what is acted out without any.
@@ -277,7 +301,10 @@ fn check_sound(act: Act, plain: &Call, call: &Call) {
     assert!(all > 10_000, "{all} octets are no call");
     assert_eq!((plain.bridge.early, plain.bridge.unknown), (0, 0));
     let unknown = call.bridge.unknown;
-    assert_eq!(unknown > 0, matches!(act, Act::Aside(_)), "{unknown} unknown");
+    let strange = matches!(act, Act::Aside(_) | Act::OpeningTwice);
+    assert_eq!(unknown > 0, strange, "{unknown} unknown");
+    let drops = matches!(act, Act::DropLine(_));
+    assert_eq!((plain.bridge.lost, call.bridge.lost > 0), (0, drops), "lines lost");
     let voices = || whole.iter().zip(&heard);
     match act {
         Act::Displace(_) | Act::Duplicate => {

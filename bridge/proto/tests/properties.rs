@@ -53,7 +53,7 @@ fn deliver(end: &mut dyn Protocol, from: &Outbox, send: &Send, out: &mut Outbox)
     let heard = match send {
         Send::Text(span) => end.handle_message(now, Message::Text(from.text_of(span)), out),
         Send::Binary(span) => end.handle_message(now, Message::Binary(from.octets(span)), out),
-        Send::Close(_) => return,
+        Send::Close(_) | Send::Drop(_) => return,
         Send::Dial(line, _) => end.handle_line(now, *line, LineEvent::Opened, out),
         Send::TextOn(line, span) => {
             let message = Message::Text(from.text_of(span));

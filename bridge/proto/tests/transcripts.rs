@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use ringback_proto::Instant;
 use ringback_proto::provider::{
-    Command, Dial, Digit, Event, Outbox, PROVIDERS, Protocol, Provider, Send, Start, Track,
-    Transport, Upgrade,
+    App, Command, Dial, Digit, Event, Options, Outbox, PROVIDERS, Protocol, Provider, Send, Start,
+    Track, Upgrade,
 };
 use ringback_proto::redaction::{Facts, Redactor, Sound};
 use ringback_proto::transcript::{Direction, Line, Transcript, Wire};
@@ -176,6 +176,7 @@ fn sends(out: &Outbox) -> impl Iterator<Item = Wire> {
         Send::Close(code) => Wire::Close(*code),
         Send::Dial(line, url) => Wire::Dial(*line, out.text_of(url).to_owned()),
         Send::TextOn(line, span) => Wire::On(*line, out.text_of(span).to_owned()),
+        Send::Drop(line) => Wire::Lost(*line, String::new()),
     })
 }
 
@@ -256,8 +257,8 @@ impl End {
 }
 
 /// The call a stream turned out to be, to act it out ourselves.
-fn dial_of(start: Option<&Start>, target: &str) -> Dial {
-    let path = target.split('?').next().unwrap_or_default().to_owned();
+fn dial_of(start: Option<&Start>, transcript: &Transcript) -> Dial {
+    let path = transcript.target.split('?').next().unwrap_or_default().to_owned();
     let Some(start) = start else { return Dial { target: path, ..Dial::default() } };
     let mut parameters = start.parameters.clone();
     parameters.retain(|(name, _)| !["from", "to", "uuid", "call"].contains(&name.as_str()));
@@ -271,6 +272,7 @@ fn dial_of(start: Option<&Start>, target: &str) -> Dial {
         format: start.inbound,
         tracks: start.tracks.clone(),
         two_way: start.outbound.is_some(),
+        app: transcript.options.app.clone(),
         ..Dial::default()
     }
 }
@@ -320,7 +322,7 @@ fn forwards(provider: &dyn Provider, transcript: &Transcript) -> Replayed {
         note(provider, &bridge.out, &mut start, &mut report);
         if !comes_in {
             if bridge.sent.is_empty() {
-                let dial = dial_of(start.as_ref(), &transcript.target);
+                let dial = dial_of(start.as_ref(), transcript);
                 let open = || End::acting(provider.dial(&dial).1, start.as_ref());
                 let mut order = open().understood(*now, wire).unwrap_or_default();
                 if order.is_empty() {
@@ -395,7 +397,7 @@ fn backwards(
     start: &Start,
     orders: Vec<Vec<Order>>,
 ) {
-    let dial = dial_of(Some(start), &transcript.target);
+    let dial = dial_of(Some(start), transcript);
     let (upgrade, phone) = provider.dial(&dial);
     let keys = |target: &str| {
         let query = target.split_once('?').map_or("", |(_, query)| query).to_owned();
@@ -491,14 +493,13 @@ fn redacted(
     let unknown = Facts::default();
     let lines = transcript.lines.iter().enumerate().map(|(at, line)| {
         let facts = facts.get(&at).unwrap_or(&unknown);
-        let wire = match line.wire.message() {
-            Some(message) => redactor.message(line.direction, message, facts),
-            None => line.wire.clone(),
-        };
-        Line { wire, ..line.clone() }
+        Line { wire: redactor.wire(line.direction, &line.wire, facts), ..line.clone() }
     });
     let lines = lines.collect();
-    Transcript { target: shown.target, headers: shown.headers, lines, ..transcript.clone() }
+    // What is signed is left out, and so is what it is signed with.
+    let options = Options { app: App::default(), ..transcript.options.clone() };
+    let (target, headers) = (shown.target, shown.headers);
+    Transcript { target, headers, lines, options, ..transcript.clone() }
 }
 
 /// A line of a report without what redaction may change: whose call it is, what was pressed, how it sounded.
@@ -541,9 +542,7 @@ fn is_known(shape: &str) -> bool {
 
 #[test]
 fn redacted_a_transcript_means_the_same_and_names_nobody() {
-    // What is captured is one stream; one of several lines, signed by names that are redacted, is not.
-    let dialled = |p: &&&dyn Provider| matches!(p.transport(), Transport::Webhook { .. });
-    for provider in PROVIDERS.iter().filter(|provider| !dialled(provider)) {
+    for provider in PROVIDERS {
         for path in transcripts(provider.name()) {
             let transcript = read(&path);
             let live = forwards(*provider, &transcript);

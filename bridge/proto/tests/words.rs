@@ -89,7 +89,9 @@ impl Talk {
                 Send::Binary(span) => {
                     self.session.handle_message(self.now, Message::Binary(out.octets(span)));
                 }
-                Send::Dial(..) | Send::TextOn(..) => panic!("nobody dials here: {send:?}"),
+                Send::Dial(..) | Send::TextOn(..) | Send::Drop(_) => {
+                    panic!("nobody dials here: {send:?}")
+                }
                 Send::Close(_) => self.session.handle_closed(self.now, Ok(())),
             }
         }

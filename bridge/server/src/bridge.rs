@@ -30,7 +30,6 @@ use crate::outgoing::Connector;
 use crate::reach::Reach;
 use crate::shutdown::Shutdown;
 use crate::socket::Socket;
-use crate::telemetry::METRICS;
 use crate::workers::Workers;
 use posted::{Posts, Running};
 
@@ -231,11 +230,7 @@ impl Streams for Bridge {
         let (index, plan) = self.plan(endpoint)?;
         let grant = plan.check(upgrade, &[])?;
         let accepted = plan.provider.accept(upgrade, &plan.options)?;
-        let opening = self.capture.as_ref().map(|_| {
-            let (endpoint, took) = (&plan.endpoint, accepted.subprotocol.as_deref());
-            let (name, path) = (&endpoint.name, &endpoint.path);
-            Box::new(Opening::new(plan.provider, name, path, &plan.options, upgrade, took))
-        });
+        let opening = self.opening(plan, upgrade, accepted.subprotocol.as_deref());
         let state = Admitted { plan: index, protocol: accepted.protocol, opening, posted: None };
         let by_credential = || grant.subprotocol.map(|name| name.expose().to_owned());
         Ok(Admission { state, subprotocol: accepted.subprotocol.or_else(by_credential) })
@@ -318,12 +313,9 @@ impl Streams for Bridge {
             receipt.keep();
             return Ok(Posting::Taken);
         };
-        Ok(Posting::Call(Admitted {
-            plan: index,
-            protocol: accepted.protocol,
-            opening: None,
-            posted: Some((posts, receipt)),
-        }))
+        let (protocol, opening) = (accepted.protocol, self.opening(plan, request, None));
+        let posted = Some((posts, receipt));
+        Ok(Posting::Call(Admitted { plan: index, protocol, opening, posted }))
     }
 
     fn serve_posted(&self, mut admitted: Admitted) -> impl Future<Output = ()> + Send {
@@ -347,6 +339,19 @@ impl Streams for Bridge {
 }
 
 impl Bridge {
+    /// How a call began, if it is to be captured.
+    fn opening(
+        &self,
+        plan: &Plan,
+        request: &Upgrade<'_>,
+        subprotocol: Option<&str>,
+    ) -> Option<Box<Opening>> {
+        self.capture.as_ref()?;
+        let Endpoint { name, path, .. } = &plan.endpoint;
+        let options = &plan.options;
+        Some(Box::new(Opening::new(plan.provider, name, path, options, request, subprotocol)))
+    }
+
     fn call(&self, admitted: Admitted, wire: Wire) -> Box<Call> {
         let plan = &self.plans[admitted.plan];
         let name = self.next_name();
@@ -360,14 +365,8 @@ impl Bridge {
         config.ports.clone_from(&plan.ports);
         config.hang_up_within = plan.hangup.as_ref().map(|hangup| hangup.deadline() + LEEWAY);
         let now = self.clock.now();
-        let tape = self.capture.as_ref().and_then(|capture| match admitted.opening {
-            Some(opening) => Some(capture.tape(now, &name, *opening)),
-            None => {
-                // Of several lines: a file has room for one.
-                METRICS.captures_skipped.increment();
-                None
-            }
-        });
+        let opening = self.capture.as_ref().zip(admitted.opening);
+        let tape = opening.map(|(capture, opening)| capture.tape(now, &name, *opening));
         let protocol = match &tape {
             Some(tape) => Captured::boxed(admitted.protocol, tape.clone()),
             None => admitted.protocol,

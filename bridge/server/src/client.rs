@@ -1,6 +1,6 @@
 //! A phone call placed over a real socket: drives a simulated phone behind a provider against a bridge. Shows nothing itself.
 
-mod servers;
+pub(crate) mod servers;
 
 use std::collections::VecDeque;
 
@@ -85,6 +85,14 @@ pub enum ClientError {
         /// What to look at.
         check: Option<&'static str>,
     },
+    /// The bridge took what was posted, and does not dial.
+    #[error(
+        "the bridge has not dialled {url}: this must run on the bridge's machine, and its listener's `options.dial` must have \"ws://127.0.0.1\"; its log says more"
+    )]
+    NotDialled {
+        /// Where it should have.
+        url: String,
+    },
     /// The request cannot be signed.
     #[error("the call cannot be signed: {0}")]
     Unsigned(String),
@@ -115,7 +123,7 @@ pub struct Client {
     clock: Clock,
     socket: Option<Socket>,
     /// What is left of a connection that nobody reads or closes any more.
-    abandoned: Option<Socket>,
+    abandoned: (Option<Socket>, Option<Servers>),
     /// In the place of a socket, where the bridge dials.
     servers: Option<Servers>,
     phone: Simulator,
@@ -141,7 +149,8 @@ impl Client {
         let to = to.into();
         if let Transport::Webhook { .. } = provider.transport() {
             let hosts = connector.hosts().cloned();
-            let way = Way { connector: connector.clone(), url: to.url };
+            let dial = Dial { target: to.url.target.clone(), app: to.app.clone(), ..dial };
+            let way = Way { connector: connector.clone(), to, headers: Vec::new() };
             return Self::posting(clock, way, hosts.as_ref(), provider, dial, record).await;
         }
         let stream = connector
@@ -191,8 +200,7 @@ impl Client {
         dial: Dial,
         record: bool,
     ) -> Result<Self, ClientError> {
-        let dial = Dial { target: way.url.target.clone(), ..dial };
-        let servers = Servers::open(provider, way, hosts, &dial)?;
+        let servers = Servers::open(provider, way, hosts, &dial.call)?;
         let dial = Dial { servers: servers.urls().to_vec(), ..dial };
         let (_, phone) = Simulator::new(provider, &dial, record);
         Self::begin(clock, None, Some(servers), phone).await
@@ -206,7 +214,7 @@ impl Client {
     ) -> Result<Self, ClientError> {
         let (out, events) = (Outbox::new(), VecDeque::new());
         let mut client =
-            Self { clock, socket, abandoned: None, servers, phone, out, fed: 0, events };
+            Self { clock, socket, abandoned: (None, None), servers, phone, out, fed: 0, events };
         client.phone.handle_open(clock.now(), &mut client.out)?;
         client.flush().await?;
         Ok(client)
@@ -253,13 +261,15 @@ impl Client {
     pub async fn hang_up(&mut self) -> Result<(), ClientError> {
         self.phone.hang_up(self.clock.now(), &mut self.out)?;
         self.flush().await?;
-        let socket = self.socket.take();
+        let (socket, servers) = (self.socket.take(), self.servers.take());
         if self.phone.is_vanished() {
-            self.abandoned = socket;
-        } else if let Some(socket) = socket {
+            self.abandoned = (socket, servers);
+            return Ok(());
+        }
+        if let Some(socket) = socket {
             socket.close(socket::close_code::NORMAL, "").await;
         }
-        if let Some(servers) = self.servers.take() {
+        if let Some(servers) = servers {
             servers.close(socket::close_code::NORMAL).await;
         }
         Ok(())
@@ -284,10 +294,12 @@ impl Client {
                 return Ok(Some(event));
             }
             if let Some(servers) = &mut self.servers {
+                let unread = self.phone.unread_until(self.clock.now());
+                let wake = self.phone.poll_timeout().into_iter().chain(unread).min();
                 tokio::select! {
                     biased;
-                    happened = servers.next() => self.serve(happened).await?,
-                    () = self.clock.sleep_until(self.phone.poll_timeout()) => {
+                    happened = servers.next(), if unread.is_none() => self.serve(happened).await?,
+                    () = self.clock.sleep_until(wake) => {
                         self.phone.handle_timeout(self.clock.now(), &mut self.out)?;
                         self.flush().await?;
                     }
@@ -384,6 +396,7 @@ impl Client {
                 WireSend::Text(span) => servers.post(self.out.text_of(span)),
                 WireSend::TextOn(line, span) => servers.feed(*line, self.out.text_of(span))?,
                 WireSend::Close(code) => close = Some(*code),
+                WireSend::Drop(line) => servers.cut(*line),
                 WireSend::Binary(_) | WireSend::Dial(..) => {}
             }
         }
@@ -408,7 +421,7 @@ impl Client {
                     }
                     WireSend::Close(code) => close = Some(*code),
                     // Only of providers that have servers in the place of a socket.
-                    WireSend::Dial(..) | WireSend::TextOn(..) => {}
+                    WireSend::Dial(..) | WireSend::TextOn(..) | WireSend::Drop(_) => {}
                 }
             }
             socket.flush().await?;

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use ringback_proto::provider::auth::{NoProof, Occasion, PrivateJwk};
-use ringback_proto::provider::{OutgoingUpgrade, Proof};
+use ringback_proto::provider::{App, OutgoingUpgrade, Proof};
 
 use crate::client::WsUrl;
 use crate::clock::WallTime;
@@ -20,6 +20,8 @@ pub struct Destination {
     pub proof: Proof,
     /// The URL that a provider would have been told to dial, if that is another: signatures are computed over it.
     pub public_url: Option<String>,
+    /// As whom the bridge must sign where it dials the caller.
+    pub app: App,
 }
 
 impl From<&WsUrl> for Destination {
@@ -31,7 +33,7 @@ impl From<&WsUrl> for Destination {
 
 impl From<WsUrl> for Destination {
     fn from(url: WsUrl) -> Self {
-        Self { url, proof: Proof::None, public_url: None }
+        Self { url, proof: Proof::None, public_url: None, app: App::default() }
     }
 }
 
@@ -55,6 +57,7 @@ impl Destination {
             url: WsUrl::plain(authority, listener.endpoint.path.clone()),
             proof: listener.auth.proof(private)?,
             public_url: listener.endpoint.public_url.clone(),
+            app: listener.options.app.clone(),
         })
     }
 
@@ -63,12 +66,21 @@ impl Destination {
     /// # Errors
     /// Why it cannot be signed.
     pub fn sign(&self, request: &mut OutgoingUpgrade) -> Result<(), String> {
+        self.sign_posted(request, "")
+    }
+
+    /// [`Self::sign`] of a request that is posted, with this body.
+    ///
+    /// # Errors
+    /// Why it cannot be signed.
+    pub fn sign_posted(&self, request: &mut OutgoingUpgrade, body: &str) -> Result<(), String> {
         let occasion = Occasion {
             now: WallTime::now().unix_seconds(),
             nonce: &nonce()?,
             host: self.url.host(),
             secure: self.url.secure,
             public_url: self.public_url.as_deref(),
+            body,
         };
         self.proof.sign(request, &occasion).map_err(|error| error.to_string())
     }
@@ -88,6 +100,9 @@ impl Destination {
             }
             (401, Proof::GenesysSignature { .. }) => {
                 "check that API key and client secret are the listener's, that the host of --public-url is that of its `public_url`, and that both clocks agree"
+            }
+            (401, Proof::ZoomSignature { .. }) => {
+                "check that the secret is the app's secret token, which the listener's `auth` has, and that both clocks agree"
             }
             (401, _) => {
                 "check that this is the listener's kind of credential, in the place where it looks, and its present secret"

@@ -83,7 +83,7 @@ fn blocks() -> u64 {
 async fn call(provider: &dyn Provider) -> Cost {
     let name = provider.name();
     let (host, connector) = Host::in_memory(&format!(
-        "[[listener]]\nname = \"{name}\"\npath = \"/{name}\"\nprovider = \"{name}\"\n\
+        "[[listener]]\nname = \"{name}\"\npath = \"/{name}\"\nprovider = \"{name}\"\ninsecure = true\n\
          [[module]]\nname = \"echo\"\nbuiltin = \"echo\"\nconfig = {{ rate = 16000 }}\n\
          [[route]]\nname = \"default\"\nmodules = [\"echo\"]\nspeaker = \"echo\"\n"
     ));

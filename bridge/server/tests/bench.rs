@@ -7,6 +7,7 @@ mod written;
 
 use std::collections::BTreeSet;
 
+use ringback_proto::provider::{PROVIDERS, PlayoutPolicy, Provider};
 use serde_json::Value;
 use support::{PATIENCE, ringback, run};
 
@@ -53,6 +54,20 @@ fn every_frame_comes_back_once() {
         assert!(figures["latency_us"]["p50"].as_u64() > Some(0), "{figures}");
         let cost = figures["cpu_us_per_call_second"].as_f64();
         assert!(cost > Some(0.0) || cfg!(not(target_os = "linux")), "{figures}");
+    }
+}
+
+/// There is no echo whose latency could be measured; the sentence says so before anything is started.
+#[test]
+fn who_only_listens_is_not_measured() {
+    let silent = |p: &&&dyn Provider| p.capabilities().playout == PlayoutPolicy::None;
+    let silent: Vec<_> = PROVIDERS.iter().filter(silent).filter(|p| p.has_sound()).collect();
+    assert!(!silent.is_empty());
+    for provider in silent {
+        let ended = run(&mut ringback(["bench", "--provider", provider.name()]), PATIENCE);
+        assert_eq!(ended.code, Some(1), "{}", provider.name());
+        let said = format!("{} only listens", provider.title());
+        assert!(ended.stderr.contains(&said), "{}", ended.stderr);
     }
 }
 

@@ -1,17 +1,27 @@
 //! Providers that post that a call is there and are dialled, over sockets: whole calls, what is refused, and that one stream is one call.
 
+#![allow(clippy::unwrap_used, reason = "a test whose ground gives way has failed")]
+
 mod support;
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use ringback::client::{CallEvent, Client, ClientError, WsUrl};
+use ringback::destination::Destination;
+use ringback::outgoing::Connector;
+use ringback::replay::{Replay, Speed, compare};
 use ringback::socket::DialError;
 use ringback_codecs::MediaFormat;
+use ringback_proto::provider::auth::Occasion;
 use ringback_proto::provider::{
-    App, Dial, Notice, PROVIDERS, Provider, Secret, Track, Transport, find,
+    App, Dial, Line, Notice, OutgoingUpgrade, PROVIDERS, Proof, Provider, Secret, Track, Transport,
+    find,
 };
 use ringback_proto::session::Report;
-use support::{Entry, Host, What, assert_whole, known, soon};
+use ringback_proto::transcript::{Direction, Transcript, Wire};
+use ringback_proto::{Instant, UnixSeconds};
+use support::{Entry, Folder, Host, What, assert_whole, known, soon};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 const FRAME: Duration = Duration::from_millis(20);
@@ -31,8 +41,16 @@ fn dial(call: &str, format: MediaFormat) -> Dial {
 }
 
 async fn place(host: &Host, provider: &dyn Provider, dial: Dial) -> Result<Client, ClientError> {
-    let url = url(host, provider);
-    Client::connect(host.clock, &host.connector, &url, provider, dial, false).await
+    place_at(host, provider, dial, url(host, provider).into()).await
+}
+
+async fn place_at(
+    host: &Host,
+    provider: &dyn Provider,
+    dial: Dial,
+    to: Destination,
+) -> Result<Client, ClientError> {
+    Client::connect(host.clock, &host.connector, to, provider, dial, false).await
 }
 
 /// Goes on until the stream has started.
@@ -105,26 +123,93 @@ async fn every_frame_that_is_said_is_heard() {
     host.stop().await;
 }
 
+/// What the only call of a provider was captured as.
+fn captured(folder: &Folder, provider: &dyn Provider) -> (PathBuf, String) {
+    let files = std::fs::read_dir(folder.path("captures").join(provider.name())).unwrap();
+    let files: Vec<_> = files.map(|entry| entry.unwrap().path()).collect();
+    let [file] = files.as_slice() else { panic!("{files:?}") };
+    (file.clone(), std::fs::read_to_string(file).unwrap())
+}
+
+/// A capture has the post that began the call and every line by its name, names nobody, and says the same again.
 #[tokio::test]
-async fn calls_that_the_bridge_dials_are_not_captured_and_counted_as_such() {
-    let folder = support::Folder::new("dialled-capture");
-    let dir = support::quoted(folder.path("captures").display());
-    let host = Host::on_loopback(&format!("[capture]\ndir = {dir}\n"));
-    let skipped = async || -> u64 {
-        let text = exchange(&host, "GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n").await;
-        let mut lines = text.lines();
-        let value = lines.find_map(|line| line.strip_prefix("ringback_captures_skipped_total "));
-        value.expect("the figure").parse().expect("a number")
-    };
+async fn a_call_that_the_bridge_dials_is_captured_and_replayed() {
     for provider in dialled() {
-        let before = skipped().await;
-        let mut client = place(&host, provider, dial("c", provider.formats()[0])).await.unwrap();
+        let folder = Folder::new("dialled-capture");
+        let dir = support::quoted(folder.path("captures").display());
+        let host = Host::on_loopback(&format!("[capture]\ndir = {dir}\n"));
+        let mut client =
+            place(&host, provider, dial("canary-7348291", provider.formats()[0])).await.unwrap();
         started(&mut client).await.unwrap();
+        speak(&mut client, provider.formats()[0]).await;
         client.hang_up().await.unwrap();
-        host.log.ended("c").await;
-        assert!(skipped().await > before, "{}", provider.name());
+        let live = host.log.ended("canary-7348291").await;
+        host.stop().await;
+
+        let (file, text) = captured(&folder, provider);
+        assert!(!text.contains("canary") && !text.contains("7348291"), "{}", file.display());
+        let transcript = Transcript::parse(&text).unwrap();
+        assert_eq!(transcript.notes, []);
+        let of = |is: fn(&Wire) -> bool| transcript.lines.iter().filter(|l| is(&l.wire)).count();
+        assert!(of(|wire| matches!(wire, Wire::Text(_))) >= 1, "what is posted");
+        assert_eq!(of(|wire| matches!(wire, Wire::Dial(..))), 2);
+        assert_eq!(of(|wire| matches!(wire, Wire::Opened(_))), 2);
+        let last = transcript.lines.last().map(|line| &line.wire);
+        assert_eq!(last, Some(&Wire::Close(1000)), "{}", file.display());
+
+        let host = Host::on_loopback("");
+        let replay = Replay {
+            transcript: &transcript,
+            provider,
+            to: url(&host, provider).into(),
+            headers: Vec::new(),
+            speed: Speed::Max,
+        };
+        let outcome = soon("the replay", replay.run(host.clock, &Connector::default())).await;
+        let outcome = outcome.unwrap();
+        let again = host.log.ended_alone().await;
+        assert!(live.frames_in >= FRAMES && again.frames_in == live.frames_in, "{again:?}");
+        let comparison = compare(provider, &transcript, &outcome);
+        assert!(comparison.is_same(&outcome), "{comparison:#?}\n{outcome:#?}");
+        host.stop().await;
     }
+}
+
+/// Of a transcript that nobody answers as it says: it ends, and says where.
+#[tokio::test]
+async fn a_replay_that_is_refused_or_left_alone_ends_and_says_where() {
+    let provider = find("zoom-rtms").unwrap();
+    let path = support::root().join("bridge/proto/transcripts/zoom-rtms/call.jsonl");
+    let transcript = Transcript::parse(&std::fs::read_to_string(path).unwrap()).unwrap();
+    let folder = Folder::new("dialled-replay");
+    let file = folder.write("secret", "the-secret").display().to_string();
+    let host = Host::on_loopback(&SIGNED.replace("{file}", &file));
+    let to = Destination::from(url(&host, provider));
+    let proof = Proof::ZoomSignature { secret: Secret::from("the-secret") };
+    let signed = Destination { proof, ..to.clone() };
+    let replay = async |to: Destination| {
+        let (headers, speed) = (Vec::new(), Speed::Max);
+        let replay = Replay { transcript: &transcript, provider, to, headers, speed };
+        soon("the replay", replay.run(host.clock, &Connector::default())).await
+    };
+    match replay(to).await {
+        Err(ClientError::Dial { error: DialError::Refused { status: 401, .. }, .. }) => {}
+        other => panic!("{other:?}"),
+    }
+    let outcome = replay(signed).await.unwrap();
+    assert_eq!(outcome.unsaid, None);
+    assert_eq!(outcome.sent.0["media type 14"], 4);
     host.stop().await;
+}
+
+/// Header fields that sign a request with the secret of [`SIGNED`].
+fn signature(body: &str, now: UnixSeconds) -> Vec<(String, String)> {
+    let mut request = OutgoingUpgrade::default();
+    let proof = Proof::ZoomSignature { secret: Secret::from("the-secret") };
+    let (host, secure, public_url) = ("x", false, None);
+    let occasion = Occasion { now, nonce: "", host, secure, public_url, body };
+    proof.sign(&mut request, &occasion).unwrap();
+    request.headers
 }
 
 const SIGNED: &str = "
@@ -150,13 +235,13 @@ async fn only_signed_requests_begin_calls_and_only_the_right_secret_opens_the_se
     let provider = find("zoom-rtms").expect("in the table");
     let format = provider.formats()[0];
     let app = |secret: &str| App { client_id: "id".into(), client_secret: Secret::from(secret) };
-    let signed = |call: &str, post_key: &str, client_secret: &str| Dial {
-        post_key: Secret::from(post_key),
-        app: app(client_secret),
-        ..dial(call, format)
+    let signed = async |call: &str, secret: &str, client_secret: &str| {
+        let proof = Proof::ZoomSignature { secret: Secret::from(secret) };
+        let to = Destination { proof, app: app(client_secret), ..url(&host, provider).into() };
+        place_at(&host, provider, dial(call, format), to).await.unwrap()
     };
     // A webhook that somebody else signed.
-    let mut client = place(&host, provider, signed("forged", "x", "the-secret")).await.unwrap();
+    let mut client = signed("forged", "x", "the-secret").await;
     match started(&mut client).await {
         Err(ClientError::Dial { error: DialError::Refused { status: 401, body, .. }, .. }) => {
             assert_eq!(body, "authentication failed; the bridge's log says why");
@@ -164,7 +249,7 @@ async fn only_signed_requests_begin_calls_and_only_the_right_secret_opens_the_se
         other => panic!("{other:?}"),
     }
     // Servers that know another secret: the call begins, and is refused.
-    let mut client = place(&host, provider, signed("refused", "the-secret", "x")).await.unwrap();
+    let mut client = signed("refused", "the-secret", "x").await;
     let closed = soon("a close", async {
         loop {
             if let Some(CallEvent::Closed { code, .. }) = client.next().await.unwrap() {
@@ -176,15 +261,14 @@ async fn only_signed_requests_begin_calls_and_only_the_right_secret_opens_the_se
     let refused = host.log.ended_alone().await;
     assert!(refused.reason.to_string().contains("refused with status 3"), "{}", refused.reason);
     // All as it should be.
-    let right = signed("right", "the-secret", "the-secret");
-    let mut client = place(&host, provider, right).await.unwrap();
+    let mut client = signed("right", "the-secret", "the-secret").await;
     started(&mut client).await.unwrap();
     client.hang_up().await.unwrap();
     host.log.ended("right").await;
     // Whether the URL is ours.
     let body = r#"{"event":"endpoint.url_validation","payload":{"plainToken":"token"}}"#;
     let now = ringback::clock::WallTime::now().unix_seconds();
-    let fields = provider.sign_post(body, &Secret::from("the-secret"), now);
+    let fields = signature(body, now);
     let fields: String =
         fields.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
     let answer = exchange(&host, &post("/zoom-rtms", &fields, body)).await;
@@ -206,12 +290,14 @@ async fn a_post_that_is_told_to_come_again_may_come_with_the_same_signature() {
     let provider = find("zoom-rtms").expect("in the table");
     let secret = Secret::from("the-secret");
     let app = App { client_id: "id".into(), client_secret: secret.clone() };
-    let dial = Dial { post_key: secret.clone(), app, ..dial("first", provider.formats()[0]) };
-    let mut client = place(&host, provider, dial).await.unwrap();
+    let proof = Proof::ZoomSignature { secret };
+    let to = Destination { proof, app, ..url(&host, provider).into() };
+    let dial = dial("first", provider.formats()[0]);
+    let mut client = place_at(&host, provider, dial, to).await.unwrap();
     started(&mut client).await.unwrap();
     let body = r#"{"event":"meeting.rtms_started","payload":{"meeting_uuid":"m","rtms_stream_id":"second","server_urls":"ws://127.0.0.1:1"}}"#;
     let now = ringback::clock::WallTime::now().unix_seconds();
-    let fields = provider.sign_post(body, &secret, now);
+    let fields = signature(body, now);
     let fields: String =
         fields.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
     let request = post("/zoom-rtms", &fields, body);
@@ -299,4 +385,74 @@ async fn what_is_no_request_of_a_provider_is_refused_and_others_are_not_dialled(
     host.shutdown.cut();
     let ended = host.log.ended_alone().await;
     assert_eq!(ended.reason.name(), "drain");
+}
+
+/// The post is answered and its connection gone: the call is counted by its own place, and another may be posted.
+#[tokio::test]
+async fn a_call_keeps_a_place_among_calls_and_none_among_connections() {
+    let host = Host::on_loopback("[limits]\nmax_connections = 1\nmax_calls = 2\n");
+    let provider = find("zoom-rtms").unwrap();
+    let format = provider.formats()[0];
+    let mut clients = Vec::new();
+    for call in ["one", "two"] {
+        let mut client = place(&host, provider, dial(call, format)).await.unwrap();
+        started(&mut client).await.unwrap();
+        clients.push(client);
+    }
+    let mut third = place(&host, provider, dial("three", format)).await.unwrap();
+    match started(&mut third).await {
+        Err(ClientError::Dial { error: DialError::Refused { status: 503, .. }, .. }) => {}
+        other => panic!("{other:?}"),
+    }
+    for mut client in clients {
+        client.hang_up().await.unwrap();
+    }
+    host.log.ended("two").await;
+    host.stop().await;
+}
+
+/// What Zoom kept for a minute comes at once when its media server is dialled again: all of it is heard, and it is taken for no flood.
+#[tokio::test]
+async fn a_minute_of_sound_that_was_kept_comes_at_once_and_is_heard() {
+    const MINUTE: u64 = 60 * 50;
+    let provider = find("zoom-rtms").unwrap();
+    let widest = *provider.formats().iter().max_by_key(|format| format.rate).unwrap();
+    let path = support::root()
+        .join("bridge/proto/transcripts/zoom-rtms/media_lost_and_dialled_again.jsonl");
+    let text = std::fs::read_to_string(path).unwrap();
+    // Sound of the transcript is of another rate.
+    let lines = text.lines().filter(|line| !line.contains(r#"\"msg_type\":14"#));
+    let lines =
+        lines.filter(|line| !line.contains(r#"\"msg_type\":1"#) || !line.contains("timestamp"));
+    let mut text: String = lines.map(|line| line.to_owned() + "\n").collect();
+    text = text.replace(r#"\"sample_rate\":1"#, r#"\"sample_rate\":3"#);
+    let octets = widest.octets_for(widest.rate.samples_in(FRAME) as usize).unwrap();
+    let data = base64_simd::STANDARD.encode_to_string(vec![7; octets]);
+    for number in 0..MINUTE {
+        let time = 1_732_700_000_000 + number * 20;
+        let body = format!(
+            r#"{{"msg_type":14,"content":{{"user_id":0,"user_name":"","data":"{data}","timestamp":{time}}}}}"#
+        );
+        let line = Wire::On(Line::Media, body).to_line(Direction::In, Instant::from_millis(9_000));
+        text += &(line + "\n");
+    }
+    let transcript = Transcript::parse(&text).unwrap();
+    let host = Host::on_loopback(
+        "[[listener]]\nname = \"zoom\"\npath = \"/zoom-rtms\"\nprovider = \"zoom-rtms\"\ninsecure = true\n\
+         options = { inbound_format = \"l16le/48000\", dial = [\"ws://127.0.0.1\"] }\n",
+    );
+    let to = url(&host, provider).into();
+    let replay =
+        Replay { transcript: &transcript, provider, to, headers: Vec::new(), speed: Speed::Max };
+    let outcome = soon("the replay", replay.run(host.clock, &Connector::default())).await.unwrap();
+    assert_eq!((outcome.unsaid, outcome.sent.0.get("media type 14")), (None, Some(&MINUTE)));
+    let entries = host.log.entries();
+    // The replay says good-bye to both lines in the end.
+    let by_itself = |notice: &&Notice| !format!("{notice:?}").contains("closed with 1000");
+    let noticed: Vec<_> = notices(&entries).filter(by_itself).collect();
+    let lost = matches!(noticed.as_slice(), [Notice::LineLost { line: Line::Media, .. }]);
+    assert!(lost, "more than the line that the transcript loses: {noticed:?}");
+    host.shutdown.cut();
+    let summary = host.log.ended_alone().await;
+    assert_eq!(summary.frames_in, MINUTE);
 }

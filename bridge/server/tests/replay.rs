@@ -36,7 +36,7 @@ async fn replay(
     let replay = Replay {
         transcript,
         provider,
-        url: WsUrl::plain(host.address.to_string(), target),
+        to: WsUrl::plain(host.address.to_string(), target).into(),
         headers: headers.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect(),
         speed: Speed::Max,
     };

@@ -12,8 +12,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ringback::client::{CallEvent, Client, WsUrl};
 use ringback_codecs::MediaFormat;
-use ringback_proto::provider::{Dial, FrameLaw, PROVIDERS, Provider};
+use ringback_proto::provider::{Dial, FrameLaw, PROVIDERS, Provider, Track, Transport};
 use ringback_proto::session::Report;
 use support::echo::{self, Fidelity};
 use support::{Caller, FRAME, Host, Log, What, python_with, quoted, root, skip, sound};
@@ -42,7 +43,7 @@ fn calls() -> Vec<(&'static dyn Provider, MediaFormat)> {
         let formats = provider.formats().iter().filter(|format| format.decoder().is_ok());
         formats.map(|format| (*provider, *format)).collect::<Vec<_>>()
     };
-    let all: Vec<_> = support::over_one_socket().iter().map(spoken).collect();
+    let all: Vec<_> = PROVIDERS.iter().map(spoken).collect();
     let usual = all.iter().filter_map(|formats| formats.first());
     let mut calls: Vec<_> = usual.copied().collect();
     // From the end of the table, where the wire is that answers in what it is asked in.
@@ -83,6 +84,9 @@ async fn call(python: &Path, provider: &'static dyn Provider, format: MediaForma
     let target = format!("/{}", provider.name());
     let dial = Dial { target, format: Some(format), ..Dial::default() };
     let host = host(python);
+    if let Transport::Webhook { .. } = provider.transport() {
+        return call_dialled(host, provider, dial).await;
+    }
     let stream = host.connect().await;
     let caller = Caller::dial(host.clock, stream, provider, &dial, &[]).await;
     let mut caller = caller.unwrap_or_else(|error| panic!("{about}: {error}"));
@@ -106,6 +110,36 @@ async fn call(python: &Path, provider: &'static dyn Provider, format: MediaForma
     let echo = outbound.map(|outbound| came_back(provider, format, outbound, &caller));
     host.stop().await;
     Outcome { provider, format, text, echo }
+}
+
+/// The same where the bridge dials, which comes back to nobody.
+async fn call_dialled(host: Host, provider: &'static dyn Provider, dial: Dial) -> Outcome {
+    let (about, format) = (provider.name(), dial.format.expect("a format of the table"));
+    let url = WsUrl::plain(host.address.to_string(), dial.target.clone());
+    let client = Client::connect(host.clock, &host.connector, &url, provider, dial, false).await;
+    let mut client = client.unwrap_or_else(|error| panic!("{about}: {error}"));
+    client.speak(&sound(SENTENCE, format.rate.hz()));
+    let silence = vec![0; format.rate.samples_in(FRAME) as usize * SILENCE];
+    let words = async {
+        while understood(&host.log).is_none() {
+            if client.phone().unspoken(Track::Inbound) == 0 {
+                client.speak(&silence);
+            }
+            let turn = tokio::time::timeout(FRAME, client.next()).await;
+            let event = turn.map_or(Ok(None), |event| event);
+            let event = event.unwrap_or_else(|error| panic!("{about}: {error}"));
+            assert!(!matches!(event, Some(CallEvent::Closed { .. })), "{about}: {event:?}");
+        }
+    };
+    let end = tokio::time::timeout(PATIENCE, words).await;
+    assert!(end.is_ok(), "{about}: no words within {PATIENCE:?}: {:#?}", host.log.entries());
+    assert_eq!(client.phone().start().and_then(|start| start.inbound), Some(format), "{about}");
+    client.hang_up().await.unwrap_or_else(|error| panic!("{about}: {error}"));
+    let summary = host.log.ended_alone().await;
+    assert_eq!(summary.reason.name(), "remote", "{about}: {}", summary.reason);
+    let text = understood(&host.log).expect("it has been there before");
+    host.stop().await;
+    Outcome { provider, format, text, echo: None }
 }
 
 /// Samples that the bridge gathers before it sends them, at most.

@@ -79,7 +79,7 @@ pub use upgrade::{Accepted, OutgoingUpgrade, Posted, Rejection, Upgrade, with_qu
 
 use self::dialect::Spoken;
 use self::freeswitch::FreeSwitch;
-use crate::{Instant, UnixSeconds};
+use crate::Instant;
 
 /// One end of one stream. Pure: told messages, commands and the time.
 pub trait Protocol: std::marker::Send {
@@ -164,7 +164,7 @@ pub struct App {
 }
 
 impl Default for App {
-    /// Of no name and no secret, for tries on one's own machine.
+    /// Of no name and no secret: it signs nothing, which opens nothing but what asks for no signature.
     fn default() -> Self {
         Self { client_id: String::new(), client_secret: Secret::from("") }
     }
@@ -209,10 +209,8 @@ pub struct Dial {
     pub behaviours: Vec<&'static Behaviour>,
     /// Decides what of it happens when.
     pub seed: u64,
-    /// As whom the bridge must sign, where it dials the provider.
+    /// As whom the bridge must sign, where it dials the provider; without a secret, that it signs nothing.
     pub app: App,
-    /// Signs what is posted to the bridge, on [`Transport::Webhook`].
-    pub post_key: Secret,
     /// URLs of the provider's own servers, one for each of [`Line::ALL`], where the bridge dials them. Without any they are made up.
     pub servers: Vec<String>,
 }
@@ -272,7 +270,6 @@ impl Default for Dial {
             behaviours: Vec::new(),
             seed: 0,
             app: App::default(),
-            post_key: Secret::from(""),
             servers: Vec::new(),
         }
     }
@@ -350,12 +347,6 @@ pub trait Provider: Sync {
     fn posted(&self, body: &str, key: Option<&Secret>) -> Result<Posted, Rejection> {
         let _ = (body, key);
         Err(Rejection::BadRequest { reason: "nothing is posted by this provider".into() })
-    }
-
-    /// Header fields that sign a request which the provider's end posts, made of its body.
-    fn sign_post(&self, body: &str, key: &Secret, now: UnixSeconds) -> Vec<(String, String)> {
-        let _ = (body, key, now);
-        Vec::new()
     }
 
     /// What its end does beside what is promised, on top of what any may do; see [`behaviour::all`].

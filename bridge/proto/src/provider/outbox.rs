@@ -25,6 +25,8 @@ pub enum Send {
     Dial(Line, Span),
     /// A text message over a line that was dialled.
     TextOn(Line, Span),
+    /// End that line without a word; at the provider's end.
+    Drop(Line),
 }
 
 /// What handling a message or command brought about: events for us, messages for the wire, octets for both. The caller owns it,
@@ -177,6 +179,11 @@ impl Outbox {
         let span = self.store(write);
         debug_assert!(std::str::from_utf8(self.octets(&span)).is_ok());
         self.content().sends.push(Send::TextOn(line, span));
+    }
+
+    /// Has a line ended without a word.
+    pub fn drop_line(&mut self, line: Line) {
+        self.content().sends.push(Send::Drop(line));
     }
 
     /// Takes the events out and puts `events` in their place; both keep their memory.

@@ -141,6 +141,9 @@ impl Redactor {
         if upgrade.path() != path {
             shown.left_out.push("end of the path".into());
         }
+        if let Transport::Webhook { .. } = self.provider.transport() {
+            shown.left_out.push("what the bridge signs with where it dials".into());
+        }
         let mut pairs = Vec::new();
         for (name, value) in upgrade.query_pairs() {
             if options.credential_query.as_ref() == Some(&name) {
@@ -186,6 +189,23 @@ impl Redactor {
         match message {
             Message::Text(text) => Wire::Text(self.text(direction, text, sound, facts)),
             Message::Binary(octets) => Wire::Binary(self.binary(direction, octets, sound)),
+        }
+    }
+
+    /// Whatever happened on the wire as it may be shown: a message like any other over whichever line, of a line that was dialled or is
+    /// gone where and why only in shape.
+    pub fn wire(&mut self, direction: Direction, wire: &Wire, facts: &Facts) -> Wire {
+        match wire {
+            Wire::Text(text) => self.message(direction, Message::Text(text), facts),
+            Wire::Binary(octets) => self.message(direction, Message::Binary(octets), facts),
+            Wire::On(line, text) => match self.message(direction, Message::Text(text), facts) {
+                Wire::Text(text) => Wire::On(*line, text),
+                other => other,
+            },
+            // By the stand-in that it has in the message that told it.
+            Wire::Dial(line, url) => Wire::Dial(*line, self.stand_ins.text(url)),
+            Wire::Lost(line, reason) => Wire::Lost(*line, self.stand_ins.text(reason)),
+            Wire::Opened(_) | Wire::Close(_) => wire.clone(),
         }
     }
 

@@ -27,6 +27,8 @@ enum Means {
     Keys,
     /// Sound in base64 or as numbers.
     Sound,
+    /// What proves who said it: left out, as everything that opens something.
+    Proof,
     /// What a customer passes on; everything in it is.
     Custom,
     /// Anything.
@@ -34,7 +36,7 @@ enum Means {
 }
 
 /// Fields by name, as [`key`] gives it.
-const FIELDS: [(Means, &str); 8] = [
+const FIELDS: [(Means, &str); 9] = [
     (
         Means::Kind,
         "action callstatus cause command event eventtype inputmode kind method protocol reason reasoncode responsetype result \
@@ -49,12 +51,13 @@ const FIELDS: [(Means, &str); 8] = [
     (
         Means::Count,
         "asn bid bitdepth bitrate bitspersample channelcount channels chunk clientseq confidence discarded \
-         duration durationuntilinterruptms eventtime length mediawebsocketoptimalframesize numberofframes occurredat offset optimalframesize \
+         duration durationuntilinterruptms eventtime eventts length mediawebsocketoptimalframesize numberofframes occurredat offset optimalframesize \
          payloadtype playbackmilliseconds position preferredptimems ptime queuelength rate retryafter rtt samplerate \
          sampleratehertz seq sequence sequencenum sequencenumber serverseq start timestamp ts xofflevel \
          xonlevel",
     ),
     (Means::Code, "causecode code count level sipstatus version"),
+    (Means::Proof, "signature"),
     (Means::Label, "correlationid mark seqid"),
     (Means::Keys, "digit digits dtmf dtmfdigits dtmfevents signal tone"),
     (
@@ -123,6 +126,9 @@ pub(super) fn shown(
     let field = field_of(key);
     if value.is_empty() {
         return None;
+    }
+    if field == Means::Proof {
+        return Some(String::new());
     }
     if field == Means::Sound
         && let Some(sound) = sound(value, context)

@@ -672,6 +672,7 @@ fn absorb(outbox: &mut Outbox, from: &Outbox) {
             Send::Binary(span) => outbox.binary(|out| out.extend_from_slice(from.octets(span))),
             Send::Close(code) => outbox.close(*code),
             Send::Dial(line, url) => outbox.dial(*line, from.text_of(url)),
+            Send::Drop(line) => outbox.drop_line(*line),
             Send::TextOn(line, span) => {
                 outbox.text_on(*line, |out| out.extend_from_slice(from.octets(span)));
             }

@@ -73,7 +73,14 @@ fn request(provider: &str) -> OutgoingUpgrade {
 }
 
 fn occasion(nonce: &str) -> Occasion<'_> {
-    Occasion { now: UnixSeconds(NOW), nonce, host: HOST, secure: false, public_url: Some(PUBLIC) }
+    Occasion {
+        now: UnixSeconds(NOW),
+        nonce,
+        host: HOST,
+        secure: false,
+        public_url: Some(PUBLIC),
+        body: "",
+    }
 }
 
 /// As it arrives at a listener with that public URL.

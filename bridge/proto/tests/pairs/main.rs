@@ -80,6 +80,7 @@ impl Link {
                 Send::Close(_) => Wire::Close,
                 Send::Dial(line, _) => Wire::Dial(*line),
                 Send::TextOn(line, span) => Wire::On(*line, out.text_of(span).to_owned()),
+                Send::Drop(line) => panic!("{line:?} is dropped by nobody who behaves"),
             };
             self.put(now, wire);
         }

@@ -32,7 +32,7 @@ impl Said {
         let said = out.sends().iter().filter_map(|send| match send {
             Send::Text(span) => Some(Self::Text(out.text_of(span).to_owned())),
             Send::Binary(span) => Some(Self::Binary(out.octets(span).to_vec())),
-            Send::Close(_) | Send::Dial(..) | Send::TextOn(..) => None,
+            Send::Close(_) | Send::Dial(..) | Send::TextOn(..) | Send::Drop(_) => None,
         });
         said.collect()
     }

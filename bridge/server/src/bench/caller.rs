@@ -53,7 +53,7 @@ impl Pen {
                 Send::Binary(span) => self.writer.push(Kind::Binary, self.out.octets(span)),
                 Send::Close(code) => self.writer.push_close(*code, ""),
                 // Only of providers that place no calls here.
-                Send::Dial(..) | Send::TextOn(..) => {}
+                Send::Dial(..) | Send::TextOn(..) | Send::Drop(_) => {}
             }
         }
         self.out.reset();

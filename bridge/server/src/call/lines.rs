@@ -15,6 +15,10 @@ use crate::socket::{self, Incoming, Socket, SocketError, SocketOptions, close_co
 /// What is posted about a call waits here for it; one that leaves so much is stuck.
 pub(crate) const MOST_POSTED: usize = 8;
 
+/// Zoom keeps a minute of sound for who lost a line, and sends it at once: 8 MB where it is widest, of 48 kHz in base64. Nothing of it
+/// is kept here but the message that is read, so it is no flood.
+const KEPT_FOR_US: u64 = 12 * 1024 * 1024;
+
 /// What happened.
 pub(super) enum Happened {
     /// Something was posted about the call.
@@ -52,7 +56,7 @@ impl Lines {
         reach: Reach,
         options: SocketOptions,
     ) -> Self {
-        let options = SocketOptions { keepalive: None, ..options };
+        let options = SocketOptions { keepalive: None, burst: KEPT_FOR_US, ..options };
         Self { posted, slots: [Slot::Idle, Slot::Idle], connector, reach, options }
     }
 

@@ -543,7 +543,7 @@ impl Call {
                 }
                 WireSend::Close(code) => close = close.or(Some(*code)),
                 // Nothing goes back the way that is posted.
-                WireSend::Text(_) | WireSend::Binary(_) => {}
+                WireSend::Text(_) | WireSend::Binary(_) | WireSend::Drop(_) => {}
             }
         }
         for line in Line::ALL {
@@ -554,6 +554,7 @@ impl Call {
         self.session.sent(true);
         if let Some(code) = close {
             if let Some(lines) = self.lines.take() {
+                self.closed(self.clock.now(), Direction::Out, code);
                 lines.close(code, self.session.close_reason()).await;
             }
         } else if let Some((line, error)) = lost {
@@ -579,7 +580,7 @@ async fn send_all(
             WireSend::Binary(span) => socket.feed_octets(Kind::Binary, outbox.octets(span))?,
             WireSend::Close(code) => close = close.or(Some(*code)),
             // Only of calls that have lines in the place of a socket.
-            WireSend::Dial(..) | WireSend::TextOn(..) => {}
+            WireSend::Dial(..) | WireSend::TextOn(..) | WireSend::Drop(_) => {}
         }
     }
     // Nearly always the system takes all of it at once, and nothing has to be waited for.

@@ -19,7 +19,7 @@ use std::time::Duration;
 use ringback_proto::Instant;
 use ringback_proto::provider::{Options, Provider, Upgrade};
 use ringback_proto::redaction::{Facts, Sound};
-use ringback_proto::transcript::Direction;
+use ringback_proto::transcript::{Direction, Wire};
 
 use tokio::sync::oneshot;
 
@@ -101,8 +101,18 @@ struct Item {
 
 enum What {
     Begun(Box<Opening>),
-    Said { direction: Direction, kind: Kind, octets: Vec<u8>, facts: Facts },
-    Closed { direction: Direction, code: u16 },
+    Said {
+        direction: Direction,
+        kind: Kind,
+        octets: Vec<u8>,
+        facts: Facts,
+    },
+    /// Whatever else is a line of a transcript.
+    Happened {
+        direction: Direction,
+        wire: Wire,
+        facts: Facts,
+    },
     Ended,
 }
 
@@ -110,6 +120,8 @@ impl Item {
     fn octets(&self) -> usize {
         match &self.what {
             What::Said { octets, .. } => octets.len(),
+            What::Happened { wire: Wire::On(_, text), .. } => text.len(),
+            What::Happened { wire: Wire::Lost(_, text) | Wire::Dial(_, text), .. } => text.len(),
             _ => 0,
         }
     }

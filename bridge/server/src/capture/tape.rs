@@ -8,7 +8,7 @@ use ringback_proto::provider::{
     Command, Line, LineEvent, Message, Outbox, Protocol, ProtocolError, Send,
 };
 use ringback_proto::redaction::Facts;
-use ringback_proto::transcript::Direction;
+use ringback_proto::transcript::{Direction, Wire};
 
 use super::{Inner, Item, Opening, State, What};
 use crate::socket::wire::Kind;
@@ -48,10 +48,14 @@ impl Tape {
         self.0.put(now, What::Said { direction, kind, octets, facts });
     }
 
+    fn happened(&self, now: Instant, direction: Direction, wire: Wire, facts: Facts) {
+        self.0.put(now, What::Happened { direction, wire, facts });
+    }
+
     /// The stream was closed, or the connection ended, by this side.
     pub fn closed(&self, now: Instant, direction: Direction, code: u16) {
         if !self.is_off() {
-            self.0.put(now, What::Closed { direction, code });
+            self.happened(now, direction, Wire::Close(code), Facts::default());
         }
     }
 }
@@ -104,9 +108,17 @@ impl Captured {
                 Send::Text(span) => (Kind::Text, span),
                 Send::Binary(span) => (Kind::Binary, span),
                 // Told when the socket is closed: the session closes as well.
-                Send::Close(_) => continue,
-                // Of calls of several lines, which are not captured.
-                Send::Dial(..) | Send::TextOn(..) => continue,
+                Send::Close(_) | Send::Drop(_) => continue,
+                Send::Dial(line, span) => {
+                    let wire = Wire::Dial(*line, out.text_of(span).to_owned());
+                    self.tape.happened(now, Direction::Out, wire, facts.clone());
+                    continue;
+                }
+                Send::TextOn(line, span) => {
+                    let wire = Wire::On(*line, out.text_of(span).to_owned());
+                    self.tape.happened(now, Direction::Out, wire, facts.clone());
+                    continue;
+                }
             };
             let octets = out.octets(span).to_vec();
             self.tape.said(now, Direction::Out, kind, octets, facts.clone());
@@ -122,7 +134,24 @@ impl Protocol for Captured {
         event: LineEvent<'_>,
         out: &mut Outbox,
     ) -> Result<(), ProtocolError> {
-        self.inner.handle_line(now, line, event, out)
+        let (events, sends) = (out.events().len(), out.sends().len());
+        let handled = self.inner.handle_line(now, line, event, out);
+        if !self.tape.is_off() {
+            let facts = Facts::of_events(out.events().get(events..).unwrap_or_default());
+            let wire = match event {
+                LineEvent::Opened => Wire::Opened(line),
+                LineEvent::Lost { reason } => Wire::Lost(line, reason.to_owned()),
+                LineEvent::Message(Message::Text(text)) => Wire::On(line, text.to_owned()),
+                // Of no meaning on any wire of several lines, and without a place in a transcript: noticed, and left out.
+                LineEvent::Message(Message::Binary(_)) => {
+                    self.said(now, out, sends, &Facts::default());
+                    return handled;
+                }
+            };
+            self.tape.happened(now, Direction::In, wire, facts);
+        }
+        self.said(now, out, sends, &Facts::default());
+        handled
     }
 
     fn handle_message(

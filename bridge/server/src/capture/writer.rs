@@ -11,7 +11,7 @@ use std::time::Duration;
 use ringback_proto::Instant;
 use ringback_proto::provider::Message;
 use ringback_proto::redaction::{Redactor, Sound};
-use ringback_proto::transcript::{About, Head, Wire, note_line};
+use ringback_proto::transcript::{About, Head, note_line};
 
 use super::file::{File, Full, Held};
 use super::{CaptureOptions, Item, Opening, State, What};
@@ -96,8 +96,8 @@ impl Writer<'_> {
                 lines
                     .push(open.redactor.message(direction, message, &facts).to_line(direction, at));
             }
-            What::Closed { direction, code } => {
-                lines.push(Wire::Close(code).to_line(direction, at));
+            What::Happened { direction, wire, facts } => {
+                lines.push(open.redactor.wire(direction, &wire, &facts).to_line(direction, at));
             }
             What::Begun(_) | What::Ended => {}
         }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use ringback_proto::provider::auth::{Issuer, JwtKey, JwtMaker, NoProof, PrivateJwk, Proof};
-use ringback_proto::provider::{Provider, Secret, Transport};
+use ringback_proto::provider::{App, Provider, Secret, Transport};
 
 use crate::client::WsUrl;
 use crate::config::{AuthKind, Config, Context, ListenerConfig, Overrides, resolve_secret};
@@ -55,6 +55,12 @@ pub(super) struct CredentialArgs {
     /// `aud` of a token.
     #[arg(long, value_name = "TEXT", requires = "auth")]
     audience: Option<String>,
+    /// What the bridge signs with where it dials this provider: the listener's `client_id`. Without, that it signs nothing.
+    #[arg(long, value_name = "ID", requires = "client_secret", conflicts_with = "config")]
+    client_id: Option<String>,
+    /// Where the listener's `client_secret` is kept.
+    #[arg(long, value_name = "WHERE", requires = "client_id", conflicts_with = "config")]
+    client_secret: Option<String>,
     /// Further claim of a token, any number of times.
     #[arg(long = "claim", value_name = "NAME=VALUE", requires = "auth", value_parser = super::caller::parameter)]
     claims: Vec<(String, String)>,
@@ -77,13 +83,13 @@ Kind of credential, as in a listener's `auth`, and what each is made of:
   avaya-jwt          --secret [--claim]
   azure-jwt          --key --audience [--issuer] [--claim]
   jwt                --secret or --key [--issuer] [--audience] [--claim]
-  genesys-signature  --api-key --secret [--public-url]";
+  genesys-signature  --api-key --secret [--public-url]
+  zoom-signature     --secret, with --client-id and --client-secret for what the bridge signs";
 
 /// The flags that a kind takes: those it needs, and those it may have.
 const fn flags(kind: AuthKind) -> (&'static [&'static str], &'static [&'static str]) {
     match kind {
         AuthKind::None
-        | AuthKind::ZoomSignature
         | AuthKind::SignalwireSignature
         | AuthKind::TelnyxSignature
         | AuthKind::SinchSignature
@@ -99,6 +105,7 @@ const fn flags(kind: AuthKind) -> (&'static [&'static str], &'static [&'static s
         AuthKind::AzureJwt => (&["key", "audience"], &["issuer", "claim"]),
         AuthKind::Jwt => (&[], &["secret", "key", "issuer", "audience", "claim"]),
         AuthKind::GenesysSignature => (&["api-key", "secret"], &[]),
+        AuthKind::ZoomSignature => (&["secret"], &[]),
     }
 }
 
@@ -122,15 +129,11 @@ impl CredentialArgs {
             }
             None => {
                 let near = WsUrl::plain("127.0.0.1:8080".into(), format!("/{}", provider.name()));
-                Destination { proof: self.proof(private)?, ..Destination::from(near) }
+                let (proof, app) = (self.proof(private)?, self.app()?);
+                Destination { proof, app, ..Destination::from(near) }
             }
         };
-        if destination.proof != Proof::None && provider.transport() != Transport::WebSocket {
-            return Err(format!(
-                "nothing on the wire of {} carries a credential; its listener says by address who may call",
-                provider.name()
-            ));
-        }
+        fits(provider, &destination)?;
         if let Some(url) = url {
             destination.url = url.clone();
         }
@@ -140,11 +143,24 @@ impl CredentialArgs {
         Ok(destination)
     }
 
+    /// The listener of that name in a configuration, or the provider's only one.
+    pub(super) fn of(config: Option<PathBuf>, listener: Option<String>) -> Self {
+        Self { config, listener, ..Self::default() }
+    }
+
+    /// As whom the bridge is to sign where it dials.
+    fn app(&self) -> Result<App, String> {
+        let Some(client_id) = self.client_id.clone() else { return Ok(App::default()) };
+        let client_secret = resolve(self.client_secret.as_deref(), "client-secret")?;
+        Ok(App { client_id, client_secret })
+    }
+
     /// Whether any of it is given.
     pub(super) fn is_given(&self) -> bool {
         self.auth.is_some()
             || self.names_listener()
             || self.key.is_some()
+            || self.client_id.is_some()
             || self.public_url.is_some()
     }
 
@@ -232,11 +248,11 @@ impl CredentialArgs {
         let text = |value: &Option<String>| value.clone().unwrap_or_default();
         Ok(match kind {
             AuthKind::None => Proof::None,
-            AuthKind::ZoomSignature
-            | AuthKind::SignalwireSignature
+            AuthKind::SignalwireSignature
             | AuthKind::TelnyxSignature
             | AuthKind::SinchSignature
-            | AuthKind::JambonzSignature => return Err(NoProof::Posted.to_string()),
+            | AuthKind::JambonzSignature => return Err(NoProof::Asked.to_string()),
+            AuthKind::ZoomSignature => Proof::ZoomSignature { secret: secret()? },
             AuthKind::Bearer => {
                 Proof::Bearer { token: secret()?, by_subprotocol: self.subprotocol }
             }
@@ -277,6 +293,30 @@ impl CredentialArgs {
             ..Issuer::new(maker, key)
         }))
     }
+}
+
+/// That the provider's wire has a place for the credential.
+fn fits(provider: &dyn Provider, to: &Destination) -> Result<(), String> {
+    let (name, transport) = (provider.name(), provider.transport());
+    let posts = matches!(transport, Transport::Webhook { .. });
+    match to.proof {
+        Proof::None => {}
+        _ if transport == Transport::Records => {
+            return Err(format!(
+                "nothing on the wire of {name} carries a credential; its listener says by address who may call"
+            ));
+        }
+        Proof::ZoomSignature { .. } if !posts => {
+            return Err(format!("zoom-signature signs what is posted, and {name} opens a stream"));
+        }
+        _ => {}
+    }
+    if !posts && to.app != App::default() {
+        return Err(format!(
+            "--client-id and --client-secret are for providers that the bridge dials, and {name} dials the bridge"
+        ));
+    }
+    Ok(())
 }
 
 const NO_KIND: &str = "--key needs --auth or --config";

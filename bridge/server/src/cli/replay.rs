@@ -8,9 +8,11 @@ use ringback_proto::transcript::{CUT, Direction, NO_CODE, Transcript};
 use serde_json::{Value, json};
 
 use super::caller::{parameter, provider_named};
+use super::credential::CredentialArgs;
 use super::{LogArgs, TrustArgs, call_failed, runtime, screen};
 use crate::client::WsUrl;
 use crate::clock::Clock;
+use crate::destination::Destination;
 use crate::exit::Exit;
 use crate::replay::{Comparison, Difference, Heard, Kinds, Outcome, Replay, Speed, compare};
 
@@ -22,6 +24,12 @@ pub(super) struct Args {
     /// The bridge's listener, ws:// or wss://; the default is the transcript's path at 127.0.0.1:8080.
     #[arg(long, short, value_name = "URL")]
     url: Option<WsUrl>,
+    /// Sign as the provider does whose listener is in this configuration, and say it there; the path is the listener's.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Which listener, if the provider has several.
+    #[arg(long, value_name = "NAME", requires = "config")]
+    listener: Option<String>,
     /// How many times as fast as it was: a number, or `max` for no waiting at all.
     #[arg(long, value_name = "N", default_value = "1")]
     speed: Speed,
@@ -63,10 +71,17 @@ pub(super) fn run(args: &Args, log: &LogArgs) -> Exit {
             return Exit::Internal;
         }
     };
+    let to = match to(args, &transcript, provider) {
+        Ok(to) => to,
+        Err(problem) => {
+            screen::problem(problem);
+            return Exit::Usage;
+        }
+    };
     let replay = Replay {
         transcript: &transcript,
         provider,
-        url: url(args, &transcript),
+        to,
         headers: args.headers.clone(),
         speed: args.speed,
     };
@@ -94,11 +109,25 @@ fn read(args: &Args) -> Result<(Transcript, &'static dyn Provider), String> {
     Ok((transcript, provider))
 }
 
-/// Where to: the path is that of the transcript unless the URL has one.
-fn url(args: &Args, transcript: &Transcript) -> WsUrl {
+/// Where to, and with what proof.
+fn to(
+    args: &Args,
+    transcript: &Transcript,
+    provider: &dyn Provider,
+) -> Result<Destination, String> {
+    if args.config.is_none() {
+        return Ok(url(args, transcript, args.url.clone()).into());
+    }
+    let credential = CredentialArgs::of(args.config.clone(), args.listener.clone());
+    let to = credential.destination(provider, args.url.as_ref())?;
+    Ok(Destination { url: url(args, transcript, Some(to.url.clone())), ..to })
+}
+
+/// The path is that of the transcript unless the URL has one.
+fn url(args: &Args, transcript: &Transcript, url: Option<WsUrl>) -> WsUrl {
     let (path, query) = transcript.target.split_once('?').unwrap_or((&transcript.target, ""));
     let here = || WsUrl::plain("127.0.0.1:8080".into(), "/".into());
-    let mut url = args.url.clone().unwrap_or_else(here);
+    let mut url = url.unwrap_or_else(here);
     if url.target == "/" {
         url.target = path.to_owned();
     }

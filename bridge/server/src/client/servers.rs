@@ -1,15 +1,18 @@
 //! The servers of a provider that posts that a call is there and is dialled: two doors, and requests to the bridge in their order.
 //! Knows no message.
 
+use std::pin::Pin;
 use std::time::Duration;
 
-use ringback_proto::provider::{Dial, Line, Message, Provider, Secret, Transport, find};
+use ringback_proto::provider::{Line, Message, OutgoingUpgrade, Provider, Transport};
+use ringback_proto::transcript::CUT;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+use tokio::time::Sleep;
 
 use super::{ClientError, WsUrl};
-use crate::clock::WallTime;
+use crate::destination::Destination;
 use crate::net::{self, Io, Listener, MemoryHosts, MemoryListener, TcpListener};
 use crate::outgoing::{ConnectError, Connector};
 use crate::socket::{self, DialError, Incoming, Outgoing, Socket, SocketError, SocketOptions};
@@ -20,18 +23,20 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const MAX_ANSWER: u64 = 4 * 1024;
 /// Requests and connections that wait for their turn.
 const QUEUE: usize = 16;
+/// A bridge that took the first request dials within this.
+const DIALS_WITHIN: Duration = Duration::from_secs(10);
 /// Octets on their way within this process.
 const MEMORY: usize = 64 * 1024;
 
 /// What happens at the servers.
-pub(super) enum AtServers {
+pub(crate) enum AtServers {
     /// The bridge has dialled.
     Opened(Line),
     /// Something came.
     Came(Line, Incoming),
     /// A line is gone.
     Lost(Line, String),
-    /// A request was refused, or nobody took it.
+    /// The request that begins the call was refused, or nobody took it.
     NotTaken(ClientError),
 }
 
@@ -41,38 +46,33 @@ enum News {
 }
 
 /// Doors, requests, and the lines that are open.
-pub(super) struct Servers {
+pub(crate) struct Servers {
     urls: Vec<String>,
     posts: Option<mpsc::Sender<String>>,
     news: mpsc::Receiver<News>,
     lines: [Option<Box<Socket>>; 2],
+    /// Until the bridge has dialled: when it should have.
+    undialled: Option<Pin<Box<Sleep>>>,
     /// Doors and the way of requests; they end with this.
     tasks: JoinSet<()>,
 }
 
 /// Where the bridge is, and how to get there.
-pub(super) struct Way {
-    pub(super) connector: Connector,
-    pub(super) url: WsUrl,
-}
-
-/// Signs requests.
-struct Signer {
-    provider: &'static dyn Provider,
-    key: Secret,
+pub(crate) struct Way {
+    pub(crate) connector: Connector,
+    pub(crate) to: Destination,
+    /// Goes with each request, beside what signs it.
+    pub(crate) headers: Vec<(String, String)>,
 }
 
 impl Servers {
     /// Opens a door for each line: on this machine, or among `hosts` under names of the call's.
-    pub(super) fn open(
+    pub(crate) fn open(
         provider: &dyn Provider,
         way: Way,
         hosts: Option<&MemoryHosts>,
-        dial: &Dial,
+        call: &str,
     ) -> Result<Self, ClientError> {
-        // Of the table, to be kept by a task.
-        let provider = find(provider.name()).expect("every provider is in the table");
-        let signer = Signer { provider, key: dial.post_key.clone() };
         let (tell, news) = mpsc::channel(QUEUE);
         let (posts, to_post) = mpsc::channel(QUEUE);
         let (mut urls, mut tasks) = (Vec::new(), JoinSet::new());
@@ -83,7 +83,7 @@ impl Servers {
                         Transport::Webhook { hosts: [host, ..] } => host,
                         _ => "invalid",
                     };
-                    let authority = format!("{}.{}.{host}:443", line.name(), dial.call);
+                    let authority = format!("{}.{}.{host}:443", line.name(), call);
                     let (listener, connector) = net::memory(MEMORY);
                     hosts.add(&authority, connector);
                     tasks.spawn(attend::<MemoryListener>(listener, line, tell.clone()));
@@ -102,29 +102,31 @@ impl Servers {
             };
             urls.push(format!("{scheme}://{authority}/{}", line.name()));
         }
-        tasks.spawn(post_all(way, signer, to_post, tell));
-        Ok(Self { urls, posts: Some(posts), news, lines: [None, None], tasks })
+        tasks.spawn(post_all(way, to_post, tell));
+        let undialled = Some(Box::pin(tokio::time::sleep(DIALS_WITHIN)));
+        Ok(Self { urls, posts: Some(posts), news, lines: [None, None], undialled, tasks })
     }
 
     /// Where the servers are, in the order of [`Line::ALL`].
-    pub(super) fn urls(&self) -> &[String] {
+    pub(crate) fn urls(&self) -> &[String] {
         &self.urls
     }
 
     /// Has a request posted after those before it.
-    pub(super) fn post(&self, body: &str) {
+    pub(crate) fn post(&self, body: &str) {
         // A bridge that takes so little has refused one by now.
         let _ = self.posts.as_ref().map(|posts| posts.try_send(body.to_owned()));
     }
 
     /// What happens next. Cancel safe.
-    pub(super) async fn next(&mut self) -> AtServers {
+    pub(crate) async fn next(&mut self) -> AtServers {
         std::future::poll_fn(|cx| {
             use std::task::Poll;
             if let Poll::Ready(Some(news)) = self.news.poll_recv(cx) {
                 return Poll::Ready(match news {
                     News::Dialled(line, socket) => {
                         self.lines[line.index()] = Some(socket);
+                        self.undialled = None;
                         AtServers::Opened(line)
                     }
                     News::NotTaken(error) => AtServers::NotTaken(error),
@@ -142,24 +144,31 @@ impl Servers {
                 *slot = None;
                 return Poll::Ready(AtServers::Lost(line, reason));
             }
+            if let Some(sleep) = &mut self.undialled
+                && sleep.as_mut().poll(cx).is_ready()
+            {
+                self.undialled = None;
+                let url = self.urls[0].clone();
+                return Poll::Ready(AtServers::NotTaken(ClientError::NotDialled { url }));
+            }
             Poll::Pending
         })
         .await
     }
 
     /// The octets of what came over a line, if it is a message.
-    pub(super) fn message(&self, line: Line, incoming: &Incoming) -> Option<Message<'_>> {
+    pub(crate) fn message(&self, line: Line, incoming: &Incoming) -> Option<Message<'_>> {
         self.lines[line.index()].as_ref().and_then(|socket| socket.message(incoming))
     }
 
     /// Queues a text message; on a line that is gone nobody hears it.
-    pub(super) fn feed(&mut self, line: Line, text: &str) -> Result<(), SocketError> {
+    pub(crate) fn feed(&mut self, line: Line, text: &str) -> Result<(), SocketError> {
         let socket = self.lines[line.index()].as_mut();
         socket.map_or(Ok(()), |socket| socket.feed(Outgoing::Text(text)))
     }
 
     /// Sends what is queued.
-    pub(super) async fn flush(&mut self) -> Result<(), SocketError> {
+    pub(crate) async fn flush(&mut self) -> Result<(), SocketError> {
         for socket in self.lines.iter_mut().flatten() {
             socket.flush().await?;
         }
@@ -167,18 +176,25 @@ impl Servers {
     }
 
     /// Answers the bridge's close; says whether there is another line.
-    pub(super) async fn hang_up(&mut self, line: Line) -> bool {
+    pub(crate) async fn hang_up(&mut self, line: Line) -> bool {
         if let Some(socket) = self.lines[line.index()].take() {
             socket.close(socket::close_code::NORMAL, "").await;
         }
         self.lines.iter().any(Option::is_some)
     }
 
+    /// Ends a line without a word.
+    pub(crate) fn cut(&mut self, line: Line) {
+        self.lines[line.index()] = None;
+    }
+
     /// Closes the lines once all requests were posted.
-    pub(super) async fn close(mut self, code: u16) {
+    pub(crate) async fn close(mut self, code: u16) {
         self.posts = None;
         for socket in self.lines.iter_mut().filter_map(Option::take) {
-            socket.close(code, "").await;
+            if code != CUT {
+                socket.close(code, "").await;
+            }
         }
         // Of the tasks, only that of the requests ends by itself.
         let _ = tokio::time::timeout(PATIENCE, self.tasks.join_next()).await;
@@ -198,28 +214,32 @@ async fn attend<L: Listener>(mut listener: L, line: Line, tell: mpsc::Sender<New
 }
 
 /// Posts one request after the other.
-async fn post_all(
-    way: Way,
-    signer: Signer,
-    mut bodies: mpsc::Receiver<String>,
-    tell: mpsc::Sender<News>,
-) {
+async fn post_all(way: Way, mut bodies: mpsc::Receiver<String>, tell: mpsc::Sender<News>) {
+    let mut begun = false;
     while let Some(body) = bodies.recv().await {
-        if let Err(error) = post(&way, &signer, &body).await
-            && tell.send(News::NotTaken(error)).await.is_err()
-        {
-            return;
+        match post(&way, &body).await {
+            Ok(()) => begun = true,
+            // The call is there: what else is said about it, or again, is the bridge's to refuse.
+            Err(error) if begun => tracing::warn!(%error, "a later request was not taken"),
+            Err(error) => {
+                if tell.send(News::NotTaken(error)).await.is_err() {
+                    return;
+                }
+            }
         }
     }
 }
 
-async fn post(way: &Way, signer: &Signer, body: &str) -> Result<(), ClientError> {
-    let address = || way.url.authority.clone();
-    let connected = way.connector.connect(&way.url.peer()).await;
+async fn post(way: &Way, body: &str) -> Result<(), ClientError> {
+    let url = &way.to.url;
+    let address = || url.authority.clone();
+    let connected = way.connector.connect(&url.peer()).await;
     let mut io = connected.map_err(|error| ClientError::Connect { address: address(), error })?;
-    let fields = signer.provider.sign_post(body, &signer.key, WallTime::now().unix_seconds());
-    let refused = |error| ClientError::Dial { address: address(), error, check: None };
-    let exchanged = tokio::time::timeout(PATIENCE, exchange(&mut io, &way.url, &fields, body));
+    let (target, headers) = (url.target.clone(), way.headers.clone());
+    let mut request = OutgoingUpgrade { target, headers, ..OutgoingUpgrade::default() };
+    way.to.sign_posted(&mut request, body).map_err(ClientError::Unsigned)?;
+    let refused = |error| super::refused(&way.to, error);
+    let exchanged = tokio::time::timeout(PATIENCE, exchange(&mut io, url, &request, body));
     let answer = match exchanged.await {
         Ok(Ok(answer)) => answer,
         Ok(Err(error)) => return Err(refused(DialError::Handshake(error.to_string()))),
@@ -237,16 +257,16 @@ async fn post(way: &Way, signer: &Signer, body: &str) -> Result<(), ClientError>
 async fn exchange(
     io: &mut Box<dyn Io>,
     url: &WsUrl,
-    fields: &[(String, String)],
+    signed: &OutgoingUpgrade,
     body: &str,
 ) -> std::io::Result<Vec<u8>> {
     let mut request = format!(
         "POST {} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: {}\r\n",
-        url.target,
+        signed.target,
         url.host(),
         body.len()
     );
-    for (name, value) in fields {
+    for (name, value) in &signed.headers {
         request += &format!("{name}: {value}\r\n");
     }
     request += "\r\n";

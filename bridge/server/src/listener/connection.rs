@@ -35,7 +35,7 @@ use crate::workers::Desk;
 /// Held as long as a connection is open, as a stream or before.
 pub(super) struct Seat {
     _permit: OwnedSemaphorePermit,
-    _desk: Arc<Desk>,
+    desk: Arc<Desk>,
     /// Set by an answer that goes on for as long as the server does.
     looks_on: OnceLock<TaskTrackerToken>,
 }
@@ -43,7 +43,12 @@ pub(super) struct Seat {
 impl Seat {
     fn take(permit: OwnedSemaphorePermit, desk: Arc<Desk>) -> Arc<Self> {
         METRICS.connections.increment();
-        Arc::new(Self { _permit: permit, _desk: desk, looks_on: OnceLock::new() })
+        Arc::new(Self { _permit: permit, desk, looks_on: OnceLock::new() })
+    }
+
+    /// The place at the thread, which what goes on there keeps when the connection is gone.
+    pub(super) fn desk(&self) -> Arc<Desk> {
+        Arc::clone(&self.desk)
     }
 }
 
@@ -138,7 +143,7 @@ async fn answer<S: Streams, I: Io>(
         return response;
     };
     if let Transport::Webhook { .. } = shared.endpoints[index].endpoint.transport {
-        return posted::receive(shared, index, request, peer, seat).await;
+        return posted::receive(shared, index, request, peer, &seat).await;
     }
     let on_upgrade = hyper::upgrade::on(&mut request);
     let (parts, _body) = request.into_parts();

@@ -20,7 +20,7 @@ pub(super) async fn receive<S: Streams>(
     index: usize,
     request: Request<Incoming>,
     peer: SocketAddr,
-    seat: Arc<Seat>,
+    seat: &Seat,
 ) -> Response<Body> {
     match decide(shared, index, request, peer).await {
         Ok(Posting::Taken) => Response::new(Body::empty()),
@@ -33,10 +33,12 @@ pub(super) async fn receive<S: Streams>(
         Ok(Posting::Call((state, seats))) => {
             let shared = Arc::clone(shared);
             let tasks = shared.tasks.clone();
+            // A call is counted by its own places, and goes on where it began; the connection ends with its answer.
+            let desk = seat.desk();
             tasks.spawn(async move {
                 let serving = pin!(shared.streams.serve_posted(state));
                 attend(&shared, index, serving, peer).await;
-                drop((seats, seat));
+                drop((seats, desk));
             });
             Response::new(Body::empty())
         }

@@ -9,6 +9,7 @@ use ringback_proto::transcript::{Direction, Transcript, Wire};
 use serde_json::Value;
 
 use super::Outcome;
+use super::lines::is_answer;
 
 /// Members that tell a message's kind, the one that tells most first.
 const KINDS: [&str; 10] = [
@@ -97,7 +98,7 @@ impl Comparison {
 #[must_use]
 pub fn compare(provider: &dyn Provider, transcript: &Transcript, outcome: &Outcome) -> Comparison {
     let answers = transcript.lines.iter().filter(|line| line.direction == Direction::Out);
-    let answers = answers.filter(|line| line.wire.message().is_some());
+    let answers = answers.filter(|line| is_answer(&line.wire));
     let captured: Vec<_> =
         answers.map(|line| (line.number, Heard::new(provider, &line.wire))).collect();
     let mut counts = BTreeMap::<&str, (u64, u64)>::new();
@@ -139,14 +140,19 @@ fn kind_of(provider: &dyn Provider, wire: &Wire) -> String {
             return octets.first().map_or("record".into(), |kind| format!("record 0x{kind:02x}"));
         }
         Wire::Binary(_) => return "binary".into(),
-        Wire::Text(text) | Wire::On(_, text) => text,
+        Wire::Text(text) => text,
+        Wire::On(line, text) => {
+            return format!("{} {}", line.name(), kind_of(provider, &Wire::Text(text.clone())));
+        }
         Wire::Dial(..) | Wire::Opened(_) | Wire::Lost(..) => return wire.shape(),
     };
     let first = serde_json::Deserializer::from_str(text).into_iter::<Value>().next();
     let kind = match first {
         Some(Ok(Value::Object(members))) => {
             let named = KINDS.iter().find_map(|name| members.get(*name).and_then(Value::as_str));
-            named.unwrap_or("object").to_owned()
+            // Some number their kinds.
+            let numbered = members.get("msg_type").map(|number| format!("type {number}"));
+            named.map(str::to_owned).or(numbered).unwrap_or("object".into())
         }
         Some(Ok(_)) => "JSON".into(),
         _ => text.split(' ').next().unwrap_or_default().to_owned(),

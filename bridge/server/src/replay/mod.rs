@@ -1,6 +1,7 @@
 //! Replays of transcripts: says over a real connection what the provider said, at its times, and listens. Shows nothing itself.
 
 mod compare;
+mod lines;
 
 use std::future::poll_fn;
 use std::task::Poll;
@@ -10,9 +11,11 @@ use ringback_proto::Instant;
 use ringback_proto::provider::{Message, OutgoingUpgrade, Provider, Transport};
 use ringback_proto::transcript::{CUT, Direction, Line, NO_CODE, Transcript, Wire};
 
-use crate::client::{ClientError, WsUrl};
+use crate::client::servers::{Servers, Way};
+use crate::client::{ClientError, refused};
 use crate::clock::Clock;
-use crate::outgoing::{ConnectError, Connector};
+use crate::destination::Destination;
+use crate::outgoing::Connector;
 use crate::socket::{self, Incoming, Outgoing, Socket, SocketError, SocketOptions};
 
 pub use compare::{Comparison, Count, Difference, Heard, Kinds, compare};
@@ -60,8 +63,8 @@ pub struct Replay<'a> {
     pub transcript: &'a Transcript,
     /// By which provider.
     pub provider: &'static dyn Provider,
-    /// To whom, credentials included.
-    pub url: WsUrl,
+    /// To whom, and with what proof.
+    pub to: Destination,
     /// Header fields beside those of the transcript.
     pub headers: Vec<(String, String)>,
     /// How fast.
@@ -92,7 +95,7 @@ impl Replay<'_> {
         let (offers, fields): (Vec<_>, Vec<_>) = self.transcript.headers.iter().partition(is_offer);
         let offers = offers.into_iter().flat_map(|(_, value)| value.split(','));
         OutgoingUpgrade {
-            target: self.url.target.clone(),
+            target: self.to.url.target.clone(),
             headers: fields.into_iter().chain(&self.headers).cloned().collect(),
             subprotocols: offers.map(|offer| offer.trim().to_owned()).collect(),
         }
@@ -103,19 +106,22 @@ impl Replay<'_> {
     /// # Errors
     /// If nobody listens there or the stream is refused. A stream that ends early is no error, but an [`Outcome`].
     pub async fn run(&self, clock: Clock, connector: &Connector) -> Result<Outcome, ClientError> {
-        let address = || self.url.authority.clone();
-        let stream = connector.connect(&self.url.peer()).await;
+        let url = &self.to.url;
+        let address = || url.authority.clone();
+        if let Transport::Webhook { .. } = self.provider.transport() {
+            return self.over_lines(clock, connector).await;
+        }
+        let mut request = self.request();
+        self.to.sign(&mut request).map_err(ClientError::Unsigned)?;
+        let stream = connector.connect(&url.peer()).await;
         let stream = stream.map_err(|error| ClientError::Connect { address: address(), error })?;
         // Answers of this size are nothing to be afraid of; the bridge's own limits are for strangers.
         let options = SocketOptions { max_message: 16 * 1024 * 1024, ..SocketOptions::default() };
         let socket = match self.provider.transport() {
             Transport::Records => Socket::records(stream, &[], options),
-            Transport::WebSocket => socket::dial(stream, self.url.host(), &self.request(), options)
-                .await
-                .map_err(|error| ClientError::Dial { address: address(), error, check: None })?,
-            Transport::Webhook { .. } => {
-                let error = ConnectError::Io("calls of several lines are not replayed".into());
-                return Err(ClientError::Connect { address: address(), error });
+            Transport::WebSocket | Transport::Webhook { .. } => {
+                let socket = socket::dial(stream, url.host(), &request, options).await;
+                socket.map_err(|error| refused(&self.to, error))?
             }
         };
         let mut playing = Playing {
@@ -123,18 +129,36 @@ impl Replay<'_> {
             provider: self.provider,
             start: clock.now(),
             socket: Some(socket),
-            outcome: Outcome {
-                sent: Kinds::default(),
-                heard: Vec::new(),
-                unkept: 0,
-                closed: None,
-                unsaid: None,
-                lasted: Duration::ZERO,
-            },
+            outcome: Outcome::default(),
         };
         playing.play(self.transcript, self.speed).await;
         playing.outcome.lasted = clock.now() - playing.start;
         Ok(playing.outcome)
+    }
+
+    /// [`Self::run`] of a call whose lines the bridge dials: at ports of this machine, which stand for the provider's servers.
+    async fn over_lines(
+        &self,
+        clock: Clock,
+        connector: &Connector,
+    ) -> Result<Outcome, ClientError> {
+        let headers = self.transcript.headers.iter().chain(&self.headers).cloned().collect();
+        let way = Way { connector: connector.clone(), to: self.to.clone(), headers };
+        let servers = Servers::open(self.provider, way, connector.hosts(), "replay")?;
+        let outcome = Outcome::default();
+        let playing = lines::Playing::new(clock, self.provider, servers, self.transcript, outcome);
+        playing.play(self.transcript, self.speed).await
+    }
+}
+
+impl Outcome {
+    /// Notes something that came back.
+    fn keep(&mut self, heard: Heard) {
+        if self.heard.len() < MOST_HEARD {
+            self.heard.push(heard);
+        } else {
+            self.unkept += 1;
+        }
     }
 }
 
@@ -256,11 +280,7 @@ impl Playing<'_> {
                 let message = self.socket.as_ref().and_then(|socket| socket.message(incoming));
                 if let Some(message) = message {
                     let heard = Heard::new(self.provider, &message.into());
-                    if self.outcome.heard.len() < MOST_HEARD {
-                        self.outcome.heard.push(heard);
-                    } else {
-                        self.outcome.unkept += 1;
-                    }
+                    self.outcome.keep(heard);
                 }
                 return;
             }

@@ -8,27 +8,28 @@ use crate::clock::Clock;
 
 /// Octets a second; the widest stream, 48 kHz L16 in base64, needs a quarter of it.
 const RATE: u64 = 512 * 1024;
-/// Octets at once: two seconds' worth, for a peer that makes up for a stall.
-const BURST: u64 = 1024 * 1024;
+/// Octets at once, usually: two seconds' worth, for a peer that makes up for a stall.
+pub(super) const BURST: u64 = 1024 * 1024;
 
-/// What a peer may still send: [`RATE`] octets a second and [`BURST`] at once. Looks at the clock only when that is used up.
+/// What a peer may still send: [`RATE`] octets a second and so many at once. Looks at the clock only when that is used up.
 #[derive(Debug)]
 pub(super) struct Meter {
     clock: Clock,
+    burst: u64,
     left: u64,
     filled: Instant,
 }
 
 impl Meter {
-    pub(super) fn new() -> Self {
-        Self { clock: Clock::start(), left: BURST, filled: Instant::ZERO }
+    pub(super) fn new(burst: u64) -> Self {
+        Self { clock: Clock::start(), burst, left: burst, filled: Instant::ZERO }
     }
 
     pub(super) fn spend(&mut self, octets: u64) -> Result<(), SocketError> {
         if octets > self.left {
             let now = self.clock.now();
             let earned = (now - self.filled).as_micros() as u64 * RATE / 1_000_000;
-            self.left = (self.left + earned).min(BURST);
+            self.left = (self.left + earned).min(self.burst);
             self.filled = now;
         }
         match self.left.checked_sub(octets) {
@@ -49,7 +50,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_steady_stream_and_a_burst_pass_and_a_flood_does_not() {
         const PIECE: u64 = 32 * 1024;
-        let mut meter = Meter::new();
+        let mut meter = Meter::new(BURST);
         for _ in 0..100 {
             meter.spend(PIECE).expect("within the rate");
             tokio::time::advance(Duration::from_millis(63)).await;

@@ -69,6 +69,8 @@ pub struct SocketOptions {
     /// A ping goes out this often, and a peer silent for two of them is given up. `None` sends no pings and waits for ever,
     /// for peers that mistake a ping for a hang-up (Asterisk before 22.8).
     pub keepalive: Option<Duration>,
+    /// Octets that may come at once; what comes on and on is held to 512 KiB a second.
+    pub burst: u64,
 }
 
 impl Default for SocketOptions {
@@ -77,6 +79,7 @@ impl Default for SocketOptions {
             max_message: 64 * 1024,
             write_deadline: Duration::from_secs(5),
             keepalive: Some(Duration::from_secs(20)),
+            burst: meter::BURST,
         }
     }
 }
@@ -168,7 +171,7 @@ impl Socket {
             subprotocol,
             heartbeat: Heartbeat::new(options.keepalive),
             control: ControlBudget::new(),
-            meter: Meter::new(),
+            meter: Meter::new(options.burst),
             ended: false,
             closed_by_peer: None,
         }

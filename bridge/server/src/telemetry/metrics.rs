@@ -130,7 +130,7 @@ metrics! {
     hangups_overload: Counter "ringback_api_hangups_total" "outcome=\"overload\"", "Calls that a provider's API was asked to end.";
     notices: Counter "ringback_notices_total" "", "Oddities of a provider's messages.";
     captures: Counter "ringback_captures_total" "", "Captures of calls begun.";
-    captures_skipped: Counter "ringback_captures_skipped_total" "", "Calls not captured: a limit is reached, there was no room, or the bridge dialled them.";
+    captures_skipped: Counter "ringback_captures_skipped_total" "", "Calls not captured: a limit is reached, or there was no room.";
     captures_cut: Counter "ringback_captures_cut_total" "", "Captures that reached a limit, or could not be written on.";
     capture_messages_dropped: Counter "ringback_capture_messages_dropped_total" "", "Messages missing in captures: they came faster than they could be written.";
     protocol_errors: Counter "ringback_protocol_errors_total" "", "Streams whose messages broke the provider's protocol.";

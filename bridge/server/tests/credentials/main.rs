@@ -186,7 +186,7 @@ fn sign(request: &mut OutgoingUpgrade, proof: &Proof, path: &str, now: u64) {
     let nonce = format!("{:022}", COUNT.fetch_add(1, Ordering::Relaxed));
     let url = format!("wss://{HOST}{path}");
     let (now, public_url) = (UnixSeconds(now), Some(url.as_str()));
-    let occasion = Occasion { now, nonce: &nonce, host: HOST, secure: true, public_url };
+    let occasion = Occasion { now, nonce: &nonce, host: HOST, secure: true, public_url, body: "" };
     proof.sign(request, &occasion).unwrap();
 }
 

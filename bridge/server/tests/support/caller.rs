@@ -286,7 +286,7 @@ impl Caller {
                         close = Some(*code);
                         Ok(())
                     }
-                    Send::Dial(..) | Send::TextOn(..) => Ok(()),
+                    Send::Dial(..) | Send::TextOn(..) | Send::Drop(_) => Ok(()),
                 };
                 fed.expect("the bridge reads");
             }

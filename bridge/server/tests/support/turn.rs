@@ -65,7 +65,7 @@ pub(crate) fn kept(out: &Outbox) -> impl Iterator<Item = Kept> {
     out.sends().iter().filter_map(|send| match send {
         Send::Text(span) => Some(Kept::Text(out.text_of(span).to_owned())),
         Send::Binary(span) => Some(Kept::Binary(out.octets(span).to_vec())),
-        Send::Close(_) => None,
+        Send::Close(_) | Send::Drop(_) => None,
         Send::Dial(line, _) => Some(Kept::Dialled(*line)),
         Send::TextOn(line, span) => Some(Kept::On(*line, out.text_of(span).to_owned())),
     })

@@ -27,7 +27,7 @@ use sha1::Sha1;
 use sha2::Sha256;
 use subtle::Choice;
 
-use super::{Rejection, Upgrade};
+use super::{Rejection, Transport, Upgrade};
 use crate::UnixSeconds;
 use crate::hex::hex;
 
@@ -184,6 +184,21 @@ impl Auth {
         matches!(self, Self::None | Self::PlivoSignature { allow_unsigned: true, .. })
     }
 
+    /// Whether calls over such a transport can bring it: some signatures are of a stream's request, and one is of what is posted.
+    #[must_use]
+    pub const fn fits(&self, transport: Transport) -> bool {
+        let posted = matches!(transport, Transport::Webhook { .. });
+        match self {
+            Self::None => true,
+            Self::ZoomSignature { .. } => posted,
+            Self::TwilioSignature { .. }
+            | Self::PlivoSignature { .. }
+            | Self::GenesysSignature { .. } => matches!(transport, Transport::WebSocket),
+            Self::Jwt(jwt) if posted => matches!(jwt.maker, JwtMaker::Any),
+            _ => !matches!(transport, Transport::Records),
+        }
+    }
+
     /// What it is called in a configuration.
     #[must_use]
     pub const fn kind(&self) -> &'static str {
@@ -242,9 +257,9 @@ pub(crate) fn hmac_sha256(key: &[u8], text: &[u8]) -> [u8; 32] {
     mac.finalize().into_bytes().into()
 }
 
-/// HMAC-SHA256 in lower-case hexadecimal.
+/// HMAC-SHA256 in lower-case hexadecimal; nothing by an empty key, which signs nothing.
 pub(super) fn hmac_sha256_hex(key: &Secret, text: &[u8]) -> String {
-    hex(&hmac_sha256(key.expose().as_bytes(), text))
+    key.key().map(|key| hex(&hmac_sha256(key, text))).unwrap_or_default()
 }
 
 fn hmac_sha1(key: &[u8], text: &[u8]) -> [u8; 20] {

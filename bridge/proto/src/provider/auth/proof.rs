@@ -5,6 +5,7 @@ use super::genesys::{Signing, genesys_signature};
 use super::issue::{Issuer, JwtKey};
 use super::plivo::{plivo_signature, signed_url};
 use super::twilio::{twilio_signature, twilio_signature_sha256};
+use super::zoom::zoom_signature;
 use super::{Auth, JwtKeys, PrivateJwk, Secret};
 use crate::UnixSeconds;
 use crate::provider::upgrade::with_query;
@@ -77,6 +78,11 @@ pub enum Proof {
         /// The client secret, base64.
         secret: Secret,
     },
+    /// `x-zm-signature` over what is posted.
+    ZoomSignature {
+        /// The secret token.
+        secret: Secret,
+    },
 }
 
 /// When and for what a request is signed.
@@ -92,6 +98,8 @@ pub struct Occasion<'a> {
     pub secure: bool,
     /// The URL that the provider was told to dial, if a proxy stands between it and `host`.
     pub public_url: Option<&'a str>,
+    /// The body of a request that is posted; of a stream's there is none.
+    pub body: &'a str,
 }
 
 /// Why a request cannot be signed.
@@ -129,9 +137,9 @@ pub enum NoProof {
         "the listener has only the issuer's public keys: a private key is needed, and its public half in the listener's `jwks`"
     )]
     NoPrivateKey,
-    /// What is signed is what the provider posts, and no stream.
-    #[error("the provider signs what it posts, and opens no stream")]
-    Posted,
+    /// What is signed is the question what to do with a call, and no call.
+    #[error("this signs what asks for an answer document, and calls are placed without asking")]
+    Asked,
 }
 
 impl Proof {
@@ -190,6 +198,11 @@ impl Proof {
                 add(request, "X-API-KEY", given(api_key)?);
                 genesys(request, secret, at)?;
             }
+            Self::ZoomSignature { secret } => {
+                given(secret)?;
+                add(request, "x-zm-request-timestamp", &at.now.0.to_string());
+                add(request, "x-zm-signature", &zoom_signature(secret, at.now.0, at.body));
+            }
         }
         Ok(())
     }
@@ -238,7 +251,7 @@ impl Auth {
                 audience: jwt.audience.clone(),
                 claims: jwt.claims.clone(),
             }),
-            Self::ZoomSignature { .. } => return Err(NoProof::Posted),
+            Self::ZoomSignature { secrets } => Proof::ZoomSignature { secret: first(secrets)? },
             Self::GenesysSignature { api_key, secrets } => {
                 Proof::GenesysSignature { api_key: api_key.clone(), secret: first(secrets)? }
             }

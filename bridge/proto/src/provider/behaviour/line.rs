@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::super::json::Node;
-use super::super::{Dial, Outbox, Send};
+use super::super::{Dial, Line as Dialled, Outbox, Send};
 use super::{Act, Aside};
 use crate::Instant;
 use crate::transcript::CUT;
@@ -48,6 +48,9 @@ pub(crate) enum Part {
 enum Said {
     Text(String),
     Binary(Vec<u8>),
+    /// Over a line that the bridge dialled.
+    On(Dialled, String),
+    Drop(Dialled),
     Close(u16),
 }
 
@@ -83,6 +86,8 @@ pub(crate) struct Line {
     sounds: u64,
     /// The wire carries words.
     is_words: bool,
+    /// A line that was just dropped, and whose provider's end does not know.
+    dropped: Option<Dialled>,
     /// We told the bridge to send nothing until then.
     full_until: Option<Instant>,
     opened: Instant,
@@ -103,6 +108,7 @@ impl Line {
             alone: None,
             sounds: 0,
             is_words,
+            dropped: None,
             full_until: None,
             opened: Instant::ZERO,
             over: false,
@@ -156,8 +162,10 @@ impl Line {
                 Send::Text(span) => Said::Text(out.text_of(&span).to_owned()),
                 Send::Binary(span) => Said::Binary(out.octets(&span).to_vec()),
                 Send::Close(code) => Said::Close(code),
-                // Those with lines of their own have no behaviours: see `all`.
-                Send::Dial(..) | Send::TextOn(..) => continue,
+                Send::TextOn(line, span) => Said::On(line, out.text_of(&span).to_owned()),
+                Send::Drop(line) => Said::Drop(line),
+                // The bridge's part.
+                Send::Dial(..) => continue,
             };
             let opens = matches!(part, Part::Opening { .. }) && self.has(Act::OpeningTwice);
             let again = opens.then(|| said.clone());
@@ -184,10 +192,14 @@ impl Line {
         }
         let said = match said {
             Said::Text(text) if self.has(Act::Requoted) => Said::Text(requoted(text)),
+            Said::On(line, text) if self.has(Act::Requoted) => Said::On(line, requoted(text)),
             said => said,
         };
         let said = match said {
             Said::Text(text) if self.has(Act::MoreFields) => Said::Text(with_more_fields(text)),
+            Said::On(line, text) if self.has(Act::MoreFields) => {
+                Said::On(line, with_more_fields(text))
+            }
             said => said,
         };
         match (part, &mut self.held) {
@@ -231,20 +243,49 @@ impl Line {
             }
         }
         if self.is_words || self.sounds.is_multiple_of(ASIDES) {
-            for aside in self.acts.clone() {
-                match aside {
-                    Act::Aside(Aside::Text(text)) => self.send(now, Said::Text(text.into())),
-                    Act::Aside(Aside::Binary(octets)) => {
-                        self.send(now, Said::Binary(octets.into()));
-                    }
-                    _ => {}
-                }
-            }
+            self.say_aside(now);
         }
-        if self.sounds == FULLS / 2 && self.has(Act::Redial) {
+        if self.sounds == FULLS / 2 {
+            self.lose(now);
+        }
+    }
+
+    /// Says what comes between messages of the caller's.
+    fn say_aside(&mut self, now: Instant) {
+        for act in self.acts.clone() {
+            let said = match act {
+                Act::Aside(Aside::Text(text)) => Said::Text(text.into()),
+                Act::Aside(Aside::Binary(octets)) => Said::Binary(octets.into()),
+                Act::Aside(Aside::On(line, text)) => Said::On(line, text.into()),
+                Act::Tell(line, texts) => {
+                    let turn = (self.sounds / ASIDES) as usize % texts.len();
+                    Said::On(line, texts[turn].into())
+                }
+                _ => continue,
+            };
+            self.send(now, said);
+        }
+    }
+
+    /// Loses what is lost in mid-call.
+    fn lose(&mut self, now: Instant) {
+        if self.has(Act::Redial) {
             self.send(now, Said::Close(CUT));
             self.over = true;
         }
+        let line = self.find(|act| match act {
+            Act::DropLine(line) => Some(line),
+            _ => None,
+        });
+        if let Some(line) = line {
+            self.send(now, Said::Drop(line));
+            self.dropped = Some(line);
+        }
+    }
+
+    /// A line that was dropped since this was last asked; the provider's end is to be told.
+    pub(crate) fn take_dropped(&mut self) -> Option<Dialled> {
+        self.dropped.take()
     }
 
     fn release_displaced(&mut self, now: Instant) {
@@ -328,6 +369,10 @@ impl Line {
             match self.queue.pop_front() {
                 Some((_, Said::Text(text))) => out.text(|to| to.extend_from_slice(text.as_bytes())),
                 Some((_, Said::Binary(octets))) => out.binary(|to| to.extend_from_slice(&octets)),
+                Some((_, Said::On(line, text))) => {
+                    out.text_on(line, |to| to.extend_from_slice(text.as_bytes()));
+                }
+                Some((_, Said::Drop(line))) => out.drop_line(line),
                 Some((_, Said::Close(code))) => out.close(code),
                 None => {}
             }

@@ -5,7 +5,7 @@ mod line;
 
 use std::time::Duration;
 
-use super::{Provider, Transport};
+use super::{Line as Dialled, Provider};
 
 pub(crate) use self::line::{Line, Part};
 
@@ -70,6 +70,12 @@ pub enum Act {
     EarlyClose,
     /// In mid-call the connection is gone, and the same call comes again.
     Redial,
+    /// In mid-call one of the lines is gone that the bridge dialled, which may be dialled again.
+    DropLine(Dialled),
+    /// Every tenth message of sound is followed by one of these, in turn, which the bridge knows and has nothing to do about.
+    Tell(Dialled, &'static [&'static str]),
+    /// Nothing is ever asked that would show that both ends are alive; the provider's end does so by itself.
+    NoKeepAlive,
 }
 
 /// A message that belongs to nothing.
@@ -79,6 +85,8 @@ pub enum Aside {
     Text(&'static str),
     /// A binary message.
     Binary(&'static [u8]),
+    /// A text message over a line that the bridge dialled.
+    On(Dialled, &'static str),
 }
 
 impl Behaviour {
@@ -293,12 +301,9 @@ pub(super) static JSON: &[Behaviour] = &[
     },
 ];
 
-/// Everything that can be acted out on this provider's wire, its own first. All of it happens on one line: a wire of several has none.
+/// Everything that can be acted out on this provider's wire, its own first.
 #[must_use]
 pub fn all(provider: &dyn Provider) -> Vec<&'static Behaviour> {
-    if matches!(provider.transport(), Transport::Webhook { .. }) {
-        return Vec::new();
-    }
     let mut all = provider.behaviours();
     all.extend(provider.has_sound().then_some(SOUND).into_iter().flatten());
     all.extend(GENERAL);

@@ -12,13 +12,11 @@ use super::super::{
     StopCause, Track, linear, media_message, scan,
 };
 use super::{
-    CAPABILITIES, EXPECTED, INFO, RATES, StreamName, keep_alive, kind, media_params, rtms, stream,
-    why,
+    CAPABILITIES, EXPECTED, GRACE, INFO, RATES, StreamName, event, keep_alive, kind, media_params,
+    rtms, stream, why,
 };
 use crate::Instant;
 
-/// Zoom keeps a stream, and its sound, so long for whoever is to dial it, at first and again.
-const GRACE: Duration = Duration::from_secs(60);
 /// A server answers a handshake within this.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// A server that was silent for so long is taken for dead, as Zoom advises.
@@ -28,8 +26,6 @@ const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(16);
 /// Zoom confirms the end that we ask for within this.
 const GOOD_BYE: Duration = Duration::from_secs(2);
-/// `event_type` of a lost media connection.
-const MEDIA_INTERRUPTED: u64 = 7;
 
 pub(super) struct Bridge {
     app: App,
@@ -234,7 +230,7 @@ impl Bridge {
                 }
                 kind::AUDIO => live.sound(turn, line, &Sound::read(&node), out),
                 kind::EVENT => {
-                    if node.number("event.event_type") == Some(MEDIA_INTERRUPTED) {
+                    if node.number("event.event_type") == Some(event::MEDIA_INTERRUPTED) {
                         live.interrupted(turn.now, out);
                     }
                     Ok(None)

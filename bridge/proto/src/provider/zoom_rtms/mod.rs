@@ -13,7 +13,8 @@ use std::time::Duration;
 
 use ringback_codecs::MediaFormat;
 
-use super::auth::{hmac_sha256_hex, zoom_signature};
+use super::auth::hmac_sha256_hex;
+use super::behaviour::{Act, Aside, Behaviour};
 use super::end::End;
 use super::json::{self, Node, Quoted};
 use super::upgrade::with_query;
@@ -21,7 +22,6 @@ use super::{
     Accepted, App, Capabilities, Dial, HangupLaw, Info, Line, Options, Outbox, OutgoingUpgrade,
     Posted, Protocol, Provider, Rejection, Secret, Status, Transport, Upgrade, linear,
 };
-use crate::UnixSeconds;
 use bridge::Bridge;
 use phone::Phone;
 
@@ -44,6 +44,8 @@ const CAPABILITIES: Capabilities =
 
 /// Rates by their numbers in `sample_rate`.
 const RATES: [u32; 4] = [8_000, 16_000, 32_000, 48_000];
+/// Zoom keeps a stream, and its sound, so long for whoever is to dial it, at first and again.
+const GRACE: Duration = Duration::from_secs(60);
 /// Both servers ask for life this often while they have nothing else to say.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
 
@@ -70,6 +72,11 @@ mod stream {
     pub(super) const TERMINATED: u64 = 4;
 }
 
+/// Numbers in `event_type`.
+mod event {
+    pub(super) const MEDIA_INTERRUPTED: u64 = 7;
+}
+
 /// Numbers in `reason` and `stop_reason`.
 mod why {
     pub(super) const MEETING_ENDED: u64 = 6;
@@ -77,6 +84,48 @@ mod why {
     pub(super) const CUSTOMER_LEFT: u64 = 21;
     pub(super) const AGENT_LEFT: u64 = 22;
 }
+
+static BEHAVIOURS: [Behaviour; 7] = [
+    Behaviour {
+        name: "media-dropped",
+        summary: "in mid-call the media connection is gone; once it is dialled again, all that was said meanwhile comes at once",
+        source: "Zoom's page on failover: MEDIA_CONNECTION_INTERRUPTED; it keeps a minute of sound",
+        act: Act::DropLine(Line::Media),
+    },
+    Behaviour {
+        name: "signaling-dropped",
+        summary: "in mid-call the signaling connection is gone, and rtms_interrupted is posted",
+        source: "Zoom's page on failover; both servers are dialled anew",
+        act: Act::DropLine(Line::Control),
+    },
+    Behaviour {
+        name: "no-keep-alive",
+        summary: "neither server asks whether the bridge is alive; the bridge takes a server for dead that is silent for 65 s",
+        source: "Zoom's advice to dial again after that time",
+        act: Act::NoKeepAlive,
+    },
+    Behaviour {
+        name: "posted-twice",
+        summary: "the request that begins the call is posted twice",
+        source: "Zoom posts again what it takes for unanswered",
+        act: Act::OpeningTwice,
+    },
+    Behaviour {
+        name: "stream-states",
+        summary: "states of the stream and of its sessions are told between the sound",
+        source: "Zoom's event reference: message types 8 and 9",
+        act: Act::Tell(
+            Line::Control,
+            &[
+                r#"{"msg_type":8,"state":1,"reason":0,"timestamp":1732700000100}"#,
+                r#"{"msg_type":9,"session_id":"s-1","state":3,"stop_reason":0,"timestamp":1732700000200}"#,
+                r#"{"msg_type":9,"session_id":"s-1","state":4,"stop_reason":0,"timestamp":1732700000300}"#,
+            ],
+        ),
+    },
+    Behaviour::unknown(Aside::On(Line::Media, r#"{"msg_type":97,"content":{"x":[1,null]}}"#)),
+    Behaviour::NUMBERS_AS_TEXT,
+];
 
 impl Provider for ZoomRtms {
     fn info(&self) -> &'static Info {
@@ -105,10 +154,8 @@ impl Provider for ZoomRtms {
         })
     }
 
-    fn sign_post(&self, body: &str, key: &Secret, now: UnixSeconds) -> Vec<(String, String)> {
-        let signature = zoom_signature(key, now.0, body);
-        let fields = [("x-zm-request-timestamp", now.0.to_string()), ("x-zm-signature", signature)];
-        fields.map(|(name, value)| (name.to_owned(), value)).into()
+    fn behaviours(&self) -> Vec<&'static Behaviour> {
+        BEHAVIOURS.iter().collect()
     }
 
     fn accept(&self, upgrade: &Upgrade<'_>, options: &Options) -> Result<Accepted, Rejection> {
@@ -169,7 +216,7 @@ impl StreamName {
             && message.text(self.member) == Some(&self.of)
     }
 
-    /// What opens the stream's servers.
+    /// What opens the stream's servers; nothing, if the application has no secret.
     fn signature(&self, app: &App) -> String {
         let text = format!("{},{},{}", app.client_id, self.of, self.stream);
         hmac_sha256_hex(&app.client_secret, text.as_bytes())
@@ -238,6 +285,7 @@ mod tests {
             App { client_id: "client-id".into(), client_secret: Secret::from("client-secret") };
         let expected = "6565cf976e85340c7ba708592b93a72a5fd279cba1b5f98fe4773797e009a666";
         assert_eq!(name.signature(&app), expected);
+        assert_eq!(name.signature(&App::default()), "", "without a secret nothing is signed");
     }
 
     /// [`Phone`] checks as Zoom does, so this is what a wrong `client_secret` looks like.

@@ -1,18 +1,28 @@
-//! Zoom's end of its wire: posts what happens to the stream, and is both of its servers. Checks signatures as Zoom does.
+//! Zoom's end of its wire: posts what happens to the stream, and is both of its servers. Checks signatures as Zoom does, and keeps the
+//! sound for whoever dials again. Opens no door itself.
+
+use std::collections::VecDeque;
+use std::time::Duration;
 
 use ringback_codecs::MediaFormat;
 
+use super::super::behaviour::Act;
 use super::super::end::{Turn, Wire};
 use super::super::json::{self, Node, Quoted, Reader};
 use super::super::media_message::Counter;
 use super::super::{
     Command, Dial, Event, Line, LineEvent, Message, Notice, Outbox, ProtocolError, Track, base64,
 };
-use super::{CAPABILITIES, EXPECTED, INFO, KEEP_ALIVE, StreamName, keep_alive, kind, media_params};
+use super::{
+    CAPABILITIES, EXPECTED, GRACE, INFO, KEEP_ALIVE, StreamName, event, keep_alive, kind,
+    media_params,
+};
 use crate::Instant;
 
 /// Zoom interrupts a connection over so many requests for life that were not answered.
 const MOST_UNANSWERED: u32 = 3;
+/// Zoom posts that its signaling server lost sight of somebody who has not dialled again by then.
+const NOTICES_AFTER: Duration = Duration::from_millis(500);
 /// What Zoom's clock says at our epoch, in milliseconds; there is no calendar here.
 const CLOCK: u64 = 1_732_700_000_000;
 
@@ -21,7 +31,13 @@ pub(super) struct Phone {
     name: StreamName,
     format: MediaFormat,
     state: State,
+    /// Connections over which hands were shaken.
+    up: [bool; 2],
     keeps: [Option<Keep>; 2],
+    /// The signaling connection is gone, which is posted then.
+    interrupted: Option<Instant>,
+    /// Sound with its time, for when there is a way for it again.
+    kept: VecDeque<(u64, Vec<u8>)>,
     /// Numbers sound from when the stream is ready, on Zoom's clock.
     counter: Counter,
     ready_at: u64,
@@ -55,7 +71,10 @@ impl Phone {
             name: StreamName { stream, member: "meeting_uuid", of: call.call.clone() },
             format,
             state: State::Waiting,
+            up: [false; 2],
             keeps: [None; 2],
+            interrupted: None,
+            kept: VecDeque::new(),
             counter: Counter::new(format),
             ready_at: 0,
         }
@@ -123,13 +142,57 @@ impl Phone {
             }
         }
         if status == 0 {
+            self.up[line.index()] = true;
+            let silent = self.call.behaviours.iter().any(|b| b.act == Act::NoKeepAlive);
             let keep = Keep { next: now + KEEP_ALIVE, unanswered: 0 };
-            self.keeps[line.index()] = Some(keep);
+            self.keeps[line.index()] = (!silent).then_some(keep);
+        }
+        if line == Line::Control {
+            self.interrupted = None;
+        }
+    }
+
+    /// A connection is gone: whoever listens is told so over the other one, or by a request.
+    fn lost(&mut self, now: Instant, line: Line, out: &mut Outbox) {
+        self.up[line.index()] = false;
+        self.keeps[line.index()] = None;
+        match line {
+            _ if self.state != State::Streaming => {}
+            Line::Control => self.interrupted = Some(now + NOTICES_AFTER),
+            Line::Media if self.up[Line::Control.index()] => {
+                let (kind, event) = (kind::EVENT, event::MEDIA_INTERRUPTED);
+                json::send_on(
+                    out,
+                    Line::Control,
+                    format_args!(
+                        r#"{{"msg_type":{kind},"event":{{"event_type":{event},"timestamp":{}}}}}"#,
+                        clock(now)
+                    ),
+                );
+            }
+            Line::Media => {}
+        }
+    }
+
+    /// Says a piece of sound, or keeps it for as long as Zoom does.
+    fn say(&mut self, payload: &[u8], out: &mut Outbox) {
+        let (_, timestamp) = self.counter.next(payload.len());
+        let timestamp = self.ready_at + timestamp;
+        if self.up[Line::Media.index()] && self.kept.is_empty() {
+            return sound(timestamp, payload, out);
+        }
+        self.kept.push_back((timestamp, payload.to_vec()));
+        let oldest = timestamp.saturating_sub(GRACE.as_millis() as u64);
+        while self.kept.front().is_some_and(|(time, _)| *time < oldest) {
+            self.kept.pop_front();
         }
     }
 
     /// The bridge has shaken hands with both servers.
-    fn ready(&mut self, now: Instant) -> Option<Event> {
+    fn ready(&mut self, now: Instant, out: &mut Outbox) -> Option<Event> {
+        for (timestamp, payload) in self.kept.drain(..) {
+            sound(timestamp, &payload, out);
+        }
         if self.state != State::Waiting {
             return None;
         }
@@ -150,7 +213,20 @@ impl Phone {
     fn stop(&mut self) {
         self.state = State::Over;
         self.keeps = [None; 2];
+        self.interrupted = None;
+        self.kept.clear();
     }
+}
+
+/// A message of sound.
+fn sound(timestamp: u64, payload: &[u8], out: &mut Outbox) {
+    out.text_on(Line::Media, |text| {
+        text.extend_from_slice(br#"{"msg_type":14,"content":{"user_id":0,"user_name":"","data":""#);
+        base64::encode(payload, text);
+        text.extend_from_slice(br#"","timestamp":"#);
+        json::digits(timestamp, text);
+        text.extend_from_slice(b"}}");
+    });
 }
 
 impl Wire for Phone {
@@ -177,9 +253,14 @@ impl Wire for Phone {
         out: &mut Outbox,
     ) -> Result<Option<Event>, ProtocolError> {
         let text = match event {
-            LineEvent::Opened => return Ok(None),
-            LineEvent::Lost { reason } => {
+            LineEvent::Opened => {
+                // Whatever was connected before is not any more.
+                self.up[line.index()] = false;
                 self.keeps[line.index()] = None;
+                return Ok(None);
+            }
+            LineEvent::Lost { reason } => {
+                self.lost(turn.now, line, out);
                 let reason = json::excerpt(reason);
                 let over = self.state == State::Over;
                 return Ok((!over).then_some(Event::Notice(Notice::LineLost { line, reason })));
@@ -203,7 +284,7 @@ impl Wire for Phone {
                 }
                 Ok(None)
             }
-            (kind::READY, Line::Control) => Ok(self.ready(turn.now)),
+            (kind::READY, Line::Control) => Ok(self.ready(turn.now, out)),
             (kind::CLOSE_REQUEST, Line::Control) => {
                 let (kind, stream) = (kind::CLOSE_RESPONSE, Quoted(&self.name.stream));
                 json::send_on(
@@ -229,17 +310,7 @@ impl Wire for Phone {
         match command {
             _ if self.state == State::Over => {}
             Command::Media { track: Track::Inbound, payload } if self.state == State::Streaming => {
-                let (_, timestamp) = self.counter.next(payload.len());
-                let timestamp = self.ready_at + timestamp;
-                out.text_on(Line::Media, |text| {
-                    text.extend_from_slice(
-                        br#"{"msg_type":14,"content":{"user_id":0,"user_name":"","data":""#,
-                    );
-                    base64::encode(payload, text);
-                    text.extend_from_slice(br#"","timestamp":"#);
-                    json::digits(timestamp, text);
-                    text.extend_from_slice(b"}}");
-                });
+                self.say(payload, out);
             }
             Command::Hangup => {
                 if self.state == State::Streaming {
@@ -265,6 +336,11 @@ impl Wire for Phone {
     }
 
     fn timeout(&mut self, now: Instant, out: &mut Outbox) -> Result<(), ProtocolError> {
+        if self.interrupted.is_some_and(|at| at <= now) {
+            self.interrupted = None;
+            let url = self.url(Line::Control);
+            self.post(now, "interrupted", format_args!(r#""server_urls":{}"#, Quoted(&url)), out);
+        }
         for line in Line::ALL {
             let Some(keep) = &mut self.keeps[line.index()] else { continue };
             if keep.next > now {
@@ -285,6 +361,6 @@ impl Wire for Phone {
     }
 
     fn next_timeout(&self) -> Option<Instant> {
-        self.keeps.iter().flatten().map(|keep| keep.next).min()
+        self.keeps.iter().flatten().map(|keep| keep.next).chain(self.interrupted).min()
     }
 }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ringback_codecs::{MediaFormat, SampleRate};
-use ringback_proto::provider::{self, Provider};
+use ringback_proto::provider::{self, PlayoutPolicy, Provider};
 use serde_json::Value;
 
 use super::credential::CredentialArgs;
@@ -170,6 +170,13 @@ impl Args {
         })?;
         if !provider.has_sound() {
             return Err(format!("{} carries words, and sound is measured here", provider.title()));
+        }
+        if provider.capabilities().playout == PlayoutPolicy::None {
+            return Err(format!(
+                "{0} only listens: no echo comes back whose latency could be measured; `ringback call --provider {1}` shows what is heard of it",
+                provider.title(),
+                provider.name()
+            ));
         }
         Ok(provider)
     }

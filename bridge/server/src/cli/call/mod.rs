@@ -124,9 +124,6 @@ fn behaviours_of(provider: &dyn Provider) -> String {
         format!("  {:<22} {}\n  {:22} ({})\n", b.name, b.summary, "", b.source)
     };
     let all = behaviour::all(provider);
-    if all.is_empty() {
-        return "  none: they are of wires with one connection\n".into();
-    }
     all.into_iter().map(row).collect()
 }
 

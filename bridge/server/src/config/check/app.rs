@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use ringback_proto::provider::{App, Auth, Transport};
+use ringback_proto::provider::{App, Transport};
 
 use super::super::raw::{self, At};
 use super::{Checker, span};
@@ -22,7 +22,6 @@ impl Checker<'_> {
         table: Range<usize>,
         raw: &raw::Listener,
         transport: Transport,
-        auth: &Auth,
     ) -> (App, Reach) {
         let raw::Options { client_id, client_secret, dial, .. } = &raw.options;
         let Transport::Webhook { hosts } = transport else {
@@ -32,10 +31,12 @@ impl Checker<'_> {
             }
             return Default::default();
         };
-        if *auth != Auth::None {
+        if !raw.insecure || client_id.is_some() || client_secret.is_some() {
             for (key, given) in [("client_id", client_id), ("client_secret", client_secret)] {
                 if given.is_none() {
-                    let help = format!("`options.{key}` is missing: we sign with it where we dial");
+                    let help = format!(
+                        "`options.{key}` is missing: the bridge signs with it where it dials; `insecure = true` is for tries on one's own machine"
+                    );
                     self.problem(table.clone(), help);
                 }
             }

@@ -137,6 +137,12 @@ impl Checker<'_> {
                 self.superfluous_for_kind(raw);
                 WebhookAuth::JambonzSignature(JambonzSecrets(self.signing_secrets(span, raw)))
             }
+            AuthKind::ZoomSignature => {
+                self.superfluous_for_kind(raw);
+                let help = "this kind is of listeners whose provider posts that a call is there, `auth`; what asks for an answer is not signed so";
+                self.problem(span, help);
+                WebhookAuth::Common(Auth::None)
+            }
             _ => WebhookAuth::Common(self.auth(Some(at), true)),
         }
     }

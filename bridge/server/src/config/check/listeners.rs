@@ -134,6 +134,11 @@ impl Checker<'_> {
         if transport == Transport::Records {
             self.records(table.span(), raw.auth.as_ref(), &auth, others);
         }
+        if let Some(at) = raw.auth.as_ref().filter(|_| !auth.fits(transport))
+            && transport != Transport::Records
+        {
+            self.wrong_kind(at.span(), &auth, &provider, transport);
+        }
         let (point, answer) = self.answer(raw, &path, &provider, &auth, others).unzip();
         let endpoint = Endpoint {
             name,
@@ -147,7 +152,7 @@ impl Checker<'_> {
             sources: Sources { allow: self.allow(raw.allow.as_ref()), ..Sources::default() },
             socket: SocketOptions { keepalive, ..socket },
         };
-        let (app, reach) = self.app(table.span(), raw, transport, &auth);
+        let (app, reach) = self.app(table.span(), raw, transport);
         let options = Options { inbound_format, outbound_format, app, ..Options::default() };
         let one_way = raw.options.one_way;
         ListenerConfig {
@@ -185,6 +190,20 @@ impl Checker<'_> {
                 "nothing on this wire carries a credential; say by address who may call: `allow`",
             );
         }
+    }
+
+    /// Says why a kind of credential opens for nobody there.
+    fn wrong_kind(&mut self, at: Range<usize>, auth: &Auth, provider: &str, transport: Transport) {
+        let kind = auth.kind();
+        let help = match transport {
+            Transport::Webhook { .. } => format!(
+                "{kind} is of those who open a stream, and {provider} posts a request: nobody could call; take zoom-signature, or a token"
+            ),
+            _ => format!(
+                "{kind} is of those who post a request, and {provider} opens a stream: nobody could call; `ringback connect {provider}` shows what fits"
+            ),
+        };
+        self.problem(at, help);
     }
 
     /// The route of a listener that names none: the one called `default`, or the only one.

@@ -220,7 +220,9 @@ impl Checker<'_> {
         let raw = &raw.limits;
         let default = SocketOptions::default();
         let write = Duration::from_millis(100)..=Duration::from_secs(60);
+        let SocketOptions { burst, .. } = SocketOptions::default();
         SocketOptions {
+            burst,
             max_message: self.number(
                 raw.max_message.as_ref(),
                 1024..=16 * 1024 * 1024,

@@ -3,7 +3,16 @@
 use super::*;
 
 fn parse_auth(keys: &str) -> Result<Auth, String> {
-    let text = listener(&format!("public_url = \"wss://x/a\"\n[listener.auth]\n{keys}"));
+    parse_auth_of("twilio", keys)
+}
+
+fn parse_auth_of(provider: &str, keys: &str) -> Result<Auth, String> {
+    let app = match provider {
+        "zoom-rtms" => "options = { client_id = \"id\", client_secret = \"env:TOKEN\" }\n",
+        _ => "",
+    };
+    let text = listener(&format!("public_url = \"wss://x/a\"\n{app}[listener.auth]\n{keys}"));
+    let text = text.replace("provider = \"twilio\"", &format!("provider = \"{provider}\""));
     parse_with_all(&text).map(|config| config.listeners[0].auth.clone())
 }
 
@@ -81,7 +90,9 @@ fn every_kind_of_auth_can_be_configured() {
         ),
     ];
     for (keys, wanted) in &cases {
-        assert_eq!(parse_auth(keys).as_ref(), Ok(wanted), "{keys}");
+        let posted = matches!(wanted, Auth::ZoomSignature { .. });
+        let provider = if posted { "zoom-rtms" } else { "twilio" };
+        assert_eq!(parse_auth_of(provider, keys).as_ref(), Ok(wanted), "{keys}");
     }
     // Every kind that there is was tried.
     let error = parse_auth("kind = \"zz\"").unwrap_err();
@@ -95,6 +106,44 @@ fn every_kind_of_auth_can_be_configured() {
         }
         assert!(cases.iter().any(|(keys, _)| keys.lines().next() == Some(&line)), "{kind}");
     }
+}
+
+#[test]
+fn a_credential_that_no_call_of_the_provider_brings_is_refused() {
+    let streams = ["twilio-signature", "plivo-signature"].map(|kind| (kind, "token"));
+    let tokens = ["vonage-jwt", "avaya-jwt"].map(|kind| (kind, "secret"));
+    for (kind, key) in streams.into_iter().chain(tokens) {
+        let keys = format!("kind = \"{kind}\"\n{key} = \"env:TOKEN\"");
+        assert!(parse_auth_of("twilio", &keys).is_ok(), "{kind}");
+        let error = parse_auth_of("zoom-rtms", &keys).unwrap_err();
+        let told = error.contains("listener[0].auth") && error.contains("zoom-rtms posts");
+        assert!(told && error.contains("take zoom-signature"), "{error}");
+    }
+    let keys = "kind = \"zoom-signature\"\nsecret = \"env:TOKEN\"";
+    let error = parse_auth_of("twilio", keys).unwrap_err();
+    assert!(error.contains("twilio opens a stream") && error.contains("connect twilio"), "{error}");
+    for either in ["kind = \"query\"\nparameter = \"t\"", "kind = \"bearer\""] {
+        let keys = format!("{either}\ntoken = \"env:TOKEN\"");
+        assert!(parse_auth_of("zoom-rtms", &keys).is_ok(), "{keys}");
+    }
+    let answer = "auth = { kind = \"zoom-signature\", secret = \"env:TOKEN\" }";
+    let error = parse(&asked("", answer)).unwrap_err().to_string();
+    assert!(error.contains("posts that a call is there"), "{error}");
+}
+
+#[test]
+fn who_dials_has_something_to_sign_with_unless_it_is_told_insecure() {
+    let listener = |keys: &str| {
+        let text = listener(keys).replace("provider = \"twilio\"", "provider = \"zoom-rtms\"");
+        parse_with_all(&text)
+    };
+    let error = listener("").unwrap_err();
+    for key in ["client_id", "client_secret"] {
+        assert!(error.contains(&format!("`options.{key}` is missing")), "{error}");
+    }
+    assert!(listener("insecure = true").is_ok());
+    let app = "options = { client_id = \"id\", client_secret = \"env:TOKEN\" }";
+    assert!(listener(app).is_ok());
 }
 
 /// A signature that only webhooks have.

@@ -192,7 +192,9 @@ fn parse_with_all(text: &str) -> Result<Config, String> {
         "KEYS" => Some(key_set()),
         _ => None,
     };
-    let parsed = Config::parse("f.toml", text, &Overrides::default(), &context(&variable));
+    let mut context = context(&variable);
+    context.providers.push("zoom-rtms");
+    let parsed = Config::parse("f.toml", text, &Overrides::default(), &context);
     let config = parsed.map_err(|errors| errors.to_string())?;
     let shown = format!("{config:?} {}", config.summary());
     assert!(!shown.contains("canary") && !shown.contains("czNj"), "{shown}");
