@@ -72,6 +72,8 @@ pub enum PhoneEvent {
     Said(String),
     /// The caller spoke while that was being spoken, and heard no more of it than this.
     Interrupted(String),
+    /// The bridge has the provider play this file.
+    Plays(String),
     /// The bridge changed the languages.
     Language {
         /// What is spoken to the caller, if that changed.
@@ -286,11 +288,35 @@ impl Simulator {
     /// The caller begins to speak: what is being spoken is cut off.
     fn interrupt(&mut self, now: Instant, out: &mut Outbox) -> Result<(), SimulatorError> {
         let Some((heard, after)) = self.talk.interrupt(now) else { return Ok(()) };
+        self.tell_spoken(now, Some(&heard), out)?;
         let command = Command::Interrupted { heard: &heard, after };
         self.protocol.handle_command(now, command, out)?;
         self.pass(now, Part::Words, out);
         self.note(PhoneEvent::Interrupted(heard));
         Ok(())
+    }
+
+    /// Tells which words were spoken, if that is told: those `cut` off, or all of an utterance that is over.
+    fn tell_spoken(
+        &mut self,
+        now: Instant,
+        cut: Option<&str>,
+        out: &mut Outbox,
+    ) -> Result<(), SimulatorError> {
+        if !self.tells_spoken() {
+            return Ok(());
+        }
+        let whole = self.talk.take_spoken(now);
+        for words in [whole.as_deref(), cut].into_iter().flatten().filter(|words| !words.is_empty())
+        {
+            self.protocol.handle_command(now, Command::Spoken(words), out)?;
+            self.pass(now, Part::Words, out);
+        }
+        Ok(())
+    }
+
+    fn tells_spoken(&self) -> bool {
+        self.line.as_ref().is_some_and(|line| line.has(Act::TellSpoken))
     }
 
     /// Until when a provider that speaks by itself goes on with what it was given.
@@ -432,6 +458,7 @@ impl Simulator {
             None if self.over => return Ok(()),
             None => {}
         }
+        self.tell_spoken(now, None, out)?;
         if self.cut_in.is_some_and(|at| at <= now) {
             self.cut_in = None;
             self.interrupt(now, out)?;
@@ -473,9 +500,16 @@ impl Simulator {
         if self.over {
             return line;
         }
+        let spoken = if self.tells_spoken() { self.talk.ends() } else { None };
         let mouths = self.mouths.iter().map(Mouth::next);
         let ear = self.ear.as_ref().and_then(|(ear, _)| ear.next());
-        mouths.chain(ear).chain(self.protocol.poll_timeout()).chain(line).chain(self.cut_in).min()
+        mouths
+            .chain(ear)
+            .chain(self.protocol.poll_timeout())
+            .chain(line)
+            .chain(self.cut_in)
+            .chain(spoken)
+            .min()
     }
 
     fn note(&mut self, event: PhoneEvent) {
@@ -514,6 +548,7 @@ impl Simulator {
             }
             Event::SayRequested { text, last, .. } => {
                 self.counters.texts_received += 1;
+                self.tell_spoken(now, None, out)?;
                 let cut_in = self.line.as_ref().and_then(Line::cut_in);
                 self.cut_in = self.cut_in.or(cut_in.map(|after| now + after));
                 match self.talk.give(now, &text, last) {
@@ -521,6 +556,7 @@ impl Simulator {
                     None => return Ok(()),
                 }
             }
+            Event::FileRequested { url, .. } => PhoneEvent::Plays(url),
             Event::LanguageRequested { speech, recognition } => {
                 PhoneEvent::Language { speech, recognition }
             }
@@ -558,6 +594,7 @@ impl Simulator {
             | Event::Full
             | Event::Writable
             | Event::Heard { .. }
+            | Event::Spoken(_)
             | Event::Interrupted { .. } => return Ok(()),
         };
         self.note(event);

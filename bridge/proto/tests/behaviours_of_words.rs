@@ -24,6 +24,7 @@ struct Call {
     partial: Vec<String>,
     heard: Vec<String>,
     keys: usize,
+    spoken: Vec<String>,
     interrupted: Vec<Option<String>>,
     notices: Vec<Notice>,
     stopped: usize,
@@ -54,6 +55,7 @@ impl Call {
                     bridge.handle_command(now, say, out).expect("says");
                 }
                 Event::Dtmf { .. } => self.keys += 1,
+                Event::Spoken(words) => self.spoken.push(words.clone()),
                 Event::Interrupted { heard, .. } => self.interrupted.push(heard.clone()),
                 Event::Notice(notice) => self.notices.push(notice.clone()),
                 Event::Stopped(_) => self.stopped += 1,
@@ -185,6 +187,9 @@ fn check_answers(act: Act, plain: &Call, call: &Call) {
     if !cut_off {
         assert_eq!(call.said_at_phone(), call.heard);
     }
+    // The last words are over long before the caller leaves.
+    let spoken: &[String] = if act == Act::TellSpoken { &call.heard } else { &[] };
+    assert_eq!(call.spoken, spoken);
     let told = call.interrupted.len();
     match act {
         Act::CutIn(after) => {

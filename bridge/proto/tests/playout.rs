@@ -20,6 +20,7 @@ fn queueing() -> Capabilities {
         pause: false,
         results: false,
         text: false,
+        files: false,
         handoff: false,
         flow: None,
         dtmf_in: true,

@@ -158,7 +158,11 @@ fn print_start(provider: &dyn Provider, start: &Start) -> String {
         // What only few wires have is told of those.
         less => {
             let less = format!("{less:?}");
-            write!(text, "        {}", less.replace(", text: false, handoff: false", ""))
+            write!(
+                text,
+                "        {}",
+                less.replace(", text: false, files: false, handoff: false", "")
+            )
         }
     };
     text
@@ -524,6 +528,7 @@ fn anonymous(line: &str) -> String {
         Some((name @ ("closed" | "refused"), rest)) => (name, shape(rest)),
         // A mark whose name is more than a word is somebody's own words.
         _ if line.contains("Played(") && line.contains('\\') => ("Played", shape(line)),
+        _ if line.trim_start().starts_with("Spoken(") => ("Spoken", shape(line)),
         _ => return line.to_owned(),
     };
     format!("{name} {value}")

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use ringback_module::message::{
     Accept, AcceptIn, AcceptOut, Cleared, Hangup, HangupAfter, Languages, MarkReport, MarkStatus,
-    Ready, Say, Start as ModuleStart, Transcript,
+    Play, Ready, Say, Spoken, Start as ModuleStart, Transcript,
 };
 use ringback_module::{FromModule, ToModule};
 use ringback_proto::Instant;
@@ -409,6 +409,50 @@ fn keys_and_languages_go_both_their_ways() {
 fn hangup(after: HangupAfter) -> FromModule {
     let data = Some(serde_json::json!({"reasonCode": "live-agent"}));
     FromModule::Hangup(Hangup { after, reason: "a person is wanted".into(), data })
+}
+
+#[test]
+fn a_module_that_wants_to_know_is_told_what_was_spoken() {
+    let ports = vec![port("agent", true), port("log", false)];
+    let mut talk = Talk::new(of_words(), ports);
+    let want = vec!["text".into(), "spoken".into()];
+    talk.session.module_ready(talk.now, PortId(0), &Ready { want, ..Ready::default() });
+    talk.session.module_ready(talk.now, PortId(1), &wants_text());
+    talk.settle();
+    assert!(talk.starts[1].offer.features.iter().any(|feature| feature == "spoken"));
+    talk.say("Good morning.", true, None);
+    let mut out = Outbox::new();
+    let (_, mut twilio) = of_words().dial(&Dial::default());
+    let told = ringback_proto::provider::Command::Spoken("Good morning.");
+    twilio.handle_command(talk.now, told, &mut out).expect("tells");
+    talk.deliver(&mut out);
+    let spoken = Spoken { epoch: 0, text: "Good morning.".into() };
+    assert_eq!(talk.told, [(0, ToModule::Spoken(spoken))]);
+    talk.hang_up();
+}
+
+#[test]
+fn a_file_is_for_the_provider_to_play() {
+    let mut talk = Talk::with_agent();
+    assert!(talk.starts[0].offer.features.iter().any(|feature| feature == "play"));
+    let url = "https://files.example/hold.mp3";
+    let hold = Play { times: 0, preemptible: true, interruptible: Some(false), ..Play::new(url) };
+    talk.module(0, &FromModule::Play(hold));
+    talk.module(0, &FromModule::Play(Play { epoch: Some(7), ..Play::new(url) }));
+    assert_eq!(talk.at_phone(), [PhoneEvent::Plays(url.into())]);
+    for url in ["/etc/passwd", "file:///etc/passwd", ""] {
+        talk.module(0, &FromModule::Play(Play::new(url)));
+        assert!(talk.last_error().contains("`play`"), "{}", talk.last_error());
+    }
+    let summary = talk.hang_up();
+    let hop = summary.ledger.hop("module.agent.say").expect("counted");
+    assert_eq!((hop.entered, hop.left), (2, 1));
+    assert_eq!((summary.texts_out, &hop.dropped[..]), (1, &[(Reason::Stale, 1)][..]));
+    let mut sound =
+        Talk::new(provider::find("twilio").expect("in the table"), vec![port("agent", true)]);
+    sound.session.module_ready(sound.now, PortId(0), &Ready::default());
+    sound.module(0, &FromModule::Play(Play::new(url)));
+    assert!(sound.last_error().contains("carries sound"), "{}", sound.last_error());
 }
 
 #[test]

@@ -54,8 +54,8 @@ where
 #[test]
 fn bridge_to_module_is_documented() {
     let all = [
-        "start", "dtmf", "vad", "mark", "cleared", "playback", "gap", "finalize", "text", "update",
-        "credit", "ping", "event", "stop",
+        "start", "dtmf", "vad", "mark", "cleared", "playback", "gap", "finalize", "text", "spoken",
+        "update", "credit", "ping", "event", "stop",
     ];
     // No wildcard: a new message does not compile until it is named here and, by the list above, in the document.
     let tag = |message: &ToModule| match message {
@@ -68,6 +68,7 @@ fn bridge_to_module_is_documented() {
         ToModule::Gap(_) => "gap",
         ToModule::Finalize { .. } => "finalize",
         ToModule::Text(_) => "text",
+        ToModule::Spoken(_) => "spoken",
         ToModule::Update { .. } => "update",
         ToModule::Credit { .. } => "credit",
         ToModule::Ping { .. } => "ping",
@@ -93,6 +94,7 @@ fn module_to_bridge_is_documented() {
         "clear",
         "mark",
         "say",
+        "play",
         "language",
         "pause",
         "resume",
@@ -123,6 +125,7 @@ fn module_to_bridge_is_documented() {
         FromModule::Clear { .. } => "clear",
         FromModule::Mark { .. } => "mark",
         FromModule::Say(_) => "say",
+        FromModule::Play(_) => "play",
         FromModule::Language(_) => "language",
         FromModule::Pause => "pause",
         FromModule::Resume => "resume",

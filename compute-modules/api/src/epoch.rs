@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use crate::message::{FromModule, Say, Start, ToModule};
+use crate::message::{FromModule, Play, Say, Start, ToModule};
 
 /// Follows the epochs of one session from the module's side. Sound a module makes before it was told of a
 /// [`ToModule::Cleared`] belongs to what was cleared; sound it makes after belongs to the next epoch.
@@ -47,6 +47,9 @@ impl Epochs {
             FromModule::Say(say) if say.epoch.is_none() => {
                 Cow::Owned(FromModule::Say(Say { epoch: Some(self.current), ..say.clone() }))
             }
+            FromModule::Play(play) if play.epoch.is_none() => {
+                Cow::Owned(FromModule::Play(Play { epoch: Some(self.current), ..play.clone() }))
+            }
             FromModule::AudioBegin { epoch } => {
                 self.current = *epoch;
                 Cow::Borrowed(message)
@@ -89,6 +92,9 @@ mod tests {
         assert_eq!(end, FromModule::AudioEnd { epoch: Some(1) });
         let said = epochs.said(&FromModule::Say(Say::new("so"))).into_owned();
         assert_eq!(said, FromModule::Say(Say { epoch: Some(1), ..Say::new("so") }));
+        let play = Play::new("https://files.example/tune.mp3");
+        let said = epochs.said(&FromModule::Play(play.clone())).into_owned();
+        assert_eq!(said, FromModule::Play(Play { epoch: Some(1), ..play }));
     }
 
     #[test]

@@ -38,6 +38,8 @@ pub enum ToModule {
     },
     /// A transcript made by another module of the call, or by the provider, for modules that want text.
     Text(Transcript),
+    /// Words that a provider which speaks by itself has spoken, for modules that want to know.
+    Spoken(Spoken),
     /// New configuration for a running session.
     Update {
         /// Replaces the `config` of `start`.
@@ -112,6 +114,8 @@ pub enum FromModule {
     },
     /// Words for the provider to speak, on calls that carry words instead of sound.
     Say(Say),
+    /// A file for the provider to fetch and play, on such calls.
+    Play(Play),
     /// Other languages to speak and recognise, on such calls.
     Language(Languages),
     /// Hold playback at this very sample.

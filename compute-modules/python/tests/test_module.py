@@ -86,7 +86,7 @@ class Handlers(OverSound):
                 s.event(type(value).__name__, getattr(value, "__dict__", value))
 
             on_dtmf = on_vad = on_mark = on_playback = on_gap = on_text = on_event = note
-            on_cleared = on_update = note
+            on_cleared = on_spoken = on_update = note
 
         messages = {
             "Dtmf": {"type": "dtmf", "digit": "#", "at_ms": 5},
@@ -96,6 +96,7 @@ class Handlers(OverSound):
             "Playback": {"type": "playback", "epoch": 0, "state": "idle", "played_ms": 9},
             "Gap": {"type": "gap", "track": 0, "from_ms": 1, "to_ms": 2, "reason": "provider"},
             "Transcript": {"type": "text", "id": "t", "text": "hi", "final": True},
+            "Spoken": {"type": "spoken", "epoch": 0, "text": "Good"},
             "Event": {"type": "event", "name": "n", "data": [1]},
         }
         timed = [(20, message) for message in messages.values()]
@@ -383,6 +384,25 @@ class OverWords(unittest.TestCase):
 
         (said, event) = self.said(Slow, ["Tell me"], "say", "event")
         self.assertEqual((said["text"], event["data"]), ("This ", False))
+
+    def test_a_file_is_for_the_provider_to_play_and_tells_how_far_words_have_come(self):
+        class Thinker(ringback.Module):
+            def on_text(self, s, text):
+                assert s.can_play_url
+                s.play_url("https://files.example/hold.mp3", loop=0, preemptible=True)
+                s.say("There you are.")
+
+            def on_spoken(self, s, spoken):
+                s.event("spoken", [spoken.text, spoken.epoch])
+
+        spoken = {"type": "spoken", "epoch": 0, "text": "There you"}
+        got = self.said(Thinker, ["Where?", spoken], "ready", "play", "say", "event")
+        ready, play, said, event = got
+        self.assertEqual(ready["want"], ["text", "spoken"])
+        wanted = {"url": "https://files.example/hold.mp3", "loop": 0, "preemptible": True}
+        self.assertEqual(play, {"type": "play", "epoch": 0, **wanted})
+        self.assertEqual(said["text"], "There you are.")
+        self.assertEqual(event["data"], ["There you", 0])
 
     def test_languages_and_a_hand_over(self):
         class Swede(ringback.Module):

@@ -27,6 +27,8 @@ pub struct Capabilities {
     pub results: bool,
     /// Whether the provider recognises speech and speaks by itself, so that words go both ways.
     pub text: bool,
+    /// Whether it fetches files and plays them, and can be told to tell which words it has spoken; for [`Capabilities::text`].
+    pub files: bool,
     /// Whether a hang-up can carry data for whoever goes on with the call.
     pub handoff: bool,
 }
@@ -48,6 +50,7 @@ impl Capabilities {
         flow: None,
         results: false,
         text: false,
+        files: false,
         handoff: false,
     };
 }

@@ -3,7 +3,8 @@
 //! Twilio recognises what the caller says and speaks what it is told to. Partial results come only if the TwiML asks for them, keys
 //! too. A barge-in is Twilio's: when it is reported, what was to be spoken has been dropped. There is no way to drop it from here, and
 //! nobody tells when something has been spoken to its end, so there are neither clears nor marks. A message Twilio cannot read is
-//! answered by an error (64107) and changes nothing. What it tells of itself (`info`, where the TwiML asks for it) is not needed.
+//! answered by an error (64107) and changes nothing. What it tells of itself where the TwiML asks for it (`info`) is in none of its pages
+//! but in programs of its people: of that only the words it has spoken are of use (`tokensPlayed`, `events="tokens-played"`).
 
 use std::fmt;
 use std::time::Duration;
@@ -30,6 +31,7 @@ static INFO: Info = Info {
     capabilities: Capabilities {
         dtmf_in: true,
         dtmf_out: true,
+        files: true,
         hangup: HangupLaw::Message,
         handoff: true,
         ..Capabilities::TEXT_ONLY
@@ -55,6 +57,12 @@ static BEHAVIOURS: &[Behaviour] = &[
         act: Act::Aside(Aside::Text(
             r#"{"type":"info","name":"clientSpeaking","value":"off","ts":1763733600000}"#,
         )),
+    },
+    Behaviour {
+        name: "tokens-played",
+        summary: "Twilio tells which words it has spoken",
+        source: "Twilio does so where the TwiML says events=\"tokens-played\"",
+        act: Act::TellSpoken,
     },
     Behaviour {
         name: "interrupts-of-nothing",
@@ -164,6 +172,9 @@ impl Bridge {
                 let text = node.text("description").unwrap_or("(no description)");
                 Some(Event::Notice(Notice::ProviderError { text: json::excerpt(text) }))
             }
+            "info" if node.text("name") == Some("tokensPlayed") => {
+                owned("value").filter(|words| !words.is_empty()).map(Event::Spoken)
+            }
             _ => None,
         })
     }
@@ -196,6 +207,13 @@ impl Wire for Bridge {
                 let (token, language) = (Quoted(text), Member("lang", language));
                 let head = format_args!(r#""type":"text","token":{token},"last":{last}"#);
                 json::send(out, format_args!("{{{head}{language}}}"));
+            }
+            Command::PlayFile { url, times, preemptible, interruptible } => {
+                let head = format_args!(r#""type":"play","source":{},"loop":{times}"#, Quoted(url));
+                let rest = interruptible.map_or("", |may| {
+                    if may { r#","interruptible":true"# } else { r#","interruptible":false"# }
+                });
+                json::send(out, format_args!(r#"{{{head},"preemptible":{preemptible}{rest}}}"#));
             }
             Command::Language { speech, recognition } => {
                 let speech = Member("ttsLanguage", speech);
@@ -262,10 +280,9 @@ impl Phone {
                 }
                 None
             }
-            // Files cannot be fetched from here.
             "play" => {
-                owned("source")?;
-                None
+                let times = node.number("loop").and_then(|times| u32::try_from(times).ok());
+                Some(Event::FileRequested { url: owned("source")?, times: times.unwrap_or(1) })
             }
             "end" => {
                 if let Some(data) = owned("handoffData") {
@@ -341,6 +358,11 @@ impl Wire for Phone {
                 let heard = format_args!(r#""utteranceUntilInterrupt":{heard}"#);
                 let after = format_args!(r#""durationUntilInterruptMs":{ms}"#);
                 json::send(out, format_args!(r#"{{"type":"interrupt",{heard},{after}}}"#));
+            }
+            Command::Spoken(words) => {
+                let value = Quoted(words);
+                let head = r#""type":"info","name":"tokensPlayed""#;
+                json::send(out, format_args!(r#"{{{head},"value":{value}}}"#));
             }
             Command::Dtmf(digit) => {
                 let key = digit.as_char();

@@ -172,6 +172,8 @@ pub enum Event {
         /// How long they were spoken for, if told.
         after: Option<Duration>,
     },
+    /// To the bridge: the provider has spoken these words, which follow those told before.
+    Spoken(String),
     /// To the bridge: playback reached a mark (or a clear released it).
     Played(String),
     /// To the bridge: the provider confirms a clear.
@@ -198,6 +200,13 @@ pub enum Event {
         language: Option<String>,
         /// Whether the utterance ends with them.
         last: bool,
+    },
+    /// To the provider: fetch this file and play it.
+    FileRequested {
+        /// Where it is.
+        url: String,
+        /// How often it is played; 0 for as often as the provider will.
+        times: u32,
     },
     /// To the provider: speak and recognise other languages from now on; what is `None` stays.
     LanguageRequested {
@@ -317,6 +326,17 @@ pub enum Command<'a> {
         /// Whether the utterance ends with them.
         last: bool,
     },
+    /// Fetch a file and play it; for [`Capabilities::files`].
+    PlayFile {
+        /// Where it is.
+        url: &'a str,
+        /// How often it is played; 0 for as often as the provider will.
+        times: u32,
+        /// Whether what is said or played next takes its place.
+        preemptible: bool,
+        /// Whether the caller can cut it off; `None` leaves it to the provider.
+        interruptible: Option<bool>,
+    },
     /// Speak and recognise other languages from now on; for [`Capabilities::text`]. What is `None` stays.
     Language {
         /// What is spoken to the caller (BCP 47).
@@ -346,6 +366,8 @@ pub enum Command<'a> {
         /// How long they were spoken for.
         after: Duration,
     },
+    /// From the provider: these words were spoken; for [`Capabilities::text`].
+    Spoken(&'a str),
     /// From the provider: playback reached this mark.
     Played(&'a str),
     /// From the provider: the queue was dropped.

@@ -73,7 +73,7 @@ const FIELDS: [(Means, &str); 9] = [
 
 /// Words that mean something to a protocol wherever they stand, in lower case, and sentences of our own.
 const VOCABULARY: &str = "abortprompts agent auto base64 binary both bot call callee caller conference customer dtmf external false from hangup inbound inbound_track \
-     internal media mix mixed mono none outbound outbound_track participant rx senddtmf start stereo stop supervisor to true tx up";
+     internal media mix mixed mono none outbound outbound_track participant rx senddtmf start stereo stop supervisor to tokensplayed true tx up";
 const SENTENCES: [&str; 3] = [
     "none of the media formats is supported; raw/lpcm16 or raw/mulaw is needed",
     "protocol error",

@@ -486,6 +486,7 @@ impl Session {
             Event::Interrupted { heard, after } => {
                 self.handle_interrupted(now, heard.as_deref(), *after);
             }
+            Event::Spoken(text) => self.handle_spoken(text),
             Event::Stopped(StopCause::Lost) => {
                 let reason = "a line was lost and could not be dialled again in time".into();
                 self.end(now, EndReason::Socket { reason });
@@ -499,6 +500,7 @@ impl Session {
             | Event::ResumeRequested
             | Event::HangupRequested
             | Event::SayRequested { .. }
+            | Event::FileRequested { .. }
             | Event::LanguageRequested { .. }
             | Event::HandoffRequested(_)
             | Event::Result(_) => {}

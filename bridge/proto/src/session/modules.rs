@@ -487,11 +487,13 @@ fn offer(start: &Start, speaks: bool) -> Offer {
     let can = start.capabilities;
     let mut features = vec!["resume", "text", "vad"];
     features.extend(can.dtmf_in.then_some("dtmf"));
+    features.extend(can.files.then_some("spoken"));
     if speaks && start.outbound.is_some() {
         features.extend(["playback", "mark", "clear", "hangup", "pause"]);
         features.extend(can.dtmf_out.then_some("dtmf.send"));
     } else if speaks && can.text {
         features.extend(["say", "language", "hangup"]);
+        features.extend(can.files.then_some("play"));
         features.extend(can.dtmf_out.then_some("dtmf.send"));
     }
     Offer {

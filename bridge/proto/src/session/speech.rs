@@ -201,6 +201,7 @@ impl Session {
                 self.refuse(id, "transfer", "no provider here can transfer a call");
             }
             FromModule::Say(say) => self.handle_say(now, id, say),
+            FromModule::Play(play) => self.handle_play(now, id, play),
             FromModule::Clear { .. }
             | FromModule::AudioEnd { .. }
             | FromModule::Mark { .. }

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use ringback_module::ToModule;
-use ringback_module::message::{Cleared, Languages, Say, Transcript};
+use ringback_module::message::{Cleared, Languages, Play, Say, Spoken, Transcript};
 
 use crate::Instant;
 use crate::ledger::Drop;
@@ -177,31 +177,74 @@ impl Session {
         self.tell_cleared(&cleared, by);
     }
 
+    /// The provider has spoken words of ours.
+    pub(super) fn handle_spoken(&mut self, text: &str) {
+        let Some(words) = self.words.as_ref().filter(|_| self.phase.is_live()) else { return };
+        let spoken = Spoken { epoch: words.epoch(), text: text.to_owned() };
+        self.tell_wanting("spoken", None, &ToModule::Spoken(spoken));
+    }
+
     /// A module has words for the provider to speak.
     pub(super) fn handle_say(&mut self, now: Instant, id: PortId, say: &Say) {
-        let current = self.epoch();
-        let Some(words) = &mut self.words else {
+        if self.words.is_none() {
             return self.refuse(id, "say", "this call carries sound; send sound to be played");
-        };
+        }
+        if self.may_say(id, say.epoch) {
+            if let Some(words) = &mut self.words {
+                words.said(now, say);
+            }
+            let (text, language) = (say.text.as_str(), say.language.as_deref());
+            self.order(now, Command::Say { text, language, last: say.last });
+            self.report(Report::Said(id, say.clone()));
+        }
+    }
+
+    /// A module has a file for the provider to play.
+    pub(super) fn handle_play(&mut self, now: Instant, id: PortId, play: &Play) {
+        if self.words.is_none() {
+            return self.refuse(id, "play", "this call carries sound; send the sound to be played");
+        }
+        if !self.start.as_ref().is_some_and(|start| start.capabilities.files) {
+            return self.refuse(id, "play", "this provider fetches no files");
+        }
+        // Paths and the like would be read by nobody that the module knows.
+        if !["https://", "http://"].iter().any(|scheme| play.url.starts_with(scheme)) {
+            return self.refuse(
+                id,
+                "play",
+                "`url` is no http:// or https:// URL, where the provider could fetch it",
+            );
+        }
+        if self.may_say(id, play.epoch) {
+            if let Some(words) = &mut self.words {
+                words.sent += 1;
+            }
+            let Play { url, times, preemptible, interruptible, .. } = play;
+            let (times, preemptible, interruptible) = (*times, *preemptible, *interruptible);
+            self.order(now, Command::PlayFile { url, times, preemptible, interruptible });
+        }
+    }
+
+    /// Whether a message of a module's words goes to the provider; counts it, and says why not.
+    fn may_say(&mut self, id: PortId, epoch: Option<u32>) -> bool {
+        let stale = epoch.is_some_and(|epoch| epoch != self.epoch());
+        let live = self.phase.is_live();
         let port = &mut self.ports[id.0];
         port.said.entered += 1;
-        let stale = say.epoch.is_some_and(|epoch| epoch != current);
         let (counter, reason) = match () {
-            () if !self.phase.is_live() => (&mut port.said.after_end, Drop::AfterEnd),
+            () if !live => (&mut port.said.after_end, Drop::AfterEnd),
             () if !port.config.speaks || port.agreed.is_none() => {
                 (&mut port.said.not_speaker, Drop::NotSpeaker)
             }
             () if stale => (&mut port.said.stale, Drop::Stale),
             () => {
                 port.said.left += 1;
-                words.said(now, say);
-                let (text, language) = (say.text.as_str(), say.language.as_deref());
-                self.order(now, Command::Say { text, language, last: say.last });
-                return self.report(Report::Said(id, say.clone()));
+                return true;
             }
         };
         *counter += 1;
         self.report(Report::Dropped { reason, count: 1 });
+        false
     }
 
     /// A module wants other languages.

@@ -40,6 +40,17 @@ impl Talk {
         self.speaking.as_ref().map(Speaking::ends).filter(|end| *end > now)
     }
 
+    /// When all words will have been spoken, or were.
+    pub(super) fn ends(&self) -> Option<Instant> {
+        self.speaking.as_ref().map(Speaking::ends)
+    }
+
+    /// Words that were spoken to their end, once.
+    pub(super) fn take_spoken(&mut self, now: Instant) -> Option<String> {
+        let over = self.speaking.as_ref().is_some_and(|speaking| speaking.ends() <= now);
+        self.speaking.take_if(|_| over).map(|speaking| speaking.words)
+    }
+
     /// The person speaks: the rest is dropped. Gives the words that were heard, in whole words, and for how long they were.
     pub(super) fn interrupt(&mut self, now: Instant) -> Option<(String, Duration)> {
         let speaking = self.speaking.take().filter(|speaking| speaking.ends() > now)?;

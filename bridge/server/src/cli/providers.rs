@@ -60,6 +60,7 @@ fn row_json(provider: &dyn Provider) -> serde_json::Value {
         "hangup": hangup(info.name, &can),
         "results": can.results,
         "text": can.text,
+        "files": can.files,
         "handoff": can.handoff,
         "behaviours": behaviours(provider),
     })
@@ -172,6 +173,7 @@ fn verbs(can: &Capabilities) -> Vec<&'static str> {
         (can.dtmf_in, "keys in"),
         (can.dtmf_out, "keys out"),
         (can.hangup == HangupLaw::Message, "hang-up"),
+        (can.files, "files"),
         (can.handoff, "hand-off"),
         (can.results, "results in-band"),
     ];

@@ -169,6 +169,7 @@ fn describe(event: &CallEvent) -> (&'static str, String) {
             PhoneEvent::Result(json) => ("result", json.clone()),
             PhoneEvent::Said(words) => ("hears", words.clone()),
             PhoneEvent::Interrupted(heard) => ("interrupts", format!("having heard \"{heard}\"")),
+            PhoneEvent::Plays(url) => ("plays", url.clone()),
             PhoneEvent::Language { speech, recognition } => {
                 let told = |tag: &Option<String>| tag.clone().unwrap_or_else(|| "as before".into());
                 ("language", format!("speech {}, recognition {}", told(speech), told(recognition)))

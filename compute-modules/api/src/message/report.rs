@@ -182,6 +182,15 @@ pub struct Cleared {
     pub heard: Option<String>,
 }
 
+/// Words that were spoken to the caller.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Spoken {
+    /// Playback generation in which the provider told of them.
+    pub epoch: u32,
+    /// The words since those told before.
+    pub text: String,
+}
+
 /// How playback goes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Playback {
@@ -290,6 +299,36 @@ pub struct Say {
 
 const fn yes() -> bool {
     true
+}
+
+/// A file for the provider to play.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Play {
+    /// Where the provider fetches it, `http://` or `https://`.
+    pub url: String,
+    /// Times it is played; 0 for as often as the provider will.
+    #[serde(default = "once", rename = "loop")]
+    pub times: u32,
+    /// Whether what is said or played next takes its place at once.
+    #[serde(default)]
+    pub preemptible: bool,
+    /// Whether the caller can cut it off; absent = as the provider is set up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interruptible: Option<bool>,
+    /// Playback generation it is for; absent = whatever it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub epoch: Option<u32>,
+}
+
+const fn once() -> u32 {
+    1
+}
+
+impl Play {
+    /// Once, and in its turn.
+    pub fn new(url: impl Into<String>) -> Self {
+        Self { url: url.into(), times: 1, ..Self::default() }
+    }
 }
 
 impl Say {

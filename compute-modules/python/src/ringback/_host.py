@@ -132,7 +132,9 @@ class Host:
             "session": s.id,
             "accept": accept,
             "want": [
-                what for what in ("dtmf", "vad", "text", "playback") if overrides(cls, f"on_{what}")
+                what
+                for what in ("dtmf", "vad", "text", "spoken", "playback")
+                if overrides(cls, f"on_{what}")
             ],
             "overflow": cls.overflow,
         }

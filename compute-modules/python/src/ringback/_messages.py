@@ -130,6 +130,16 @@ class Cleared:
 
 
 @dataclass(frozen=True)
+class Spoken:
+    """Words of yours that the provider has spoken to the caller."""
+
+    text: str
+    """The words since those told before."""
+    epoch: int = 0
+    """Playback generation in which the provider told of them."""
+
+
+@dataclass(frozen=True)
 class Playback:
     """Playback of this module's sound began, ran dry or ended."""
 

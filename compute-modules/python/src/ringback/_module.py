@@ -7,7 +7,7 @@ process still answers the bridge. `async def` handlers of all sessions share one
 
 from typing import Any, Awaitable, Optional, Sequence, Union
 
-from ._messages import Cleared, Dtmf, Event, Frame, Gap, Mark, Playback, Transcript, Vad
+from ._messages import Cleared, Dtmf, Event, Frame, Gap, Mark, Playback, Spoken, Transcript, Vad
 from ._session import Session
 
 Result = Union[None, Awaitable[None]]
@@ -93,6 +93,9 @@ class Module:
 
     def on_text(self, s: Session, text: Transcript) -> Result:
         """Another module of the call heard words, or the provider did (see `Session.say`)."""
+
+    def on_spoken(self, s: Session, spoken: Spoken) -> Result:
+        """The provider has spoken words of your `say`, where it tells (`"spoken"` in the `features` of the offer)."""
 
     def on_mark(self, s: Session, mark: Mark) -> Result:
         """Playback reached a mark of yours, or it was cleared before."""

@@ -20,6 +20,7 @@ from ._messages import (
     Gap,
     Mark,
     Playback,
+    Spoken,
     Transcript,
     Vad,
     read,
@@ -44,6 +45,7 @@ TYPED: Dict[str, Tuple[str, type]] = {
     "playback": ("on_playback", Playback),
     "gap": ("on_gap", Gap),
     "text": ("on_text", Transcript),
+    "spoken": ("on_spoken", Spoken),
     "event": ("on_event", Event),
 }
 """Messages that become a value and a call of a handler, and nothing else."""

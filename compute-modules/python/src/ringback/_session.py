@@ -47,6 +47,8 @@ class Session:
         features = (start.get("offer") or {}).get("features") or ()
         self.can_say: bool = "say" in features
         """Whether `say` reaches anybody: the call carries words, the provider hears and speaks by itself."""
+        self.can_play_url: bool = "play" in features
+        """Whether `play_url` reaches anybody: the provider speaks by itself and fetches files."""
 
         self._link = link
         self._slot = slot
@@ -197,6 +199,30 @@ class Session:
         if not self.can_say or self._ended or self._latest_epoch > self.epoch:
             return False
         self._say("say", text=text, last=last, language=language, epoch=self.epoch)
+        return True
+
+    def play_url(
+        self,
+        url: str,
+        loop: int = 1,
+        preemptible: bool = False,
+        interruptible: Optional[bool] = None,
+    ) -> bool:
+        """Has the provider fetch a file and play it behind what was said, on a call where it does (`can_play_url`).
+
+        `loop` is how often, 0 as often as it will. `preemptible`: what you say or play next takes its place at once, music while
+        you think say. `interruptible`: whether the caller can cut it off; None leaves it to the provider. False as with `say`.
+        """
+        if not self.can_play_url or self._ended or self._latest_epoch > self.epoch:
+            return False
+        self._say(
+            "play",
+            url=url,
+            loop=loop,
+            preemptible=preemptible,
+            interruptible=interruptible,
+            epoch=self.epoch,
+        )
         return True
 
     def language(self, speech: Optional[str] = None, recognition: Optional[str] = None) -> None:

@@ -395,7 +395,7 @@ def _start(config: Any, resume_ms: Optional[int], rate: Optional[int]) -> Messag
             "out": formats,
             "frame_ms": [10, 20, 40, 60, 100],
             "framing": ["raw", "hdr16"],
-            "features": sound if formats else ["text", "say", "language", "hangup", "resume"],
+            "features": sound if formats else ["text", "say", "play", "spoken", "language", "hangup", "resume"],
         },
     }
     if resume_ms is not None:

@@ -50,6 +50,8 @@ pub enum Act {
     CutIn(Duration),
     /// A key is pressed behind every utterance.
     Keys,
+    /// What was spoken to the caller is told.
+    TellSpoken,
     /// Texts that follow each other share a message.
     Together,
     /// Numbers in JSON are written as text, and text that is a number as a number.
