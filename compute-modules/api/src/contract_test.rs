@@ -11,7 +11,7 @@ use crate::message::{FromModule, ToModule};
 const CONTRACT: &str = include_str!("../CONTRACT.md");
 
 /// JSON examples of the section with this heading.
-fn examples(section: &str) -> Vec<&'static str> {
+pub(crate) fn examples(section: &str) -> Vec<&'static str> {
     let (_, rest) = CONTRACT.split_once(&format!("\n## {section}\n")).expect("no such section");
     let section = rest.split_once("\n## ").map_or(rest, |(section, _)| section);
     let fences = section.split("```json\n").skip(1);

@@ -6,6 +6,8 @@ mod contract_test;
 pub mod epoch;
 pub mod message;
 mod module;
+#[cfg(test)]
+mod schema_test;
 pub mod stdio;
 pub mod wire;
 

@@ -14,6 +14,7 @@ pub use session::*;
 
 /// What the bridge tells a module.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(tag = "type", rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum ToModule {
@@ -66,11 +67,13 @@ pub enum ToModule {
     },
     /// A type newer than this crate.
     #[serde(other)]
+    #[cfg_attr(test, schemars(skip))]
     Unknown,
 }
 
 /// What a module tells the bridge.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(tag = "type", rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum FromModule {
@@ -179,5 +182,6 @@ pub enum FromModule {
     },
     /// A type newer than this crate.
     #[serde(other)]
+    #[cfg_attr(test, schemars(skip))]
     Unknown,
 }

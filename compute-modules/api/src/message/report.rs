@@ -5,6 +5,7 @@ use serde_json::{Map, Value};
 
 /// Words heard.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Transcript {
     /// Names the utterance.
     pub id: String,
@@ -41,6 +42,7 @@ pub struct Transcript {
 
 /// One word of a transcript.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Word {
     /// The word.
     pub w: String,
@@ -55,6 +57,7 @@ pub struct Word {
 
 /// A change in whose turn it is.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Turn {
     /// What happened.
     pub event: TurnEvent,
@@ -74,6 +77,7 @@ pub struct Turn {
 
 /// What happened to a turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum TurnEvent {
     /// It began.
@@ -90,6 +94,7 @@ pub enum TurnEvent {
 
 /// Speech began or ended.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Vad {
     /// Track it was seen on.
     #[serde(default)]
@@ -105,6 +110,7 @@ pub struct Vad {
 
 /// Whether somebody speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum VadState {
     /// Somebody does.
@@ -115,6 +121,7 @@ pub enum VadState {
 
 /// A key pressed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Dtmf {
     /// Track it came on.
     #[serde(default)]
@@ -134,6 +141,7 @@ pub struct Dtmf {
 
 /// How a key press was learnt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum DtmfSource {
     /// The provider said so.
@@ -147,6 +155,7 @@ pub enum DtmfSource {
 
 /// Fate of a mark.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct MarkReport {
     /// As the module named it.
     pub name: String,
@@ -160,6 +169,7 @@ pub struct MarkReport {
 
 /// What became of a mark.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum MarkStatus {
     /// The caller heard everything before it.
@@ -170,6 +180,7 @@ pub enum MarkStatus {
 
 /// Playback was dropped.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Cleared {
     /// Playback generation that ended.
     pub epoch: u32,
@@ -184,6 +195,7 @@ pub struct Cleared {
 
 /// Words that were spoken to the caller.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Spoken {
     /// Playback generation in which the provider told of them.
     pub epoch: u32,
@@ -193,6 +205,7 @@ pub struct Spoken {
 
 /// How playback goes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Playback {
     /// Playback generation.
     pub epoch: u32,
@@ -204,6 +217,7 @@ pub struct Playback {
 
 /// What happened to playback.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum PlaybackState {
     /// First sound went out.
@@ -218,6 +232,7 @@ pub enum PlaybackState {
 
 /// Sound that will not come.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Gap {
     /// Of this track.
     pub track: u16,
@@ -231,6 +246,7 @@ pub struct Gap {
 
 /// Why sound is missing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum GapReason {
     /// The module was too slow and the ring overwrote it.
@@ -245,6 +261,7 @@ pub enum GapReason {
 
 /// Keys to press.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct DtmfSend {
     /// Which, in order.
     pub digits: String,
@@ -258,6 +275,7 @@ pub struct DtmfSend {
 
 /// How to end the call.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Hangup {
     /// When.
     #[serde(default)]
@@ -272,6 +290,7 @@ pub struct Hangup {
 
 /// When to hang up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum HangupAfter {
     /// At once.
@@ -283,6 +302,7 @@ pub enum HangupAfter {
 
 /// Words for the provider to speak.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Say {
     /// The words; they are joined to those before as they are.
     pub text: String,
@@ -303,6 +323,7 @@ const fn yes() -> bool {
 
 /// A file for the provider to play.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Play {
     /// Where the provider fetches it, `http://` or `https://`.
     pub url: String,
@@ -340,6 +361,7 @@ impl Say {
 
 /// Languages the provider speaks and recognises from now on; what is absent stays.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Languages {
     /// What is spoken to the caller, a BCP 47 tag.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -351,6 +373,7 @@ pub struct Languages {
 
 /// Something with a name.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Event {
     /// Dotted, lower case.
     pub name: String,
@@ -361,6 +384,7 @@ pub struct Event {
 
 /// Why a session ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum StopReason {
     /// The call ended.
@@ -379,6 +403,7 @@ pub enum StopReason {
 
 /// A line for the log.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Log {
     /// How loud.
     #[serde(default)]
@@ -392,6 +417,7 @@ pub struct Log {
 
 /// How loud a log line is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum LogLevel {
     /// For the module's author.
@@ -407,6 +433,7 @@ pub enum LogLevel {
 
 /// A figure.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Metric {
     /// Dotted, lower case.
     pub name: String,
@@ -419,6 +446,7 @@ pub struct Metric {
 
 /// Something that went wrong in a module.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct ErrorReport {
     /// Short, for programs.
     pub code: String,

@@ -6,6 +6,7 @@ use serde_json::{Map, Value};
 
 /// What a module is for; decides what its slowness may cost (see `CONTRACT.md`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
     /// Listens only.
@@ -21,6 +22,7 @@ pub enum Kind {
 
 /// Begin of a session.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Start {
     /// Version of the contract spoken, 1.
     pub v: u32,
@@ -77,6 +79,7 @@ impl Start {
 
 /// The call a session belongs to.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Call {
     /// Ours, unique.
     pub id: String,
@@ -98,6 +101,7 @@ pub struct Call {
 
 /// What the bridge can give and take.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Offer {
     /// Tracks to listen to.
     #[serde(deserialize_with = "known")]
@@ -131,6 +135,7 @@ where
 
 /// One track of a call.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Track {
     /// Number used everywhere else.
     pub id: u16,
@@ -140,6 +145,7 @@ pub struct Track {
 
 /// Whose voice a track carries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
     /// The person on the phone.
@@ -150,6 +156,7 @@ pub enum Role {
 
 /// How samples are written between bridge and module.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum SampleEncoding {
     /// Signed 16-bit little-endian.
@@ -176,6 +183,7 @@ impl SampleEncoding {
 
 /// Encoding and rate of mono sound.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct AudioFormat {
     /// How samples are written.
     pub encoding: SampleEncoding,
@@ -193,6 +201,7 @@ impl AudioFormat {
 
 /// How sound is wrapped in binary messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Framing {
     /// Bare samples of the one accepted track; lost time is filled with silence, so octets count time.
@@ -204,6 +213,7 @@ pub enum Framing {
 
 /// Deadlines and sizes the bridge holds a module to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(default)]
 pub struct Limits {
     /// `ready` must come within.
@@ -235,6 +245,7 @@ impl Default for Limits {
 
 /// Playback credit at the start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct StartCredit {
     /// Milliseconds of playback the module may have queued.
     pub out_ms: u64,
@@ -248,6 +259,7 @@ impl Default for StartCredit {
 
 /// Where the sound goes on after a reconnect or crash.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Resume {
     /// What the module gave in `ready` or `going_away`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -261,6 +273,7 @@ pub struct Resume {
 
 /// Who a module is.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Register {
     /// Name, for logs and routes.
     pub module: String,
@@ -283,6 +296,7 @@ pub struct Register {
 
 /// The offer taken.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Ready {
     /// The `session` of `start`.
     #[serde(default)]
@@ -305,6 +319,7 @@ pub struct Ready {
 
 /// Formats and tracks picked from the offer.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Accept {
     /// What to hear, or nothing.
     #[serde(rename = "in", default)]
@@ -322,6 +337,7 @@ pub struct Accept {
 
 /// Sound towards the module.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct AcceptIn {
     /// How samples are written.
     pub encoding: SampleEncoding,
@@ -346,6 +362,7 @@ impl AcceptIn {
 
 /// Sound from the module.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct AcceptOut {
     /// How samples are written.
     pub encoding: SampleEncoding,
@@ -366,6 +383,7 @@ impl AcceptOut {
 
 /// What a backlog of playback means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Pace {
     /// Utterances, sent as fast as they are made: all of it is to be played.
@@ -377,6 +395,7 @@ pub enum Pace {
 
 /// How much sound the bridge may send ahead.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct ReadyCredit {
     /// Milliseconds.
     pub in_ms: u64,
@@ -384,6 +403,7 @@ pub struct ReadyCredit {
 
 /// What to do when a module cannot keep up with the sound.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Overflow {
     /// Keep the newest; the rest becomes a gap.
@@ -399,6 +419,7 @@ pub enum Overflow {
 
 /// Why a module will not take a session.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Reject {
     /// `busy`, `unsupported_format`, `bad_config` or `unauthorized`.
     pub code: String,
