@@ -93,6 +93,16 @@ pub enum ClientError {
         /// Where it should have.
         url: String,
     },
+    /// The bridge dialled, and closed before the call had begun.
+    #[error(
+        "the bridge gave the call up before it began (closed with {code} {reason}): its log says why; what it signs must be what is checked here (--client-id and --client-secret, or --config)"
+    )]
+    NotBegun {
+        /// Close code.
+        code: u16,
+        /// In the bridge's words.
+        reason: String,
+    },
     /// The request cannot be signed.
     #[error("the call cannot be signed: {0}")]
     Unsigned(String),
@@ -368,6 +378,9 @@ impl Client {
                     self.phone.handle_close(now, &mut self.out)?;
                     if let Some(servers) = self.servers.take() {
                         servers.close(code).await;
+                    }
+                    if self.phone.start().is_none() {
+                        return Err(ClientError::NotBegun { code, reason });
                     }
                     self.events.push_back(CallEvent::Closed { code, reason });
                 }

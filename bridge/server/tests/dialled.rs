@@ -7,7 +7,7 @@ mod support;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use ringback::client::{CallEvent, Client, ClientError, WsUrl};
+use ringback::client::{Client, ClientError, WsUrl};
 use ringback::destination::Destination;
 use ringback::outgoing::Connector;
 use ringback::replay::{Replay, Speed, compare};
@@ -250,14 +250,12 @@ async fn only_signed_requests_begin_calls_and_only_the_right_secret_opens_the_se
     }
     // Servers that know another secret: the call begins, and is refused.
     let mut client = signed("refused", "the-secret", "x").await;
-    let closed = soon("a close", async {
-        loop {
-            if let Some(CallEvent::Closed { code, .. }) = client.next().await.unwrap() {
-                return code;
-            }
+    match started(&mut client).await {
+        Err(error @ ClientError::NotBegun { code: 1002, .. }) => {
+            assert!(error.to_string().contains("--client-secret"), "{error}");
         }
-    });
-    assert_eq!(closed.await, 1002);
+        other => panic!("{other:?}"),
+    }
     let refused = host.log.ended_alone().await;
     assert!(refused.reason.to_string().contains("refused with status 3"), "{}", refused.reason);
     // All as it should be.

@@ -122,6 +122,7 @@ impl CredentialArgs {
             Some(file) => {
                 let config = load(file)?;
                 let listener = self.listener_of(&config, provider)?;
+                dials_here(listener, provider)?;
                 let listener_name = &listener.endpoint.name;
                 Destination::of(listener, config.bind, private.as_ref()).map_err(|error| {
                     format!("{}, listener {listener_name:?}: {error} (--key)", file.display())
@@ -293,6 +294,19 @@ impl CredentialArgs {
             ..Issuer::new(maker, key)
         }))
     }
+}
+
+/// That a bridge which is to dial this machine may.
+fn dials_here(listener: &ListenerConfig, provider: &dyn Provider) -> Result<(), String> {
+    let dialled = matches!(provider.transport(), Transport::Webhook { .. });
+    if dialled && listener.reach.url("ws://127.0.0.1:1/").is_err() {
+        return Err(format!(
+            "listener {:?} may not dial this machine, which plays {} here: for tries, have its `options` say dial = [\"ws://127.0.0.1\"] and start it again",
+            listener.endpoint.name,
+            provider.title()
+        ));
+    }
+    Ok(())
 }
 
 /// That the provider's wire has a place for the credential.

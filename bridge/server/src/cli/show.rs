@@ -8,6 +8,7 @@ use ringback_proto::simulator::{Counters, PhoneEvent};
 use serde_json::{Value, json};
 
 use super::screen;
+use crate::call::notice_text;
 use crate::client::CallEvent;
 
 /// Prints what happens on a call, as lines or as JSON objects.
@@ -176,7 +177,7 @@ fn describe(event: &CallEvent) -> (&'static str, String) {
             }
             PhoneEvent::HandedOn(data) => ("handed-on", data.clone()),
             PhoneEvent::HungUp => ("hung-up", "by the bridge".into()),
-            PhoneEvent::Notice(notice) => ("notice", format!("{notice:?}")),
+            PhoneEvent::Notice(notice) => ("notice", notice_text(notice)),
             _ => ("other", format!("{event:?}")),
         },
     }

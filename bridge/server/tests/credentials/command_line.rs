@@ -99,6 +99,46 @@ fn every_kind_is_called_by_flags_and_by_the_listeners_own_configuration() {
     assert_eq!(process.finish().code, Some(0));
 }
 
+/// A provider that posts is signed for, and checks what the bridge signs where it dials.
+#[test]
+fn posts_are_signed_and_what_the_bridge_signs_is_checked() {
+    let folder = Folder::new("call-posts");
+    let [token, secret, guess] = [("token", SEEDS[0]), ("secret", SEEDS[1]), ("guess", NOBODYS)]
+        .map(|(name, text)| format!("file:{}", folder.write(name, text).display()));
+    let toml = |dial: &str| {
+        format!(
+            "[[listener]]\nname = \"z\"\npath = \"/z\"\nprovider = \"zoom-rtms\"\n\
+             auth = {{ kind = \"zoom-signature\", secret = \"{token}\" }}\n\
+             options = {{ client_id = \"id\", client_secret = \"{secret}\"{dial} }}\n"
+        )
+    };
+    let config = folder.write("ringback.toml", &toml(", dial = [\"ws://127.0.0.1\"]"));
+    let file = config.display().to_string();
+    let process = Process::serve(&["--config", &file], &[]);
+    let (audio, url) = (silence(&folder), format!("ws://{}/z", process.address));
+    let called = |code: i32, said: &str, flags: &[&str]| {
+        let ended = call(&process.address, "zoom-rtms", &audio, flags);
+        assert_eq!(ended.code, Some(code), "{flags:?}: {}", told(&config, &ended));
+        assert!(ended.stderr.contains(said), "{flags:?}: {}", ended.stderr);
+        for text in [SEEDS[0], SEEDS[1], NOBODYS] {
+            assert!(!told(&config, &ended).contains(text), "{}", told(&config, &ended));
+        }
+    };
+    let signed = ["--url", &url, "--auth", "zoom-signature", "--secret", &token];
+    let app = |secret: &'static str| ["--client-id", "id", "--client-secret", secret];
+    let [right, wrong] = [&secret, &guess].map(|secret| app(secret.clone().leak()));
+    called(0, "", &["--config", &file]);
+    called(0, "", &[&signed[..], &right].concat());
+    called(1, "status 401", &["--url", &url]);
+    called(1, "secret token", &["--url", &url, "--auth", "zoom-signature", "--secret", &guess]);
+    called(1, "--client-secret", &signed);
+    called(1, "--client-secret", &[&signed[..], &wrong].concat());
+    let elsewhere = folder.write("elsewhere.toml", &toml("")).display().to_string();
+    called(64, "dial = [\"ws://127.0.0.1\"]", &["--config", &elsewhere]);
+    process.signal("TERM");
+    assert_eq!(process.finish().code, Some(0));
+}
+
 #[test]
 fn what_cannot_be_a_credential_is_told_before_anybody_is_called() {
     let folder = Folder::new("no-credentials");
@@ -109,7 +149,9 @@ fn what_cannot_be_a_credential_is_told_before_anybody_is_called() {
     let file = config.display().to_string();
     folder.write("key.json", "{\"kty\":\"canary\"}");
     let key = format!("file:{}", folder.path("key.json").display());
-    let cases: [(&str, &[&str], &str); 12] = [
+    let cases: [(&str, &[&str], &str); 14] = [
+        ("twilio", &["--auth", "zoom-signature", "--secret", "env:PATH"], "opens a stream"),
+        ("twilio", &["--client-id", "x", "--client-secret", "env:PATH"], "twilio dials the bridge"),
         ("raw", &["--auth", "bearer", "--token", "canary"], "env:NAME"),
         ("raw", &["--auth", "bearer", "--token", "env:RINGBACK_NO_SUCH"], "--secret: environment"),
         ("raw", &["--auth", "bearer"], "needs --secret"),
