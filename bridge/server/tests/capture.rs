@@ -51,7 +51,7 @@ fn listeners() -> String {
             Transport::WebSocket => {
                 r#"auth = { kind = "header", header = "x-credential", token = "file:TOKEN" }"#
             }
-            Transport::Webhook { .. } => panic!("calls of several lines are not captured"),
+            Transport::Webhook { .. } => panic!("not over one socket: see `dialled`"),
         };
         format!(
             "[[listener]]\nname = \"{name}\"\npath = \"/{name}\"\nprovider = \"{name}\"\n{auth}\n"

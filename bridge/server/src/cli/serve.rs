@@ -44,8 +44,7 @@ pub(super) struct Args {
     record: Option<PathBuf>,
     /// Capture all calls into this folder: a file for each, with all that was said on its wire both ways, as `ringback replay` and
     /// the project's tests read them. Credentials are left out; sound becomes silence of the same length; numbers, names,
-    /// identifiers, custom parameters, keys pressed and texts become stand-ins of the same shape. Calls that the bridge dials (Zoom
-    /// RTMS) are not captured.
+    /// identifiers, custom parameters, keys pressed and texts become stand-ins of the same shape.
     #[arg(long, value_name = "DIR")]
     capture: Option<PathBuf>,
     /// Keep the sound in captures. Everything else is replaced as before.
