@@ -247,11 +247,12 @@ impl Streams for Bridge {
             return Err(Refusal::new(404, "no calls are asked for here"));
         };
         // Before a signature that counts once has counted: the provider asks again with the same. That a call has ended is always heard.
-        if room.is_err() && answer.aside(&webhook.facts()).is_none() {
+        if room.is_err() && answer.fitting(&webhook.facts()).aside(&webhook.facts()).is_none() {
             room?;
         }
         config.auth.check(webhook, WallTime::now().unix_seconds(), &mut plan.replays())?;
         let facts = webhook.facts();
+        let answer = answer.fitting(&facts);
         let (content_type, call) = (answer.content_type(), answer.call(&facts));
         if let Some(nothing) = answer.aside(&facts) {
             return Ok(Answered { content_type, document: nothing.into(), call, begins: false });

@@ -45,19 +45,22 @@ impl PublicUrl {
 pub fn page(provider: &str, at: &PublicUrl) -> Option<String> {
     let text = PAGES.get_file(format!("{provider}.md"))?.contents_utf8()?;
     // Last, for it has words of its own that stay.
-    let answer = document(provider, text, at).unwrap_or_default();
+    let answer = Answer::of(provider);
+    let other = answer.and_then(Answer::other);
+    let [answer, other] =
+        [answer, other].map(|answer| answer.map(|a| document(a, text, at)).unwrap_or_default());
     let filled = [
         ("{{url}}", &at.url),
         ("{{host}}", &at.host),
         ("{{path}}", &at.path),
         ("{{answer}}", &answer),
+        ("{{other-answer}}", &other),
     ];
     Some(filled.iter().fold(text.to_owned(), |text, (word, value)| text.replace(word, value)))
 }
 
 /// The document of a provider's answer as its page shows it, by the same template that webhooks are answered with.
-fn document(provider: &str, page: &str, at: &PublicUrl) -> Option<String> {
-    let answer = Answer::of(provider)?;
+fn document(answer: &Answer, page: &str, at: &PublicUrl) -> String {
     let credential = match kind_on(page) {
         Some("basic") => Credential::Basic("ringback", "THE-PASSWORD"),
         Some("bearer") => Credential::Bearer("THE-TOKEN"),
@@ -66,7 +69,7 @@ fn document(provider: &str, page: &str, at: &PublicUrl) -> Option<String> {
         Some("vonage-jwt") => Credential::Vonage,
         _ => Credential::Untold,
     };
-    Some(answer.document(&at.url, &credential, &answer.sample()).trim_end().to_owned())
+    answer.document(&at.url, &credential, &answer.sample()).trim_end().to_owned()
 }
 
 /// Kind of the credential of the first listener on a page.
@@ -191,6 +194,9 @@ mod tests {
             assert_eq!(credential, told.is_told(), "{name}");
             let url = PublicUrl::example(name).url;
             assert_eq!(shown, answer.document(&url, &told, &answer.sample()), "{name}");
+            let Some(other) = answer.other() else { continue };
+            let document = other.document(&url, &told, &other.sample());
+            assert!(page.contains(&format!("```json\n{document}```")), "{name}: {page}");
         }
     }
 
@@ -223,7 +229,7 @@ mod tests {
         assert!(page.contains(r#"path = "/in/twilio""#));
         for name in names() {
             let page = super::page(name, &PublicUrl::example(name)).expect("a page");
-            for word in ["{{url}}", "{{host}}", "{{path}}", "{{answer}}"] {
+            for word in ["{{url}}", "{{host}}", "{{path}}", "{{answer}}", "{{other-answer}}"] {
                 assert!(!page.contains(word), "{name}");
             }
         }

@@ -194,6 +194,30 @@ async fn the_numbers_and_the_listener_s_own_parameters_are_passed_on() {
 }
 
 #[tokio::test]
+async fn a_provider_with_two_languages_is_answered_in_its_own() {
+    let (_folder, secret) = secret();
+    let auth = format!("auth = {{ kind = \"bearer\", token = {secret} }}\nanswer = {{ {BY_KEY} }}");
+    let host = Host::on_loopback(&listener("signalwire", &auth.replace("{secret}", &secret)));
+    let body = r#"{"call":{"call_id":"c-1","from":"+15550100001","to":"+15550100002"}}"#;
+    let fields = "content-type: application/json\r\n";
+    let response = ask(&host, "POST", "/in/signalwire/answer?key=s3cret", fields, body).await;
+    assert_told("signalwire", &response);
+    assert_eq!(response.field("content-type"), Some("application/json"));
+    assert!(
+        response.body.contains("\"stream:wss://bridge.example/in/signalwire\""),
+        "{response:?}"
+    );
+    assert!(response.body.contains("s3cret") && response.body.contains("+15550100001"));
+    let (fields, body) = (form(""), "From=%2B15550100001&CallSid=c");
+    let response = ask(&host, "POST", "/in/signalwire/answer?key=s3cret", &fields, body).await;
+    assert_eq!(response.field("content-type"), Some("application/xml"));
+    host.stop().await;
+}
+
+/// Whoever knows the word may ask.
+const BY_KEY: &str = r#"auth = { kind = "query", parameter = "key", token = {secret} }"#;
+
+#[tokio::test]
 async fn a_webhook_about_something_else_is_noted_and_no_stream_asked_for() {
     let host = Host::on_loopback(&listener("plivo", "answer = {}"));
     let response = ask(&host, "POST", "/in/plivo/answer", &form(""), "Event=Hangup&From=1").await;

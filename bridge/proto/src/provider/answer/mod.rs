@@ -41,6 +41,10 @@ pub struct Answer {
     call: &'static [&'static str],
     /// Where the webhook says what it is about, and what of that is no call that begins.
     asides: Option<(&'static str, &'static [&'static str])>,
+    /// With what the provider evaluates a part of a text, if it does: whoever calls must not have a say in that.
+    evaluates: Option<&'static str>,
+    /// The document in the provider's other language, and where a webhook that wants it has something.
+    other: Option<(&'static str, &'static Self)>,
 }
 
 /// How custom parameters are written.
@@ -79,6 +83,21 @@ impl Answer {
     #[must_use]
     pub fn of(provider: &str) -> Option<&'static Self> {
         table::ANSWERS.iter().copied().find(|answer| answer.provider == provider)
+    }
+
+    /// The answer in the language that the webhook wants.
+    #[must_use]
+    pub fn fitting(&'static self, told: &Facts) -> &'static Self {
+        match self.other {
+            Some((path, other)) if told.first(&[path]).is_some() => other,
+            _ => self,
+        }
+    }
+
+    /// The answer in the provider's other language, if it has one.
+    #[must_use]
+    pub fn other(&self) -> Option<&'static Self> {
+        self.other.map(|(_, other)| other)
     }
 
     /// Media type of its documents.
@@ -136,7 +155,11 @@ impl Answer {
     /// What the webhook tells of its call that the stream will not, as custom parameters.
     #[must_use]
     pub fn facts(&self, told: &Facts) -> Vec<(String, String)> {
-        let fact = |fact: &Fact| Some((fact.name.to_owned(), told.first(fact.paths)?));
+        let is_text = |value: &String| !self.evaluates.is_some_and(|begins| value.contains(begins));
+        let fact = |fact: &Fact| {
+            let value = told.first(fact.paths).filter(is_text)?;
+            Some((fact.name.to_owned(), value))
+        };
         self.facts.iter().filter_map(fact).collect()
     }
 

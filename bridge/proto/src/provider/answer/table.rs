@@ -2,7 +2,8 @@
 //!
 //! Not here, for there is no such document: those who are told by REST (Vonage Video, Infobip, Wavix, Azure, Telnyx but for TeXML), by
 //! a script or a dialplan (Voximplant, Asterisk, FreeSWITCH), or in a portal (Genesys, Avaya, Webex, AudioCodes, Talkdesk, NICE,
-//! RingCX, Smartflo). Ozonetel's asks again at every event, about which too little is known.
+//! RingCX, Smartflo). Ozonetel's asks at every event of a call and needs a SIP extension in the document; those who answer it disagree
+//! whether its event `Stream` comes when the stream begins or when it is over, and the wrong word there ends the call.
 
 use super::credential::Kind;
 use super::template::Syntax;
@@ -35,6 +36,7 @@ pub(super) static ANSWERS: &[&Answer] = &[
         in_url: &[Kind::Path],
         facts: &[from(&["From"]), to(&["To"])],
         call: &["CallSid"],
+        other: Some(("call.call_id", &SWML)),
         ..XML
     },
     // TeXML; the stream tells the numbers itself.
@@ -137,6 +139,24 @@ pub(super) static ANSWERS: &[&Answer] = &[
     },
 ];
 
+/// For numbers whose calls are handled by a SWML script. `connect` is the way that plays, too; the method `stream` only listens.
+static SWML: Answer = Answer {
+    provider: "signalwire",
+    document: include_str!("documents/signalwire-swml.json"),
+    nothing: r#"{"version": "1.0.0", "sections": {"main": []}}"#,
+    parameter: Some(Parameter { around: ["\n          \"custom_parameters\": {", "},"], ..MEMBER }),
+    credentials: &[(Kind::Bearer, "\n          \"authorization_bearer_token\": \"{{token}}\",")],
+    in_url: &[Kind::Path],
+    // Filled in by SignalWire itself where the document is pasted.
+    facts: &[
+        Fact { sample: "%{call.from}", ..from(&["call.from"]) },
+        Fact { sample: "%{call.to}", ..to(&["call.to"]) },
+    ],
+    call: &["call.call_id"],
+    evaluates: Some("%{"),
+    ..JSON
+};
+
 const XML: Answer = Answer {
     provider: "",
     syntax: Syntax::Xml,
@@ -149,6 +169,8 @@ const XML: Answer = Answer {
     facts: &[],
     call: &[],
     asides: None,
+    evaluates: None,
+    other: None,
 };
 
 const JSON: Answer = Answer { syntax: Syntax::Json, nothing: "[]", ..XML };

@@ -11,6 +11,11 @@ fn all() -> impl Iterator<Item = &'static Answer> {
     table::ANSWERS.iter().copied()
 }
 
+/// Every document of theirs.
+fn documents() -> impl Iterator<Item = &'static Answer> {
+    all().chain(all().filter_map(Answer::other))
+}
+
 /// The credentials that a document can carry.
 fn credentials(answer: &Answer) -> Vec<Credential<'static>> {
     let known = [
@@ -66,14 +71,15 @@ fn every_answer_is_of_a_provider_and_stands_once() {
 
 #[test]
 fn documents_parse_and_hold_the_url_whatever_is_filled_in() {
-    for answer in all() {
+    for answer in documents() {
         let name = answer.provider;
         for credential in credentials(answer) {
             for parameters in [vec![], vec![(NASTY.to_owned(), NASTY.to_owned()); 2]] {
                 let document =
                     answer.document("wss://bridge.example/a&b?c=d", &credential, &parameters);
                 let texts = texts(answer, &document);
-                let url = texts.iter().find(|text| text.starts_with("wss://"));
+                let urls = texts.iter().map(|text| text.strip_prefix("stream:").unwrap_or(text));
+                let url = urls.clone().find(|text| text.starts_with("wss://"));
                 let url = url.unwrap_or_else(|| panic!("{name}: no URL in\n{document}"));
                 assert!(
                     url.contains("@bridge.example/a&b") || url.contains("//bridge.example/a&b"),
@@ -200,6 +206,34 @@ fn facts_are_found_in_forms_queries_and_json() {
     {
         assert_eq!(pairs("twilio", webhook(Method::Post, "/a", headers, body)), [], "{body}");
     }
+}
+
+#[test]
+fn whoever_asks_in_another_language_is_answered_in_it() {
+    let signalwire = Answer::of("signalwire").expect("signalwire");
+    let asked = |from: &str| {
+        let body = format!(r#"{{"call":{{"call_id":"c-1","from":"{from}","to":"+15550100002"}}}}"#);
+        webhook(Method::Post, "/a", JSON, &body).facts()
+    };
+    let facts = asked("sip:a@b");
+    let answer = signalwire.fitting(&facts);
+    assert_eq!(
+        (answer.content_type(), answer.call(&facts).as_deref()),
+        ("application/json", Some("c-1"))
+    );
+    let document =
+        answer.document("wss://b.example/p", &Credential::Bearer("t\"k"), &answer.facts(&facts));
+    let swml: Value = serde_json::from_str(&document).expect("JSON");
+    let connect = &swml["sections"]["main"][1]["connect"];
+    assert_eq!(connect["to"], "stream:wss://b.example/p");
+    assert_eq!(connect["authorization_bearer_token"], "t\"k");
+    let told = serde_json::json!({ "from": "sip:a@b", "to": "+15550100002" });
+    assert_eq!(connect["custom_parameters"], told);
+    // SignalWire would evaluate it.
+    let facts = asked("%{call.headers}@b");
+    assert_eq!(answer.facts(&facts), [("to".to_owned(), "+15550100002".to_owned())]);
+    let form = webhook(Method::Post, "/a", FORM, "From=1&CallSid=c").facts();
+    assert_eq!(signalwire.fitting(&form).content_type(), "application/xml");
 }
 
 #[test]
