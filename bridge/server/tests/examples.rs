@@ -4,7 +4,9 @@ mod support;
 
 use ringback::clock::Clock;
 use ringback_proto::provider::{Dial, find};
-use support::{Caller, Folder, PYTHON, Process, python_with, root, skip, soon, sound};
+use support::{
+    Caller, Folder, NODE, PYTHON, Process, has_node, python_with, root, skip, soon, sound,
+};
 use tokio::net::TcpStream;
 
 const HZ: u32 = 16_000;
@@ -53,6 +55,26 @@ async fn the_readmes_first_module_works() {
     let folder = Folder::new("readme");
     let script = folder.write("loudness.py", code).display().to_string();
     let process = bridge(PYTHON, &script);
+    let event = result(&process, &[25_000; HZ as usize / 2], "too.loud").await;
+    assert_eq!((&event["type"], &event["data"]["peak"]), (&"event".into(), &25_000.into()));
+    process.signal("TERM");
+    assert_eq!(process.finish().code, Some(0));
+}
+
+#[tokio::test]
+async fn the_first_module_in_typescript_works() {
+    if !has_node() {
+        return;
+    }
+    let sdk = root().join("compute-modules/typescript");
+    let readme = std::fs::read_to_string(sdk.join("README.md")).unwrap();
+    let (_, code) = readme.split_once("```ts\n").expect("it shows a module");
+    let (code, _) = code.split_once("```").expect("to its end");
+    let folder = Folder::new("readme-typescript");
+    std::fs::create_dir(folder.path("node_modules")).unwrap();
+    std::os::unix::fs::symlink(sdk, folder.path("node_modules/ringback")).unwrap();
+    let script = folder.write("loudness.mjs", code).display().to_string();
+    let process = bridge(NODE, &script);
     let event = result(&process, &[25_000; HZ as usize / 2], "too.loud").await;
     assert_eq!((&event["type"], &event["data"]["peak"]), (&"event".into(), &25_000.into()));
     process.signal("TERM");

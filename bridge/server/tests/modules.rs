@@ -8,7 +8,8 @@ use std::task::Poll;
 use ringback_proto::provider::{Dial, find};
 use ringback_proto::session::Report;
 use support::{
-    Caller, Folder, Host, PYTHON, assert_whole, known, quoted, read_wav, root, send_signal,
+    Caller, Folder, Host, NODE, PYTHON, assert_whole, has_node, known, quoted, read_wav, root,
+    send_signal,
 };
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpListener;
@@ -28,8 +29,9 @@ fn route(delay_ms: u32, others: &[&str]) -> String {
 }
 
 fn child(name: &str, script: &str, arguments: &[&str], keys: &str) -> String {
+    let interpreter = if script.ends_with(".mjs") { NODE } else { PYTHON };
     let script = root().join("bridge/server").join(script);
-    let words = [PYTHON.to_owned(), script.display().to_string()].into_iter();
+    let words = [interpreter.to_owned(), script.display().to_string()].into_iter();
     let words = words.chain(arguments.iter().map(ToString::to_string));
     let command: Vec<_> = words.map(quoted).collect();
     let command = command.join(", ");
@@ -193,6 +195,29 @@ async fn a_killed_module_hears_what_it_missed_and_a_late_one_hears_it_all() {
     let from_ms = started[1]["resume"]["from_ms"].as_u64().expect("it is told where to go on");
     assert!(from_ms > 0, "it had acknowledged what it heard before");
     check_recording(&folder, caller.samples_sent);
+    host.stop().await;
+}
+
+#[tokio::test]
+async fn a_module_in_typescript_hears_all_too_and_a_killed_one_what_it_missed() {
+    if !has_node() {
+        return;
+    }
+    let ears = child("ears", "tests/support/ears.mjs", &[], "ready_timeout = \"20s\"");
+    let host = Host::on_loopback(&[route(0, &["ears"]), ears].concat());
+    let mut caller = call(&host).await;
+    talk(&mut caller, 100).await;
+    meanwhile(&mut caller, host.log.events_of("ears", "heard", 1)).await;
+    let id = host.log.events("ears", "started")[0]["pid"].as_u64().expect("a process id");
+    send_signal("KILL", u32::try_from(id).unwrap());
+    talk(&mut caller, 50).await;
+    let started = meanwhile(&mut caller, host.log.events_of("ears", "started", 2)).await;
+    talk(&mut caller, 25).await;
+    let caller = caller.hang_up().await;
+    assert_echoed(&caller, 0);
+    assert_whole(&host.log.ended_alone().await, &[]);
+    assert_heard_all(&host, "ears", caller.samples_sent);
+    assert!(started[1]["resume"]["from_ms"].as_u64().is_some_and(|from_ms| from_ms > 0));
     host.stop().await;
 }
 

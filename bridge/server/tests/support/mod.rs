@@ -365,11 +365,30 @@ pub fn python_with(package: &str) -> Option<PathBuf> {
 
 /// Says loudly that a test did not run, for want of a Python that has `package`; fails where it must run.
 pub fn skip(package: &str) {
-    let demanded =
-        ["CI", "RINGBACK_REQUIRE_DEMO"].into_iter().find(|v| std::env::var_os(v).is_some());
     let why = format!(
         "no Python with {package}: neither RINGBACK_PYTHON, .venv/bin/python3 of the repository nor {PYTHON} has it"
     );
+    not_run(&why);
+}
+
+/// Says loudly that a test did not run, and why; fails where it must run.
+pub fn not_run(why: &str) {
+    let demanded =
+        ["CI", "RINGBACK_REQUIRE_DEMO"].into_iter().find(|v| std::env::var_os(v).is_some());
     assert_eq!(demanded, None, "this test must run, but there is {why}");
     eprintln!("SKIPPED, NOTHING WAS TESTED: {why}; `bash .ci/test` sets one up");
+}
+
+/// Node.js, which runs modules in TypeScript.
+pub const NODE: &str = "node";
+
+/// Whether there is a Node.js new enough for the TypeScript SDK; says loudly if not, and fails where it must be.
+pub fn has_node() -> bool {
+    let new_enough = "process.exit(Number(process.versions.node.split('.')[0]) < 20 ? 1 : 0)";
+    let status = std::process::Command::new(NODE).args(["-e", new_enough]).status();
+    let found = status.is_ok_and(|status| status.success());
+    if !found {
+        not_run("no Node.js 20 or later");
+    }
+    found
 }

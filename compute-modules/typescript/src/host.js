@@ -1,0 +1,208 @@
+// What a process of a module is to the bridge: register, sessions by slot, pings. Reads and writes no stream itself.
+
+import { Runner } from "./runner.js";
+import { AUDIO_KIND, JSON_KIND, SAMPLE_OCTETS, WireError, dump, load } from "./wire.js";
+
+/** Version of the contract spoken. */
+const VERSION = 1;
+/** The slot that is the process itself. */
+const PROCESS = 0;
+
+const DEFAULTS = {
+  name: "module",
+  version: "",
+  rate: 16_000,
+  encoding: /** @type {import("../index.d.ts").Encoding} */ ("pcm_s16le"),
+  frameMs: 20,
+  tracks: /** @type {readonly number[]} */ ([0]),
+  framing: "raw",
+  speaks: /** @type {number | undefined} */ (undefined),
+  pace: "clip",
+  maxSessions: 1,
+  overflow: "drop_oldest",
+  maxQueueMs: 30_000,
+  autoAck: true,
+};
+
+/** @typedef {typeof DEFAULTS} Settings */
+/** @typedef {import("./wire.js").Message} Message */
+
+/** Runs sessions of one module. A transport calls `receive` for each message and `close` at the end. */
+export class Host {
+  /** @type {Map<number, Runner>} */
+  #runners = new Map();
+
+  /**
+   * @param {any} definition
+   * @param {import("./session.js").Link} link
+   */
+  constructor(definition, link) {
+    this.settings = settings(definition);
+    this.definition = definition;
+    this.link = link;
+    link.send(PROCESS, JSON_KIND, dump(this.#register()));
+    /** Settles when the module has loaded what it needs. */
+    this.loaded = Promise.resolve().then(() => definition.onLoad?.());
+    // Who waits for it is told; nobody waits yet.
+    this.loaded.catch(() => {});
+  }
+
+  /**
+   * Takes one message. Never waits. Throws a `WireError` for what no bridge sends.
+   * @param {number} kind
+   * @param {number} slot
+   * @param {Buffer} body
+   */
+  receive(kind, slot, body) {
+    const runner = this.#runners.get(slot);
+    if (kind === AUDIO_KIND) {
+      if (slot === PROCESS) throw new WireError("sound for slot 0, which is the process and no session");
+      return runner?.sound(body);
+    }
+    const message = load(body);
+    if (message.type === "ping") this.link.send(slot, JSON_KIND, dump({ type: "pong", t: message.t ?? 0 }), true);
+    else if (message.type === "start") this.#open(slot, message);
+    // No runner: a session that has just ended here, or a message to the process that this version does not know.
+    else runner?.message(message);
+  }
+
+  /**
+   * Ends all sessions as if the call had ended; whether all handlers returned within `ms`.
+   * @param {number} ms
+   * @returns {Promise<boolean>}
+   */
+  async close(ms) {
+    const runners = [...this.#runners.values()];
+    for (const runner of runners) runner.abandon(ms / 2);
+    const late = new Promise((resolve) => setTimeout(() => resolve(false), ms));
+    const over = Promise.all(runners.map((runner) => runner.over)).then(() => true);
+    return /** @type {Promise<boolean>} */ (Promise.race([over, late]));
+  }
+
+  // For runners
+
+  /**
+   * The answer to `start` that takes the offer as the module wants it.
+   * @param {import("./session.js").Session} s
+   */
+  ready(s) {
+    const { encoding, rate, frameMs, speaks, pace, framing, tracks, overflow } = this.settings;
+    const hears = this.#hears() && !isSilent(s);
+    const wants = { dtmf: "onDtmf", vad: "onVad", text: "onText", spoken: "onSpoken", playback: "onPlayback" };
+    return {
+      type: "ready",
+      session: s.id,
+      accept: {
+        in: hears ? { encoding, rate, frame_ms: frameMs } : null,
+        out: s.canSpeak ? { encoding, rate: speaks, pace } : null,
+        tracks: isSilent(s) ? [] : tracks,
+        framing,
+      },
+      want: Object.entries(wants).filter(([, handler]) => this.definition[handler]).map(([want]) => want),
+      overflow,
+    };
+  }
+
+  /**
+   * What the module cannot do without and the call has not, in words.
+   * @param {import("./session.js").Session} s
+   */
+  missing(s) {
+    if (!isSilent(s) || !this.#hears() || this.definition.onText) return undefined;
+    return (
+      `${this.settings.name} hears sound and this call has none: the provider recognises speech by itself; ` +
+      "give it onText to take its words"
+    );
+  }
+
+  /**
+   * The session of `slot` is over.
+   * @param {number} slot
+   * @param {Runner} runner
+   */
+  ended(slot, runner) {
+    if (this.#runners.get(slot) === runner) this.#runners.delete(slot);
+  }
+
+  #hears() {
+    return Boolean(this.definition.onAudio || this.definition.onFrame);
+  }
+
+  #register() {
+    const { name, version, maxSessions, encoding, rate, speaks } = this.settings;
+    const kinds = this.definition.onText ? ["text"] : [];
+    if (speaks !== undefined) kinds.push("agent");
+    if (this.#hears() || kinds.length === 0) kinds.push("tap");
+    return {
+      type: "register",
+      module: name,
+      version,
+      v: [VERSION],
+      kinds: this.definition.kinds ?? kinds,
+      max_sessions: maxSessions,
+      in: this.#hears() ? [{ encoding, rate }] : [],
+    };
+  }
+
+  /**
+   * @param {number} slot
+   * @param {Message} start
+   */
+  #open(slot, start) {
+    if (slot === PROCESS) throw new WireError("start for slot 0, which is the process and no session");
+    const refusal = this.#refusal(slot, start);
+    if (refusal) this.link.send(slot, JSON_KIND, dump({ type: "reject", ...refusal }), true);
+    else this.#runners.set(slot, new Runner(this, slot, start));
+  }
+
+  /**
+   * @param {number} slot
+   * @param {Message} start
+   */
+  #refusal(slot, start) {
+    if ((start.v ?? VERSION) !== VERSION) {
+      return { code: "unsupported_version", message: `this module speaks version ${VERSION}` };
+    }
+    if (this.#runners.has(slot)) return { code: "busy", message: `slot ${slot} has a session` };
+    if (this.#runners.size >= this.settings.maxSessions) {
+      const message = `${this.#runners.size} sessions, maxSessions allows no more`;
+      return { code: "busy", message, retryable: true };
+    }
+    return undefined;
+  }
+}
+
+/** @param {import("./session.js").Session} s */
+function isSilent(s) {
+  return (s.start.offer?.in ?? []).length === 0;
+}
+
+/**
+ * What the module asks for, with defaults. Throws for what makes no sense, naming it.
+ * @param {any} definition
+ * @returns {Settings}
+ */
+function settings(definition) {
+  const given = Object.keys(DEFAULTS).filter((key) => definition[key] !== undefined);
+  const all = { ...DEFAULTS, ...Object.fromEntries(given.map((key) => [key, definition[key]])) };
+  const complain = (/** @type {string} */ key, /** @type {string} */ wanted) => {
+    throw new TypeError(`${key} is ${JSON.stringify(Reflect.get(all, key))}; it must be ${wanted}`);
+  };
+  const words = {
+    encoding: Object.keys(SAMPLE_OCTETS),
+    framing: ["raw", "hdr16"],
+    pace: ["clip", "live"],
+    overflow: ["drop_oldest", "spool", "fail"],
+  };
+  for (const [key, allowed] of Object.entries(words)) {
+    if (!allowed.includes(Reflect.get(all, key))) complain(key, `one of ${allowed.join(", ")}`);
+  }
+  for (const key of ["rate", "frameMs", "maxSessions", "maxQueueMs", ...(all.speaks === undefined ? [] : ["speaks"])]) {
+    const value = Reflect.get(all, key);
+    if (!Number.isInteger(value) || value <= 0) complain(key, "a whole number above 0");
+  }
+  if (all.tracks.length > 1 && all.framing !== "hdr16") {
+    throw new TypeError('several tracks need framing: "hdr16" and onFrame');
+  }
+  return all;
+}
