@@ -483,13 +483,17 @@ impl Playout {
             self.tell_playback(PlaybackState::Started, self.sent);
         }
         let from = (self.sent - self.base) as usize;
-        let mut samples = Pcm::lend();
         let (first, second) = slices(&self.queue, from..from + take as usize);
-        samples.extend_from_slice(first);
-        samples.extend_from_slice(second);
         let padding = if self.pads { take.next_multiple_of(self.frame) - take } else { 0 };
-        samples.resize((take + padding) as usize, 0);
-        emit(Emit::Samples(&samples));
+        if second.is_empty() && padding == 0 {
+            emit(Emit::Samples(first));
+        } else {
+            let mut samples = Pcm::lend();
+            samples.extend_from_slice(first);
+            samples.extend_from_slice(second);
+            samples.resize((take + padding) as usize, 0);
+            emit(Emit::Samples(&samples));
+        }
         self.counts.left += take;
         self.counts.padding += padding;
         self.sent += take;

@@ -108,6 +108,9 @@ impl Tap {
     /// Reads as much as one frame needs; the error names what was overwritten.
     fn fill(&mut self, ring: &mut Ring, frame: &mut Vec<i16>) -> Result<usize, (u64, u64)> {
         let (from, to) = (self.resampler.from().hz() as usize, self.resampler.to().hz() as usize);
+        if self.cursor == ring.end() {
+            return Ok(0);
+        }
         let missing = (self.frame - frame.len()) * from / to;
         let mut input = Pcm::lend();
         let Ok(count) = ring.read(self.cursor, missing.max(1), &mut input) else {

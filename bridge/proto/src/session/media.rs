@@ -263,19 +263,20 @@ impl Out {
         act: impl FnOnce(&mut Playout, &mut dyn FnMut(Emit<'_>)),
     ) -> Result<u64, ProtocolError> {
         let Self { playout, encoder, encode_failed } = self;
-        let mut payload = Octets::lend();
+        let mut lent = None;
         let mut result = Ok(());
         let mut media = 0;
         act(playout, &mut |emit| {
             let before = outbox.sends().len();
             let command = match emit {
                 Emit::Samples(samples) => {
+                    let payload: &mut Octets = lent.get_or_insert_default();
                     payload.clear();
-                    if encoder.encode(samples, &mut payload).is_err() {
+                    if encoder.encode(samples, payload).is_err() {
                         *encode_failed += samples.len() as u64;
                         return;
                     }
-                    Command::Media { track: Track::Outbound, payload: &payload }
+                    Command::Media { track: Track::Outbound, payload }
                 }
                 Emit::Mark(name) => Command::Mark(name),
                 Emit::Clear => Command::Clear,
