@@ -186,6 +186,7 @@ const ROUTE: &str = "
 name = \"{p}\"
 path = \"/{p}\"
 provider = \"{p}\"
+insecure = true
 ";
 const MODULES: &str = "
 [[module]]
