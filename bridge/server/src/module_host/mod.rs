@@ -1,13 +1,16 @@
-//! Modules that do not run in the call's own task: behind bounded queues, on a thread or in a process of their own. Knows
-//! nothing of calls, and keeps no sound: what is replayed after a crash comes from the call's ring.
+//! Modules that do not run in the call's own task: behind bounded queues, on a thread, in a process of their own or at the
+//! other end of a connection. Knows nothing of calls, and keeps no sound: what is replayed after a crash comes from the call's ring.
 
 mod child;
 mod feed;
 mod flood;
 mod listen;
 mod process;
+mod restart;
 mod stderr;
+mod talk;
 mod thread;
+mod websocket;
 
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -21,6 +24,7 @@ use tokio::sync::mpsc;
 
 pub use child::{ChildSpec, spawn_child};
 pub use thread::spawn_thread;
+pub use websocket::{WebSocketSpec, spawn_websocket};
 
 /// Items each way between call and host: about a second of one track.
 const QUEUE: usize = 64;
@@ -84,7 +88,7 @@ pub enum FromHost {
         /// The while.
         after: Duration,
     },
-    /// A fresh process is about to be started: send [`ToHost::Start`], with `resume`.
+    /// The module is about to be started again: send [`ToHost::Start`], with `resume`.
     NeedStart,
     /// [`Hosted::try_send`], which had given something back, works again. May come when that is known already.
     Writable,
@@ -95,8 +99,8 @@ pub enum FromHost {
     },
 }
 
-/// A module somewhere else, as the call holds it. Dropping it ends the module: its input is closed, and a process that does
-/// not leave within a second is killed.
+/// A module somewhere else, as the call holds it. Dropping it ends the module: its input is closed, a process that does not
+/// leave within a second is killed, and a connection is closed.
 #[derive(Debug)]
 pub struct Hosted {
     to: mpsc::Sender<ToHost>,
