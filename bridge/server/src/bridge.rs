@@ -432,7 +432,8 @@ fn plan(
     let mut options = listener.options.clone();
     options.one_way |= listener.one_way;
     options.credential_query = auth.query_parameter().map(str::to_owned);
-    let sources: Vec<_> = modules.iter().map(|module| ModuleSource::of(module)).collect();
+    let sources: Vec<_> =
+        modules.iter().map(|module| ModuleSource::of(module, &outside.connector)).collect();
     Some(Plan {
         endpoint: listener.endpoint.clone(),
         provider,
@@ -446,7 +447,7 @@ fn plan(
             .barge_in
             .filter(|b| b.on_speech)
             .map(|b| BargeIn { min_speech: b.min_speech }),
-        ports: modules.iter().map(|module| port(module, route)).collect(),
+        ports: modules.iter().zip(&sources).map(|(m, source)| port(m, source, route)).collect(),
         keep: sources.iter().map(|source| source.ring).max().unwrap_or(Duration::ZERO),
         sources,
         watchers,
@@ -455,7 +456,7 @@ fn plan(
     })
 }
 
-fn port(module: &ModuleConfig, route: &RouteConfig) -> PortConfig {
+fn port(module: &ModuleConfig, source: &ModuleSource, route: &RouteConfig) -> PortConfig {
     let speaks = route.speaker.as_deref() == Some(module.name.as_str());
     PortConfig {
         name: module.name.clone(),
@@ -467,7 +468,7 @@ fn port(module: &ModuleConfig, route: &RouteConfig) -> PortConfig {
             OnFailConfig::Hangup => OnFail::Hangup,
         },
         ready_timeout: module.ready_timeout,
-        in_step: ModuleSource::of(module).is_inline(),
+        in_step: source.is_inline(),
     }
 }
 

@@ -45,6 +45,30 @@ pub trait Listener: Send + 'static {
 /// that can neither be cleared nor counted. This is about a second of it, which Linux doubles for its own book-keeping.
 const SEND_BUFFER: u32 = 16 * 1024;
 
+/// Opens a connection to `authority`, host and port, at the first of its addresses that answers; with `TCP_NODELAY` and a bounded
+/// send buffer, as those that are accepted.
+///
+/// # Errors
+/// If the name is not known, or none of its addresses answers: what the last one did.
+pub async fn connect(authority: &str) -> io::Result<TcpStream> {
+    let mut failed = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    for address in tokio::net::lookup_host(authority).await? {
+        let socket = match address {
+            SocketAddr::V4(_) => TcpSocket::new_v4()?,
+            SocketAddr::V6(_) => TcpSocket::new_v6()?,
+        };
+        socket.set_send_buffer_size(SEND_BUFFER)?;
+        match socket.connect(address).await {
+            Ok(stream) => {
+                stream.set_nodelay(true)?;
+                return Ok(stream);
+            }
+            Err(error) => failed = error,
+        }
+    }
+    Err(failed)
+}
+
 /// Connections the kernel holds before they are accepted.
 const BACKLOG: u32 = 1024;
 

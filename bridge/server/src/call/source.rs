@@ -7,7 +7,10 @@ use ringback_module::Module;
 use ringback_module::message::Start;
 
 use crate::config::{Builtin, ModuleConfig, ModuleRun};
-use crate::module_host::{ChildSpec, Hosted, spawn_child, spawn_thread};
+use crate::module_host::{
+    ChildSpec, Hosted, WebSocketSpec, spawn_child, spawn_thread, spawn_websocket,
+};
+use crate::outgoing::Connector;
 
 /// Sound kept for a module that may be slow or start again.
 const RING: Duration = Duration::from_secs(10);
@@ -33,13 +36,15 @@ pub(super) enum Place {
     Thread { name: Arc<str>, make: fn() -> Box<dyn Module> },
     /// A process of its own.
     Child(ChildSpec),
+    /// At the other end of a connection.
+    WebSocket(WebSocketSpec),
 }
 
 impl ModuleSource {
-    /// What the configuration says.
-    pub(crate) fn of(module: &ModuleConfig) -> Self {
+    /// What the configuration says; `connector` dials those that are elsewhere.
+    pub(crate) fn of(module: &ModuleConfig, connector: &Arc<Connector>) -> Self {
         let ready_ms = u64::try_from(module.ready_timeout.as_millis()).unwrap_or(u64::MAX);
-        let place = Place::of(module);
+        let place = Place::of(module, connector);
         let usual = if matches!(place, Place::Inline(_)) { IN_STEP_RING } else { RING };
         Self { ready_ms, ring: module.ring.unwrap_or(usual), place }
     }
@@ -51,11 +56,24 @@ impl ModuleSource {
 }
 
 impl Place {
-    fn of(module: &ModuleConfig) -> Self {
+    fn of(module: &ModuleConfig, connector: &Arc<Connector>) -> Self {
         let name: Arc<str> = module.name.as_str().into();
         match &module.run {
             ModuleRun::Child { command } => {
                 Self::Child(ChildSpec { name: module.name.clone(), command: command.clone() })
+            }
+            ModuleRun::WebSocket { url, token, trust } => {
+                let (name, url, token) = (module.name.clone(), url.clone(), token.clone());
+                let connector = match trust {
+                    None => Arc::clone(connector),
+                    Some(trust) => {
+                        let connector = connector.trusting(trust.clone());
+                        // Read now and not by a call; that there is nobody to trust shows again with each connection.
+                        let _ = connector.prepare();
+                        Arc::new(connector)
+                    }
+                };
+                Self::WebSocket(WebSocketSpec { name, url, token, connector })
             }
             ModuleRun::Builtin(Builtin::Echo) => {
                 Self::Inline(|| Box::new(ringback_echo::Echo::new()))
@@ -78,6 +96,7 @@ impl Place {
             Self::Inline(_) => None,
             Self::Thread { name, make } => Some(spawn_thread(name, *make, start)),
             Self::Child(spec) => Some(spawn_child(spec.clone(), start)),
+            Self::WebSocket(spec) => Some(spawn_websocket(spec.clone(), start)),
         }
     }
 }

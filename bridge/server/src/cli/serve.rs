@@ -194,11 +194,11 @@ async fn serve(mut config: Config, show: bool) -> Exit {
     if let Ok(address) = listener.local_addr() {
         config.bind = address;
     }
-    if config.wants_tls()
-        && let Err(error) = Connector::new(config.trust.clone()).prepare()
-    {
-        screen::problem(error);
-        return Exit::Usage;
+    for trust in config.trusts() {
+        if let Err(error) = Connector::new(trust).prepare() {
+            screen::problem(error);
+            return Exit::Usage;
+        }
     }
     let shutdown = Shutdown::new();
     if let Err(error) = shutdown.on_signals() {

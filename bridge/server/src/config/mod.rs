@@ -11,12 +11,13 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use ringback_proto::provider::{Auth, Options, PROVIDERS, Transport, WebhookAuth};
+use ringback_proto::provider::{Auth, Options, PROVIDERS, Secret, Transport, WebhookAuth};
 use ringback_proto::redaction::Sound;
 use serde::Deserialize;
 use serde_json::Value;
 
 use crate::capture::CaptureOptions;
+use crate::client::WsUrl;
 use crate::hangup::{HangupConfig, HangupCredential};
 use crate::keyring::KeySource;
 use crate::listener::{Endpoint, Limits, Pages};
@@ -124,6 +125,15 @@ pub enum ModuleRun {
     Child {
         /// Program and arguments; never empty.
         command: Vec<String>,
+    },
+    /// A server that is dialled, once for each call.
+    WebSocket {
+        /// Where it is.
+        url: WsUrl,
+        /// What it is shown, as `Authorization: Bearer`.
+        token: Option<Secret>,
+        /// Whom its certificate must be signed by, if that is not as [`Config::trust`] says.
+        trust: Option<Trust>,
     },
 }
 
@@ -300,20 +310,36 @@ impl Config {
         self.listeners.iter().find(|listener| listener.endpoint.name == name)
     }
 
-    /// Whether anything in it asks or dials others by TLS. Without `auth` a provider is dialled for tries only.
+    /// All that connections by TLS trust; none if nothing in it asks or dials others so.
+    #[must_use]
+    pub fn trusts(&self) -> Vec<Trust> {
+        let dialled = self.modules.iter().filter_map(|module| match &module.run {
+            ModuleRun::WebSocket { url, trust, .. } if url.secure => Some(trust),
+            _ => None,
+        });
+        let shared = self.wants_tls().then_some(&self.trust);
+        shared.into_iter().chain(dialled.flatten()).cloned().collect()
+    }
+
+    /// Whether anything in it asks or dials others by TLS, trusting as all do that have no trust of their own. Without `auth` a
+    /// provider is dialled for tries only.
     #[must_use]
     pub fn wants_tls(&self) -> bool {
-        self.listeners.iter().any(|listener| {
-            let keys =
-                matches!(&listener.keys, Some(KeySource::Url { url, .. }) if url.peer().secure);
-            let asks = listener.hangup.as_ref().is_some_and(|hangup| {
-                let token = matches!(&hangup.credential,
+        let modules = self.modules.iter().any(|module| {
+            matches!(&module.run, ModuleRun::WebSocket { url, trust: None, .. } if url.secure)
+        });
+        modules
+            || self.listeners.iter().any(|listener| {
+                let keys =
+                    matches!(&listener.keys, Some(KeySource::Url { url, .. }) if url.peer().secure);
+                let asks = listener.hangup.as_ref().is_some_and(|hangup| {
+                    let token = matches!(&hangup.credential,
                     HangupCredential::Client { url, .. } if url.peer().secure);
-                token || hangup.base.peer().secure
-            });
-            let dials = matches!(listener.endpoint.transport, Transport::Webhook { .. });
-            keys || asks || (dials && listener.auth != Auth::None)
-        })
+                    token || hangup.base.peer().secure
+                });
+                let dials = matches!(listener.endpoint.transport, Transport::Webhook { .. });
+                keys || asks || (dials && listener.auth != Auth::None)
+            })
     }
 
     /// Where an endpoint's calls come in on this machine.

@@ -206,6 +206,9 @@ pub(super) struct Module {
     pub kind: Option<At<ModuleKind>>,
     pub builtin: Option<At<super::Builtin>>,
     pub command: Option<At<Vec<String>>>,
+    pub url: Option<At<String>>,
+    pub token: Option<At<String>>,
+    pub ca_file: Option<At<String>>,
     #[serde(default)]
     pub config: toml::Table,
     #[serde(default)]
@@ -219,6 +222,7 @@ pub(super) struct Module {
 pub(super) enum ModuleKind {
     Builtin,
     Child,
+    Websocket,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -1,9 +1,13 @@
 //! Hosts against modules that behave and modules that do not; processes are real ones.
 
+mod dialled;
+mod served;
+mod table;
+
 use std::os::fd::AsRawFd;
 use std::sync::mpsc::{Receiver, channel};
 
-use ringback_module::message::{Cleared, Event, Limits, Resume, StartCredit};
+use ringback_module::message::{Event, Limits, Resume, StartCredit};
 use ringback_module::{Input, Module, ModuleError, Outputs};
 use serde_json::{Value, json};
 use tokio::io::AsyncReadExt;
@@ -70,37 +74,6 @@ async fn restarting(hosted: &mut Hosted) -> String {
 }
 
 #[tokio::test]
-async fn a_session_in_a_process() {
-    let mut hosted = child("good", start());
-    ready(&mut hosted, Value::Null).await;
-    hosted.try_send(audio(2, &[1, 2])).unwrap();
-    let silence = FromHost::Audio { epoch: None, samples: vec![0, 0] };
-    assert_eq!(next(&mut hosted).await, silence, "raw framing has no holes");
-    let echo = FromHost::Audio { epoch: None, samples: vec![1, 2] };
-    assert_eq!(next(&mut hosted).await, echo);
-    let cleared =
-        ToModule::Cleared(Cleared { epoch: 0, played_ms: 1, discarded_ms: 2, heard: None });
-    let told = serde_json::to_value(&cleared).unwrap();
-    hosted.try_send(ToHost::Message(cleared)).unwrap();
-    assert_eq!(next(&mut hosted).await, event("told", told));
-    hosted.try_send(stop(PATIENCE)).unwrap();
-    assert_eq!(next(&mut hosted).await, event("stopping", json!("hangup")));
-    let done = next(&mut hosted).await;
-    assert!(matches!(done, FromHost::Message(FromModule::Done { .. })), "{done:?}");
-    assert_eq!(next(&mut hosted).await, FromHost::Gone { reason: None });
-    assert!(timeout(Duration::ZERO, hosted.recv()).await.is_err(), "nothing follows");
-    assert_eq!(hosted.try_send(audio(0, &[1])), Ok(()));
-}
-
-#[tokio::test]
-async fn headers_carry_the_epoch() {
-    let mut hosted = child("hdr16", start());
-    ready(&mut hosted, Value::Null).await;
-    hosted.try_send(audio(70, &[5])).unwrap();
-    assert_eq!(next(&mut hosted).await, FromHost::Audio { epoch: Some(0), samples: vec![5] });
-}
-
-#[tokio::test]
 async fn a_crash_is_survived() {
     let mut hosted = child("crash", start());
     ready(&mut hosted, Value::Null).await;
@@ -117,45 +90,11 @@ async fn a_crash_is_survived() {
 }
 
 #[tokio::test]
-async fn a_module_that_hangs_is_found_dead() {
-    let mut start = start();
-    start.limits.dead_ms = 200;
-    let mut hosted = child("hang", start);
-    ready(&mut hosted, Value::Null).await;
-    assert_eq!(restarting(&mut hosted).await, "no sign of life for 200 ms");
-}
-
-#[tokio::test]
-async fn a_module_that_does_not_read_is_found_dead() {
-    let mut start = start();
-    start.limits.dead_ms = 200;
-    let mut hosted = child("hang", start);
-    ready(&mut hosted, Value::Null).await;
-    let mut pts = 0;
-    // Fills the pipe and then the queue.
-    while hosted.try_send(audio(pts, &[0; 4_000])).is_ok() {
-        pts += 4_000;
-        tokio::task::yield_now().await;
-    }
-    assert_eq!(restarting(&mut hosted).await, "no sign of life for 200 ms");
-}
-
-#[tokio::test]
-async fn a_module_must_get_ready() {
-    let mut start = start();
-    start.limits.ready_ms = 100;
-    let mut hosted = child("late", start);
-    assert_eq!(restarting(&mut hosted).await, "not ready within 100 ms");
-}
-
-#[tokio::test]
 async fn breaking_the_contract_is_fatal_to_the_process() {
     for (mode, word) in [
         ("garbage", "does not speak ringback.v1: frame at octet"),
         ("oversize", "body of 262145 octets is over the limit"),
         ("slot", "slot 7"),
-        ("odd", "audio of 3 octets"),
-        ("mute", "`accept.out`"),
     ] {
         let mut hosted = child(mode, start());
         let reason = restarting(&mut hosted).await;
@@ -203,36 +142,6 @@ async fn a_crash_loop_ends() {
         }
     }
     assert_eq!(restarts, 5);
-}
-
-#[tokio::test]
-async fn a_flood_is_dropped_counted_and_ended() {
-    let mut start = start();
-    start.credit = StartCredit { out_ms: 2_000 };
-    let mut hosted = child("flood", start);
-    ready(&mut hosted, Value::Null).await;
-    let (mut passed, mut dropped) = (0, 0);
-    let reason = loop {
-        match next(&mut hosted).await {
-            FromHost::Audio { samples, .. } => passed += samples.len() as u64,
-            FromHost::Dropped { samples } => dropped += samples,
-            FromHost::Restarting { reason, .. } => break reason,
-            other => panic!("unexpected {other:?}"),
-        }
-    };
-    assert!(reason.contains("far beyond its credit"), "{reason}");
-    // Two seconds at once and then, on however slow a machine, little more than real time.
-    assert!((16_000..8_000 * 60).contains(&passed), "{passed} samples passed");
-    assert!(dropped >= 8_000 * 290, "{dropped} samples dropped");
-}
-
-#[tokio::test]
-async fn a_babbler_is_read_slowly_and_whole() {
-    let mut hosted = child("babble", start());
-    ready(&mut hosted, Value::Null).await;
-    for n in 0..1_200 {
-        assert_eq!(next(&mut hosted).await, event("babble", json!(n)));
-    }
 }
 
 #[tokio::test]

@@ -12,9 +12,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use tokio::net::TcpStream;
-
-use crate::net::{Io, MemoryHosts};
+use crate::net::{self, Io, MemoryHosts};
 
 pub use tls::RsaKey;
 
@@ -196,6 +194,12 @@ impl Connector {
         self.memory.as_ref()
     }
 
+    /// One that finds the same listeners and trusts as `trust` says.
+    #[must_use]
+    pub fn trusting(&self, trust: Trust) -> Self {
+        Self { trust, tls: Arc::default(), memory: self.memory.clone() }
+    }
+
     /// Reads whom to trust, so that a mistake there shows now and not when the first connection is wanted.
     ///
     /// # Errors
@@ -218,8 +222,7 @@ impl Connector {
                 return Ok(Box::new(hosts.connect(&peer.authority).await?) as Box<dyn Io>);
             }
             let tls = if peer.secure { Some(self.tls()?) } else { None };
-            let stream = TcpStream::connect(&peer.authority).await?;
-            stream.set_nodelay(true)?;
+            let stream = net::connect(&peer.authority).await?;
             match tls {
                 Some(tls) => tls.connect(peer.host(), stream).await,
                 None => Ok(Box::new(stream) as Box<dyn Io>),

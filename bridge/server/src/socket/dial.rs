@@ -59,8 +59,8 @@ pub async fn dial(
     Ok(Socket::new(io, Role::Client, &agreed.read_ahead, agreed.subprotocol, options))
 }
 
-/// Answers whoever asks for a stream at the other end of `io`, whatever path and fields it asks with; for servers that are acted
-/// out.
+/// Answers whoever asks for a stream at the other end of `io`, whatever path and fields it asks with, and takes the first subprotocol
+/// it offers; for servers that are acted out.
 ///
 /// # Errors
 /// If what is asked is no WebSocket, or not asked in time.
@@ -75,17 +75,28 @@ pub async fn answer(io: impl Io, options: SocketOptions) -> Result<Socket, DialE
             head.push(io.read_u8().await.map_err(|error| failed(&error))?);
         }
         let head = String::from_utf8_lossy(&head);
-        let fields = head.lines().filter_map(|line| line.split_once(':'));
-        let mut keys = fields.filter(|(name, _)| name.eq_ignore_ascii_case("sec-websocket-key"));
-        let (_, key) = keys.next().ok_or_else(|| DialError::Handshake("no key".into()))?;
-        let accept = accept_key(key.trim().as_bytes());
-        let answer = format!(
-            "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\nsec-websocket-accept: {accept}\r\n\r\n"
+        let value = |name: &str| {
+            let mut fields = head.lines().filter_map(|line| line.split_once(':'));
+            fields
+                .find(|(field, _)| field.eq_ignore_ascii_case(name))
+                .map(|(_, value)| value.trim())
+        };
+        let key = value("sec-websocket-key");
+        let key = key.ok_or_else(|| DialError::Handshake("no key".into()))?;
+        let offered = value("sec-websocket-protocol").and_then(|names| names.split(',').next());
+        let mut answer = format!(
+            "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\nsec-websocket-accept: {}\r\n",
+            accept_key(key.as_bytes())
         );
-        send(&mut io, answer.as_bytes()).await.map_err(|error| failed(&error))
+        if let Some(name) = offered {
+            answer += &format!("sec-websocket-protocol: {name}\r\n");
+        }
+        answer += "\r\n";
+        send(&mut io, answer.as_bytes()).await.map_err(|error| failed(&error))?;
+        Ok(offered.map(str::to_owned))
     });
-    answered.await.unwrap_or(Err(DialError::Deadline(HANDSHAKE_DEADLINE)))?;
-    Ok(Socket::accepted(io, &[], None, options))
+    let subprotocol = answered.await.unwrap_or(Err(DialError::Deadline(HANDSHAKE_DEADLINE)))?;
+    Ok(Socket::accepted(io, &[], subprotocol, options))
 }
 
 async fn ask(io: &mut Box<dyn Io>, asking: &mut Asking) -> Result<Agreed, DialError> {

@@ -35,8 +35,9 @@ from ._messages import (
     Word,
 )
 from ._module import Module, Reject
+from ._run import run
+from ._server import serve
 from ._session import Session
-from ._stdio import run
 from ._wire import WireError
 
 __version__ = "0.1.0"
@@ -63,4 +64,5 @@ __all__ = [
     "WireError",
     "Word",
     "run",
+    "serve",
 ]

@@ -1,6 +1,7 @@
 """What a process of a module is to the bridge: register, sessions by slot, pings. Reads and writes no stream itself."""
 
 import asyncio
+import itertools
 import sys
 import threading
 import time
@@ -23,16 +24,27 @@ PROCESS = 0
 class Host:
     """Runs sessions of one module class. A transport calls `receive` for each message and `close` at the end.
 
-    `on_failed` is called from another thread if the module cannot be loaded.
+    `link` is the way to the bridge; None for a transport of several bridges, which calls `attach` for each.
+    `on_failed` is called from another thread if the module cannot be loaded. `max_sessions`, if given, is in the place of the
+    class attribute.
     """
 
     def __init__(
-        self, module_class: Type[Module], link: Link, on_failed: Callable[[], None]
+        self,
+        module_class: Type[Module],
+        link: Optional[Link],
+        on_failed: Callable[[], None],
+        max_sessions: Optional[int] = None,
     ) -> None:
         check(module_class)
         self.module_class = module_class
         self.module: Optional[Module] = None
-        self.link = link
+        self.max_sessions = module_class.max_sessions if max_sessions is None else max_sessions
+        if self.max_sessions < 1:
+            raise ValueError(f"max_sessions is {self.max_sessions}; it must be above 0")
+        self._link = link
+        self._links: Dict[int, Link] = {}
+        self._slots = itertools.count(1)
         self._on_failed = on_failed
         self._runners: Dict[int, Runner] = {}
         self._lock = threading.Lock()
@@ -42,7 +54,8 @@ class Host:
 
     def start(self) -> None:
         """Registers and loads the module. Returns at once: the bridge is answered while the module loads."""
-        self.link.send(PROCESS, JSON, dump(self._register()))
+        if self._link is not None:
+            self._link.send(PROCESS, JSON, dump(self._register()))
         self._loading = threading.Thread(target=self._load, name="ringback-load", daemon=True)
         self._loading.start()
 
@@ -67,7 +80,7 @@ class Host:
     def _receive_message(self, slot: int, message: Message) -> None:
         if message["type"] == "ping":
             pong = {"type": "pong", "t": message.get("t", 0)}
-            self.link.send(slot, JSON, dump(pong), urgent=True)
+            self.link(slot).send(slot, JSON, dump(pong), urgent=True)
         elif message["type"] == "start":
             self._open(slot, message)
         else:
@@ -75,6 +88,26 @@ class Host:
             # None for a session that has just ended here, and for messages to the process this version does not know.
             if runner is not None:
                 runner.message(message)
+
+    def attach(self, link: Link) -> int:
+        """A bridge came: the slot of its session."""
+        slot = next(self._slots)
+        self._links[slot] = link
+        return slot
+
+    def detach(self, slot: int, seconds: float) -> None:
+        """The bridge of `slot` is gone: ends its session within about `seconds`, if it has not ended."""
+        runner = self._runners.get(slot)
+        self._links.pop(slot, None)
+        if runner is not None:
+            runner.abandon(seconds)
+
+    def link(self, slot: int) -> Link:
+        """The way to the bridge of `slot`."""
+        link = self._links.get(slot, self._link)
+        if link is None:
+            raise WireError(f"slot {slot} has no bridge")
+        return link
 
     def close(self, seconds: float) -> bool:
         """Ends all sessions as if the call had ended; whether all handlers returned within `seconds`."""
@@ -181,7 +214,7 @@ class Host:
             "version": str(cls.version),
             "v": [VERSION],
             "kinds": _kinds(cls),
-            "max_sessions": cls.max_sessions,
+            "max_sessions": self.max_sessions,
             "in": [{"encoding": cls.encoding, "rate": cls.rate}] if _hears(cls) else [],
         }
 
@@ -194,7 +227,7 @@ class Host:
                 runner = self._runners[slot] = Runner(self, slot, start)
                 runner.thread.start()
                 return
-        self.link.send(slot, JSON, dump({"type": "reject", **refusal}), urgent=True)
+        self.link(slot).send(slot, JSON, dump({"type": "reject", **refusal}), urgent=True)
 
     def _refusal(self, slot: int, start: Message) -> Optional[Dict[str, Any]]:
         if start.get("v", VERSION) != VERSION:
@@ -204,7 +237,7 @@ class Host:
             }
         if slot in self._runners:
             return {"code": "busy", "message": f"slot {slot} has a session"}
-        if len(self._runners) >= self.module_class.max_sessions:
+        if len(self._runners) >= self.max_sessions:
             message = f"{len(self._runners)} sessions, max_sessions allows no more"
             return {"code": "busy", "message": message, "retryable": True}
         return None

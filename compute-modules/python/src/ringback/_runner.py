@@ -56,7 +56,7 @@ class Runner:
 
     def __init__(self, host: "Host", slot: int, start: Message) -> None:
         module = host.module_class
-        self.session = Session(host.link, slot, start, module)
+        self.session = Session(host.link(slot), slot, start, module)
         self.inbox = Inbox(module.max_queue_ms)
         self._host = host
         self._slot = slot

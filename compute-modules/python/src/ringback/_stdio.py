@@ -34,6 +34,10 @@ HELP = """\
 Without a bridge, play a recording to it:
 
     python3 -m ringback.testing {script} call.wav
+
+Or have it wait for bridges that dial it:
+
+    python3 {script} --serve 127.0.0.1:9000
 """
 
 
@@ -115,7 +119,7 @@ def run(module_class: Type[Module]) -> NoReturn:
     code = _read(incoming, alarm, host)
     finished = host.close(STOP_SECONDS)
     link.close(0.2)
-    _exit(code, finished)
+    leave(code, finished)
 
 
 def _read(fd: int, alarm: _Alarm, host: Host) -> int:
@@ -157,13 +161,19 @@ def _claim_stdio() -> Tuple[int, int]:
     return _claimed
 
 
+def is_child() -> bool:
+    """Whether a bridge said so when it started this process."""
+    return _claimed is not None
+
+
 _claimed: Optional[Tuple[int, int]] = None
 # A bridge that sets this for its children lets a module print even while it is being imported, long before `run`.
 if os.environ.pop(CLAIM_AT_IMPORT, None) == "1":
     _claim_stdio()
 
 
-def _exit(code: int, finished: bool) -> NoReturn:
+def leave(code: int, finished: bool) -> NoReturn:
+    """Ends the process; `finished` says whether all handlers have returned."""
     sys.stdout.flush()
     sys.stderr.flush()
     if finished:

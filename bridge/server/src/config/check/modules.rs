@@ -8,7 +8,9 @@ use toml::Spanned;
 
 use super::super::raw::{self, At};
 use super::super::{BargeInConfig, Builtin, ModuleConfig, ModuleRun, OnFail, RouteConfig};
-use super::{Checker, DEFAULT_ROUTE};
+use super::{Checker, DEFAULT_ROUTE, span};
+use crate::client::WsUrl;
+use crate::outgoing::Trust;
 
 const DEFAULT_READY: Duration = Duration::from_secs(5);
 const DEFAULT_MIN_SPEECH: Duration = Duration::from_millis(200);
@@ -64,47 +66,70 @@ impl Checker<'_> {
         }
     }
 
-    /// `kind` may be left out where `builtin` or `command` tells it.
+    /// `kind` may be left out where one of its keys tells it.
     fn run(&mut self, table: Range<usize>, raw: &raw::Module) -> ModuleRun {
-        use raw::ModuleKind::{Builtin as InProcess, Child};
-        let kind = raw.kind.as_ref().map(|kind| *kind.get_ref());
-        let echo = ModuleRun::Builtin(Builtin::Echo);
-        match (kind, &raw.builtin, &raw.command) {
-            (None | Some(InProcess), Some(builtin), None) => ModuleRun::Builtin(*builtin.get_ref()),
-            (None | Some(Child), None, Some(command)) => {
-                if command.get_ref().first().is_none_or(String::is_empty) {
-                    let help =
-                        "found no program, expected a list such as [\"python3\", \"module.py\"]";
-                    self.problem(command.span(), help);
-                }
-                ModuleRun::Child { command: command.get_ref().clone() }
-            }
-            (_, Some(_), Some(command)) => {
-                let help = "a module has either `builtin` or `command`, found both";
-                self.problem(command.span(), help);
-                echo
-            }
-            (Some(InProcess), None, _) => {
-                self.problem(
-                    table,
-                    "kind \"builtin\" needs `builtin`: echo, recorder, player, vad or dtmf",
-                );
-                echo
-            }
-            (Some(Child), _, None) => {
-                self.problem(
-                    table,
-                    "kind \"child\" needs `command`, such as [\"python3\", \"module.py\"]",
-                );
-                echo
-            }
-            (None, None, None) => {
-                self.problem(
-                    table,
-                    "a module needs `builtin` (echo, recorder, player, vad, dtmf) or `command`",
-                );
-                echo
-            }
+        use raw::ModuleKind::{Builtin as InProcess, Child, Websocket};
+        let given = [
+            ("builtin", InProcess, span(&raw.builtin)),
+            ("command", Child, span(&raw.command)),
+            ("url", Websocket, span(&raw.url)),
+            ("token", Websocket, span(&raw.token)),
+            ("ca_file", Websocket, span(&raw.ca_file)),
+        ];
+        let told = given.iter().find(|(.., span)| span.is_some()).map(|&(_, kind, _)| kind);
+        let Some(kind) = raw.kind.as_ref().map(|kind| *kind.get_ref()).or(told) else {
+            let help =
+                "a module needs `builtin` (echo, recorder, player, vad, dtmf), `command` or `url`";
+            self.problem(table, help);
+            return ModuleRun::Builtin(Builtin::Echo);
+        };
+        let (whom, uses): (_, &[_]) = match kind {
+            InProcess => ("kind \"builtin\"", &["builtin"]),
+            Child => ("kind \"child\"", &["command"]),
+            Websocket => ("kind \"websocket\"", &["url", "token", "ca_file"]),
+        };
+        self.superfluous(given.map(|(key, _, span)| (key, span)), uses, whom);
+        let (run, missing) = match kind {
+            InProcess => (
+                raw.builtin.as_ref().map(|at| ModuleRun::Builtin(*at.get_ref())),
+                "`builtin`: echo, recorder, player, vad or dtmf",
+            ),
+            Child => (
+                raw.command.as_ref().map(|at| self.child(at)),
+                "`command`, such as [\"python3\", \"module.py\"]",
+            ),
+            Websocket => (
+                raw.url.as_ref().map(|at| self.websocket(at, raw)),
+                "`url`, such as \"ws://127.0.0.1:9000\" or \"wss://gpu.example.com/stt\"",
+            ),
+        };
+        run.unwrap_or_else(|| {
+            self.problem(table, format!("{whom} needs {missing}"));
+            ModuleRun::Builtin(Builtin::Echo)
+        })
+    }
+
+    fn child(&mut self, command: &At<Vec<String>>) -> ModuleRun {
+        if command.get_ref().first().is_none_or(String::is_empty) {
+            let help = "found no program, expected a list such as [\"python3\", \"module.py\"]";
+            self.problem(command.span(), help);
+        }
+        ModuleRun::Child { command: command.get_ref().clone() }
+    }
+
+    fn websocket(&mut self, url: &At<String>, raw: &raw::Module) -> ModuleRun {
+        let parsed = url.get_ref().parse::<WsUrl>();
+        let parsed = parsed.unwrap_or_else(|problem| {
+            self.problem(url.span(), problem);
+            WsUrl::plain(String::new(), String::new())
+        });
+        if let Some(at) = raw.ca_file.as_ref().filter(|_| !parsed.secure) {
+            self.problem(at.span(), "is for wss:// only: a ws:// server shows no certificate");
+        }
+        ModuleRun::WebSocket {
+            url: parsed,
+            token: raw.token.as_ref().map(|at| self.resolve(at)),
+            trust: raw.ca_file.as_ref().map(|at| Trust::File(at.get_ref().into())),
         }
     }
 

@@ -1,0 +1,188 @@
+//! What every place that a module can run in does alike, whatever the module does: the same situations for each of them.
+
+use super::served::serve;
+use super::*;
+
+/// Where a module runs.
+#[derive(Clone, Copy)]
+enum Place {
+    Child,
+    WebSocket,
+}
+
+impl Place {
+    fn host(self, mode: &'static str, start: Start) -> Hosted {
+        match self {
+            Self::Child => child(mode, start),
+            Self::WebSocket => spawn_websocket(serve(mode).spec, start),
+        }
+    }
+}
+
+/// Deadlines that a busy machine keeps, and that are nothing in virtual time.
+fn quick_to_bury() -> Start {
+    let mut start = start();
+    start.limits.dead_ms = 200;
+    start
+}
+
+async fn happy_path(place: Place) {
+    let mut hosted = place.host("good", start());
+    ready(&mut hosted, Value::Null).await;
+    hosted.try_send(audio(2, &[1, 2])).unwrap();
+    let silence = FromHost::Audio { epoch: None, samples: vec![0, 0] };
+    assert_eq!(next(&mut hosted).await, silence, "raw framing has no holes");
+    assert_eq!(next(&mut hosted).await, FromHost::Audio { epoch: None, samples: vec![1, 2] });
+    let told = json!({"type": "dtmf", "track": 0, "digit": "5", "source": "provider", "at_ms": 7});
+    let dtmf: ToModule = serde_json::from_value(told).unwrap();
+    let told = serde_json::to_value(&dtmf).unwrap();
+    hosted.try_send(ToHost::Message(dtmf)).unwrap();
+    assert_eq!(next(&mut hosted).await, event("told", told));
+    hosted.try_send(stop(PATIENCE)).unwrap();
+    assert_eq!(next(&mut hosted).await, event("stopping", json!("hangup")));
+    let done = next(&mut hosted).await;
+    assert!(matches!(done, FromHost::Message(FromModule::Done { .. })), "{done:?}");
+    assert_eq!(next(&mut hosted).await, FromHost::Gone { reason: None });
+    assert_eq!(hosted.try_send(audio(0, &[1])), Ok(()), "a module that is gone takes anything");
+}
+
+async fn headers_carry_the_epoch(place: Place) {
+    let mut hosted = place.host("hdr16", start());
+    ready(&mut hosted, Value::Null).await;
+    hosted.try_send(audio(70, &[5])).unwrap();
+    assert_eq!(next(&mut hosted).await, FromHost::Audio { epoch: Some(0), samples: vec![5] });
+}
+
+async fn late_start(place: Place) {
+    let mut start = start();
+    start.limits.ready_ms = 100;
+    let mut hosted = place.host("late", start);
+    assert!(restarting(&mut hosted).await.ends_with("not ready within 100 ms"));
+}
+
+async fn crash_and_replay(place: Place) {
+    let mut hosted = place.host("crash", start());
+    ready(&mut hosted, Value::Null).await;
+    hosted.try_send(audio(0, &[1])).unwrap();
+    hosted.try_send(audio(1, &[2])).unwrap();
+    restarting(&mut hosted).await;
+    assert_eq!(next(&mut hosted).await, FromHost::NeedStart);
+    let mut again = start();
+    again.resume = Some(Resume { token: None, from_ms: 40, epoch: 3 });
+    hosted.try_send(ToHost::Start(Box::new(again))).unwrap();
+    ready(&mut hosted, json!({"from_ms": 40, "epoch": 3})).await;
+    hosted.try_send(stop(PATIENCE)).unwrap();
+    assert_eq!(next(&mut hosted).await, event("stopping", json!("hangup")));
+}
+
+async fn hang(place: Place) {
+    let mut hosted = place.host("hang", quick_to_bury());
+    ready(&mut hosted, Value::Null).await;
+    assert!(restarting(&mut hosted).await.ends_with("no sign of life for 200 ms"));
+}
+
+async fn wrong_offer(place: Place) {
+    let mut hosted = place.host("reject", start());
+    let FromHost::Rejected(reject) = next(&mut hosted).await else { panic!() };
+    assert_eq!((reject.code.as_str(), reject.message.as_str()), ("bad_config", "as told"));
+}
+
+/// Sound far faster than the rate it was said to have.
+async fn lying_about_its_rate(place: Place) {
+    let mut start = start();
+    start.credit = StartCredit { out_ms: 2_000 };
+    let mut hosted = place.host("flood", start);
+    ready(&mut hosted, Value::Null).await;
+    let (mut passed, mut dropped) = (0, 0);
+    let reason = loop {
+        match next(&mut hosted).await {
+            FromHost::Audio { samples, .. } => passed += samples.len() as u64,
+            FromHost::Dropped { samples } => dropped += samples,
+            FromHost::Restarting { reason, .. } => break reason,
+            other => panic!("unexpected {other:?}"),
+        }
+    };
+    assert!(reason.contains("far beyond its credit"), "{reason}");
+    // Two seconds at once and then, on however slow a machine, little more than real time.
+    assert!((16_000..8_000 * 60).contains(&passed), "{passed} samples passed");
+    assert!(dropped >= 8_000 * 290, "{dropped} samples dropped");
+}
+
+async fn broken_contracts(place: Place) {
+    for (mode, word) in [
+        ("garbage", "ringback.v1|not understood"),
+        ("oversize", "over the limit|bigger than the limit"),
+        ("odd", "audio of 3 octets"),
+        ("mute", "`accept.out`"),
+    ] {
+        let reason = restarting(&mut place.host(mode, start())).await;
+        assert!(word.split('|').any(|word| reason.contains(word)), "{mode}: {reason}");
+    }
+}
+
+/// It takes nothing, though there is more for it than lines and queues hold.
+async fn slow_reader(place: Place) {
+    let mut hosted = place.host("hang", quick_to_bury());
+    ready(&mut hosted, Value::Null).await;
+    let mut sent = 0;
+    while hosted.try_send(audio(sent, &[0; 4_000])).is_ok() {
+        sent += 4_000;
+        tokio::task::yield_now().await;
+    }
+    assert!(sent < 8_000 * 120, "{sent} samples are under way, which nobody could count");
+    assert!(restarting(&mut hosted).await.ends_with("no sign of life for 200 ms"));
+}
+
+async fn babble(place: Place) {
+    let mut hosted = place.host("babble", start());
+    ready(&mut hosted, Value::Null).await;
+    for n in 0..1_200 {
+        assert_eq!(next(&mut hosted).await, event("babble", json!(n)));
+    }
+}
+
+async fn fatal_error(place: Place) {
+    let mut hosted = place.host("fatal", start());
+    ready(&mut hosted, Value::Null).await;
+    assert!(matches!(next(&mut hosted).await, FromHost::Message(FromModule::Error(_))));
+    let FromHost::Gone { reason: Some(reason) } = next(&mut hosted).await else { panic!() };
+    assert!(reason.ends_with("vendor: no key"), "{reason}");
+}
+
+async fn stop_not_heeded(place: Place) {
+    for (mode, deadline, word) in [
+        ("deaf", Duration::from_millis(50), "no `done` within 50 ms"),
+        ("leave", PATIENCE, "`done`"),
+    ] {
+        let mut hosted = place.host(mode, start());
+        ready(&mut hosted, Value::Null).await;
+        hosted.try_send(stop(deadline)).unwrap();
+        let FromHost::Gone { reason: Some(reason) } = next(&mut hosted).await else { panic!() };
+        assert!(reason.ends_with(word), "{mode}: {reason}");
+    }
+}
+
+async fn every_situation(place: Place) {
+    happy_path(place).await;
+    headers_carry_the_epoch(place).await;
+    late_start(place).await;
+    crash_and_replay(place).await;
+    hang(place).await;
+    wrong_offer(place).await;
+    lying_about_its_rate(place).await;
+    broken_contracts(place).await;
+    slow_reader(place).await;
+    babble(place).await;
+    fatal_error(place).await;
+    stop_not_heeded(place).await;
+}
+
+#[tokio::test]
+async fn every_situation_of_a_child() {
+    every_situation(Place::Child).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_situation_of_a_websocket() {
+    every_situation(Place::WebSocket).await;
+}
