@@ -3,16 +3,18 @@
 mod support;
 
 use std::future::poll_fn;
+use std::process::Stdio;
 use std::task::Poll;
 
 use ringback_proto::provider::{Dial, find};
 use ringback_proto::session::Report;
 use support::{
     Caller, Folder, Host, NODE, PYTHON, assert_whole, has_node, known, quoted, read_wav, root,
-    send_signal,
+    send_signal, soon,
 };
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::TcpListener;
+use tokio::process::{Child, Command};
 
 /// Samples of a caller's frame at 8 kHz.
 const FRAME: u64 = 160;
@@ -218,6 +220,55 @@ async fn a_module_in_typescript_hears_all_too_and_a_killed_one_what_it_missed() 
     assert_whole(&host.log.ended_alone().await, &[]);
     assert_heard_all(&host, "ears", caller.samples_sent);
     assert!(started[1]["resume"]["from_ms"].as_u64().is_some_and(|from_ms| from_ms > 0));
+    host.stop().await;
+}
+
+/// A server of the Python kit, on `address`; it is killed with this.
+async fn serve(address: &str) -> (Child, String) {
+    let mut command = Command::new(PYTHON);
+    command.arg(root().join("bridge/server/tests/support/served_ears.py"));
+    command.args(["--serve", address]).env("RINGBACK_TOKEN", "t0ken");
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).kill_on_drop(true);
+    let mut server = command.spawn().expect("a server");
+    let mut told = BufReader::new(server.stdout.take().expect("its output")).lines();
+    let told = soon("that it listens", told.next_line()).await.unwrap().expect("a line");
+    let authority = told.split_once("ws://").expect("its URL").1.trim_end_matches('/');
+    (server, authority.to_owned())
+}
+
+#[tokio::test]
+async fn a_server_that_is_killed_is_dialled_again_and_hears_what_it_missed() {
+    let folder = Folder::new("dialled");
+    let token = folder.write("token", "t0ken\n");
+    let (mut server, authority) = serve("127.0.0.1:0").await;
+    let token = quoted(format!("file:{}", token.display()));
+    let toml = [
+        route(0, &["dialled", "turned-away"]),
+        format!(
+            "[[module]]\nname = \"dialled\"\nurl = \"ws://{authority}/ears\"\ntoken = {token}\nready_timeout = \"20s\"\n"
+        ),
+        format!("[[module]]\nname = \"turned-away\"\nurl = \"ws://{authority}/ears\"\n"),
+    ];
+    let host = Host::on_loopback(&toml.concat());
+    let mut caller = call(&host).await;
+    talk(&mut caller, 100).await;
+    let turned_away = |report: &Report| matches!(report, Report::ModuleFailed { reason, .. } if reason.contains("check `token`"));
+    meanwhile(&mut caller, host.log.module("turned-away", "refused", turned_away)).await;
+    meanwhile(&mut caller, host.log.events_of("dialled", "heard", 1)).await;
+    meanwhile(&mut caller, server.kill()).await.unwrap();
+    talk(&mut caller, 75).await;
+    let (_server, again) = meanwhile(&mut caller, serve(&authority)).await;
+    assert_eq!(again, authority);
+    let started = meanwhile(&mut caller, host.log.events_of("dialled", "started", 2)).await;
+    talk(&mut caller, 25).await;
+    let caller = caller.hang_up().await;
+    assert_echoed(&caller, 0);
+
+    let summary = host.log.ended_alone().await;
+    assert_whole(&summary, &[]);
+    assert_heard_all(&host, "dialled", caller.samples_sent);
+    let from_ms = started[1]["resume"]["from_ms"].as_u64().expect("it is told where to go on");
+    assert!(from_ms > 0, "it had acknowledged what it heard before");
     host.stop().await;
 }
 

@@ -36,7 +36,8 @@ pub(super) struct Args {
     /// Address and port to listen on; port 0 takes a free one.
     #[arg(long, value_name = "ADDRESS", env = "RINGBACK_BIND")]
     bind: Option<SocketAddr>,
-    /// Send all calls to this program: a command line, run once for each call. May be given several times; the first one speaks.
+    /// Send all calls to this module: a command line, run once for each call, or the ws:// or wss:// URL of a server, dialled once
+    /// for each. May be given several times; the first one speaks.
     #[arg(long = "module", short, value_name = "COMMAND", conflicts_with = "config")]
     modules: Vec<String>,
     /// Record all calls into this folder.
@@ -121,13 +122,14 @@ fn as_toml(args: &Args) -> Result<String, String> {
     }
     for (index, command) in args.modules.iter().enumerate() {
         let name = format!("module-{}", index + 1);
-        let words = words(command)?;
-        let words: Vec<_> = words.iter().map(|word| quote(word)).collect();
-        let _ = writeln!(
-            text,
-            "[[module]]\nname = \"{name}\"\nkind = \"child\"\ncommand = [{}]",
-            words.join(", ")
-        );
+        let run = if command.starts_with("ws://") || command.starts_with("wss://") {
+            format!("url = {}", quote(command))
+        } else {
+            let words = words(command)?;
+            let words: Vec<_> = words.iter().map(|word| quote(word)).collect();
+            format!("command = [{}]", words.join(", "))
+        };
+        let _ = writeln!(text, "[[module]]\nname = \"{name}\"\n{run}");
         names.push(name);
     }
     if names.is_empty() {

@@ -49,7 +49,7 @@ fn the_example_works_as_it_stands_and_with_everything_switched_on() {
     let config = Config::parse("ringback.toml", &text, &flags, &context).unwrap();
     let kinds: BTreeSet<_> = config.listeners.iter().map(|l| l.auth.kind()).collect();
     assert_eq!((config.listeners.len(), kinds.len()), (20, 14), "{kinds:?}");
-    assert_eq!(config.modules.len(), 2);
+    assert_eq!(config.modules.len(), 3);
 }
 
 /// The keys a table knows, as serde tells them when it meets one that it does not know.

@@ -138,6 +138,26 @@ fn a_whole_file_means_what_it_says() {
 }
 
 #[test]
+fn a_module_elsewhere_is_told_by_its_url() {
+    let text = "[[module]]\nname = \"gpu\"\nurl = \"wss://gpu.example.com/stt?m=1\"\n\
+                token = \"env:TOKEN\"\nca_file = \"ca.pem\"\n";
+    let config = parse(text).unwrap();
+    let run = &config.module("gpu").unwrap().run;
+    let expected = ModuleRun::WebSocket {
+        url: "wss://gpu.example.com/stt?m=1".parse().unwrap(),
+        token: Some("s3cret-canary".into()),
+        trust: Some(Trust::File("ca.pem".into())),
+    };
+    assert_eq!(run, &expected);
+    assert!(!format!("{run:?}").contains("s3cret-canary"));
+    assert_eq!(config.trusts(), [Trust::File("ca.pem".into())], "nobody else is dialled by TLS");
+    let shared = parse(&text.replace("ca_file = \"ca.pem\"", "")).unwrap();
+    assert_eq!(shared.trusts(), [Trust::System]);
+    let plain = parse("[[module]]\nname = \"gpu\"\nurl = \"ws://gpu:9000\"\n").unwrap();
+    assert_eq!(plain.trusts(), []);
+}
+
+#[test]
 fn who_is_to_dial_a_provider_looks_for_authorities_at_the_start() {
     let variable = |name: &str| (name == "TOKEN").then(|| "secret".to_owned());
     let context = Context { variable: &variable, providers: vec!["twilio", "zoom-rtms"] };

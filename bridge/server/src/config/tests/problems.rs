@@ -74,7 +74,7 @@ fn every_complaint_names_place_key_finding_and_remedy() {
         ),
         (
             "[[module]]\nname = \"m\"",
-            "f.toml:1:1: module[0]: a module needs `builtin` (echo, recorder, player, vad, dtmf) or `command`",
+            "f.toml:1:1: module[0]: a module needs `builtin` (echo, recorder, player, vad, dtmf), `command` or `url`",
         ),
         (
             "[[module]]\nname = \"m\"\nbuiltin = \"ehco\"",
@@ -82,7 +82,7 @@ fn every_complaint_names_place_key_finding_and_remedy() {
         ),
         (
             "[[module]]\nname = \"m\"\nbuiltin = \"echo\"\ncommand = [\"x\"]",
-            "f.toml:4:11: module[0].command: a module has either `builtin` or `command`, found both",
+            "f.toml:4:11: module[0].command: `command` is not used by kind \"builtin\", which takes builtin",
         ),
         (
             "[[module]]\nname = \"m\"\nkind = \"child\"",
@@ -95,6 +95,26 @@ fn every_complaint_names_place_key_finding_and_remedy() {
         (
             "[[module]]\nname = \"m\"\ncommand = []",
             "f.toml:3:11: module[0].command: found no program",
+        ),
+        (
+            "[[module]]\nname = \"m\"\nkind = \"websocket\"",
+            "f.toml:1:1: module[0]: kind \"websocket\" needs `url`, such as \"ws://127.0.0.1:9000\"",
+        ),
+        (
+            "[[module]]\nname = \"m\"\nurl = \"http://gpu\"",
+            "f.toml:3:7: module[0].url: `http://gpu` does not begin with ws:// or wss://",
+        ),
+        (
+            "[[module]]\nname = \"m\"\nurl = \"ws://gpu\"\ntoken = \"s3cret\"",
+            "f.toml:4:9: module[0].token: a secret is not written here: use \"env:NAME\" or \"file:/path\"",
+        ),
+        (
+            "[[module]]\nname = \"m\"\nurl = \"ws://gpu\"\nca_file = \"ca.pem\"",
+            "f.toml:4:11: module[0].ca_file: is for wss:// only",
+        ),
+        (
+            "[[module]]\nname = \"m\"\ncommand = [\"x\"]\ntoken = \"env:TOKEN\"",
+            "f.toml:4:9: module[0].token: `token` is not used by kind \"child\", which takes command",
         ),
         (
             "[[module]]\nname = \"m\"\nbuiltin = \"echo\"\non_fail = \"hang\"",
