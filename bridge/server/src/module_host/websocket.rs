@@ -112,12 +112,8 @@ impl WebSocketSpec {
         let bearer = token.map(|token| format!("Bearer {}", token.expose()));
         let request = OutgoingUpgrade {
             target: self.url.target.clone(),
-            headers: bearer
-                .map(|value| ("Authorization".into(), value.into()))
-                .into_iter()
-                .collect(),
+            headers: bearer.map(|value| ("Authorization".into(), value)).into_iter().collect(),
             subprotocols: vec![SUBPROTOCOL.into()],
-            ..OutgoingUpgrade::default()
         };
         let options = SocketOptions {
             max_message: MAX_BODY,
