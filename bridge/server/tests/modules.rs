@@ -231,7 +231,8 @@ async fn serve(address: &str) -> (Child, String) {
     command.stdin(Stdio::null()).stdout(Stdio::piped()).kill_on_drop(true);
     let mut server = command.spawn().expect("a server");
     let mut told = BufReader::new(server.stdout.take().expect("its output")).lines();
-    let told = soon("that it listens", told.next_line()).await.unwrap().expect("a line");
+    let told =
+        soon("that it listens", told.next_line()).await.expect("its output").expect("a line");
     let authority = told.split_once("ws://").expect("its URL").1.trim_end_matches('/');
     (server, authority.to_owned())
 }
