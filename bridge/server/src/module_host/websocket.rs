@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Poll, ready};
 use std::time::Duration;
 
+use ringback_module::CONTRACT;
 use ringback_module::message::Start;
 use ringback_module::wire::{Frame, FrameKind, MAX_BODY, STDIO_HEADER};
 use ringback_proto::provider::{Message, OutgoingUpgrade, Secret};
@@ -22,8 +23,6 @@ use crate::socket::{
     self, Closed, DialError, Incoming, Socket, SocketError, SocketOptions, close_code,
 };
 
-/// The contract and its version, as the upgrade names it.
-const SUBPROTOCOL: &str = "ringback.v1";
 /// The module did not let us in.
 const UNAUTHORIZED: u16 = 4001;
 /// There is no such module there.
@@ -113,7 +112,7 @@ impl WebSocketSpec {
         let request = OutgoingUpgrade {
             target: self.url.target.clone(),
             headers: bearer.map(|value| ("Authorization".into(), value)).into_iter().collect(),
-            subprotocols: vec![SUBPROTOCOL.into()],
+            subprotocols: vec![CONTRACT.into()],
         };
         let options = SocketOptions {
             max_message: MAX_BODY,
