@@ -15,8 +15,9 @@ pub(super) struct Caller {
     /// Provider to act as.
     #[arg(long, short, value_parser = provider_named, default_value = "twilio")]
     provider: &'static str,
-    /// The bridge's listener, ws:// or wss://; the default is that of --config, or the provider's path at 127.0.0.1:8080.
-    #[arg(long, short, value_name = "URL")]
+    /// The bridge's listener, as `serve` prints it: ws:// or wss://, http:// or https:// where calls are posted, tcp:// for
+    /// bare TCP; the default is that of --config, or the provider's path at 127.0.0.1:8080.
+    #[arg(long, short, value_name = "URL", value_parser = bridge_url)]
     url: Option<WsUrl>,
     #[command(flatten)]
     trust: TrustArgs,
@@ -47,6 +48,16 @@ pub(super) fn provider_named(name: &str) -> Result<&'static str, String> {
         let names: Vec<_> = PROVIDERS.iter().map(|p| p.name()).collect();
         format!("no such provider; there are {}", names.join(", "))
     })
+}
+
+/// A listener's URL in any form in which one is shown: where to connect is the same, and how is the provider's matter.
+pub(super) fn bridge_url(text: &str) -> Result<WsUrl, String> {
+    let plain = ["http://", "tcp://"].into_iter().find_map(|scheme| text.strip_prefix(scheme));
+    match (plain, text.strip_prefix("https://")) {
+        (Some(rest), _) => format!("ws://{rest}").parse(),
+        (_, Some(rest)) => format!("wss://{rest}").parse(),
+        _ => text.parse(),
+    }
 }
 
 fn rate(text: &str) -> Result<SampleRate, String> {
@@ -98,5 +109,23 @@ impl Caller {
             two_way: !self.one_way,
             ..Dial::default()
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::bridge_url;
+
+    #[test]
+    fn a_listeners_url_is_taken_as_it_is_shown() {
+        for (shown, meant) in [
+            ("http://127.0.0.1:8080/zoom-rtms", "ws://127.0.0.1:8080/zoom-rtms"),
+            ("tcp://127.0.0.1:9092", "ws://127.0.0.1:9092"),
+            ("https://bridge.example/zoom", "wss://bridge.example/zoom"),
+            ("wss://bridge.example/twilio", "wss://bridge.example/twilio"),
+        ] {
+            assert_eq!(bridge_url(shown), meant.parse(), "{shown}");
+        }
+        assert!(bridge_url("sip:bridge.example").is_err_and(|e| e.contains("ws://")));
     }
 }

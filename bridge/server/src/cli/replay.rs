@@ -7,7 +7,7 @@ use ringback_proto::provider::{self, Provider};
 use ringback_proto::transcript::{CUT, Direction, NO_CODE, Transcript};
 use serde_json::{Value, json};
 
-use super::caller::{parameter, provider_named};
+use super::caller::{bridge_url, parameter, provider_named};
 use super::credential::CredentialArgs;
 use super::{LogArgs, TrustArgs, call_failed, runtime, screen};
 use crate::client::WsUrl;
@@ -21,8 +21,8 @@ use crate::replay::{Comparison, Difference, Heard, Kinds, Outcome, Replay, Speed
 pub(super) struct Args {
     /// Transcript: a capture of `ringback serve --capture`, or one of the project's own.
     file: PathBuf,
-    /// The bridge's listener, ws:// or wss://; the default is the transcript's path at 127.0.0.1:8080.
-    #[arg(long, short, value_name = "URL")]
+    /// The bridge's listener, as `serve` prints it; the default is the transcript's path at 127.0.0.1:8080.
+    #[arg(long, short, value_name = "URL", value_parser = bridge_url)]
     url: Option<WsUrl>,
     /// Sign as the provider does whose listener is in this configuration, and say it there; the path is the listener's.
     #[arg(long, value_name = "FILE")]

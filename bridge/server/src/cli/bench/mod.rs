@@ -9,6 +9,7 @@ use ringback_codecs::{MediaFormat, SampleRate};
 use ringback_proto::provider::{self, PlayoutPolicy, Provider};
 use serde_json::Value;
 
+use super::caller::bridge_url;
 use super::credential::CredentialArgs;
 use super::{LogArgs, screen};
 use crate::bench::{
@@ -159,7 +160,7 @@ impl Outcome {
 
 /// A server without TLS: the generator measures what a bridge costs, and speaks none.
 fn plain_url(text: &str) -> Result<WsUrl, String> {
-    let url: WsUrl = text.parse()?;
+    let url = bridge_url(text)?;
     if url.secure { Err("a bench is over ws://, without TLS".into()) } else { Ok(url) }
 }
 
