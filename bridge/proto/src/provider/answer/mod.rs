@@ -41,8 +41,8 @@ pub struct Answer {
     call: &'static [&'static str],
     /// Where the webhook says what it is about, and what of that is no call that begins.
     asides: Option<(&'static str, &'static [&'static str])>,
-    /// With what the provider evaluates a part of a text, if it does: whoever calls must not have a say in that.
-    evaluates: Option<&'static str>,
+    /// With what a part of a text begins that the provider evaluates: whoever calls must not have a say in that.
+    evaluates: &'static [&'static str],
     /// The document in the provider's other language, and where a webhook that wants it has something.
     other: Option<(&'static str, &'static Self)>,
 }
@@ -155,7 +155,7 @@ impl Answer {
     /// What the webhook tells of its call that the stream will not, as custom parameters.
     #[must_use]
     pub fn facts(&self, told: &Facts) -> Vec<(String, String)> {
-        let is_text = |value: &String| !self.evaluates.is_some_and(|begins| value.contains(begins));
+        let is_text = |value: &String| !self.evaluates.iter().any(|begins| value.contains(begins));
         let fact = |fact: &Fact| {
             let value = told.first(fact.paths).filter(is_text)?;
             Some((fact.name.to_owned(), value))

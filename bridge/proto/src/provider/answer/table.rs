@@ -153,7 +153,8 @@ static SWML: Answer = Answer {
         Fact { sample: "%{call.to}", ..to(&["call.to"]) },
     ],
     call: &["call.call_id"],
-    evaluates: Some("%{"),
+    // Both are the same to SWML, and what is no name in them is run as JavaScript.
+    evaluates: &["%{", "${"],
     ..JSON
 };
 
@@ -169,7 +170,7 @@ const XML: Answer = Answer {
     facts: &[],
     call: &[],
     asides: None,
-    evaluates: None,
+    evaluates: &[],
     other: None,
 };
 

@@ -230,8 +230,10 @@ fn whoever_asks_in_another_language_is_answered_in_it() {
     let told = serde_json::json!({ "from": "sip:a@b", "to": "+15550100002" });
     assert_eq!(connect["custom_parameters"], told);
     // SignalWire would evaluate it.
-    let facts = asked("%{call.headers}@b");
-    assert_eq!(answer.facts(&facts), [("to".to_owned(), "+15550100002".to_owned())]);
+    for from in ["%{call.headers}@b", "sip:${call.headers}@b"] {
+        let to = ("to".to_owned(), "+15550100002".to_owned());
+        assert_eq!(answer.facts(&asked(from)), [to], "{from}");
+    }
     let form = webhook(Method::Post, "/a", FORM, "From=1&CallSid=c").facts();
     assert_eq!(signalwire.fitting(&form).content_type(), "application/xml");
 }
