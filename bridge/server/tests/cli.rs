@@ -36,6 +36,28 @@ fn every_command_explains_itself() {
     assert_eq!(version.stdout, format!("ringback {}\n", env!("CARGO_PKG_VERSION")));
 }
 
+/// Who answers a call may be anybody, and what it says is text and one line.
+#[test]
+fn what_a_server_answers_forges_no_line_and_moves_no_cursor() {
+    use std::io::{Read as _, Write as _};
+    let server = std::net::TcpListener::bind(("127.0.0.1", 0)).expect("a port");
+    let url = format!("ws://{}/", server.local_addr().expect("bound"));
+    // It ends with the process: it is asked for the call, and for what the call's modules find.
+    std::thread::spawn(move || {
+        for stream in server.incoming() {
+            let mut stream = stream.expect("somebody asks");
+            let _ = stream.read(&mut [0; 4096]).expect("a request");
+            let body = "no\nringback: forged\x1b[2J";
+            let head = format!("HTTP/1.1 403 Forbidden\r\ncontent-length: {}\r\n\r\n", body.len());
+            stream.write_all((head + body).as_bytes()).expect("an answer");
+        }
+    });
+    let ended = ask(&["call", "--provider", "conversation-relay", "--url", &url]);
+    assert_eq!(ended.code, Some(1), "{}", ended.stderr);
+    assert!(ended.stderr.contains("no\\u000aringback: forged\\u001b[2J"), "{}", ended.stderr);
+    assert!(!ended.stderr.contains("\nringback: forged"), "{}", ended.stderr);
+}
+
 #[test]
 fn what_is_not_understood_ends_with_64() {
     for (args, said) in [

@@ -129,7 +129,8 @@ pub fn run() -> Exit {
 
 /// Says why a call failed, and how the process is to end for it.
 fn call_failed(error: &ClientError) -> Exit {
-    screen::problem(error);
+    // In one line: what the other side answered is a part of it.
+    screen::problem(screen::harmless(error));
     match error {
         ClientError::Connect { .. } => Exit::Unavailable,
         _ => Exit::Failure,

@@ -15,7 +15,9 @@ use super::{ClientError, WsUrl};
 use crate::destination::Destination;
 use crate::net::{self, Io, Listener, MemoryHosts, MemoryListener, TcpListener};
 use crate::outgoing::{ConnectError, Connector};
+use crate::socket::upgrade::{begin, put_fields};
 use crate::socket::{self, DialError, Incoming, Outgoing, Socket, SocketError, SocketOptions};
+use crate::telemetry::PeerText;
 
 /// A request is answered within this.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -220,7 +222,10 @@ async fn post_all(way: Way, mut bodies: mpsc::Receiver<String>, tell: mpsc::Send
         match post(&way, &body).await {
             Ok(()) => begun = true,
             // The call is there: what else is said about it, or again, is the bridge's to refuse.
-            Err(error) if begun => tracing::warn!(%error, "a later request was not taken"),
+            Err(error) if begun => {
+                let error = error.to_string();
+                tracing::warn!(error = %PeerText(&error), "a later request was not taken");
+            }
             Err(error) => {
                 if tell.send(News::NotTaken(error)).await.is_err() {
                     return;
@@ -239,7 +244,8 @@ async fn post(way: &Way, body: &str) -> Result<(), ClientError> {
     let mut request = OutgoingUpgrade { target, headers, ..OutgoingUpgrade::default() };
     way.to.sign_posted(&mut request, body).map_err(ClientError::Unsigned)?;
     let refused = |error| super::refused(&way.to, error);
-    let exchanged = tokio::time::timeout(PATIENCE, exchange(&mut io, url, &request, body));
+    let request = written(url, &request, body).map_err(refused)?;
+    let exchanged = tokio::time::timeout(PATIENCE, exchange(&mut io, &request));
     let answer = match exchanged.await {
         Ok(Ok(answer)) => answer,
         Ok(Err(error)) => return Err(refused(DialError::Handshake(error.to_string()))),
@@ -254,26 +260,50 @@ async fn post(way: &Way, body: &str) -> Result<(), ClientError> {
     Err(refused(DialError::Refused { status, retry_after: None, body }))
 }
 
-async fn exchange(
-    io: &mut Box<dyn Io>,
-    url: &WsUrl,
-    signed: &OutgoingUpgrade,
-    body: &str,
-) -> std::io::Result<Vec<u8>> {
-    let mut request = format!(
-        "POST {} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: {}\r\n",
-        signed.target,
-        url.host(),
-        body.len()
-    );
-    for (name, value) in &signed.headers {
-        request += &format!("{name}: {value}\r\n");
-    }
+/// The request as it is sent. Its fields may be those of somebody's transcript.
+fn written(url: &WsUrl, signed: &OutgoingUpgrade, body: &str) -> Result<String, DialError> {
+    let mut request = begin("POST", url.host(), &signed.target)?;
+    let length = body.len().to_string();
+    let own = [
+        ("Connection", "close"),
+        ("Content-Type", "application/json"),
+        ("Content-Length", &length),
+    ];
+    let fields = signed.headers.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+    put_fields(&mut request, own.into_iter().chain(fields))?;
     request += "\r\n";
     request += body;
+    Ok(request)
+}
+
+async fn exchange(io: &mut Box<dyn Io>, request: &str) -> std::io::Result<Vec<u8>> {
     io.write_all(request.as_bytes()).await?;
     io.flush().await?;
     let mut answer = Vec::new();
     io.take(MAX_ANSWER).read_to_end(&mut answer).await?;
     Ok(answer)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_that_is_posted_cannot_be_broken_apart() {
+        let url = WsUrl::plain("bridge.example:80".into(), "/zoom-rtms".into());
+        let request = |name: &str, value: &str| OutgoingUpgrade {
+            target: url.target.clone(),
+            headers: vec![(name.into(), value.into())],
+            ..OutgoingUpgrade::default()
+        };
+        let text = written(&url, &request("x", "y"), "{}").expect("a request");
+        assert!(text.starts_with("POST /zoom-rtms HTTP/1.1\r\nHost: bridge.example\r\n"), "{text}");
+        assert!(text.ends_with("Content-Length: 2\r\nx: y\r\n\r\n{}"), "{text}");
+        for (name, value) in [("", "x"), ("a b", "x"), ("x", "y\r\n\r\nPOST /other HTTP/1.1")] {
+            let broken = written(&url, &request(name, value), "{}");
+            assert!(matches!(broken, Err(DialError::Request(_))), "{name}: {value}");
+        }
+        let elsewhere = OutgoingUpgrade { target: "/a b".into(), ..OutgoingUpgrade::default() };
+        assert!(matches!(written(&url, &elsewhere, ""), Err(DialError::Request(_))));
+    }
 }

@@ -7,7 +7,7 @@ mod dial;
 mod error;
 mod heartbeat;
 mod meter;
-mod upgrade;
+pub(crate) mod upgrade;
 pub mod wire;
 
 use std::fmt;

@@ -53,24 +53,15 @@ impl Asking {
         let mut nonce = [0; 16];
         getrandom::fill(&mut nonce).map_err(|error| DialError::Request(error.to_string()))?;
         let key = base64_simd::STANDARD.encode_to_string(nonce);
-        let target = &request.target;
-        if !target.starts_with('/') || !is_word(target) || !is_word(host) {
-            return Err(DialError::Request(format!("{host}{target} is no URL")));
-        }
-        let mut text = format!(
-            "GET {target} HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n"
+        let mut text = begin("GET", host, &request.target)?;
+        let _ = write!(
+            text,
+            "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n"
         );
         let offered = request.subprotocols.join(", ");
         let offered = (!offered.is_empty()).then_some(("Sec-WebSocket-Protocol", offered.as_str()));
         let fields = request.headers.iter().map(|(name, value)| (name.as_ref(), value.as_ref()));
-        for (name, value) in fields.chain(offered) {
-            if name.is_empty() || !name.bytes().all(is_token) || value.contains(['\r', '\n', '\0'])
-            {
-                return Err(DialError::Request(format!("`{name}` is no header field")));
-            }
-            let _ = write!(text, "{name}: {value}\r\n");
-        }
+        put_fields(&mut text, fields.chain(offered))?;
         text.push_str("\r\n");
         Ok(Self {
             request: text.into_bytes(),
@@ -207,6 +198,35 @@ fn refused(status: u16, fields: &Fields<'_>, body: &[u8]) -> DialError {
         retry_after: fields.value("Retry-After").and_then(|seconds| seconds.parse().ok()),
         body: String::from_utf8_lossy(&body[..body.len().min(MAX_BODY)]).trim().to_owned(),
     }
+}
+
+/// The first two lines of a request.
+///
+/// # Errors
+/// [`DialError::Request`] if host or target would break the request apart.
+pub(crate) fn begin(method: &str, host: &str, target: &str) -> Result<String, DialError> {
+    if !target.starts_with('/') || !is_word(target) || !is_word(host) {
+        return Err(DialError::Request(format!("{host}{target} is no URL")));
+    }
+    Ok(format!("{method} {target} HTTP/1.1\r\nHost: {host}\r\n"))
+}
+
+/// Appends header fields to a request.
+///
+/// # Errors
+/// [`DialError::Request`] if one would break the request apart.
+pub(crate) fn put_fields<'a>(
+    text: &mut String,
+    fields: impl IntoIterator<Item = (&'a str, &'a str)>,
+) -> Result<(), DialError> {
+    for (name, value) in fields {
+        if name.is_empty() || !name.bytes().all(is_token) || value.contains(['\r', '\n', '\0']) {
+            return Err(DialError::Request(format!("`{name}` is no header field")));
+        }
+        // Writing to a string cannot fail.
+        let _ = write!(text, "{name}: {value}\r\n");
+    }
+    Ok(())
 }
 
 /// Whether a text can stand in a request line.
