@@ -239,6 +239,14 @@ class Breaches(unittest.TestCase):
             line.raw(masked(ws.CLOSE, b""))
             self.assertEqual(line.closed(), 1000)
 
+    def test_whoever_pings_and_reads_no_answer_is_read_no_further(self):
+        with Served(LISTENER) as served, Line(served) as line:
+            line.socket.settimeout(1)
+            pings = masked(ws.PING, bytes(125)) * 1_000
+            with self.assertRaises(socket.timeout):
+                for _ in range(400):  # 50 MB are more than systems keep between two processes.
+                    line.raw(pings)
+
 
 class Frames(unittest.TestCase):
     def test_the_key_of_the_standard(self):

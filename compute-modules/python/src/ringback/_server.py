@@ -54,6 +54,8 @@ class Connection:
         self._loop = asyncio.get_running_loop()
         self._writer = writer
         self._closed = False
+        # Before Python 3.11 only one may wait for a writer at a time.
+        self._turn = asyncio.Lock()
         self._outbox = Outbox(self._write, lambda: None)
 
     def send(self, slot: int, kind: int, body: bytes, urgent: bool = False) -> None:
@@ -70,6 +72,11 @@ class Connection:
         if not self._closed:
             self._writer.write(octets)
 
+    async def pong(self, payload: bytes) -> None:
+        """Answers a ping. Whoever reads no answer waits here, or its pings would pile up as answers."""
+        self.control(frame(PONG, payload))
+        await asyncio.wait_for(self._drain(), SILENT_SECONDS)
+
     def part(self, code: int, reason: str = "") -> None:
         """Says goodbye; nothing is said after it, and nothing of what was queued."""
         self.control(close_frame(code, reason))
@@ -79,7 +86,7 @@ class Connection:
     async def end(self) -> None:
         """Lets go of the connection once the goodbye is out."""
         try:
-            await asyncio.wait_for(self._writer.drain(), LINGER_SECONDS)
+            await asyncio.wait_for(self._drain(), LINGER_SECONDS)
         except (OSError, asyncio.TimeoutError):
             self._writer.transport.abort()
         self._writer.close()
@@ -96,7 +103,11 @@ class Connection:
         if self._closed:
             raise ConnectionResetError
         self._writer.write(data)
-        await self._writer.drain()
+        await self._drain()
+
+    async def _drain(self) -> None:
+        async with self._turn:
+            await self._writer.drain()
 
 
 class Server:
@@ -170,7 +181,7 @@ class Server:
         except WireError as error:
             code, reason = BREACH, str(error)
         except asyncio.TimeoutError:
-            code, reason = LATE, f"nothing was heard for {SILENT_SECONDS:.0f} s"
+            code, reason = LATE, f"nothing was heard, or no answer taken, for {SILENT_SECONDS:.0f} s"
         finally:
             self._connections.discard(connection)
             if reason:
@@ -195,7 +206,7 @@ class Server:
                 elif opcode == BINARY:
                     self.host.receive(AUDIO, slot, payload)
                 elif opcode == PING:
-                    connection.control(frame(PONG, payload))
+                    await connection.pong(payload)
                 elif opcode == CLOSE:
                     return close_code(payload), ""
 
