@@ -3,18 +3,16 @@
 mod support;
 
 use std::future::poll_fn;
-use std::process::Stdio;
 use std::task::Poll;
 
 use ringback_proto::provider::{Dial, find};
 use ringback_proto::session::Report;
 use support::{
-    Caller, Folder, Host, NODE, PYTHON, assert_whole, has_node, known, quoted, read_wav, root,
-    send_signal, soon,
+    Caller, Folder, Host, NODE, PYTHON, TOKEN, assert_whole, has_node, known, quoted, read_wav,
+    root, send_signal, served_ears,
 };
-use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpListener;
-use tokio::process::{Child, Command};
 
 /// Samples of a caller's frame at 8 kHz.
 const FRAME: u64 = 160;
@@ -223,25 +221,11 @@ async fn a_module_in_typescript_hears_all_too_and_a_killed_one_what_it_missed() 
     host.stop().await;
 }
 
-/// A server of the Python kit, on `address`; it is killed with this.
-async fn serve(address: &str) -> (Child, String) {
-    let mut command = Command::new(PYTHON);
-    command.arg(root().join("bridge/server/tests/support/served_ears.py"));
-    command.args(["--serve", address]).env("RINGBACK_TOKEN", "t0ken");
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).kill_on_drop(true);
-    let mut server = command.spawn().expect("a server");
-    let mut told = BufReader::new(server.stdout.take().expect("its output")).lines();
-    let told =
-        soon("that it listens", told.next_line()).await.expect("its output").expect("a line");
-    let authority = told.split_once("ws://").expect("its URL").1.trim_end_matches('/');
-    (server, authority.to_owned())
-}
-
 #[tokio::test]
 async fn a_server_that_is_killed_is_dialled_again_and_hears_what_it_missed() {
     let folder = Folder::new("dialled");
-    let token = folder.write("token", "t0ken\n");
-    let (mut server, authority) = serve("127.0.0.1:0").await;
+    let token = folder.write("token", &format!("{TOKEN}\n"));
+    let (mut server, authority) = served_ears("127.0.0.1:0").await;
     let token = quoted(format!("file:{}", token.display()));
     let toml = [
         route(0, &["dialled", "turned-away"]),
@@ -258,7 +242,7 @@ async fn a_server_that_is_killed_is_dialled_again_and_hears_what_it_missed() {
     meanwhile(&mut caller, host.log.events_of("dialled", "heard", 1)).await;
     meanwhile(&mut caller, server.kill()).await.unwrap();
     talk(&mut caller, 75).await;
-    let (_server, again) = meanwhile(&mut caller, serve(&authority)).await;
+    let (_server, again) = meanwhile(&mut caller, served_ears(&authority)).await;
     assert_eq!(again, authority);
     let started = meanwhile(&mut caller, host.log.events_of("dialled", "started", 2)).await;
     talk(&mut caller, 25).await;

@@ -5,13 +5,14 @@
 
 mod support;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use ringback::client::{CallEvent, Client, ClientError, WsUrl};
 use ringback::outgoing::{ConnectError, Connector, Trust};
 use ringback_proto::provider::{self, Dial};
-use ringback_proto::session::EndReason;
-use support::{Folder, Host, quoted, soon};
+use ringback_proto::session::{EndReason, Report};
+use support::{Folder, Host, TOKEN, quoted, served_ears, soon};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, oneshot};
@@ -22,8 +23,8 @@ use tokio_rustls::rustls::pki_types::PrivateKeyDer;
 
 const ECHO: &str = "[[module]]\nname = \"echo\"\nbuiltin = \"echo\"\n";
 
-/// TLS in front of `host`, as a proxy would end it: its port, and a file with the only authority to trust.
-async fn behind_tls(host: &Host, folder: &Folder) -> (u16, std::path::PathBuf) {
+/// TLS in front of `behind`, as a proxy would end it: its port, and a file with the only authority to trust.
+async fn behind_tls(behind: SocketAddr, folder: &Folder) -> (u16, std::path::PathBuf) {
     let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
     let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
@@ -34,7 +35,7 @@ async fn behind_tls(host: &Host, folder: &Folder) -> (u16, std::path::PathBuf) {
         .unwrap();
     let acceptor = TlsAcceptor::from(Arc::new(config));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let (port, behind) = (listener.local_addr().unwrap().port(), host.address);
+    let port = listener.local_addr().unwrap().port();
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
             let acceptor = acceptor.clone();
@@ -52,7 +53,7 @@ async fn behind_tls(host: &Host, folder: &Folder) -> (u16, std::path::PathBuf) {
 async fn a_call_through_tls_is_a_call_like_any_other() {
     let folder = Folder::new("wss");
     let host = Host::on_loopback(ECHO);
-    let (port, ca) = behind_tls(&host, &folder).await;
+    let (port, ca) = behind_tls(host.address, &folder).await;
     let url: WsUrl = format!("wss://localhost:{port}/telnyx").parse().unwrap();
     let telnyx = provider::find("telnyx").unwrap();
     let (clock, dial) = (host.clock, Dial { call: "v3:tls".into(), ..Dial::default() });
@@ -80,6 +81,51 @@ async fn a_call_through_tls_is_a_call_like_any_other() {
         ClientError::Connect { error: ConnectError::Certificate(_) | ConnectError::Trust(_), .. }
     );
     assert!(told, "{error}");
+    host.stop().await;
+}
+
+#[tokio::test]
+async fn a_module_by_tls_must_be_vouched_for_by_whom_it_is_said_to_be() {
+    let folder = Folder::new("module-wss");
+    let token = folder.write("token", TOKEN);
+    let (_server, authority) = served_ears("127.0.0.1:0").await;
+    let (port, ca) = behind_tls(authority.parse().unwrap(), &folder).await;
+    let module = |name: &str, keys: &str| {
+        format!(
+            "[[module]]\nname = \"{name}\"\nurl = \"wss://localhost:{port}/ears\"\ntoken = {}\nready_timeout = \"20s\"\n{keys}\n",
+            quoted(format!("file:{}", token.display()))
+        )
+    };
+    let toml = [
+        module("vouched", &format!("ca_file = {}", quoted(ca.display()))),
+        module("stranger", ""),
+        "[[route]]\nname = \"default\"\nmodules = [\"vouched\", \"stranger\"]\n".into(),
+    ];
+    let host = Host::on_loopback(&toml.concat());
+    let url: WsUrl = format!("ws://{}/telnyx", host.address).parse().unwrap();
+    let telnyx = provider::find("telnyx").unwrap();
+    let dial = Dial { call: "v3:module".into(), ..Dial::default() };
+    let connector = Connector::default();
+    let client = Client::connect(host.clock, &connector, &url, telnyx, dial, false).await;
+    let mut client = client.unwrap();
+    let ready = |report: &Report| matches!(report, Report::ModuleReady(_));
+    let refused = |report: &Report| matches!(report, Report::ModuleFailed { reason, .. } if reason.contains("cannot connect"));
+    {
+        let mut told = std::pin::pin!(async {
+            host.log.module("vouched", "ready", ready).await;
+            host.log.module("stranger", "refused", refused).await;
+        });
+        loop {
+            tokio::select! {
+                () = &mut told => break,
+                event = client.next() => drop(event.unwrap()),
+            }
+        }
+    }
+    client.hang_up().await.unwrap();
+    let summary = host.log.ended("v3:module").await;
+    let starts = |name: &str| summary.modules.iter().find(|m| m.name == name).unwrap().starts;
+    assert_eq!((starts("vouched"), starts("stranger")), (1, 1), "trust does not come by waiting");
     host.stop().await;
 }
 

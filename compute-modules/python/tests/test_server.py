@@ -172,6 +172,24 @@ class Life(unittest.TestCase):
             with Line(served) as line:
                 line.begin()
 
+    def test_a_bridge_that_does_not_read_holds_up_nobody(self):
+        body = LISTENER.replace(
+            "def on_audio",
+            "def on_dtmf(self, s, dtmf):\n            while s.play(bytes(32_000)): pass\n"
+            "        def on_audio",
+        )
+        with Served(body, "--max-sessions", "2") as served, Line(served) as other:
+            with Line(served) as deaf:
+                deaf.begin()
+                deaf.say(type="dtmf", digit="1", source="provider", at_ms=0)
+                other.begin(session="s2")
+                other.raw(masked(ws.BINARY, bytes(320)))
+                self.assertEqual(other.until("event")["data"]["octets"], 320)
+            # It is gone, so what it was told goes nowhere and the handler may end.
+            self.assertEqual(served.process.stdout.readline(), b"stopped gone\n")
+            other.say(type="ping", t=3)
+            self.assertEqual(other.until("pong")["t"], 3)
+
     def test_an_end_of_the_server_is_no_end_of_the_session(self):
         with Served(LISTENER) as served, Line(served) as line:
             line.begin()

@@ -100,7 +100,7 @@ class Host:
         runner = self._runners.get(slot)
         self._links.pop(slot, None)
         if runner is not None:
-            runner.abandon(seconds)
+            runner.lose(seconds)
 
     def link(self, slot: int) -> Link:
         """The way to the bridge of `slot`."""

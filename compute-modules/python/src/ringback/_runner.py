@@ -104,6 +104,11 @@ class Runner:
         """The bridge is gone: ends the session within about `seconds`, as far as its handlers let it."""
         self.inbox.stop({"type": "stop", "reason": "gone"}, seconds)
 
+    def lose(self, seconds: float) -> None:
+        """The bridge is gone while others are not: the same, and what is said from here on goes nowhere."""
+        self.session._lose()
+        self.abandon(seconds)
+
     def cancel(self) -> None:
         """Cancels the `async def` handler that runs, if one does."""
         task = self._task

@@ -85,11 +85,11 @@ class Connection:
 
     async def end(self) -> None:
         """Lets go of the connection once the goodbye is out."""
+        self._writer.close()
         try:
-            await asyncio.wait_for(self._drain(), LINGER_SECONDS)
+            await asyncio.wait_for(self._writer.wait_closed(), LINGER_SECONDS)
         except (OSError, asyncio.TimeoutError):
             self._writer.transport.abort()
-        self._writer.close()
 
     def _write(self, data: bytes) -> None:
         """For the outbox, on its thread: returns when the system has taken most of it."""

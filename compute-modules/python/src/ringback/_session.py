@@ -342,6 +342,11 @@ class Session:
                 for kind, body in held:
                     self._link.send(self._slot, kind, body)
 
+    def _lose(self) -> None:
+        """Nobody hears this session any more."""
+        with self._lock:
+            self._ended, self.stop_reason = True, "gone"
+
     def _interrupted(self, epoch: int) -> None:
         """Ahead of the queue of handlers: the generation `epoch` will not be heard, so `play` need not go on."""
         with self._lock:

@@ -1,0 +1,24 @@
+//! A module of the Python kit as a server, which bridges dial. What it hears, it tells; see `served_ears.py`.
+
+use std::process::Stdio;
+
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::process::{Child, Command};
+
+use super::{PYTHON, root, soon};
+
+/// The token it wants.
+pub const TOKEN: &str = "t0ken";
+
+/// Serves on `address`; the process, which is killed with this, and where it is.
+pub async fn served_ears(address: &str) -> (Child, String) {
+    let mut command = Command::new(PYTHON);
+    command.arg(root().join("bridge/server/tests/support/served_ears.py"));
+    command.args(["--serve", address]).env("RINGBACK_TOKEN", TOKEN);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).kill_on_drop(true);
+    let mut server = command.spawn().unwrap();
+    let mut told = BufReader::new(server.stdout.take().unwrap()).lines();
+    let told = soon("that it listens", told.next_line()).await.unwrap().expect("a line");
+    let authority = told.split_once("ws://").expect("its URL").1.trim_end_matches('/');
+    (server, authority.to_owned())
+}
