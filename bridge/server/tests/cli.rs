@@ -18,7 +18,7 @@ fn ask(args: &[&str]) -> Finished {
 fn every_command_explains_itself() {
     let all = ask(&["--help"]);
     assert_eq!(all.code, Some(0));
-    let commands = ["serve", "call", "providers", "demo", "bench", "completions"];
+    let commands = ["serve", "call", "module", "providers", "demo", "bench", "completions"];
     for command in commands {
         assert!(all.stdout.contains(&format!("\n  {command} ")), "{command}:\n{}", all.stdout);
         for flag in ["--help", "-h"] {

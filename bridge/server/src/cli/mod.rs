@@ -8,6 +8,7 @@ mod credential;
 mod demo;
 #[cfg(feature = "mic")]
 mod mic;
+mod module;
 mod providers;
 mod replay;
 mod screen;
@@ -83,6 +84,8 @@ enum Command {
     Mic(mic::Args),
     /// Say again to a bridge what a captured call's provider said, and compare the answers.
     Replay(replay::Args),
+    /// Write a module, play a recording to it, find out what it does wrong.
+    Module(module::Args),
     /// List the providers that are understood.
     Providers(providers::Args),
     /// Say how a provider is told to send its calls here.
@@ -116,6 +119,7 @@ pub fn run() -> Exit {
             Exit::Ok
         }
         Command::Replay(args) => replay::run(&args, &cli.log),
+        Command::Module(args) => module::run(&args, &cli.log),
         Command::Providers(args) => providers::run(&args),
         Command::Connect(args) => connect::run(&args),
         Command::Serve(args) => serve::run(&args, &cli.log),

@@ -125,7 +125,7 @@ fn as_toml(args: &Args) -> Result<String, String> {
         let run = if command.starts_with("ws://") || command.starts_with("wss://") {
             format!("url = {}", quote(command))
         } else {
-            let words = words(command)?;
+            let words = words(command).map_err(|error| format!("--module: {error}"))?;
             let words: Vec<_> = words.iter().map(|word| quote(word)).collect();
             format!("command = [{}]", words.join(", "))
         };
@@ -155,7 +155,7 @@ fn as_toml(args: &Args) -> Result<String, String> {
 }
 
 /// Splits a command line at spaces; quotes hold words together. No shell is asked, so nothing else means anything.
-fn words(command: &str) -> Result<Vec<String>, String> {
+pub(super) fn words(command: &str) -> Result<Vec<String>, String> {
     let mut words = Vec::new();
     let mut word: Option<String> = None;
     let mut quote = None;
@@ -171,10 +171,10 @@ fn words(command: &str) -> Result<Vec<String>, String> {
         }
     }
     if quote.is_some() {
-        return Err(format!("--module {command:?}: a quote is not closed"));
+        return Err(format!("{command:?}: a quote is not closed"));
     }
     words.extend(word);
-    if words.is_empty() { Err("--module: the command is empty".into()) } else { Ok(words) }
+    if words.is_empty() { Err("the command is empty".into()) } else { Ok(words) }
 }
 
 async fn serve(mut config: Config, show: bool) -> Exit {

@@ -166,8 +166,19 @@ impl<W: Write> Session<W> {
     fn message(&mut self, message: &ToModule) -> Result<(), End> {
         self.speech.epochs.told(message);
         let processed = self.module.process(Input::Message(message), &mut self.answers);
+        if let (ToModule::Finalize { id }, Ok(())) = (message, &processed) {
+            self.finalized(id);
+        }
         self.flush()?;
         Ok(processed?)
+    }
+
+    /// A module without new words need not know the question; it is answered for it.
+    fn finalized(&mut self, id: &str) {
+        let answers = |answer| matches!(answer, Answer::Message(FromModule::Finalized { .. }));
+        if !self.answers.iter().any(answers) {
+            self.answers.push(FromModule::Finalized { id: id.to_owned() });
+        }
     }
 
     fn audio(&mut self, body: &[u8]) -> Result<(), End> {

@@ -325,3 +325,13 @@ fn garbage_ends_the_process() {
     bridge.raw(&[9, 0, 0]);
     assert!(matches!(bridge.end(), Err(StdioError::Wire(WireError::Truncated { .. }))));
 }
+
+#[test]
+fn finalize_is_answered_for_a_module_that_does_not_know_it() {
+    let mut bridge = Bridge::new();
+    bridge.start(1, "", "raw");
+    assert_eq!(bridge.kind(), (1, "ready".to_owned()));
+    bridge.say(1, &json!({"type": "finalize", "id": "f7"}));
+    assert_eq!(bridge.message(), json!({"type": "finalized", "id": "f7"}));
+    bridge.end().unwrap();
+}
