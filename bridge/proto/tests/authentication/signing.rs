@@ -5,7 +5,9 @@ use ringback_proto::provider::auth::{
     Issuer, Jwt, JwtKey, JwtKeys, JwtMaker, KeySet, KeySetError, NoProof, Occasion, PrivateJwk,
     Proof, Unsigned, rs256,
 };
-use ringback_proto::provider::{Auth, Dial, OutgoingUpgrade, Replays, Secret, Upgrade, find};
+use ringback_proto::provider::{
+    Auth, Dial, Grant, OutgoingUpgrade, Replays, Secret, Upgrade, find,
+};
 
 use super::NOW;
 use super::vectors::{JWKS, PRIVATE_JWK, SIGNED_BY_IT};
@@ -90,7 +92,7 @@ fn arrives(
     auth: &Auth,
     now: u64,
     replays: &mut Replays,
-) -> bool {
+) -> Option<Grant> {
     let protocols = request.subprotocols.join(", ");
     let mut headers: Vec<_> =
         request.headers.iter().map(|(n, v)| (n.to_ascii_lowercase(), v.clone())).collect();
@@ -98,11 +100,11 @@ fn arrives(
     headers.push(("sec-websocket-protocol".into(), protocols));
     let headers: Vec<_> = headers.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
     let upgrade = Upgrade { target: &request.target, public_url, headers: &headers };
-    auth.check(&upgrade, UnixSeconds(now), replays).is_ok()
+    auth.check(&upgrade, UnixSeconds(now), replays).ok()
 }
 
 fn opens(request: &OutgoingUpgrade, auth: &Auth, now: u64) -> bool {
-    arrives(request, Some(PUBLIC), auth, now, &mut Replays::default())
+    arrives(request, Some(PUBLIC), auth, now, &mut Replays::default()).is_some()
 }
 
 const NONCE: &str = "0123456789abcdefghijkl";
@@ -126,11 +128,17 @@ fn what_is_signed_for_a_listener_opens_it_and_no_other() {
 
         let mut replays = Replays::default();
         let mut again = |signed| arrives(signed, Some(PUBLIC), &auth, NOW, &mut replays);
-        assert!(again(&signed));
+        let first = again(&signed).expect("it opens");
         let once = matches!(&auth, Auth::GenesysSignature { .. })
             || matches!(&auth, Auth::Jwt(jwt) if jwt.single_use);
-        assert_eq!(again(&signed), !once, "{kind}: the same again");
-        assert!(again(&sign(&auth, "another-nonce-of-22-letters")), "{kind}: a new one");
+        assert_eq!(again(&signed).is_none(), once, "{kind}: the same again");
+        assert!(again(&sign(&auth, "another-nonce-of-22-letters")).is_some(), "{kind}: a new one");
+        assert_eq!(first.used.is_some(), once, "{kind}: can be given back");
+        if let Some(used) = first.used {
+            replays.give_back(&used);
+            let again = arrives(&signed, Some(PUBLIC), &auth, NOW, &mut replays);
+            assert!(again.is_some(), "{kind}: it was told to come again");
+        }
 
         let timed = matches!(auth, Auth::Jwt(_) | Auth::GenesysSignature { .. });
         for now in [NOW - 86_400, NOW + 86_400] {
@@ -150,7 +158,7 @@ fn without_a_public_url_the_one_that_is_dialled_is_signed() {
         let mut signed = request(provider);
         let at = Occasion { public_url: None, ..occasion(NONCE) };
         auth.proof(Some(&private())).unwrap().sign(&mut signed, &at).unwrap();
-        let taken = |url| arrives(&signed, url, &auth, NOW, &mut Replays::default());
+        let taken = |url| arrives(&signed, url, &auth, NOW, &mut Replays::default()).is_some();
         assert!(taken(Some(&here)), "{}", auth.kind());
         let by_url = matches!(auth, Auth::TwilioSignature { .. } | Auth::PlivoSignature { .. });
         assert_eq!(taken(None), !by_url, "{}", auth.kind());

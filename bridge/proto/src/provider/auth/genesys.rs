@@ -3,7 +3,7 @@
 
 use subtle::{Choice, ConstantTimeEq};
 
-use super::{Replays, Secret, base64_of, hmac_sha256, opens, refuse};
+use super::{Replays, Secret, Used, base64_of, hmac_sha256, opens, refuse};
 use crate::UnixSeconds;
 use crate::provider::{Rejection, Upgrade};
 
@@ -28,7 +28,7 @@ pub(super) fn check(
     secrets: &[Secret],
     now: UnixSeconds,
     replays: &mut Replays,
-) -> Result<(), Rejection> {
+) -> Result<Used, Rejection> {
     let offered_key = field(upgrade, "x-api-key")
         .ok_or_else(|| refuse("the X-API-KEY header field is missing"))?;
     let input = field(upgrade, "signature-input").ok_or_else(|| {
@@ -61,12 +61,7 @@ pub(super) fn check(
         "the signature does not match: wrong client secret, or behind a proxy without `public_url`",
     )?;
     let expiry = input.times(now)?;
-    replays.first_use(
-        &[b"genesys", input.key_id.as_bytes(), input.nonce.as_bytes()],
-        now,
-        expiry,
-    )?;
-    Ok(())
+    replays.first_use(&[b"genesys", input.key_id.as_bytes(), input.nonce.as_bytes()], now, expiry)
 }
 
 /// All values of a header field, each trimmed (section 2.1 of the draft).

@@ -160,7 +160,7 @@ impl Jwt {
         replays: &mut Replays,
         vouched: impl FnOnce(&Map<String, Value>) -> Result<(), Rejection>,
     ) -> Result<Grant, Rejection> {
-        let (token, grant) = bearer_token(upgrade)?;
+        let (token, mut grant) = bearer_token(upgrade)?;
         let signature = self.verify(token)?;
         // Verified before, so it has two dots and a body.
         let body = token.split('.').nth(1).unwrap_or_default();
@@ -172,7 +172,7 @@ impl Jwt {
         if self.single_use {
             // What identifies a token is its signature: a `jti` may be missing, and this cannot be varied (both algorithms are
             // deterministic, and compared as octets).
-            replays.first_use(&[b"jwt", &signature], now, expiry)?;
+            grant.used = Some(replays.first_use(&[b"jwt", &signature], now, expiry)?);
         }
         Ok(grant)
     }

@@ -128,8 +128,8 @@ pub struct Grant {
     pub subprotocol: Option<Secret>,
     /// What a posted request was signed with, where its answer must be signed with the same.
     pub key: Option<Secret>,
-    /// What was written down of a posted request that counts once. If it cannot be served now, [`Replays::give_back`] lets the
-    /// provider post it again as it is.
+    /// What was written down of a credential that opens once. If what it came with cannot be served now, [`Replays::give_back`] lets
+    /// the provider come again with the same.
     pub used: Option<Used>,
 }
 
@@ -168,7 +168,8 @@ impl Auth {
                 plivo::check(upgrade, prefix, tokens, *allow_unsigned)?;
             }
             Self::GenesysSignature { api_key, secrets } => {
-                genesys::check(upgrade, api_key, secrets, now, replays)?;
+                let used = genesys::check(upgrade, api_key, secrets, now, replays)?;
+                return Ok(Grant { used: Some(used), ..Grant::default() });
             }
             Self::ZoomSignature { secrets } => {
                 let (key, used) = zoom::check(upgrade, body, secrets, now, replays)?;
