@@ -85,8 +85,9 @@ impl Peer {
         let size = per_ms(u64::from(input.frame_ms)).max(1);
         while self.pts + size <= per_ms(first + to_ms) {
             // Something that is neither silence nor speech, on and off.
-            let sample =
-                |n: u64| if n / 4_000 % 2 == 0 { (n % 36) as i16 * 300 - 5_400 } else { 0 };
+            let sample = |n: u64| {
+                if (n / 4_000).is_multiple_of(2) { (n % 36) as i16 * 300 - 5_400 } else { 0 }
+            };
             let samples: Vec<_> = (self.pts..self.pts + size).map(sample).collect();
             let track = self.accept.tracks.first().copied().unwrap_or_default();
             let header = AudioHeader { track, pts: self.pts, ..AudioHeader::default() };
