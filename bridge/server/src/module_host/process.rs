@@ -3,7 +3,7 @@
 use std::process::Stdio;
 
 use ringback_module::message::Start;
-use ringback_module::wire::FrameReader;
+use ringback_module::wire::{FrameKind, FrameReader};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::sync::mpsc;
@@ -110,7 +110,7 @@ struct Stdin(ChildStdin);
 impl Carry for Stdin {
     const BROKEN: &'static str = "it closed its stdin";
 
-    async fn write(&mut self, frame: &[u8]) -> Result<(), Broken> {
+    async fn write(&mut self, _: FrameKind, frame: &[u8]) -> Result<(), Broken> {
         self.0.write_all(frame).await.map_err(|_| Broken)
     }
 }

@@ -8,7 +8,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use ringback_module::message::{Ready, Reject, Start, ToModule};
-use ringback_module::wire;
+use ringback_module::wire::{self, FrameKind};
 use ringback_proto::Instant;
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval, timeout};
@@ -73,8 +73,12 @@ pub(super) trait Carry {
     /// What is said of a module that takes no more frames and does not end either.
     const BROKEN: &'static str;
 
-    /// Writes one frame, as it goes over stdio.
-    fn write(&mut self, frame: &[u8]) -> impl Future<Output = Result<(), Broken>> + Send;
+    /// Writes one frame of this kind, as it goes over stdio.
+    fn write(
+        &mut self,
+        kind: FrameKind,
+        frame: &[u8],
+    ) -> impl Future<Output = Result<(), Broken>> + Send;
 }
 
 /// The module does not read any more.
@@ -251,7 +255,7 @@ impl<C: Carry> Writer<'_, C> {
             tracing::warn!(module = %self.talk.name, "message not sent: {error}");
             return Ok(());
         }
-        self.flush().await
+        self.flush(FrameKind::Json).await
     }
 
     async fn audio(
@@ -269,7 +273,7 @@ impl<C: Carry> Writer<'_, C> {
             let Some(feed) = &mut self.feed else { return Ok(()) };
             self.frame.clear();
             let fed = feed.audio(track, pts, flags, samples, &mut self.frame);
-            self.flush().await?;
+            self.flush(FrameKind::Audio).await?;
             match fed {
                 Ok(Fed::Again) => {}
                 Ok(Fed::All) => return Ok(()),
@@ -282,11 +286,11 @@ impl<C: Carry> Writer<'_, C> {
     }
 
     /// What was full and then took more was read from: a sign of life. What had room proves nothing.
-    async fn flush(&mut self) -> Result<(), Broken> {
+    async fn flush(&mut self, kind: FrameKind) -> Result<(), Broken> {
         if self.frame.is_empty() {
             return Ok(());
         }
-        let mut write = pin!(self.carry.write(&self.frame));
+        let mut write = pin!(self.carry.write(kind, &self.frame));
         match poll_fn(|cx| Poll::Ready(write.as_mut().poll(cx))).await {
             Poll::Ready(written) => written,
             Poll::Pending => {

@@ -261,10 +261,12 @@ impl Carry for Mouth<'_> {
     const BROKEN: &'static str = "the connection takes nothing more";
 
     /// A message is a frame without its header: there is one session, and the WebSocket says what kind it is.
-    async fn write(&mut self, frame: &[u8]) -> Result<(), Broken> {
-        let (header, body) = frame.split_at(STDIO_HEADER);
-        let kind = if header[4] == 0 { Kind::Text } else { Kind::Binary };
-        locked(self.0).feed_octets(kind, body).map_err(|_| Broken)?;
+    async fn write(&mut self, kind: FrameKind, frame: &[u8]) -> Result<(), Broken> {
+        let kind = match kind {
+            FrameKind::Json => Kind::Text,
+            FrameKind::Audio => Kind::Binary,
+        };
+        locked(self.0).feed_octets(kind, &frame[STDIO_HEADER..]).map_err(|_| Broken)?;
         poll_fn(|cx| locked(self.0).poll_flush(cx)).await.map_err(|_| Broken)
     }
 }
