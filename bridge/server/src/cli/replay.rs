@@ -57,8 +57,7 @@ pub(super) fn run(args: &Args, log: &LogArgs) -> Exit {
     let (transcript, provider) = match read(args) {
         Ok(read) => read,
         Err(problem) => {
-            screen::problem(format!("{}: {problem}", args.file.display()));
-            return Exit::Usage;
+            return screen::failed(Exit::Usage, format!("{}: {problem}", args.file.display()));
         }
     };
     for (line, note) in &transcript.notes {
@@ -66,17 +65,11 @@ pub(super) fn run(args: &Args, log: &LogArgs) -> Exit {
     }
     let runtime = match runtime(1) {
         Ok(runtime) => runtime,
-        Err(error) => {
-            screen::problem(error);
-            return Exit::Internal;
-        }
+        Err(error) => return screen::failed(Exit::Internal, error),
     };
     let to = match to(args, &transcript, provider) {
         Ok(to) => to,
-        Err(problem) => {
-            screen::problem(problem);
-            return Exit::Usage;
-        }
+        Err(problem) => return screen::failed(Exit::Usage, problem),
     };
     let replay = Replay {
         transcript: &transcript,

@@ -32,6 +32,12 @@ pub(super) fn problem(text: impl std::fmt::Display) {
     let _ = writeln!(io::stderr().lock(), "ringback: {text}");
 }
 
+/// Says what went wrong, and gives back how the process is to end for it.
+pub(super) fn failed(exit: Exit, text: impl std::fmt::Display) -> Exit {
+    problem(text);
+    exit
+}
+
 /// The text in one line, with what would do something to a terminal written as `\u001b`, which JSON reads as what it was.
 pub(super) fn harmless(text: impl std::fmt::Display) -> String {
     cleaned(&text.to_string(), &[])

@@ -68,21 +68,14 @@ pub(super) struct Args {
 pub(super) fn run(args: &Args, log: &LogArgs) -> Exit {
     let config = match load(args, log) {
         Ok(config) => config,
-        Err(error) => {
-            screen::problem(error);
-            return Exit::Usage;
-        }
+        Err(error) => return screen::failed(Exit::Usage, error),
     };
     if let Err(error) = crate::telemetry::init(&config.log) {
-        screen::problem(error);
-        return Exit::Usage;
+        return screen::failed(Exit::Usage, error);
     }
     match Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime.block_on(serve(config, args.show)),
-        Err(error) => {
-            screen::problem(error);
-            Exit::Internal
-        }
+        Err(error) => screen::failed(Exit::Internal, error),
     }
 }
 
@@ -180,17 +173,16 @@ pub(super) fn words(command: &str) -> Result<Vec<String>, String> {
 async fn serve(mut config: Config, show: bool) -> Exit {
     let capture = match config.capture.clone().map(Capture::start).transpose() {
         Ok(capture) => capture,
-        Err(error) => {
-            screen::problem(error);
-            return Exit::Usage;
-        }
+        Err(error) => return screen::failed(Exit::Usage, error),
     };
     let (capture, captured) = capture.unzip();
     let listener = match TcpListener::bind(config.bind) {
         Ok(listener) => listener,
         Err(error) => {
-            screen::problem(format!("cannot listen on {}: {error}", config.bind));
-            return Exit::Unavailable;
+            return screen::failed(
+                Exit::Unavailable,
+                format!("cannot listen on {}: {error}", config.bind),
+            );
         }
     };
     if let Ok(address) = listener.local_addr() {
@@ -198,20 +190,20 @@ async fn serve(mut config: Config, show: bool) -> Exit {
     }
     for trust in config.trusts() {
         if let Err(error) = Connector::new(trust).prepare() {
-            screen::problem(error);
-            return Exit::Usage;
+            return screen::failed(Exit::Usage, error);
         }
     }
     let shutdown = Shutdown::new();
     if let Err(error) = shutdown.on_signals() {
-        screen::problem(format!("cannot watch for signals: {error}"));
-        return Exit::Internal;
+        return screen::failed(Exit::Internal, format!("cannot watch for signals: {error}"));
     }
     let workers = match Workers::start(config.threads, config.tick) {
         Ok(workers) => workers,
         Err(error) => {
-            screen::problem(format!("cannot start threads to serve calls: {error}"));
-            return Exit::Internal;
+            return screen::failed(
+                Exit::Internal,
+                format!("cannot start threads to serve calls: {error}"),
+            );
         }
     };
     let bridge = Bridge::new(&config, Clock::start(), shutdown, None).capturing(capture);

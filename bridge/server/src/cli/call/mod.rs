@@ -87,17 +87,11 @@ pub(super) fn run(args: &Args, log: &LogArgs) -> Exit {
     }
     let (speech, dial, to) = match plan(args) {
         Ok(planned) => planned,
-        Err(error) => {
-            screen::problem(error);
-            return Exit::Usage;
-        }
+        Err(error) => return screen::failed(Exit::Usage, error),
     };
     let runtime = match runtime(1) {
         Ok(runtime) => runtime,
-        Err(error) => {
-            screen::problem(error);
-            return Exit::Internal;
-        }
+        Err(error) => return screen::failed(Exit::Internal, error),
     };
     match runtime.block_on(place(args, dial, to, speech)) {
         Ok(()) => Exit::Ok,

@@ -52,10 +52,7 @@ pub(super) fn run(args: &Args, log: &LogArgs) -> Exit {
     log.init("warn");
     match demo(args) {
         Ok(()) => Exit::Ok,
-        Err(error) => {
-            screen::problem(error);
-            Exit::Failure
-        }
+        Err(error) => screen::failed(Exit::Failure, error),
     }
 }
 

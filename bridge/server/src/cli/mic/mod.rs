@@ -89,10 +89,7 @@ pub(super) fn run(args: &Args, log: &LogArgs) -> Exit {
     } else {
         match runtime(1) {
             Ok(runtime) => runtime.block_on(call(args)),
-            Err(error) => {
-                screen::problem(error);
-                return Exit::Internal;
-            }
+            Err(error) => return screen::failed(Exit::Internal, error),
         }
     };
     match done {

@@ -89,15 +89,11 @@ fn class(name: &str) -> String {
 pub(super) fn run(args: &Args) -> Exit {
     let source = match source(args) {
         Ok(source) => source,
-        Err(error) => {
-            screen::problem(error);
-            return Exit::Usage;
-        }
+        Err(error) => return screen::failed(Exit::Usage, error),
     };
     let folder = Path::new(&args.name);
     if let Err(error) = write(args, folder, &source) {
-        screen::problem(error);
-        return Exit::Failure;
+        return screen::failed(Exit::Failure, error);
     }
     let text: String = args
         .lang

@@ -114,24 +114,15 @@ pub(super) fn run(args: &Args, log: &LogArgs) -> Exit {
     let planned = Whereabouts::of(args).and_then(|module| Ok((module, read_mono(&args.audio)?)));
     let (module, sound) = match planned {
         Ok(planned) => planned,
-        Err(error) => {
-            screen::problem(error);
-            return Exit::Usage;
-        }
+        Err(error) => return screen::failed(Exit::Usage, error),
     };
     let runtime = match runtime(1) {
         Ok(runtime) => runtime,
-        Err(error) => {
-            screen::problem(error);
-            return Exit::Internal;
-        }
+        Err(error) => return screen::failed(Exit::Internal, error),
     };
     match runtime.block_on(play(args, module, &sound)) {
         Ok(()) => Exit::Ok,
-        Err(problem) => {
-            screen::problem(problem);
-            Exit::Failure
-        }
+        Err(problem) => screen::failed(Exit::Failure, problem),
     }
 }
 

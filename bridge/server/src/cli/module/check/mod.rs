@@ -46,17 +46,11 @@ pub(super) fn run(args: &Args) -> Exit {
     }
     let command = match serve::words(&args.module) {
         Ok(command) => command,
-        Err(error) => {
-            screen::problem(error);
-            return Exit::Usage;
-        }
+        Err(error) => return screen::failed(Exit::Usage, error),
     };
     let runtime = match runtime(1) {
         Ok(runtime) => runtime,
-        Err(error) => {
-            screen::problem(error);
-            return Exit::Internal;
-        }
+        Err(error) => return screen::failed(Exit::Internal, error),
     };
     let config = args.config.clone().unwrap_or_default();
     match runtime.block_on(check(&command, &config)) {
