@@ -1,5 +1,6 @@
 //! The bridge: turns a checked configuration into endpoints, admits streams and runs each as a call. Speaks to no socket itself.
 
+mod ports;
 mod posted;
 
 use std::net::SocketAddr;
@@ -7,20 +8,17 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use ringback_module::message::Kind;
 use ringback_proto::provider::{
     self, Answer, Auth, Credential, Grant, Options, Posted, Protocol, Provider, Replays, Upgrade,
     Used, Webhook,
 };
-use ringback_proto::session::{BargeIn, OnFail, PortConfig, Session, SessionConfig};
+use ringback_proto::session::{BargeIn, PortConfig, Session, SessionConfig};
 use tokio::task::JoinSet;
 
 use crate::call::{Call, Lines, LogWatch, ModuleSource, Watch, Watchers, Wire};
 use crate::capture::{Capture, Captured, Opening};
 use crate::clock::{Clock, WallTime};
-use crate::config::{
-    AnswerConfig, Config, ListenerConfig, ModuleConfig, OnFail as OnFailConfig, RouteConfig,
-};
+use crate::config::{AnswerConfig, Config, ListenerConfig};
 use crate::events::{self, Events};
 use crate::hangup::{HangUp, Pool};
 use crate::keyring::Keyring;
@@ -31,6 +29,7 @@ use crate::reach::Reach;
 use crate::shutdown::Shutdown;
 use crate::socket::Socket;
 use crate::workers::Workers;
+use ports::Ports;
 use posted::{Posts, Running};
 
 /// A call that we dial has so long to start: its provider keeps it for a minute, and its protocol knows when to give up.
@@ -424,16 +423,13 @@ fn plan(
 ) -> Option<Plan> {
     let provider = provider::find(&listener.provider)?;
     let route = config.route(&listener.route)?;
-    let modules: Vec<&ModuleConfig> =
-        route.modules.iter().filter_map(|name| config.module(name)).collect();
     let log: Arc<dyn Watch> = Arc::new(LogWatch { listener: listener.endpoint.name.clone() });
     let watchers = watchers.clone().with(log);
     let auth = listener.auth.clone();
     let mut options = listener.options.clone();
     options.one_way |= listener.one_way;
     options.credential_query = auth.query_parameter().map(str::to_owned);
-    let sources: Vec<_> =
-        modules.iter().map(|module| ModuleSource::of(module, &outside.connector)).collect();
+    let Ports { configs: ports, sources } = Ports::of(config, route, &outside.connector);
     Some(Plan {
         endpoint: listener.endpoint.clone(),
         provider,
@@ -447,29 +443,13 @@ fn plan(
             .barge_in
             .filter(|b| b.on_speech)
             .map(|b| BargeIn { min_speech: b.min_speech }),
-        ports: modules.iter().zip(&sources).map(|(m, source)| port(m, source, route)).collect(),
+        ports,
         keep: sources.iter().map(|source| source.ring).max().unwrap_or(Duration::ZERO),
         sources,
         watchers,
         reach: listener.reach.clone(),
         running: Running::default(),
     })
-}
-
-fn port(module: &ModuleConfig, source: &ModuleSource, route: &RouteConfig) -> PortConfig {
-    let speaks = route.speaker.as_deref() == Some(module.name.as_str());
-    PortConfig {
-        name: module.name.clone(),
-        kind: if speaks { Kind::Agent } else { Kind::Tap },
-        config: module.config.clone(),
-        speaks,
-        on_fail: match module.on_fail {
-            OnFailConfig::Continue => OnFail::Continue,
-            OnFailConfig::Hangup => OnFail::Hangup,
-        },
-        ready_timeout: module.ready_timeout,
-        in_step: source.is_inline(),
-    }
 }
 
 #[cfg(test)]

@@ -4,8 +4,10 @@
 //! shell moves octets, hands [`Session::next_frame`] to whoever hosts a module, and reads the clock once per wake-up.
 
 mod barge_in;
+mod fallback;
 mod media;
 mod modules;
+mod offer;
 mod port;
 mod speech;
 mod state;
@@ -154,6 +156,13 @@ pub enum Report {
         reason: String,
         /// Whether it may come back.
         retrying: bool,
+    },
+    /// A module that failed is followed by another.
+    FellBack {
+        /// Which failed.
+        failed: PortId,
+        /// Which takes its place.
+        to: PortId,
     },
     /// Words heard, by a module or by the provider (`None`).
     Transcript(Option<PortId>, Transcript),
@@ -630,10 +639,10 @@ impl Session {
         self.ended_by
     }
 
-    /// How many modules are on the call.
+    /// How many modules are on the call, those left out that only stand by.
     #[must_use]
     pub fn port_count(&self) -> usize {
-        self.ports.len()
+        self.ports.iter().filter(|port| port.took_part()).count()
     }
 
     /// Name of the provider.

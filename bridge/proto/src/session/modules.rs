@@ -3,11 +3,10 @@
 use std::ops::Range;
 use std::time::Duration;
 
-use ringback_codecs::{Encoding, MediaFormat, SampleRate};
+use ringback_codecs::SampleRate;
 use ringback_module::message::{
-    AudioFormat, Call, Cleared, Dtmf, DtmfSource, Framing, Gap, GapReason, Offer, Overflow, RATES,
-    Ready, Reject, Resume, Role, SampleEncoding, Start as ModuleStart, StopReason,
-    Track as OfferedTrack,
+    Call, Cleared, Dtmf, DtmfSource, Gap, GapReason, Kind, Overflow, Ready, Reject, Resume,
+    Start as ModuleStart, StopReason,
 };
 use ringback_module::{AudioFrame, ToModule, VERSION};
 
@@ -18,6 +17,7 @@ use crate::provider::{Digit, Start};
 use crate::scratch::Pcm;
 
 use super::media::MediaPath;
+use super::offer::offer;
 use super::port::{self, AGENT, Agreed, CALLER, Credit, OnFail, PortId, PortPhase, Speaker};
 use super::state::Phase;
 use super::words::Words;
@@ -59,17 +59,20 @@ impl Session {
         self.phase = Phase::Streaming { since: now, deadline: now + self.config.max_duration };
         self.report(Report::Started(Box::new(start.clone())));
         for index in 0..self.ports.len() {
-            self.start_port(PortId(index), None);
+            if !self.ports[index].config.standby {
+                self.start_port(PortId(index), None);
+            }
         }
     }
 
-    fn start_port(&mut self, id: PortId, resume: Option<Resume>) {
+    pub(super) fn start_port(&mut self, id: PortId, resume: Option<Resume>) {
         let Some(start) = self.module_start(id, resume) else { return };
         let told_epoch = start.resume.as_ref().map_or(0, |resume| resume.epoch);
         let port = &mut self.ports[id.0];
         port.phase = PortPhase::Starting;
         port.starts += 1;
         port.told_epoch = told_epoch;
+        port.resumed = start.resume.is_some();
         self.actions.push_back(Action::StartModule { port: id, start: Box::new(start) });
     }
 
@@ -91,7 +94,7 @@ impl Session {
             kind: port.config.kind,
             call,
             config: port.config.config.clone(),
-            offer: offer(start, port.config.speaks),
+            offer: offer(start, &port.config),
             limits: ringback_module::message::Limits {
                 ready_ms: port.config.ready_timeout.as_millis() as u64,
                 pre_roll_ms: self.config.keep.as_millis() as u64,
@@ -135,10 +138,13 @@ impl Session {
 
     fn agree(&mut self, id: PortId, ready: &Ready) -> Result<Agreed, String> {
         let start = self.start.as_ref().ok_or("the call has not started")?;
-        let (speaks, outbound) = (self.ports[id.0].config.speaks, start.outbound);
-        let offered: Vec<u16> = offer(start, speaks).tracks.iter().map(|t| t.id).collect();
+        let config = &self.ports[id.0].config;
+        let (kind, speaks, outbound) = (config.kind, config.speaks, start.outbound);
+        let offered: Vec<u16> = offer(start, config).tracks.iter().map(|t| t.id).collect();
         if self.words.is_some() {
-            port::check_soundless(ready)?;
+            port::check_soundless(ready, port::NO_SOUND)?;
+        } else if kind == Kind::Text {
+            port::check_soundless(ready, port::NO_SOUND_FOR_TEXT)?;
         } else {
             port::check(ready, &offered)?;
         }
@@ -151,7 +157,7 @@ impl Session {
             (tracks, Some(_)) => tracks.clone(),
         };
         let from_ms = self.ports[id.0].from_ms;
-        let resuming = self.ports[id.0].starts > 1;
+        let resuming = self.ports[id.0].resumed;
         let keep = self.config.keep;
         let media = self.media.as_mut().ok_or("the call has no sound")?;
         if let (true, Some(format)) = (tracks.contains(&AGENT), outbound) {
@@ -171,7 +177,7 @@ impl Session {
             input,
             output: output.and_then(|(accept, wire)| Speaker::new(accept, wire.rate)),
             taps,
-            want: ready.want.clone(),
+            want: wanted(kind, ready),
             credit: ready.credit.map(|c| Credit {
                 window_ms: c.in_ms,
                 granted_ms: 0,
@@ -212,11 +218,7 @@ impl Session {
             return;
         }
         // What the ring no longer holds cannot be replayed; a module that never acknowledged gets what there is.
-        let ring = self.media.as_ref().and_then(|m| m.ring(CALLER));
-        let oldest = ring.map_or(0, |ring| {
-            let whole = ring.rate().millis_of(ring.start());
-            whole + u64::from(port::position_of(whole, ring.rate()) < ring.start())
-        });
+        let oldest = self.oldest_ms();
         let port = &mut self.ports[id.0];
         port.from_ms = port.acked_ms.max(oldest);
         let (from_ms, token) = (port.from_ms, port.resume_token.clone());
@@ -247,8 +249,9 @@ impl Session {
     pub(super) fn module_failed(&mut self, now: Instant, id: PortId, reason: &str) {
         let Some(port) = self.ports.get(id.0) else { return };
         let (required, name) = (port.config.on_fail == OnFail::Hangup, port.config.name.clone());
-        self.port_gone(id, Some(reason.to_owned()));
         self.report(Report::ModuleFailed { port: id, reason: reason.to_owned(), retrying: false });
+        self.fall_back(id);
+        self.port_gone(id, Some(reason.to_owned()));
         if required {
             self.end(now, EndReason::Module { module: name, reason: reason.to_owned() });
         }
@@ -325,7 +328,9 @@ impl Session {
         let current = self.epoch();
         let port = &mut self.ports[id.0];
         let words = self.words.is_some() && port.config.speaks;
-        let speaks = words || port.agreed.as_ref().is_some_and(|a| a.output.is_some());
+        let speaks = words
+            || port.config.kind == Kind::Text
+            || port.agreed.as_ref().is_some_and(|a| a.output.is_some());
         if speaks && current > port.told_epoch {
             port.told_epoch = current;
             let cleared = Cleared { epoch: current - 1, ..Cleared::default() };
@@ -377,7 +382,12 @@ impl Session {
             texts_out: self.words.as_ref().map_or(0, |words| words.sent),
             underruns: counts.map_or(0, |c| c.underruns),
             drift_ppm: self.media.as_ref().and_then(|m| m.caller.as_ref()?.timeline.drift_ppm()),
-            modules: self.ports.iter().map(module_summary).collect(),
+            modules: self
+                .ports
+                .iter()
+                .filter(|port| port.took_part())
+                .map(module_summary)
+                .collect(),
             ledger: self.ledger(),
         }
     }
@@ -442,7 +452,17 @@ fn module_summary(port: &port::Port) -> ModuleSummary {
         starts: port.starts,
         results: port.results,
         error: port.last_error.clone(),
+        replaced: port.replaced,
     }
+}
+
+/// Messages a module gets: those it asked for, and words if they are what it is there for.
+fn wanted(kind: Kind, ready: &Ready) -> Vec<String> {
+    let mut want = ready.want.clone();
+    if kind == Kind::Text && !want.iter().any(|what| what == "text") {
+        want.push("text".into());
+    }
+    want
 }
 
 /// What [`Agreed::next`] brought.
@@ -471,61 +491,4 @@ impl Agreed {
         }
         None
     }
-}
-
-/// What a module is offered on a stream.
-fn offer(start: &Start, speaks: bool) -> Offer {
-    let caller = OfferedTrack { id: CALLER, role: Role::Caller };
-    let agent = OfferedTrack { id: AGENT, role: Role::Agent };
-    let mut tracks = Vec::new();
-    if start.tracks.contains(&crate::provider::Track::Inbound) {
-        tracks.push(caller);
-    }
-    if start.outbound.is_some() || start.tracks.contains(&crate::provider::Track::Outbound) {
-        tracks.push(agent);
-    }
-    let can = start.capabilities;
-    let mut features = vec!["resume", "text", "vad"];
-    features.extend(can.dtmf_in.then_some("dtmf"));
-    features.extend(can.files.then_some("spoken"));
-    if speaks && start.outbound.is_some() {
-        features.extend(["playback", "mark", "clear", "hangup", "pause"]);
-        features.extend(can.dtmf_out.then_some("dtmf.send"));
-    } else if speaks && can.text {
-        features.extend(["say", "language", "hangup"]);
-        features.extend(can.files.then_some("play"));
-        features.extend(can.dtmf_out.then_some("dtmf.send"));
-    }
-    Offer {
-        tracks,
-        input: start.inbound.map(formats).unwrap_or_default(),
-        output: start.outbound.filter(|_| speaks).map(formats).unwrap_or_default(),
-        frame_ms: vec![10, 20, 40, 60, 100],
-        framing: vec![Framing::Raw, Framing::Hdr16],
-        features: features.into_iter().map(str::to_owned).collect(),
-    }
-}
-
-/// Formats between bridge and module, the track's own first; any other rate is resampled.
-fn formats(wire: MediaFormat) -> Vec<AudioFormat> {
-    // Modules are promised no other rates.
-    let native = wire.rate.hz().clamp(*RATES.start(), *RATES.end());
-    let mut formats = vec![AudioFormat::pcm(native)];
-    match wire.encoding {
-        Encoding::Pcmu => {
-            formats.push(AudioFormat { encoding: SampleEncoding::Pcmu, rate: wire.rate.hz() });
-        }
-        Encoding::Pcma => {
-            formats.push(AudioFormat { encoding: SampleEncoding::Pcma, rate: wire.rate.hz() });
-        }
-        _ => {}
-    }
-    for rate in [8_000, 16_000, 24_000, 48_000] {
-        let format = AudioFormat::pcm(rate);
-        if !formats.contains(&format) {
-            formats.push(format);
-        }
-    }
-    formats.push(AudioFormat { encoding: SampleEncoding::PcmF32le, rate: 16_000 });
-    formats
 }

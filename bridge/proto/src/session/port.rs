@@ -21,6 +21,8 @@ pub enum OnFail {
     Continue,
     /// The call ends.
     Hangup,
+    /// Another module, which stands by, is started in its place.
+    Fallback(PortId),
 }
 
 /// A module as the route wants it on a call.
@@ -32,7 +34,8 @@ pub struct PortConfig {
     pub kind: Kind,
     /// Handed to the module as it is.
     pub config: serde_json::Value,
-    /// Whether it may play sound, clear, press keys and hang up.
+    /// Whether it may play sound or have words spoken, clear, press keys and hang up. The last three are open to the kind `text` even
+    /// without.
     pub speaks: bool,
     /// What its failure means for the call.
     pub on_fail: OnFail,
@@ -40,6 +43,8 @@ pub struct PortConfig {
     pub ready_timeout: Duration,
     /// Whether it runs in step with the session, so that nothing it says can be out of date.
     pub in_step: bool,
+    /// Whether it is started only when another that is to be followed by it ([`OnFail::Fallback`]) has failed.
+    pub standby: bool,
 }
 
 impl PortConfig {
@@ -54,6 +59,7 @@ impl PortConfig {
             on_fail: OnFail::default(),
             ready_timeout: Duration::from_secs(10),
             in_step: false,
+            standby: false,
         }
     }
 }
@@ -97,6 +103,10 @@ pub(super) struct Port {
     /// What the caller said, where the provider tells it in words.
     pub(super) heard: Utterances,
     pub(super) last_error: Option<String>,
+    /// Its session goes on from another one's, or from before a crash.
+    pub(super) resumed: bool,
+    /// Another took its place.
+    pub(super) replaced: bool,
 }
 
 /// Sound a module sent, in samples at its own rate, or words.
@@ -154,7 +164,19 @@ impl Port {
             said: Spoken::default(),
             heard: Utterances::default(),
             last_error: None,
+            resumed: false,
+            replaced: false,
         }
+    }
+
+    /// Whether it had anything to do with the call; one that stood by and was not needed had not.
+    pub(super) fn took_part(&self) -> bool {
+        !self.config.standby || self.starts > 0
+    }
+
+    /// Whether it may clear, press keys and hang up.
+    pub(super) fn controls(&self) -> bool {
+        self.config.speaks || self.config.kind == Kind::Text
     }
 
     pub(super) fn is_live(&self) -> bool {
@@ -177,9 +199,14 @@ impl Port {
     }
 }
 
-/// Checks an answer to `start` of a call that has no sound.
-pub(super) fn check_soundless(ready: &Ready) -> Result<(), String> {
-    let without = "this call has no sound: the provider recognises speech and speaks by itself";
+/// Why there is no sound for any module.
+pub(super) const NO_SOUND: &str =
+    "this call has no sound: the provider recognises speech and speaks by itself";
+/// Why there is none for this one.
+pub(super) const NO_SOUND_FOR_TEXT: &str = "a module of the kind `text` gets words and no sound";
+
+/// Checks an answer to `start` where there is no sound, for the reason given.
+pub(super) fn check_soundless(ready: &Ready, without: &str) -> Result<(), String> {
     // Tracks mean nothing to who hears none.
     if ready.accept.input.is_some() {
         return Err(format!("{without}; accept no `in` and want \"text\" instead"));

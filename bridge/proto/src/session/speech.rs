@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use ringback_module::message::{
-    Cleared, ErrorReport, Event as NamedEvent, Hangup, HangupAfter, MarkReport, MarkStatus, Pace,
-    Transcript, Vad,
+    Cleared, ErrorReport, Event as NamedEvent, Hangup, HangupAfter, Kind, MarkReport, MarkStatus,
+    Pace, Transcript, Vad,
 };
 use ringback_module::{FromModule, ToModule};
 
@@ -140,6 +140,7 @@ impl Session {
 
     fn handle_transcript(&mut self, now: Instant, id: PortId, transcript: &Transcript) {
         self.tell_wanting("text", Some(id), &ToModule::Text(transcript.clone()));
+        self.keep_utterance(Some(id), transcript);
         self.pass_on(now, id, &FromModule::Transcript(transcript.clone()));
         self.report(Report::Transcript(Some(id), transcript.clone()));
     }
@@ -210,13 +211,25 @@ impl Session {
             | FromModule::Resume
             | FromModule::DtmfSend(_)
             | FromModule::Hangup(_) => {
-                if self.ports[id.0].config.speaks && self.phase.is_live() {
+                let live = self.phase.is_live();
+                if live && self.may(id, message) {
                     self.handle_speaker_verb(now, id, message);
-                } else if self.phase.is_live() {
+                } else if live {
                     self.report(Report::Dropped { reason: Drop::NotSpeaker, count: 1 });
                 }
             }
             _ => {}
+        }
+    }
+
+    /// Whether a module is in the position to ask for that.
+    fn may(&self, id: PortId, message: &FromModule) -> bool {
+        let port = &self.ports[id.0];
+        match message {
+            FromModule::Clear { .. } | FromModule::DtmfSend(_) | FromModule::Hangup(_) => {
+                port.controls()
+            }
+            _ => port.config.speaks,
         }
     }
 
@@ -386,6 +399,7 @@ impl Session {
                     speaker.resampler.reset();
                 }
                 None if words && port.config.speaks => {}
+                None if port.config.kind == Kind::Text => {}
                 None => continue,
             }
             port.told_epoch = cleared.epoch + 1;

@@ -51,4 +51,6 @@ pub struct ModuleSummary {
     pub results: u64,
     /// Its last failure.
     pub error: Option<String>,
+    /// Whether it was given up and another one started in its place.
+    pub replaced: bool,
 }

@@ -67,6 +67,18 @@ impl Utterances {
         telling.collect()
     }
 
+    /// Another module goes on in the place of this one: gives it all that was not taken.
+    pub(super) fn hand_over(&mut self) -> Vec<Transcript> {
+        self.entered -= self.untold();
+        self.kept.drain(..).map(|kept| kept.transcript).collect()
+    }
+
+    /// Goes on in the place of another one.
+    pub(super) fn take_over(&mut self, heard: Vec<Transcript>) {
+        self.entered += heard.len() as u64;
+        self.kept.extend(heard.into_iter().map(|transcript| Kept { transcript, tellings: 0 }));
+    }
+
     /// The module will not come back. Says how many utterances it was never told, and why they are lost.
     pub(super) fn give_up(&mut self, call_ended: bool) -> (Drop, u64) {
         let lost = self.untold();

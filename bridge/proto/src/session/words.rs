@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use ringback_module::ToModule;
-use ringback_module::message::{Cleared, Languages, Play, Say, Spoken, Transcript};
+use ringback_module::message::{Cleared, Kind, Languages, Play, Say, Spoken, Transcript};
 
 use crate::Instant;
 use crate::ledger::Drop;
@@ -104,17 +104,21 @@ impl Session {
             words.since = None;
         }
         self.tell_wanting("text", None, &ToModule::Text(transcript.clone()));
-        self.keep_utterance(&transcript);
+        self.keep_utterance(None, &transcript);
         self.report(Report::Transcript(None, transcript));
     }
 
-    /// Keeps an utterance for each module until it has taken it; a call of sound has its ring for that.
-    fn keep_utterance(&mut self, transcript: &Transcript) {
+    /// Keeps an utterance for each module that hears by words alone until it has taken it; others have the ring of sound for that.
+    /// `by` is the module that heard it, if one did.
+    pub(super) fn keep_utterance(&mut self, by: Option<PortId>, transcript: &Transcript) {
         if !transcript.is_final {
             return;
         }
         let mut lost = 0;
-        for port in &mut self.ports {
+        for (index, port) in self.ports.iter_mut().enumerate() {
+            if by == Some(PortId(index)) || (by.is_some() && port.config.kind != Kind::Text) {
+                continue;
+            }
             let told = port.wants("text");
             if told || matches!(port.phase, PortPhase::Starting | PortPhase::Down) {
                 lost += port.heard.push(transcript, told);

@@ -2,6 +2,7 @@
 
 mod ending;
 mod hearing;
+mod places;
 mod speaking;
 mod telling;
 

@@ -59,6 +59,9 @@ impl LogWatch {
                     call_goes_on: *retrying || !session.is_over(),
                 },
             ),
+            Happened::FellBack { failed, to } => {
+                tell(call, CallReport::ModuleReplaced { module: &name(failed), by: &name(to) });
+            }
             Happened::Dropped { reason, count } => {
                 tell(call, CallReport::Dropped { reason: *reason, count: *count });
             }

@@ -11,6 +11,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use ringback_module::message::Kind as ModuleKind;
 use ringback_proto::provider::{Auth, Options, PROVIDERS, Secret, Transport, WebhookAuth};
 use ringback_proto::redaction::Sound;
 use serde::Deserialize;
@@ -108,6 +109,8 @@ pub struct ModuleConfig {
     pub run: ModuleRun,
     /// Handed to the module as `config` of its start message.
     pub config: Value,
+    /// What it is used as; `None` leaves that to the route: who speaks is an agent, others listen.
+    pub role: Option<ModuleKind>,
     /// What its failure means to the call.
     pub on_fail: OnFail,
     /// It has so long to answer the start.
@@ -169,14 +172,31 @@ impl Builtin {
 }
 
 /// What the failure of a module means to the call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(try_from = "String")]
 pub enum OnFail {
     /// The call goes on without it.
     #[default]
     Continue,
     /// The call ends.
     Hangup,
+    /// The module of this name, one of [`Config::modules`], is started in its place.
+    Fallback(String),
+}
+
+impl TryFrom<String> for OnFail {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        match (text.as_str(), text.strip_prefix("fallback:")) {
+            ("continue", _) => Ok(Self::Continue),
+            ("hangup", _) => Ok(Self::Hangup),
+            (_, Some(module)) => Ok(Self::Fallback(module.to_owned())),
+            _ => Err(format!(
+                "found {text:?}, expected \"continue\", \"hangup\" or \"fallback:NAME\", NAME being another [[module]]"
+            )),
+        }
+    }
 }
 
 /// The modules a listener's calls go to.

@@ -211,10 +211,18 @@ pub(super) struct Module {
     pub ca_file: Option<At<String>>,
     #[serde(default)]
     pub config: toml::Table,
-    #[serde(default)]
-    pub on_fail: super::OnFail,
+    pub role: Option<At<Role>>,
+    pub on_fail: Option<At<super::OnFail>>,
     pub ready_timeout: Option<At<TimeSpan>>,
     pub ring: Option<At<TimeSpan>>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Role {
+    Tap,
+    Agent,
+    Text,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]

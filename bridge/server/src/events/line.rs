@@ -46,6 +46,11 @@ enum Body<'a> {
         reason: String,
         retrying: bool,
     },
+    /// The envelope names who failed.
+    #[serde(rename = "module.replaced")]
+    ModuleReplaced {
+        by: &'a str,
+    },
     Transcript(&'a Transcript),
     Say(&'a Say),
     Turn(&'a Turn),
@@ -129,6 +134,14 @@ struct ModuleEnd<'a> {
     results: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
+    /// Another was started in its place.
+    #[serde(skip_serializing_if = "is_false")]
+    replaced: bool,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde gives it so")]
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 impl<'a> Ended<'a> {
@@ -138,6 +151,7 @@ impl<'a> Ended<'a> {
             starts: module.starts,
             results: module.results,
             error: module.error.as_deref().map(peer_text),
+            replaced: module.replaced,
         });
         Self {
             reason: summary.reason.name(),
@@ -168,7 +182,7 @@ pub(super) fn happening(
     let line = match seen {
         Seen::SocketFailed(_) => return None,
         Seen::Report { report, session } => {
-            let (port, body) = body(report)?;
+            let (port, body) = body(report, session)?;
             let elapsed = session.origin().map(|origin| millis(now - origin));
             Line {
                 at: at.to_string(),
@@ -201,12 +215,15 @@ pub(super) fn lagged(missed: u64) -> String {
 }
 
 /// Which module did what.
-fn body(report: &Report) -> Option<(Option<PortId>, Body<'_>)> {
+fn body<'a>(report: &'a Report, session: &'a Session) -> Option<(Option<PortId>, Body<'a>)> {
     Some(match report {
         Report::Started(start) => (None, Body::Started(Started::of(start))),
         Report::ModuleReady(port) => (Some(*port), Body::ModuleReady),
         Report::ModuleFailed { port, reason, retrying } => {
             (Some(*port), Body::ModuleFailed { reason: peer_text(reason), retrying: *retrying })
+        }
+        Report::FellBack { failed, to } => {
+            (Some(*failed), Body::ModuleReplaced { by: name(session, *to) })
         }
         Report::Transcript(port, transcript) => (*port, Body::Transcript(transcript)),
         Report::Said(port, say) => (Some(*port), Body::Say(say)),

@@ -120,6 +120,7 @@ metrics! {
     dropped_send_failed: Counter "ringback_sound_dropped_total" "reason=\"send_failed\"", "Sound dropped, by reason, in the unit of the hop: messages at the wire, samples behind it.";
     modules_started: Counter "ringback_modules_started_total" "", "Modules started for a call.";
     modules_gone: Counter "ringback_modules_gone_total" "", "Modules that crashed, hung or broke the contract.";
+    modules_replaced: Counter "ringback_modules_replaced_total" "", "Modules that failed and whose fallback was started in their place.";
     results: Counter "ringback_results_total" "", "Results streamed by modules.";
     ledgers_unbalanced: Counter "ringback_ledgers_unbalanced_total" "", "Calls whose sound does not add up: a fault of this program.";
     keys_read: Counter "ringback_key_reads_total" "outcome=\"read\"", "Times the keys of a token's issuer were fetched or read again.";

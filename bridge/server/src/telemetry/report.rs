@@ -199,6 +199,13 @@ pub enum CallReport<'a> {
         /// Whether the call goes on without it.
         call_goes_on: bool,
     },
+    /// A module that is gone is followed by another.
+    ModuleReplaced {
+        /// Its name.
+        module: &'a str,
+        /// Who takes its place.
+        by: &'a str,
+    },
     /// The provider's API was asked to end the call.
     HungUpByApi {
         /// Name of the provider.
@@ -400,6 +407,10 @@ fn report_call(metrics: &Metrics, call: &str, what: &CallReport<'_>) {
         CallReport::ModuleGone { module, reason, call_goes_on } => {
             metrics.modules_gone.increment();
             error!(call, module, reason = %PeerText(reason), call_goes_on, "module gone");
+        }
+        CallReport::ModuleReplaced { module, by } => {
+            metrics.modules_replaced.increment();
+            warn!(call, module, by, "another module takes its place");
         }
         CallReport::HungUpByApi { provider, outcome, tries } => {
             report_hangup(metrics, call, provider, outcome, *tries);

@@ -7,6 +7,7 @@ mod auth;
 mod hangup;
 mod listeners;
 mod modules;
+mod places;
 
 use std::net::SocketAddr;
 use std::ops::Range;

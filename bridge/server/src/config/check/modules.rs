@@ -3,6 +3,7 @@
 use std::ops::Range;
 use std::time::Duration;
 
+use ringback_module::message::Kind;
 use serde_json::Value;
 use toml::Spanned;
 
@@ -27,6 +28,7 @@ impl Checker<'_> {
             let module = self.module(table, &taken);
             modules.push(module);
         }
+        self.fallbacks(raw, &modules);
         if modules.is_empty() && raw.route.is_empty() {
             modules.push(echo());
         }
@@ -41,11 +43,11 @@ impl Checker<'_> {
                 let help = "several modules and no [[route]]: add one that says which of them a call goes to";
                 self.problem(second.span(), help);
             }
-            let name = modules[0].name.clone();
+            let members = vec![modules[0].name.clone()];
             routes.push(RouteConfig {
                 name: DEFAULT_ROUTE.into(),
-                modules: vec![name.clone()],
-                speaker: Some(name),
+                speaker: self.speaker(0..0, None, &members, &modules),
+                modules: members,
                 barge_in: None,
             });
         }
@@ -60,7 +62,8 @@ impl Checker<'_> {
             name: self.name(table.span(), raw.name.as_ref(), taken),
             run: self.run(table.span(), raw),
             config: json(&toml::Value::Table(raw.config.clone())),
-            on_fail: raw.on_fail,
+            role: raw.role.as_ref().map(|role| kind(*role.get_ref())),
+            on_fail: raw.on_fail.as_ref().map(|at| at.get_ref().clone()).unwrap_or_default(),
             ready_timeout: self.time(raw.ready_timeout.as_ref(), ready, DEFAULT_READY),
             ring: raw.ring.as_ref().map(|at| self.time(Some(at), ring, Duration::ZERO)),
         }
@@ -153,28 +156,13 @@ impl Checker<'_> {
             }
             members.push(at.get_ref().clone());
         }
-        let speaker = self.speaker(raw.speaker.as_ref(), &members);
+        let speaker = self.speaker(table.span(), raw.speaker.as_ref(), &members, modules);
         let barge_in = raw.barge_in.as_ref().map(|barge_in| {
             let range = Duration::from_millis(20)..=Duration::from_secs(5);
             let min_speech = self.time(barge_in.min_speech.as_ref(), range, DEFAULT_MIN_SPEECH);
             BargeInConfig { on_speech: barge_in.on_speech, min_speech }
         });
         RouteConfig { name, modules: members, speaker, barge_in }
-    }
-
-    /// One module speaks, because two would talk over each other; the only one of a route does so unasked.
-    fn speaker(&mut self, raw: Option<&At<String>>, members: &[String]) -> Option<String> {
-        match (raw, members) {
-            (Some(at), _) => {
-                if !members.contains(at.get_ref()) {
-                    let what = "module of this route called";
-                    self.unknown(at, what, members.iter().map(String::as_str));
-                }
-                Some(at.get_ref().clone())
-            }
-            (None, [only]) => Some(only.clone()),
-            (None, _) => None,
-        }
     }
 }
 
@@ -183,9 +171,18 @@ fn echo() -> ModuleConfig {
         name: Builtin::Echo.name().into(),
         run: ModuleRun::Builtin(Builtin::Echo),
         config: Value::Object(serde_json::Map::new()),
+        role: None,
         on_fail: OnFail::default(),
         ready_timeout: DEFAULT_READY,
         ring: None,
+    }
+}
+
+fn kind(role: raw::Role) -> Kind {
+    match role {
+        raw::Role::Tap => Kind::Tap,
+        raw::Role::Agent => Kind::Agent,
+        raw::Role::Text => Kind::Text,
     }
 }
 

@@ -4,6 +4,7 @@ mod answers;
 mod auth;
 mod example;
 mod hangup;
+mod places;
 mod problems;
 
 use std::collections::BTreeSet;
@@ -132,7 +133,7 @@ fn a_whole_file_means_what_it_says() {
     assert_eq!(config.module("rec").unwrap().config, wanted);
     let bot = config.module("bot").unwrap();
     assert_eq!(bot.run, ModuleRun::Child { command: vec!["python3".into(), "bot.py".into()] });
-    assert_eq!((bot.on_fail, bot.ring), (OnFail::Hangup, Some(Duration::from_secs(30))));
+    assert_eq!((&bot.on_fail, bot.ring), (&OnFail::Hangup, Some(Duration::from_secs(30))));
     let barge_in = BargeInConfig { on_speech: true, min_speech: Duration::from_millis(300) };
     assert_eq!(config.route("only").unwrap().barge_in, Some(barge_in));
 }

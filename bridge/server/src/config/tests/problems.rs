@@ -117,10 +117,6 @@ fn every_complaint_names_place_key_finding_and_remedy() {
             "f.toml:4:9: module[0].token: `token` is not used by kind \"child\", which takes command",
         ),
         (
-            "[[module]]\nname = \"m\"\nbuiltin = \"echo\"\non_fail = \"hang\"",
-            "f.toml:4:11: module[0].on_fail: unknown variant `hang`, expected `continue` or `hangup`",
-        ),
-        (
             "[[module]]\nname = \"m\"\nbuiltin = \"vad\"\n[[module]]\nname = \"m\"\nbuiltin = \"echo\"",
             "f.toml:5:8: module[1].name: \"m\" is the name of another one",
         ),

@@ -1,0 +1,39 @@
+//! A module that is given up is followed by another in its place, which goes on where the first was. Decides nothing about when.
+
+use ringback_module::message::Resume;
+
+use super::port::{OnFail, PortId, PortPhase};
+use super::{Report, Session};
+
+impl Session {
+    /// Starts the module that stands by for one that is gone, if there is one and there is still something to do for it.
+    pub(super) fn fall_back(&mut self, failed: PortId) {
+        let Some(OnFail::Fallback(to)) = self.ports.get(failed.0).map(|p| p.config.on_fail) else {
+            return;
+        };
+        let waits = self.ports.get(to.0).is_some_and(|port| port.phase == PortPhase::Idle);
+        if !waits || self.phase.is_over() {
+            return;
+        }
+        self.report(Report::FellBack { failed, to });
+        self.ports[failed.0].replaced = true;
+        let heard = self.ports[failed.0].heard.hand_over();
+        self.ports[to.0].heard.take_over(heard);
+        let from_ms = self.ports[failed.0].acked_ms.max(self.oldest_ms());
+        let epoch = self.epoch();
+        let port = &mut self.ports[to.0];
+        (port.from_ms, port.acked_ms) = (from_ms, from_ms);
+        // From the very beginning it is a session like any other.
+        let begun = from_ms > 0 || epoch > 0;
+        self.start_port(to, begun.then_some(Resume { token: None, from_ms, epoch }));
+    }
+
+    /// Where the caller's sound that can still be had begins, in whole ms.
+    pub(super) fn oldest_ms(&self) -> u64 {
+        let ring = self.media.as_ref().and_then(|media| media.ring(super::port::CALLER));
+        ring.map_or(0, |ring| {
+            let whole = ring.rate().millis_of(ring.start());
+            whole + u64::from(super::port::position_of(whole, ring.rate()) < ring.start())
+        })
+    }
+}

@@ -1,0 +1,72 @@
+//! The modules of a route as the places of a call: what each may do, and who follows whom that fails. Starts none of them.
+
+use std::sync::Arc;
+
+use ringback_module::message::Kind;
+use ringback_proto::session::{OnFail, PortConfig, PortId};
+
+use crate::call::ModuleSource;
+use crate::config::{Config, ModuleConfig, OnFail as OnFailConfig, RouteConfig};
+use crate::outgoing::Connector;
+
+/// Ports of a route's calls with what serves them: its modules in their order, then those that stand by for them.
+#[derive(Default)]
+pub(super) struct Ports {
+    pub(super) configs: Vec<PortConfig>,
+    pub(super) sources: Vec<ModuleSource>,
+}
+
+impl Ports {
+    /// The configuration was checked: every name in it exists, and no module follows itself.
+    pub(super) fn of(config: &Config, route: &RouteConfig, connector: &Arc<Connector>) -> Self {
+        let modules = route.modules.iter().filter_map(|name| config.module(name));
+        let modules: Vec<&ModuleConfig> = modules.collect();
+        let mut ports = Self::default();
+        for module in &modules {
+            let speaks = route.speaker.as_deref() == Some(module.name.as_str());
+            let usual = if speaks { Kind::Agent } else { Kind::Tap };
+            let kind = module.role.unwrap_or(usual);
+            ports.add(module, connector, PortConfig { kind, speaks, ..named(module) });
+        }
+        for (place, module) in modules.into_iter().enumerate() {
+            ports.followers(config, connector, place, module);
+        }
+        ports
+    }
+
+    fn add(&mut self, module: &ModuleConfig, connector: &Arc<Connector>, port: PortConfig) {
+        let source = ModuleSource::of(module, connector);
+        self.configs.push(PortConfig { in_step: source.is_inline(), ..port });
+        self.sources.push(source);
+    }
+
+    /// Who takes the place of a module does there what the first did.
+    fn followers<'c>(
+        &mut self,
+        config: &'c Config,
+        connector: &Arc<Connector>,
+        mut place: usize,
+        mut module: &'c ModuleConfig,
+    ) {
+        while let OnFailConfig::Fallback(name) = &module.on_fail
+            && let Some(next) = config.module(name)
+        {
+            let PortConfig { kind, speaks, .. } = self.configs[place];
+            self.configs[place].on_fail = OnFail::Fallback(PortId(self.configs.len()));
+            (place, module) = (self.configs.len(), next);
+            self.add(next, connector, PortConfig { kind, speaks, standby: true, ..named(next) });
+        }
+    }
+}
+
+fn named(module: &ModuleConfig) -> PortConfig {
+    PortConfig {
+        config: module.config.clone(),
+        on_fail: match module.on_fail {
+            OnFailConfig::Continue | OnFailConfig::Fallback(_) => OnFail::Continue,
+            OnFailConfig::Hangup => OnFail::Hangup,
+        },
+        ready_timeout: module.ready_timeout,
+        ..PortConfig::listening(&module.name)
+    }
+}
