@@ -25,6 +25,7 @@ use crate::keyring::Keyring;
 use crate::listener::{Admission, Answered, Drained, Endpoint, Posting, Refusal, Server, Streams};
 use crate::net;
 use crate::outgoing::Connector;
+use crate::passthrough::{Opened, Passing, Passthrough};
 use crate::reach::Reach;
 use crate::shutdown::Shutdown;
 use crate::socket::Socket;
@@ -58,6 +59,8 @@ struct Plan {
     /// Whom its calls may have us dial.
     reach: Reach,
     running: Running,
+    /// In the place of modules: whom its streams are passed on to.
+    passthrough: Option<Arc<Passthrough>>,
 }
 
 impl Plan {
@@ -91,7 +94,16 @@ pub struct Bridge {
 }
 
 /// A stream that may come in.
-pub struct Admitted {
+pub struct Admitted(Stream);
+
+enum Stream {
+    Call(Accepted),
+    /// With that its credential was used.
+    PassedOn(Box<Passing>, Receipt),
+}
+
+/// A stream that becomes a call.
+struct Accepted {
     plan: usize,
     protocol: Box<dyn Protocol>,
     /// Of a call that is captured.
@@ -224,13 +236,17 @@ impl Streams for Bridge {
         &self,
         endpoint: &Endpoint,
         upgrade: &Upgrade<'_>,
-        _peer: SocketAddr,
+        peer: SocketAddr,
     ) -> Result<Admission<Admitted>, Refusal> {
         let (index, plan) = self.plan(endpoint)?;
         let grant = plan.check(upgrade, &[])?;
+        if let Some(passthrough) = &plan.passthrough {
+            return Ok(self.pass_on(plan, passthrough, upgrade, peer, grant));
+        }
         let accepted = plan.provider.accept(upgrade, &plan.options)?;
         let opening = self.opening(plan, upgrade, accepted.subprotocol.as_deref());
-        let state = Admitted { plan: index, protocol: accepted.protocol, opening, posted: None };
+        let state = Accepted { plan: index, protocol: accepted.protocol, opening, posted: None };
+        let state = Admitted(Stream::Call(state));
         let by_credential = || grant.subprotocol.map(|name| name.expose().to_owned());
         Ok(Admission { state, subprotocol: accepted.subprotocol.or_else(by_credential) })
     }
@@ -264,6 +280,19 @@ impl Streams for Bridge {
         Ok(Answered { content_type, document, call, begins: true })
     }
 
+    fn prepare(
+        &self,
+        mut admission: Admission<Admitted>,
+    ) -> impl Future<Output = Result<Admission<Admitted>, Refusal>> + Send {
+        async move {
+            if let Stream::PassedOn(passing, _) = &mut admission.state.0 {
+                // Boxed: nearly nobody's connection has to keep room for this.
+                admission.subprotocol = Box::pin(passing.dial()).await?;
+            }
+            Ok(admission)
+        }
+    }
+
     async fn reconsider(&self, endpoint: &Endpoint) -> bool {
         match self.plan(endpoint) {
             Ok((_, Plan { keyring: Some(ring), .. })) => ring.renewed().await,
@@ -273,9 +302,20 @@ impl Streams for Bridge {
 
     fn serve(&self, admitted: Admitted, socket: Socket) -> impl Future<Output = ()> + Send {
         // Made before the future, which would keep room for all that it is made from.
-        let call = self.call(admitted, Wire::Socket(Box::new(socket)));
+        let serving = match admitted.0 {
+            Stream::Call(accepted) => Ok(self.call(accepted, Wire::Socket(Box::new(socket)))),
+            Stream::PassedOn(passing, receipt) => {
+                receipt.keep();
+                Err(Box::pin(passing.run(socket, &self.shutdown)))
+            }
+        };
         async move {
-            call.run(&self.shutdown).await;
+            match serving {
+                Ok(call) => {
+                    call.run(&self.shutdown).await;
+                }
+                Err(passing) => passing.await,
+            }
         }
     }
 
@@ -315,20 +355,29 @@ impl Streams for Bridge {
         };
         let (protocol, opening) = (accepted.protocol, self.opening(plan, request, None));
         let posted = Some((posts, receipt));
-        Ok(Posting::Call(Admitted { plan: index, protocol, opening, posted }))
+        let accepted = Accepted { plan: index, protocol, opening, posted };
+        Ok(Posting::Call(Admitted(Stream::Call(accepted))))
     }
 
-    fn serve_posted(&self, mut admitted: Admitted) -> impl Future<Output = ()> + Send {
-        let mut posts = admitted.posted.take().map(|(posts, receipt)| {
-            receipt.keep();
-            posts
-        });
-        let plan = &self.plans[admitted.plan];
-        let call = posts.as_mut().and_then(|posts| posts.incoming.take()).map(|incoming| {
-            let (connector, reach) = (Arc::clone(&self.connector), plan.reach.clone());
-            let lines = Lines::new(incoming, connector, reach, plan.endpoint.socket);
-            self.call(admitted, Wire::Lines(Box::new(lines)))
-        });
+    fn serve_posted(&self, admitted: Admitted) -> impl Future<Output = ()> + Send {
+        // What is passed on was not posted.
+        let accepted = match admitted.0 {
+            Stream::Call(accepted) => Some(accepted),
+            Stream::PassedOn(..) => None,
+        };
+        let (mut posts, mut call) = (None, None);
+        if let Some(mut accepted) = accepted {
+            posts = accepted.posted.take().map(|(posts, receipt)| {
+                receipt.keep();
+                posts
+            });
+            let plan = &self.plans[accepted.plan];
+            call = posts.as_mut().and_then(|posts| posts.incoming.take()).map(|incoming| {
+                let (connector, reach) = (Arc::clone(&self.connector), plan.reach.clone());
+                let lines = Lines::new(incoming, connector, reach, plan.endpoint.socket);
+                self.call(accepted, Wire::Lines(Box::new(lines)))
+            });
+        }
         async move {
             if let Some(call) = call {
                 call.run(&self.shutdown).await;
@@ -339,6 +388,31 @@ impl Streams for Bridge {
 }
 
 impl Bridge {
+    /// What becomes of a stream that may come in, and is passed on.
+    fn pass_on(
+        &self,
+        plan: &Plan,
+        passthrough: &Arc<Passthrough>,
+        upgrade: &Upgrade<'_>,
+        peer: SocketAddr,
+        grant: Grant,
+    ) -> Admission<Admitted> {
+        // FreeSWITCH hangs up without its own subprotocol, which a server need not know.
+        let accepted = plan.provider.accept(upgrade, &plan.options).ok();
+        let passing = passthrough.wanted(Opened {
+            call: self.next_name(),
+            endpoint: &plan.endpoint,
+            provider: plan.provider.name(),
+            upgrade,
+            from: plan.endpoint.sources.client(peer, upgrade.headers),
+            usual: accepted.and_then(|accepted| accepted.subprotocol),
+            credential: grant.subprotocol,
+        });
+        let receipt = Receipt { replays: Arc::clone(&plan.replays), used: grant.used };
+        let state = Admitted(Stream::PassedOn(passing, receipt));
+        Admission { state, subprotocol: None }
+    }
+
     /// How a call began, if it is to be captured.
     fn opening(
         &self,
@@ -352,7 +426,7 @@ impl Bridge {
         Some(Box::new(Opening::new(plan.provider, name, path, options, request, subprotocol)))
     }
 
-    fn call(&self, admitted: Admitted, wire: Wire) -> Box<Call> {
+    fn call(&self, admitted: Accepted, wire: Wire) -> Box<Call> {
         let plan = &self.plans[admitted.plan];
         let name = self.next_name();
         let mut config = SessionConfig::new(name.clone(), plan.provider.name());
@@ -449,6 +523,10 @@ fn plan(
         watchers,
         reach: listener.reach.clone(),
         running: Running::default(),
+        passthrough: route
+            .passthrough
+            .as_ref()
+            .map(|config| Passthrough::new(config, &outside.connector)),
     })
 }
 

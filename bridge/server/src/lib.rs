@@ -20,6 +20,7 @@ pub mod listener;
 pub mod module_host;
 pub mod net;
 pub mod outgoing;
+pub mod passthrough;
 pub mod picture;
 pub mod reach;
 pub mod replay;

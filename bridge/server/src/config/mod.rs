@@ -24,6 +24,7 @@ use crate::keyring::KeySource;
 use crate::listener::{Endpoint, Limits, Pages};
 use crate::outgoing::Trust;
 use crate::reach::Reach;
+use crate::socket::SocketOptions;
 use crate::telemetry::{LogFormat, LogOptions};
 use crate::workers::Tick;
 use problem::Source;
@@ -210,6 +211,21 @@ pub struct RouteConfig {
     pub speaker: Option<String>,
     /// Whether and when the caller's speech drops what is being played.
     pub barge_in: Option<BargeInConfig>,
+    /// In the place of modules: the server that its streams are passed on to as they come.
+    pub passthrough: Option<PassthroughConfig>,
+}
+
+/// Where streams are passed on to as they come.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PassthroughConfig {
+    /// The server.
+    pub url: WsUrl,
+    /// Whether it is told which call it is, by header fields.
+    pub context: bool,
+    /// A stream on which neither side says anything for so long is ended.
+    pub idle: Duration,
+    /// Bounds of the connection to it.
+    pub socket: SocketOptions,
 }
 
 /// When the caller's speech drops what is being played.
@@ -348,7 +364,9 @@ impl Config {
         let modules = self.modules.iter().any(|module| {
             matches!(&module.run, ModuleRun::WebSocket { url, trust: None, .. } if url.secure)
         });
+        let mut passed_on = self.routes.iter().filter_map(|route| route.passthrough.as_ref());
         modules
+            || passed_on.any(|passthrough| passthrough.url.secure)
             || self.listeners.iter().any(|listener| {
                 let keys =
                     matches!(&listener.keys, Some(KeySource::Url { url, .. }) if url.peer().secure);
@@ -383,13 +401,16 @@ impl Config {
         let width = addresses.iter().map(String::len).max().unwrap_or(0);
         for (listener, address) in self.listeners.iter().zip(&addresses) {
             let ListenerConfig { endpoint, provider, auth, answer, route, .. } = listener;
-            let modules = self.route(route).map(|route| route.modules.join(", "));
+            let goes = self.route(route).map(|route| match &route.passthrough {
+                Some(PassthroughConfig { url, .. }) => format!("passed on to {}", url.authority),
+                None => route.modules.join(", "),
+            });
             // Writing to a string cannot fail.
             let _ = writeln!(
                 text,
                 "  {address:width$}  {provider}, auth {}, route {route}: {}",
                 auth.kind(),
-                modules.unwrap_or_default(),
+                goes.unwrap_or_default(),
             );
             if let Some((point, answer)) = endpoint.answer.as_ref().zip(answer.as_ref()) {
                 let (url, kind) = (&point.public_url, answer.auth.kind());

@@ -240,7 +240,17 @@ pub(super) struct Route {
     #[serde(default)]
     pub modules: Vec<At<String>>,
     pub speaker: Option<At<String>>,
-    pub barge_in: Option<BargeIn>,
+    pub barge_in: Option<At<BargeIn>>,
+    pub passthrough: Option<At<Passthrough>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Passthrough {
+    pub url: Option<At<String>>,
+    #[serde(default)]
+    pub context: bool,
+    pub idle: Option<At<TimeSpan>>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -153,6 +153,10 @@ async fn answer<S: Streams, I: Io>(
     {
         verdict = admit(shared, &shared.endpoints[index], &parts, peer);
     }
+    let verdict = match verdict {
+        Ok(asked) => prepared(&*shared.streams, asked).await,
+        Err(refusal) => Err(refusal),
+    };
     match verdict {
         Ok(admitted) => {
             let response = handshake::switch(&admitted.accept, admitted.subprotocol.clone());
@@ -168,6 +172,13 @@ async fn answer<S: Streams, I: Io>(
             refusal.into_response(shared.limits.retry_after)
         }
     }
+}
+
+/// A stream that was let in, and a place for it.
+struct Asked<T> {
+    admission: Admission<T>,
+    accept: String,
+    seats: Seats,
 }
 
 /// A stream that may begin.
@@ -198,7 +209,7 @@ fn admit<S: Streams>(
     bounded: &Bounded,
     parts: &Parts,
     peer: SocketAddr,
-) -> Result<Admitted<S::Admitted>, Refusal> {
+) -> Result<Asked<S::Admitted>, Refusal> {
     let seats = seats(shared, bounded)?;
     bounded.endpoint.sources.check(peer, &parts.headers)?;
     let accept = handshake::check(parts, &bounded.endpoint)?;
@@ -207,8 +218,17 @@ fn admit<S: Streams>(
     let target = parts.uri.path_and_query().map_or("/", |target| target.as_str());
     let public_url = bounded.endpoint.public_url.as_deref();
     let upgrade = Upgrade { target, public_url, headers: &headers };
-    let Admission { state, subprotocol } =
-        shared.streams.admit(&bounded.endpoint, &upgrade, peer)?;
+    let admission = shared.streams.admit(&bounded.endpoint, &upgrade, peer)?;
+    Ok(Asked { admission, accept, seats })
+}
+
+/// Has done what must be done before the answer, and knows the answer.
+async fn prepared<S: Streams>(
+    streams: &S,
+    asked: Asked<S::Admitted>,
+) -> Result<Admitted<S::Admitted>, Refusal> {
+    let Asked { admission, accept, seats } = asked;
+    let Admission { state, subprotocol } = streams.prepare(admission).await?;
     let subprotocol = subprotocol.map(|name| HeaderValue::from_str(&name)).transpose();
     let subprotocol = subprotocol.map_err(|error| Refusal {
         status: 500,

@@ -53,6 +53,18 @@ pub trait Streams: Send + Sync + 'static {
         peer: SocketAddr,
     ) -> Result<Admission<Self::Admitted>, Refusal>;
 
+    /// Does what must be done before an admitted stream's upgrade is answered: where streams are passed on, that there is somebody.
+    /// Must not take longer than some seconds.
+    ///
+    /// # Errors
+    /// The refusal becomes the HTTP answer.
+    fn prepare(
+        &self,
+        admission: Admission<Self::Admitted>,
+    ) -> impl Future<Output = Result<Admission<Self::Admitted>, Refusal>> + Send {
+        std::future::ready(Ok(admission))
+    }
+
     /// Decides what a provider is told that asks what to do with a call, if the endpoint has an [`AnswerPoint`]. Must not block.
     /// `room` is the refusal of a call that would begin, where its stream would be refused now.
     ///

@@ -26,6 +26,18 @@ impl Sources {
         self.allow.as_ref().is_some_and(|nets| nets.iter().all(|net| net.prefix_len() > 0))
     }
 
+    /// Who a request is from, through the proxies that are trusted; `headers` by name in lower case. `None` if one of them passes on
+    /// what is no address.
+    #[must_use]
+    pub fn client(&self, peer: SocketAddr, headers: &[(&str, &str)]) -> Option<IpAddr> {
+        let passed_on: Vec<_> = headers
+            .iter()
+            .filter(|(name, _)| *name == FORWARDED)
+            .flat_map(|(_, value)| value.split(','))
+            .collect();
+        client(peer.ip(), &passed_on, &self.trusted_proxies)
+    }
+
     /// Refuses a request from elsewhere.
     pub(super) fn check(&self, peer: SocketAddr, headers: &HeaderMap) -> Result<(), Refusal> {
         let Some(allowed) = &self.allow else { return Ok(()) };

@@ -12,7 +12,8 @@ use tracing::{debug, error, info, warn};
 use super::metrics::{METRICS, Metric, Metrics};
 use super::redact::{PeerText, Phone};
 use crate::hangup::HangupOutcome;
-use crate::socket::SocketError;
+use crate::passthrough::{PassedOn, PassedOnEnd, Side};
+use crate::socket::{SocketError, close_code};
 
 /// Something worth a log line and a figure. Everything the bridge logs at `info` or above is one of these.
 #[derive(Debug)]
@@ -56,6 +57,26 @@ pub enum Report<'a> {
         status: u16,
         /// The whole reason, more than the peer was told.
         reason: &'a str,
+    },
+    /// A stream is passed on as it comes.
+    PassingOn {
+        /// Our name for the call.
+        call: &'a str,
+        /// Name of the listener.
+        listener: &'a str,
+        /// Name of the provider.
+        provider: &'a str,
+        /// Host and port of the server that it is passed on to.
+        server: &'a str,
+    },
+    /// A stream that was passed on has ended.
+    PassedOn {
+        /// Our name for the call.
+        call: &'a str,
+        /// Name of the listener.
+        listener: &'a str,
+        /// What became of it.
+        passed: &'a PassedOn,
     },
     /// A provider asked what to do with a call, and was told.
     WebhookAnswered {
@@ -288,10 +309,17 @@ fn report_to(metrics: &Metrics, report: &Report<'_>) {
             match status {
                 401 | 403 => &metrics.refused_unauthorized,
                 503 => &metrics.refused_overload,
+                502 | 504 => &metrics.refused_unreachable,
                 _ => &metrics.refused_bad_request,
             }
             .increment();
             warn!(listener, %peer, status, reason = %PeerText(reason), "stream refused");
+        }
+        Report::PassingOn { call, listener, provider, server } => {
+            info!(call, listener, provider, server, "stream is passed on");
+        }
+        Report::PassedOn { call, listener, passed } => {
+            report_passed_on(metrics, call, listener, passed);
         }
         Report::WebhookAnswered { listener, peer, call, begins } => {
             let provider_call = PeerText(call);
@@ -327,6 +355,63 @@ fn report_to(metrics: &Metrics, report: &Report<'_>) {
             error!(dir = %dir.display(), %error, "a call is not captured, or no further");
         }
         Report::Call { call, what } => report_call(metrics, call, what),
+    }
+}
+
+fn report_passed_on(metrics: &Metrics, call: &str, listener: &str, passed: &PassedOn) {
+    let PassedOn { inward, outward, end } = passed;
+    for (count, messages, octets) in [
+        (inward, &metrics.passed_messages_in, &metrics.passed_octets_in),
+        (outward, &metrics.passed_messages_out, &metrics.passed_octets_out),
+    ] {
+        messages.add(count.came);
+        octets.add(count.octets);
+        metrics.passed_dropped.add(count.dropped());
+    }
+    let (code, detail) = match end {
+        PassedOnEnd::Closed(_, None) => (None, "closed without a code".to_owned()),
+        PassedOnEnd::Closed(_, Some(closed)) => (Some(closed.code), closed.reason.clone()),
+        PassedOnEnd::Failed(_, error) => (None, error.to_string()),
+        PassedOnEnd::Idle(limit) => (None, format!("nothing was said for {limit:?}")),
+        PassedOnEnd::ShutDown => (None, "the bridge ends".to_owned()),
+    };
+    let by = match end {
+        PassedOnEnd::Closed(side, _) | PassedOnEnd::Failed(side, _) => side.name(),
+        PassedOnEnd::Idle(_) | PassedOnEnd::ShutDown => "bridge",
+    };
+    let well = matches!(code, None | Some(close_code::NORMAL | close_code::GOING_AWAY));
+    match end {
+        PassedOnEnd::Closed(Side::Provider, _) if well => &metrics.passed_by_provider,
+        PassedOnEnd::Closed(Side::Server, _) if well => &metrics.passed_by_server,
+        PassedOnEnd::Closed(Side::Provider, _) => &metrics.passed_error_provider,
+        PassedOnEnd::Closed(Side::Server, _) => &metrics.passed_error_server,
+        PassedOnEnd::Failed(Side::Provider, _) => &metrics.passed_lost_provider,
+        PassedOnEnd::Failed(Side::Server, _) => &metrics.passed_lost_server,
+        PassedOnEnd::Idle(_) => &metrics.passed_idle,
+        PassedOnEnd::ShutDown => &metrics.passed_shut_down,
+    }
+    .increment();
+    info!(
+        call,
+        listener,
+        by,
+        code,
+        detail = %PeerText(&detail),
+        messages_in = inward.came,
+        octets_in = inward.octets,
+        messages_out = outward.came,
+        octets_out = outward.octets,
+        "stream that was passed on has ended"
+    );
+    for (way, count) in [("in", inward), ("out", outward)] {
+        if count.dropped() > 0 {
+            warn!(
+                call,
+                way,
+                messages = count.dropped(),
+                "messages could not be passed on any more"
+            );
+        }
     }
 }
 

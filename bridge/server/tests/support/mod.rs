@@ -259,10 +259,14 @@ impl Host {
 
     /// In memory, for paused time; as `bridge.example` it is known there, and it finds others there.
     pub fn in_memory(toml: &str) -> (Self, MemoryConnector) {
+        Self::among(&MemoryHosts::default(), "bridge.example:80", toml)
+    }
+
+    /// The same, known as `authority` to those who look among `hosts`, where it finds others.
+    pub fn among(hosts: &MemoryHosts, authority: &str, toml: &str) -> (Self, MemoryConnector) {
         let (listener, connector) = net::memory(64 * 1024);
-        let hosts = MemoryHosts::default();
-        hosts.add("bridge.example:80", connector.clone());
-        (Self::start(config(toml), listener, Connector::within(hosts)), connector)
+        hosts.add(authority, connector.clone());
+        (Self::start(config(toml), listener, Connector::within(hosts.clone())), connector)
     }
 
     fn start(config: Config, listener: impl net::Listener, connector: Connector) -> Self {

@@ -139,6 +139,9 @@ impl Checker<'_> {
         {
             self.wrong_kind(at.span(), &auth, &provider, transport);
         }
+        if let Some(route) = routes.iter().find(|known| known.name == route) {
+            self.passed_on(table, transport, route);
+        }
         let (point, answer) = self.answer(raw, &path, &provider, &auth, others).unzip();
         let endpoint = Endpoint {
             name,

@@ -7,6 +7,7 @@ mod auth;
 mod hangup;
 mod listeners;
 mod modules;
+mod passthrough;
 mod places;
 
 use std::net::SocketAddr;
@@ -50,7 +51,7 @@ pub(super) fn check(
     }
     let log = checker.log(raw, overrides);
     let capture = checker.capture(raw, overrides);
-    let (modules, routes) = checker.modules_and_routes(raw);
+    let (modules, routes) = checker.modules_and_routes(raw, socket);
     let listeners = checker.listeners(raw, socket, &routes, bind, &bind_place);
     if checker.problems.is_empty() {
         let pages = Pages {

@@ -12,6 +12,7 @@ use super::super::{BargeInConfig, Builtin, ModuleConfig, ModuleRun, OnFail, Rout
 use super::{Checker, DEFAULT_ROUTE, span};
 use crate::client::WsUrl;
 use crate::outgoing::Trust;
+use crate::socket::SocketOptions;
 
 const DEFAULT_READY: Duration = Duration::from_secs(5);
 const DEFAULT_MIN_SPEECH: Duration = Duration::from_millis(200);
@@ -21,6 +22,7 @@ impl Checker<'_> {
     pub(super) fn modules_and_routes(
         &mut self,
         raw: &raw::File,
+        socket: SocketOptions,
     ) -> (Vec<ModuleConfig>, Vec<RouteConfig>) {
         let mut modules = Vec::<ModuleConfig>::new();
         for table in &raw.module {
@@ -35,7 +37,7 @@ impl Checker<'_> {
         let mut routes = Vec::<RouteConfig>::new();
         for table in &raw.route {
             let taken: Vec<_> = routes.iter().map(|route| route.name.as_str()).collect();
-            let route = self.route(table, &taken, &modules);
+            let route = self.route(table, &taken, &modules, socket);
             routes.push(route);
         }
         if routes.is_empty() {
@@ -49,6 +51,7 @@ impl Checker<'_> {
                 speaker: self.speaker(0..0, None, &members, &modules),
                 modules: members,
                 barge_in: None,
+                passthrough: None,
             });
         }
         (modules, routes)
@@ -141,11 +144,14 @@ impl Checker<'_> {
         table: &Spanned<raw::Route>,
         taken: &[&str],
         modules: &[ModuleConfig],
+        socket: SocketOptions,
     ) -> RouteConfig {
         let raw = table.get_ref();
         let name = self.name(table.span(), raw.name.as_ref(), taken);
-        if raw.modules.is_empty() {
-            self.problem(table.span(), "a route needs `modules`, a list of at least one name");
+        let passthrough = self.passthrough(raw, socket);
+        if raw.modules.is_empty() && passthrough.is_none() {
+            let help = "a route needs `modules`, a list of at least one name, or `passthrough`";
+            self.problem(table.span(), help);
         }
         let mut members = Vec::<String>::new();
         for at in &raw.modules {
@@ -157,12 +163,13 @@ impl Checker<'_> {
             members.push(at.get_ref().clone());
         }
         let speaker = self.speaker(table.span(), raw.speaker.as_ref(), &members, modules);
-        let barge_in = raw.barge_in.as_ref().map(|barge_in| {
+        let barge_in = raw.barge_in.as_ref().map(|at| {
+            let barge_in = at.get_ref();
             let range = Duration::from_millis(20)..=Duration::from_secs(5);
             let min_speech = self.time(barge_in.min_speech.as_ref(), range, DEFAULT_MIN_SPEECH);
             BargeInConfig { on_speech: barge_in.on_speech, min_speech }
         });
-        RouteConfig { name, modules: members, speaker, barge_in }
+        RouteConfig { name, modules: members, speaker, barge_in, passthrough }
     }
 }
 
