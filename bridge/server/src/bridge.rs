@@ -280,17 +280,15 @@ impl Streams for Bridge {
         Ok(Answered { content_type, document, call, begins: true })
     }
 
-    fn prepare(
+    async fn prepare(
         &self,
         mut admission: Admission<Admitted>,
-    ) -> impl Future<Output = Result<Admission<Admitted>, Refusal>> + Send {
-        async move {
-            if let Stream::PassedOn(passing, _) = &mut admission.state.0 {
-                // Boxed: nearly nobody's connection has to keep room for this.
-                admission.subprotocol = Box::pin(passing.dial()).await?;
-            }
-            Ok(admission)
+    ) -> Result<Admission<Admitted>, Refusal> {
+        if let Stream::PassedOn(passing, _) = &mut admission.state.0 {
+            // Boxed: nearly nobody's connection has to keep room for this.
+            admission.subprotocol = Box::pin(passing.dial()).await?;
         }
+        Ok(admission)
     }
 
     async fn reconsider(&self, endpoint: &Endpoint) -> bool {
