@@ -32,6 +32,8 @@ pub enum Drop {
     CallEnded,
     /// The module it was for failed for good.
     ModuleGone,
+    /// The module it was for does not read.
+    Unread,
     /// The encoder could not write it.
     Unencodable,
     /// The socket failed.
@@ -56,6 +58,7 @@ impl Drop {
             Self::Stale => "stale",
             Self::CallEnded => "call_ended",
             Self::ModuleGone => "module_gone",
+            Self::Unread => "unread",
             Self::Unencodable => "unencodable",
             Self::SendFailed => "send_failed",
         }

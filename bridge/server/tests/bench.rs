@@ -57,6 +57,19 @@ fn every_frame_comes_back_once() {
     }
 }
 
+#[test]
+fn every_frame_comes_back_once_from_a_module_that_is_elsewhere() {
+    let load = ["--calls", "5", "--seconds", "1", "--rounds", "1", "--module", "stdio,websocket"];
+    let told = json_of_whole_runs(&load, 250, |told| {
+        let standings = told["standings"].as_array().expect("a list");
+        standings.iter().flat_map(|standing| standing["runs"].as_array().expect("runs")).collect()
+    });
+    let places: Vec<_> =
+        told["hops"].as_array().expect("a list").iter().map(|hop| &hop["place"]).collect();
+    assert_eq!(places, ["stdio", "websocket"]);
+    assert_eq!(told["standings"][0]["name"], "in process");
+}
+
 /// There is no echo whose latency could be measured; the sentence says so before anything is started.
 #[test]
 fn who_only_listens_is_not_measured() {

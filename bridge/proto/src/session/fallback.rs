@@ -17,8 +17,10 @@ impl Session {
         }
         self.report(Report::FellBack { failed, to });
         self.ports[failed.0].replaced = true;
-        let heard = self.ports[failed.0].heard.hand_over();
+        let from = &mut self.ports[failed.0];
+        let (heard, keys) = (from.heard.hand_over(), from.keys.hand_over());
         self.ports[to.0].heard.take_over(heard);
+        self.ports[to.0].keys.take_over(keys);
         let from_ms = self.ports[failed.0].acked_ms.max(self.oldest_ms());
         let epoch = self.epoch();
         let port = &mut self.ports[to.0];

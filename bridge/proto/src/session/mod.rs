@@ -6,14 +6,15 @@
 mod barge_in;
 mod fallback;
 mod media;
+mod missed;
 mod modules;
 mod offer;
 mod port;
 mod speech;
 mod state;
 mod summary;
+mod telling;
 mod track;
-mod utterances;
 mod words;
 
 use std::collections::VecDeque;

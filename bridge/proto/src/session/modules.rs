@@ -121,7 +121,7 @@ impl Session {
                 port.phase = PortPhase::Live;
                 self.report(Report::ModuleReady(id));
                 self.tell_missed_clear(id);
-                self.tell_missed_words(id);
+                self.tell_missed(id);
                 if let Phase::Draining { reason, .. } = &self.phase {
                     let reason = super::stop_reason(reason);
                     let deadline = Duration::from_millis(self.config.limits.stop_ms);
@@ -243,7 +243,7 @@ impl Session {
             port.phase = PortPhase::Gone;
             port.last_error = error.or(port.last_error.take());
         }
-        self.forget_words(id);
+        self.forget_missed(id);
     }
 
     pub(super) fn module_failed(&mut self, now: Instant, id: PortId, reason: &str) {
@@ -334,8 +334,7 @@ impl Session {
         if speaks && current > port.told_epoch {
             port.told_epoch = current;
             let cleared = Cleared { epoch: current - 1, ..Cleared::default() };
-            self.actions
-                .push_back(Action::TellModule { port: id, message: ToModule::Cleared(cleared) });
+            self.tell(id, ToModule::Cleared(cleared));
         }
     }
 
@@ -347,18 +346,8 @@ impl Session {
             source: DtmfSource::Provider,
             at_ms: self.elapsed_ms(now),
         };
-        self.tell_wanting("dtmf", None, &ToModule::Dtmf(dtmf.clone()));
+        self.tell_key(None, &dtmf);
         self.report(Report::Dtmf(None, dtmf));
-    }
-
-    /// Tells every module that asked for it, but the one it comes from.
-    pub(super) fn tell_wanting(&mut self, what: &str, from: Option<PortId>, message: &ToModule) {
-        for (index, port) in self.ports.iter().enumerate() {
-            if port.wants(what) && Some(PortId(index)) != from {
-                let message = message.clone();
-                self.actions.push_back(Action::TellModule { port: PortId(index), message });
-            }
-        }
     }
 
     pub(super) fn summary(&self) -> Summary {
@@ -441,7 +430,16 @@ impl Session {
                     .dropping(Drop::Overflow, spoken.flooded),
             );
         }
-        hops.extend(port.heard.hop(name));
+        hops.extend(port.heard.hop(name, "text"));
+        hops.extend(port.keys.hop(name, "keys"));
+        if port.unread > 0 {
+            let name = format!("module.{name}.told");
+            let read = port.told - port.unread;
+            hops.push(
+                Hop::new(name, Unit::Messages, port.told, read, 0)
+                    .dropping(Drop::Unread, port.unread),
+            );
+        }
         hops
     }
 }

@@ -3,11 +3,13 @@
 use std::time::Duration;
 
 use ringback_codecs::{Resampler, SampleRate};
-use ringback_module::message::{AcceptIn, AcceptOut, Framing, Kind, Overflow, Pace, Ready};
+use ringback_module::message::{
+    AcceptIn, AcceptOut, Dtmf, Framing, Kind, Overflow, Pace, Ready, Transcript,
+};
 
 use crate::media::tap::Tap;
 
-use super::utterances::Utterances;
+use super::missed::Missed;
 
 /// Tracks as modules number them.
 pub(super) const CALLER: u16 = 0;
@@ -101,7 +103,12 @@ pub(super) struct Port {
     /// The same of words, in messages.
     pub(super) said: Spoken,
     /// What the caller said, where the provider tells it in words.
-    pub(super) heard: Utterances,
+    pub(super) heard: Missed<Transcript, 16>,
+    /// Keys that were pressed.
+    pub(super) keys: Missed<Dtmf, 32>,
+    /// Messages it was told, and those that it did not read.
+    pub(super) told: u64,
+    pub(super) unread: u64,
     pub(super) last_error: Option<String>,
     /// Its session goes on from another one's, or from before a crash.
     pub(super) resumed: bool,
@@ -162,7 +169,10 @@ impl Port {
             starts: 0,
             spoken: Spoken::default(),
             said: Spoken::default(),
-            heard: Utterances::default(),
+            heard: Missed::default(),
+            keys: Missed::default(),
+            told: 0,
+            unread: 0,
             last_error: None,
             resumed: false,
             replaced: false,

@@ -61,6 +61,8 @@ impl Session {
         }
         speaker.armed = true;
         port.spoken.left += count;
+        port.heard.taken();
+        port.keys.taken();
         let mut pcm = Pcm::lend();
         speaker.resampler.process(samples, &mut pcm);
         let pace = speaker.pace;
@@ -98,7 +100,9 @@ impl Session {
         }
         // A line in the log is written before the work as well as after it.
         if !matches!(message, FromModule::Log(_) | FromModule::Metric(_)) {
-            self.ports[id.0].heard.taken();
+            let port = &mut self.ports[id.0];
+            port.heard.taken();
+            port.keys.taken();
         }
         if !self.handle_result(now, id, message) {
             self.handle_verb(now, id, message);
@@ -116,7 +120,7 @@ impl Session {
             }
             FromModule::Vad(vad) => self.handle_vad(now, id, vad),
             FromModule::Dtmf(dtmf) => {
-                self.tell_wanting("dtmf", Some(id), &ToModule::Dtmf(dtmf.clone()));
+                self.tell_key(Some(id), dtmf);
                 self.pass_on(now, id, message);
                 self.report(Report::Dtmf(Some(id), dtmf.clone()));
             }
@@ -139,8 +143,7 @@ impl Session {
     }
 
     fn handle_transcript(&mut self, now: Instant, id: PortId, transcript: &Transcript) {
-        self.tell_wanting("text", Some(id), &ToModule::Text(transcript.clone()));
-        self.keep_utterance(Some(id), transcript);
+        self.tell_words(Some(id), transcript);
         self.pass_on(now, id, &FromModule::Transcript(transcript.clone()));
         self.report(Report::Transcript(Some(id), transcript.clone()));
     }
@@ -300,8 +303,7 @@ impl Session {
                 status: MarkStatus::Cleared,
                 played_ms: 0,
             };
-            self.actions
-                .push_back(Action::TellModule { port: id, message: ToModule::Mark(report) });
+            self.tell(id, ToModule::Mark(report));
         }
     }
 
@@ -391,7 +393,8 @@ impl Session {
     /// Tells everybody who speaks that an epoch is over.
     pub(super) fn tell_cleared(&mut self, cleared: &Cleared, by: Option<PortId>) {
         let words = self.words.is_some();
-        for (index, port) in self.ports.iter_mut().enumerate() {
+        for index in 0..self.ports.len() {
+            let port = &mut self.ports[index];
             let Some(agreed) = port.agreed.as_mut() else { continue };
             match agreed.output.as_mut() {
                 Some(speaker) => {
@@ -403,8 +406,7 @@ impl Session {
                 None => continue,
             }
             port.told_epoch = cleared.epoch + 1;
-            let message = ToModule::Cleared(cleared.clone());
-            self.actions.push_back(Action::TellModule { port: PortId(index), message });
+            self.tell(PortId(index), ToModule::Cleared(cleared.clone()));
         }
         self.report(Report::Cleared { cleared: cleared.clone(), by });
     }
@@ -419,8 +421,7 @@ impl Session {
         for told in told {
             match told {
                 Told::Mark { owner, report } => {
-                    let message = ToModule::Mark(report);
-                    self.actions.push_back(Action::TellModule { port: PortId(owner), message });
+                    self.tell(PortId(owner), ToModule::Mark(report));
                 }
                 Told::Playback(playback) => {
                     self.tell_wanting("playback", None, &ToModule::Playback(playback));

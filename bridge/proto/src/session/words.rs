@@ -4,14 +4,14 @@
 use std::time::Duration;
 
 use ringback_module::ToModule;
-use ringback_module::message::{Cleared, Kind, Languages, Play, Say, Spoken, Transcript};
+use ringback_module::message::{Cleared, Languages, Play, Say, Spoken, Transcript};
 
 use crate::Instant;
 use crate::ledger::Drop;
 use crate::provider::Command;
 
-use super::port::{CALLER, PortId, PortPhase};
-use super::{Action, EndReason, Report, Session};
+use super::port::{CALLER, PortId};
+use super::{EndReason, Report, Session};
 
 /// Speech takes about so long for each character; nobody tells when it is over, and a hang-up that waits for it must guess.
 const PER_CHARACTER: Duration = Duration::from_millis(75);
@@ -103,50 +103,8 @@ impl Session {
             words.utterances += 1;
             words.since = None;
         }
-        self.tell_wanting("text", None, &ToModule::Text(transcript.clone()));
-        self.keep_utterance(None, &transcript);
+        self.tell_words(None, &transcript);
         self.report(Report::Transcript(None, transcript));
-    }
-
-    /// Keeps an utterance for each module that hears by words alone until it has taken it; others have the ring of sound for that.
-    /// `by` is the module that heard it, if one did.
-    pub(super) fn keep_utterance(&mut self, by: Option<PortId>, transcript: &Transcript) {
-        if !transcript.is_final {
-            return;
-        }
-        let mut lost = 0;
-        for (index, port) in self.ports.iter_mut().enumerate() {
-            if by == Some(PortId(index)) || (by.is_some() && port.config.kind != Kind::Text) {
-                continue;
-            }
-            let told = port.wants("text");
-            if told || matches!(port.phase, PortPhase::Starting | PortPhase::Down) {
-                lost += port.heard.push(transcript, told);
-            }
-        }
-        if lost > 0 {
-            self.report(Report::Dropped { reason: Drop::Overwritten, count: lost });
-        }
-    }
-
-    /// Tells a module that has just begun, or begun again, what it missed.
-    pub(super) fn tell_missed_words(&mut self, id: PortId) {
-        let port = &mut self.ports[id.0];
-        let wanted = port.wants("text");
-        for transcript in port.heard.tell(wanted) {
-            let message = ToModule::Text(transcript);
-            self.actions.push_back(Action::TellModule { port: id, message });
-        }
-    }
-
-    /// A module will not come back: what it missed is lost.
-    pub(super) fn forget_words(&mut self, id: PortId) {
-        let call_ended = self.phase.is_over();
-        let Some(port) = self.ports.get_mut(id.0) else { return };
-        let (reason, count) = port.heard.give_up(call_ended);
-        if count > 0 {
-            self.report(Report::Dropped { reason, count });
-        }
     }
 
     /// The caller cut in, and the provider has dropped what it had to speak: a clear that has happened already.

@@ -263,3 +263,56 @@ fn a_gap_does_not_eat_the_credit_of_a_module_that_waits() {
     rig.command(Command::Hangup);
     rig.finish();
 }
+
+/// A call with `ports` modules of which the last never reads, heard by the first and played into by the second.
+fn beside(wedged: bool) -> (Vec<(u64, Vec<i16>)>, Vec<u8>, Vec<(usize, ToModule)>) {
+    let mut ports = vec![port("stt", false), port("agent", true)];
+    ports.extend(wedged.then(|| port("wedged", false)));
+    let mut rig = Rig::with("twilio", |config| {
+        config.ports = ports;
+        config.keep = Duration::from_secs(1);
+        config.barge_in = Some(BargeIn { min_speech: Duration::from_millis(100) });
+    });
+    rig.ready(0, &Ready { want: vec!["dtmf".into(), "vad".into()], ..listens(16_000) });
+    rig.ready(1, &Ready { want: vec!["playback".into()], ..speaks(Pace::Clip) });
+    if wedged {
+        rig.ready(
+            2,
+            &Ready { want: vec!["dtmf".into(), "vad".into(), "text".into()], ..listens(48_000) },
+        );
+    }
+    let (mut heard, mut refused) = (Vec::new(), 0);
+    for frame in 0..300 {
+        rig.speak(&ramp(frame));
+        heard.extend(rig.frames(0));
+        if frame % 50 == 7 {
+            rig.play(1, &vec![1_000; 8_000]);
+            rig.command(Command::Dtmf(provider::Digit::new('7').expect("a key")));
+        }
+        if frame % 50 == 20 {
+            let at_ms = 20 * frame as u64;
+            let vad = Vad { track: 0, state: VadState::Speech, at_ms, probability: None };
+            rig.say(0, &FromModule::Vad(vad));
+            rig.say(0, &transcript("words"));
+        }
+        for (_, message) in rig.told.extract_if(.., |(port, _)| *port == 2).collect::<Vec<_>>() {
+            rig.session.message_refused(rig.at(), PortId(2), &message);
+            refused += 1;
+        }
+        rig.run(20);
+    }
+    assert_eq!(refused > 0, wedged);
+    let told = std::mem::take(&mut rig.told);
+    let played = std::mem::take(&mut rig.played);
+    rig.command(Command::Hangup);
+    rig.finish();
+    (heard, played, told)
+}
+
+#[test]
+fn beside_a_module_that_never_reads_the_others_hear_and_say_the_very_same() {
+    let (alone, beside) = (beside(false), beside(true));
+    assert_eq!(alone.0.len(), 300, "each frame is heard");
+    assert!(!alone.1.is_empty() && alone.2.len() > 12, "there is something to compare");
+    assert!(alone == beside, "what a wedged module does not read is felt by others");
+}

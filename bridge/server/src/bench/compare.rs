@@ -188,8 +188,9 @@ impl Comparison {
     }
 }
 
-impl fmt::Display for Comparison {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Comparison {
+    /// Everybody's figures, without holding them against each other.
+    pub(super) fn write_table(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let runs = self.standings.first().map_or(0, |standing| standing.runs.len());
         let calls = self.standings.first().and_then(|s| s.runs.first()).map_or(0, |run| run.calls);
         writeln!(f, "{calls} calls; medians of {runs} runs each, in turns")?;
@@ -213,6 +214,13 @@ impl fmt::Display for Comparison {
             let reason = standing.runs.last().and_then(Figures::spoiled_by).unwrap_or_default();
             writeln!(f, "SPOILED, all runs of {}: {reason}", standing.name)?;
         }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Comparison {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.write_table(f)?;
         for floor in self.standings.iter().skip(1) {
             let [cpu, p50, p99] = self.against(floor).map(|ratio| shown(ratio, 2));
             let name = &self.standings[0].name;

@@ -21,7 +21,7 @@ const BUFFER: usize = 4 * 1024;
 /// Where WebSockets are taken.
 pub(super) const PATH: &str = "/echo";
 /// Connections at a time.
-const MAX: usize = 100_000;
+pub(super) const MAX: usize = 100_000;
 
 /// A floor to stand on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -98,7 +98,24 @@ async fn echo_octets(mut stream: TcpStream) {
 }
 
 async fn ws_echo(listener: TcpListener, workers: Workers) {
-    let endpoint = Endpoint {
+    let limits = Limits { max_connections: MAX, max_streams: MAX, ..Limits::default() };
+    let shutdown = Shutdown::new();
+    let routes = Router::new();
+    let server = Server::new(
+        Arc::new(Echo),
+        vec![endpoint()],
+        limits,
+        Pages::default(),
+        routes,
+        shutdown,
+        workers,
+    );
+    server.run(listener).await;
+}
+
+/// Where WebSockets are taken from anybody.
+pub(super) fn endpoint() -> Endpoint {
+    Endpoint {
         name: "echo".into(),
         transport: Transport::WebSocket,
         path: PATH.into(),
@@ -109,20 +126,7 @@ async fn ws_echo(listener: TcpListener, workers: Workers) {
         origins: Vec::new(),
         sources: Sources::default(),
         socket: SocketOptions::default(),
-    };
-    let limits = Limits { max_connections: MAX, max_streams: MAX, ..Limits::default() };
-    let shutdown = Shutdown::new();
-    let routes = Router::new();
-    let server = Server::new(
-        Arc::new(Echo),
-        vec![endpoint],
-        limits,
-        Pages::default(),
-        routes,
-        shutdown,
-        workers,
-    );
-    server.run(listener).await;
+    }
 }
 
 struct Echo;

@@ -11,6 +11,7 @@ use clap::ValueEnum as _;
 
 use super::cores::{self, Cores};
 use super::floors::{self, Floor};
+use super::place::Place;
 use super::usage::{self, Usage};
 use crate::client::WsUrl;
 use crate::destination::Destination;
@@ -30,6 +31,8 @@ pub enum Setup {
         tick: Tick,
         /// Sound kept for a module that comes back, if that is said.
         ring: Option<Duration>,
+        /// Where the echo runs, if not in its process.
+        module: Option<Place>,
     },
     /// The least that any server must do.
     Floor {
@@ -47,7 +50,25 @@ impl Setup {
     /// A bridge with one thread, without a replay ring.
     #[must_use]
     pub const fn bridge(tick: Tick) -> Self {
-        Self::Bridge { threads: 1, tick, ring: Some(Self::NO_RING) }
+        Self::Bridge { threads: 1, tick, ring: Some(Self::NO_RING), module: None }
+    }
+
+    /// The same bridge, but with its module there.
+    #[must_use]
+    pub const fn with_module(&self, place: Place) -> Self {
+        match *self {
+            Self::Bridge { threads, tick, ring, .. } => {
+                Self::Bridge { threads, tick, ring, module: Some(place) }
+            }
+            Self::Floor { floor, tick } => Self::Floor { floor, tick },
+        }
+    }
+
+    const fn module(&self) -> Option<Place> {
+        match self {
+            Self::Bridge { module, .. } => *module,
+            Self::Floor { .. } => None,
+        }
     }
 
     const fn threads(&self) -> usize {
@@ -78,13 +99,18 @@ impl Setup {
         line
     }
 
-    fn config(&self) -> Option<String> {
-        let Self::Bridge { ring, .. } = self else { return None };
+    /// The configuration of a bridge; `server` is where the module is, if it is a server.
+    fn config(&self, server: Option<&str>) -> Option<String> {
+        let Self::Bridge { ring, module, .. } = self else { return None };
         let ring = ring.map(|ring| format!("ring = \"{}ms\"\n", ring.as_millis()));
         Some(format!(
             "[limits]\nmax_calls = {MAX_CALLS}\nmax_connections = {}\n\n\
-             [[module]]\nname = \"echo\"\nbuiltin = \"echo\"\nconfig = {{ rate = 16000 }}\n{}",
+             [[module]]\nname = \"echo\"\n{}config = {{ rate = 16000 }}\n{}",
             MAX_CALLS + 100,
+            module.map_or_else(
+                || "builtin = \"echo\"\n".into(),
+                |place| place.keys(server.unwrap_or_default())
+            ),
             ring.unwrap_or_default(),
         ))
     }
@@ -117,6 +143,8 @@ impl Drop for Scratch {
 /// A server under test; one that was started for it ends when this is dropped.
 pub struct Server {
     child: Option<Child>,
+    /// Where its module runs, of a bridge whose module is a server.
+    module: Option<Child>,
     authority: String,
     /// Asked for instead of the provider's own path.
     target: Option<&'static str>,
@@ -134,7 +162,11 @@ impl Server {
     pub fn start(setup: &Setup, pinned: bool) -> Result<Self, String> {
         let program =
             std::env::current_exe().map_err(|e| format!("cannot find this program: {e}"))?;
-        let config = setup.config().map(|text| Scratch::write(&text)).transpose()?;
+        let module = setup.module().filter(|place| place.is_server());
+        let module = module.map(|place| serve_module(&program, place)).transpose()?;
+        let (module, authority) = module.unzip();
+        let config = setup.config(authority.as_deref());
+        let config = config.map(|text| Scratch::write(&text)).transpose()?;
         let mut command = Command::new(program);
         command
             .args(setup.command_line(config.as_ref()))
@@ -154,6 +186,7 @@ impl Server {
         let generator = cores.map(|cores| cores.generator);
         let mut server = Self {
             child: Some(child),
+            module,
             authority: String::new(),
             target,
             elsewhere: None,
@@ -170,6 +203,7 @@ impl Server {
     pub fn elsewhere(destination: Destination) -> Self {
         Self {
             child: None,
+            module: None,
             authority: String::new(),
             target: None,
             elsewhere: Some(destination),
@@ -180,17 +214,7 @@ impl Server {
 
     /// Waits until it says where it listens.
     fn listen(&mut self) -> Result<String, String> {
-        let stdout = self.child.as_mut().and_then(|child| child.stdout.take());
-        let stdout = stdout.ok_or("the server has no standard output")?;
-        let mut lines = BufReader::new(stdout).lines();
-        let told = lines.find_map(|line| {
-            let line = line.ok()?;
-            line.split_once("listening on http://").map(|(_, rest)| rest.trim().to_owned())
-        });
-        let told = told.ok_or("the server did not say where it listens");
-        // What else it prints is read away, lest the pipe fill up.
-        std::thread::spawn(move || lines.for_each(drop));
-        Ok(told?)
+        listening(self.child.as_mut().ok_or("there is no server")?)
     }
 
     /// Where calls of a provider go.
@@ -222,11 +246,37 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        if let Some(child) = &mut self.child {
+        for child in [&mut self.child, &mut self.module].into_iter().flatten() {
             let _ = child.kill();
             let _ = child.wait();
         }
     }
+}
+
+/// Starts a module as a server of its own, on whichever core is free, and gives where it is.
+fn serve_module(program: &std::path::Path, place: Place) -> Result<(Child, String), String> {
+    let mut command = Command::new(program);
+    command
+        .args(["bench", "--serve-module", place.name()])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped());
+    let mut child = command.spawn().map_err(|error| format!("cannot start the module: {error}"))?;
+    let authority = listening(&mut child)?;
+    Ok((child, authority))
+}
+
+/// Waits until a server says where it listens.
+fn listening(server: &mut Child) -> Result<String, String> {
+    let stdout = server.stdout.take().ok_or("the server has no standard output")?;
+    let mut lines = BufReader::new(stdout).lines();
+    let told = lines.find_map(|line| {
+        let line = line.ok()?;
+        line.split_once("listening on http://").map(|(_, rest)| rest.trim().to_owned())
+    });
+    let told = told.ok_or("the server did not say where it listens");
+    // What else it prints is read away, lest the pipe fill up.
+    std::thread::spawn(move || lines.for_each(drop));
+    Ok(told?)
 }
 
 #[cfg(test)]
@@ -237,8 +287,8 @@ mod tests {
     #[test]
     fn the_bridge_under_test_is_configured_as_the_run_needs_it() {
         for ring in [None, Some(Setup::NO_RING), Some(Duration::from_secs(10))] {
-            let setup = Setup::Bridge { threads: 1, tick: Tick::Always, ring };
-            let text = setup.config().expect("a bridge has a configuration");
+            let setup = Setup::Bridge { threads: 1, tick: Tick::Always, ring, module: None };
+            let text = setup.config(None).expect("a bridge has a configuration");
             let config =
                 Config::parse("bench", &text, &Overrides::default(), &Context::of_process())
                     .expect("valid");
@@ -256,6 +306,6 @@ mod tests {
         let floor = Setup::Floor { floor: Floor::WsEcho, tick: Tick::Always };
         let line = ["bench", "--serve-floor", "ws-echo", "--tick", "always"];
         assert_eq!(floor.command_line(None), line);
-        assert_eq!(floor.config(), None);
+        assert_eq!(floor.config(None), None);
     }
 }

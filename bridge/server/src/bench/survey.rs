@@ -351,7 +351,8 @@ impl Surveyor {
             return Ok([without, with(None).noted("only in the long form")]);
         }
         let ring = Duration::from_secs(10);
-        let setup = Setup::Bridge { threads: 1, tick: Tick::Always, ring: Some(ring) };
+        let setup =
+            Setup::Bridge { threads: 1, tick: Tick::Always, ring: Some(ring), module: None };
         let plan = Plan { warm_up: ring, ..self.plan(self.scale.calls) };
         let figures = self.measure(&setup, &plan)?;
         Ok([without, with(figures.rss_kib_per_call)])
@@ -367,7 +368,7 @@ impl Surveyor {
         }
         let cost = |threads: usize| {
             let ring = Some(Setup::NO_RING);
-            let setup = Setup::Bridge { threads, tick: Tick::Always, ring };
+            let setup = Setup::Bridge { threads, tick: Tick::Always, ring, module: None };
             let plan = self.plan(self.scale.calls / 2 * threads);
             self.measure(&setup, &plan).map(|figures| figures.cpu_us_per_frame)
         };

@@ -302,7 +302,10 @@ impl Call {
                 self.session.module_down(now, port, &reason);
             }
             FromHost::NeedStart => self.session.restart_module(now, port),
-            FromHost::Writable => {}
+            FromHost::Writable => {
+                self.feed_hosted(port);
+                self.session.module_reads(now, port);
+            }
             FromHost::Gone { reason } => {
                 self.hosts[port.0] = Host::None;
                 self.session.module_gone(now, port, reason);
@@ -392,7 +395,7 @@ impl Call {
             }
             // One that does not read is found and restarted by its host; until then no more is kept for it than this.
             Host::Hosted { backlog, .. } if backlog.len() >= MAX_BACKLOG => {
-                tracing::debug!(call = self.name, "message to a module dropped: it does not read");
+                self.session.message_refused(now, port, &message);
             }
             Host::Hosted { hosted, backlog, .. } => {
                 offer(hosted, backlog, ToHost::Message(message));

@@ -130,6 +130,7 @@ metrics! {
     dropped_stale: Counter "ringback_sound_dropped_total" "reason=\"stale\"", "Sound dropped, by reason, in the unit of the hop: messages at the wire, samples behind it.";
     dropped_call_ended: Counter "ringback_sound_dropped_total" "reason=\"call_ended\"", "Sound dropped, by reason, in the unit of the hop: messages at the wire, samples behind it.";
     dropped_module_gone: Counter "ringback_sound_dropped_total" "reason=\"module_gone\"", "Sound dropped, by reason, in the unit of the hop: messages at the wire, samples behind it.";
+    dropped_unread: Counter "ringback_sound_dropped_total" "reason=\"unread\"", "Sound dropped, by reason, in the unit of the hop: messages at the wire, samples behind it.";
     dropped_unencodable: Counter "ringback_sound_dropped_total" "reason=\"unencodable\"", "Sound dropped, by reason, in the unit of the hop: messages at the wire, samples behind it.";
     dropped_send_failed: Counter "ringback_sound_dropped_total" "reason=\"send_failed\"", "Sound dropped, by reason, in the unit of the hop: messages at the wire, samples behind it.";
     modules_started: Counter "ringback_modules_started_total" "", "Modules started for a call.";

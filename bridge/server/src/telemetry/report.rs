@@ -280,6 +280,7 @@ const fn drop_metric(reason: Drop, metrics: &Metrics) -> &Metric {
         Drop::Stale => &metrics.dropped_stale,
         Drop::CallEnded => &metrics.dropped_call_ended,
         Drop::ModuleGone => &metrics.dropped_module_gone,
+        Drop::Unread => &metrics.dropped_unread,
         Drop::Unencodable => &metrics.dropped_unencodable,
         _ => &metrics.dropped_send_failed,
     }

@@ -13,8 +13,8 @@ use super::caller::bridge_url;
 use super::credential::CredentialArgs;
 use super::{LogArgs, screen};
 use crate::bench::{
-    self, Answers, Comparison, Contender, Figures, Floor, Found, Panel, Plan, Range, Scale, Server,
-    Setup, Survey,
+    self, Answers, Comparison, Contender, Figures, Floor, Found, Hops, Panel, Place, Plan, Range,
+    Scale, Server, Setup, Survey,
 };
 use crate::client::WsUrl;
 use crate::exit::Exit;
@@ -70,10 +70,13 @@ pub(super) struct Args {
     #[arg(long)]
     no_pin: bool,
     /// Measure servers that only send back what comes, too, in turns with the bridge.
-    #[arg(long, value_name = "FLOOR", value_delimiter = ',', conflicts_with_all = ["find_max", "table"])]
+    #[arg(long, value_name = "FLOOR", value_delimiter = ',', group = "turns", conflicts_with_all = ["find_max", "table"])]
     against: Vec<Floor>,
+    /// Measure what the way to a module and back adds: bridges whose module runs there, in turns with one whose module is in its process.
+    #[arg(long, value_name = "PLACE", value_delimiter = ',', group = "turns", conflicts_with_all = ["against", "find_max", "table", "url", "idle"])]
+    module: Vec<Place>,
     /// Runs of each server, in turns.
-    #[arg(long, value_name = "N", default_value_t = 5, requires = "against", value_parser = clap::value_parser!(u16).range(1..=100))]
+    #[arg(long, value_name = "N", default_value_t = 5, requires = "turns", value_parser = clap::value_parser!(u16).range(1..=100))]
     rounds: u16,
     /// Look for the highest number of calls that is carried without loss.
     #[arg(long, conflicts_with = "table")]
@@ -96,6 +99,9 @@ pub(super) struct Args {
     /// Be one of the servers that the bridge is held against; started by this command itself.
     #[arg(long, hide = true)]
     serve_floor: Option<Floor>,
+    /// Be the module that a bridge is measured with; started by this command itself.
+    #[arg(long, hide = true)]
+    serve_module: Option<Place>,
     #[command(flatten)]
     credential: CredentialArgs,
 }
@@ -117,12 +123,18 @@ pub(super) fn run(args: &Args, log: &LogArgs) -> Exit {
         let listening = |address| screen::line(format!("listening on http://{address}"));
         return floor.serve(args.tick, listening).map_or_else(failure, |()| Exit::Ok);
     }
+    if let Some(place) = args.serve_module {
+        let listening = |address| screen::line(format!("listening on http://{address}"));
+        return place.serve(listening).unwrap_or_else(failure);
+    }
     let outcome = if args.credential.is_given() && !args.is_elsewhere() {
         Err(OWN_BRIDGE.to_owned())
     } else if args.table {
         args.survey()
     } else if args.find_max {
         args.search()
+    } else if !args.module.is_empty() {
+        args.hops()
     } else if args.against.is_empty() {
         args.measure()
     } else {
@@ -210,12 +222,14 @@ impl Args {
             threads: usize::from(self.server_threads),
             tick: self.tick,
             ring: self.ring.map(Duration::from_secs_f64),
+            module: None,
         }
     }
 
     /// Whether a bridge is loaded that runs already, which only the plain measurement does.
     fn is_elsewhere(&self) -> bool {
-        let plain = !self.table && !self.find_max && self.against.is_empty();
+        let plain =
+            !self.table && !self.find_max && self.against.is_empty() && self.module.is_empty();
         plain && (self.url.is_some() || self.credential.names_listener())
     }
 
@@ -265,6 +279,22 @@ impl Args {
             text: comparison.to_string(),
             json: comparison.json(),
             panels: vec![Panel::over_time(last)],
+            title: self.title(),
+            good: true,
+        })
+    }
+
+    fn hops(&self) -> Result<Outcome, String> {
+        let (plan, setup) = (self.plan()?, self.setup());
+        let bar = Bar::new(self.json, "");
+        let rounds = usize::from(self.rounds);
+        let told = |share: f64, who: &str| bar.at(share, Some(who));
+        let hops: Hops = bench::hops(&setup, &plan, &self.module, rounds, !self.no_pin, &told)?;
+        bar.done();
+        Ok(Outcome {
+            text: hops.to_string(),
+            json: hops.json(),
+            panels: vec![Panel::over_time(hops.last_runs())],
             title: self.title(),
             good: true,
         })

@@ -1,0 +1,190 @@
+//! The least that a module can be, at each place where one can run: it sends back the sound that it hears. Measures nothing.
+
+use std::fmt;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+use axum::Router;
+use ringback_echo::Echo;
+use ringback_module::message::{Accept, AcceptIn, AcceptOut, Pace, Ready, Start};
+use ringback_module::{CONTRACT, FromModule, ToModule};
+use ringback_proto::provider::{Message, Upgrade};
+use tokio::runtime::Builder;
+
+use super::floors;
+use crate::exit::Exit;
+use crate::listener::{Admission, Endpoint, Limits, Pages, Refusal, Server, Streams};
+use crate::net::{Listener as _, TcpListener};
+use crate::shutdown::Shutdown;
+use crate::socket::{Incoming, Outgoing, Socket, close_code};
+use crate::workers::{Tick, Workers};
+
+/// What the module hears and says, as the one in the bridge does that it is held against.
+const RATE: u32 = 16_000;
+
+/// Where a module runs that is not in the bridge.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Place {
+    /// A child process of the bridge, over its standard streams.
+    Stdio,
+    /// A server on this machine that the bridge dials, over one WebSocket for each call.
+    Websocket,
+}
+
+impl Place {
+    /// Its name on the command line.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Stdio => "stdio",
+            Self::Websocket => "websocket",
+        }
+    }
+
+    /// Milliseconds that the way to such a module and back may add to the latency of a frame, at 100 calls, in the median.
+    #[must_use]
+    pub const fn bound_ms(self) -> f64 {
+        match self {
+            Self::Stdio => 0.3,
+            Self::Websocket => 0.4,
+        }
+    }
+
+    /// Whether it is a process that the bridge does not start itself.
+    pub(super) const fn is_server(self) -> bool {
+        matches!(self, Self::Websocket)
+    }
+
+    /// The keys of a `[[module]]` that runs there; `server` is where, if it is a server.
+    pub(super) fn keys(self, server: &str) -> String {
+        match self {
+            Self::Stdio => {
+                let program = std::env::current_exe().unwrap_or_default();
+                let program = serde_json::Value::from(program.to_string_lossy());
+                format!("command = [{program}, \"bench\", \"--serve-module\", \"stdio\"]\n")
+            }
+            Self::Websocket => format!("url = \"ws://{server}{}\"\n", floors::PATH),
+        }
+    }
+
+    /// Is the module, until whoever started it ends it; `listening` is told where, if it is a server.
+    ///
+    /// # Errors
+    /// If the system gives no runtime or no port.
+    pub fn serve(self, listening: impl FnOnce(SocketAddr)) -> Result<Exit, String> {
+        match self {
+            Self::Stdio => {
+                let code = ringback_module::stdio::run("echo", || Box::new(Echo::new()));
+                Ok(if code == std::process::ExitCode::SUCCESS { Exit::Ok } else { Exit::Failure })
+            }
+            Self::Websocket => {
+                let runtime = Builder::new_current_thread().enable_all().build();
+                let runtime = runtime.map_err(|error| format!("cannot start: {error}"))?;
+                runtime.block_on(serve_sockets(listening))?;
+                Ok(Exit::Ok)
+            }
+        }
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+async fn serve_sockets(listening: impl FnOnce(SocketAddr)) -> Result<(), String> {
+    let failed = |error| format!("cannot listen: {error}");
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0).into()).map_err(failed)?;
+    listening(listener.local_addr().map_err(failed)?);
+    let limits =
+        Limits { max_connections: floors::MAX, max_streams: floors::MAX, ..Limits::default() };
+    let workers = Workers::start(1, Tick::Off).map_err(failed)?;
+    let (shutdown, pages) = (Shutdown::new(), Pages::default());
+    let sessions = Arc::new(Sessions);
+    Server::new(
+        sessions,
+        vec![floors::endpoint()],
+        limits,
+        pages,
+        Router::new(),
+        shutdown,
+        workers,
+    )
+    .run(listener)
+    .await;
+    Ok(())
+}
+
+/// Each connection is a session.
+struct Sessions;
+
+impl Streams for Sessions {
+    type Admitted = ();
+
+    fn admit(
+        &self,
+        _: &Endpoint,
+        _: &Upgrade<'_>,
+        _: SocketAddr,
+    ) -> Result<Admission<()>, Refusal> {
+        Ok(Admission { state: (), subprotocol: Some(CONTRACT.into()) })
+    }
+
+    async fn serve(&self, (): (), mut socket: Socket) {
+        let mut sound = Vec::new();
+        while let Some(Ok(incoming)) = socket.recv().await {
+            let answer = match socket.message(&incoming) {
+                Some(Message::Binary(octets)) => {
+                    sound.clear();
+                    sound.extend_from_slice(octets);
+                    None
+                }
+                Some(Message::Text(text)) => match answer(text) {
+                    Some(answer) => serde_json::to_string(&answer).ok(),
+                    None => continue,
+                },
+                None if matches!(incoming, Incoming::Close(_)) => break,
+                None => continue,
+            };
+            let answer = answer.as_deref().map_or(Outgoing::Binary(&sound), Outgoing::Text);
+            if socket.send(answer).await.is_err() {
+                return;
+            }
+        }
+        socket.close(close_code::NORMAL, "").await;
+    }
+}
+
+fn answer(text: &str) -> Option<FromModule> {
+    match serde_json::from_str(text).ok()? {
+        ToModule::Start(start) => Some(FromModule::Ready(ready(&start))),
+        ToModule::Ping { t } => Some(FromModule::Pong { t }),
+        ToModule::Stop { .. } => Some(FromModule::Done { stats: serde_json::Map::new() }),
+        _ => None,
+    }
+}
+
+/// Bare sound both ways, so that what comes can go back as it is.
+fn ready(start: &Start) -> Ready {
+    let output = AcceptOut { pace: Pace::Live, ..AcceptOut::pcm(RATE) };
+    let accept =
+        Accept { input: Some(AcceptIn::pcm(RATE)), output: Some(output), ..Accept::default() };
+    Ready { session: start.session.clone(), accept, ..Ready::default() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_agrees_to_what_the_module_in_the_bridge_does() {
+        let start = r#"{"type": "start", "v": 1, "session": "s", "call": {"id": "c", "provider": "raw"},
+            "offer": {"tracks": [{"id": 0, "role": "caller"}], "in": [], "out": []}}"#;
+        let Some(FromModule::Ready(ready)) = answer(start) else { panic!("it must be ready") };
+        assert_eq!(ready.session, "s");
+        assert_eq!(ready.accept.input.map(|input| input.rate), Some(RATE));
+        assert_eq!(answer(r#"{"type": "ping", "t": 7}"#), Some(FromModule::Pong { t: 7 }));
+        assert_eq!(answer(r#"{"type": "vad"}"#), None);
+    }
+}
