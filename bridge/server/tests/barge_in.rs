@@ -47,12 +47,13 @@ fn speech(hz: u32) -> Vec<i16> {
     [&sentence[..], &pause, &sentence, &pause].concat()
 }
 
-/// Speaks, and hangs up at the first clear; when the phone spoke its first sample, and when it was told to clear.
+/// Speaks, and hangs up at the first clear; when the phone spoke its first sample, and when it was told to clear. `None` where this
+/// call is one of those of its provider that cannot be told.
 async fn call(
     clock: Clock,
     connector: MemoryConnector,
     provider: &dyn Provider,
-) -> (Instant, Option<Instant>) {
+) -> Option<(Instant, Option<Instant>)> {
     let format = provider.formats()[0];
     let url = WsUrl::plain("bridge.example:80".into(), format!("/{}", provider.name()));
     let dial = Dial { call: provider.name().into(), format: Some(format), ..Dial::default() };
@@ -72,8 +73,9 @@ async fn call(
             () = clock.sleep_until(Some(clock.now() + Duration::from_millis(20))) => {}
         }
     }
+    let can = client.phone().start().map(|start| start.capabilities.clear);
     client.hang_up().await.expect("a goodbye");
-    (began, cleared)
+    (can != Some(ClearLaw::Unsupported)).then_some((began, cleared))
 }
 
 /// When speech began that lasted until the clear, on the caller's clock.
@@ -116,8 +118,8 @@ fn speech_clears_what_is_played_as_soon_as_it_has_lasted_long_enough() {
         let (host, connector) = Host::in_memory(&listeners.chain([modules]).collect::<String>());
         let mut heard = Vec::new();
         for provider in told_to_clear() {
-            let (began, cleared) = call(host.clock, connector.clone(), provider).await;
-            heard.push((provider, began, cleared));
+            let told = call(host.clock, connector.clone(), provider).await;
+            heard.extend(told.map(|(began, cleared)| (provider, began, cleared)));
         }
         let log = host.log.clone();
         host.stop().await;

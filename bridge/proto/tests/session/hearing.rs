@@ -264,8 +264,16 @@ fn a_gap_does_not_eat_the_credit_of_a_module_that_waits() {
     rig.finish();
 }
 
-/// A call with `ports` modules of which the last never reads, heard by the first and played into by the second.
-fn beside(wedged: bool) -> (Vec<(u64, Vec<i16>)>, Vec<u8>, Vec<(usize, ToModule)>) {
+/// What all but a wedged module got of a call.
+#[derive(PartialEq)]
+struct Got {
+    heard: Vec<(u64, Vec<i16>)>,
+    played: Vec<u8>,
+    told: Vec<(usize, ToModule)>,
+}
+
+/// A call that one module hears and another plays into, with a third or without, which never reads.
+fn beside(wedged: bool) -> Got {
     let mut ports = vec![port("stt", false), port("agent", true)];
     ports.extend(wedged.then(|| port("wedged", false)));
     let mut rig = Rig::with("twilio", |config| {
@@ -306,13 +314,13 @@ fn beside(wedged: bool) -> (Vec<(u64, Vec<i16>)>, Vec<u8>, Vec<(usize, ToModule)
     let played = std::mem::take(&mut rig.played);
     rig.command(Command::Hangup);
     rig.finish();
-    (heard, played, told)
+    Got { heard, played, told }
 }
 
 #[test]
 fn beside_a_module_that_never_reads_the_others_hear_and_say_the_very_same() {
     let (alone, beside) = (beside(false), beside(true));
-    assert_eq!(alone.0.len(), 300, "each frame is heard");
-    assert!(!alone.1.is_empty() && alone.2.len() > 12, "there is something to compare");
+    assert_eq!(alone.heard.len(), 300, "each frame is heard");
+    assert!(!alone.played.is_empty() && alone.told.len() > 12, "there is something to compare");
     assert!(alone == beside, "what a wedged module does not read is felt by others");
 }
