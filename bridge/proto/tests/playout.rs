@@ -273,7 +273,7 @@ fn a_clear_silences_at_once_and_knows_what_was_heard() {
         assert_eq!(line.sound().len() as u64, 700 * MS, "not one sample more");
         let status = line.told.iter().filter_map(|t| match t {
             Told::Mark { report, .. } => Some(report.status),
-            Told::Playback(_) => None,
+            Told::Playback(_) | Told::PlaybackOf { .. } => None,
         });
         assert_eq!(status.collect::<Vec<_>>(), [MarkStatus::Cleared]);
         line.balance();
@@ -427,7 +427,7 @@ fn progress_is_told_from_started_to_idle() {
     line.run(300);
     let states = line.told.iter().filter_map(|t| match t {
         Told::Playback(p) => Some((p.state, p.played_ms)),
-        Told::Mark { .. } => None,
+        Told::Mark { .. } | Told::PlaybackOf { .. } => None,
     });
     assert_eq!(
         states.collect::<Vec<_>>(),

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use ringback_proto::media::mixer::WhenBoth;
 use ringback_proto::provider::{
     self, Answer, Auth, Credential, Grant, Options, Posted, Protocol, Provider, Replays, Upgrade,
     Used, Webhook,
@@ -52,6 +53,7 @@ struct Plan {
     options: Options,
     barge_in: Option<BargeIn>,
     ports: Vec<PortConfig>,
+    when_both: WhenBoth,
     sources: Vec<ModuleSource>,
     /// Sound kept for the module that wants most.
     keep: Duration,
@@ -435,6 +437,7 @@ impl Bridge {
         }
         config.barge_in = plan.barge_in;
         config.ports.clone_from(&plan.ports);
+        config.when_both = plan.when_both;
         config.hang_up_within = plan.hangup.as_ref().map(|hangup| hangup.deadline() + LEEWAY);
         let now = self.clock.now();
         let opening = self.capture.as_ref().zip(admitted.opening);
@@ -516,6 +519,7 @@ fn plan(
             .filter(|b| b.on_speech)
             .map(|b| BargeIn { min_speech: b.min_speech }),
         ports,
+        when_both: route.when_both,
         keep: sources.iter().map(|source| source.ring).max().unwrap_or(Duration::ZERO),
         sources,
         watchers,

@@ -2,7 +2,10 @@
 
 mod backlog;
 mod drift;
+pub mod mixer;
 pub mod playout;
 pub mod ring;
 pub mod tap;
 pub mod timeline;
+mod voice;
+pub mod voices;

@@ -83,6 +83,13 @@ pub enum Told {
     },
     /// Playback began, ended or ran dry.
     Playback(Playback),
+    /// The same of one of several who speak.
+    PlaybackOf {
+        /// Whose.
+        voice: usize,
+        /// What.
+        playback: Playback,
+    },
 }
 
 /// Figures of a playout in samples, for the ledger: `entered = left - resent + queued + dropped`.
@@ -288,21 +295,12 @@ impl Playout {
     /// Drops the oldest unsent sound, in whole frames, blending over the seam.
     fn trim(&mut self, excess: Duration) {
         let waiting = self.end - self.sent;
-        // Whole frames: what is cut is then a frame that was late, and the rest stays as it was framed.
-        let drop = self.rate.samples_in(excess).min(waiting) / self.frame * self.frame;
+        let drop = self.whole_frames(excess, waiting);
         if drop == 0 {
             return;
         }
         self.backlog.trimmed(self.rate.duration_of(drop));
-        let at = (self.sent - self.base) as usize;
-        let cut: Vec<i16> = self.queue.drain(at..at + drop as usize).collect();
-        let blend = cut.len().min(self.rate.hz() as usize / 200).min(self.queue.len() - at);
-        for (i, &old) in cut[..blend].iter().enumerate() {
-            let new = &mut self.queue[at + i];
-            let weight = (i + 1) as i32;
-            let mixed = i32::from(old) * (blend as i32 - weight) + i32::from(*new) * weight;
-            *new = (mixed / blend as i32) as i16;
-        }
+        cut(&mut self.queue, (self.sent - self.base) as usize, drop as usize, self.rate);
         self.end -= drop;
         self.boundary = self.boundary.saturating_sub(drop).max(self.sent);
         for mark in self.marks.iter_mut().filter(|m| m.at > self.sent) {
@@ -593,8 +591,86 @@ impl Playout {
     }
 }
 
+/// What [`Voices`](super::voices::Voices) of several speakers need of playback, which then keeps no sound but the next message's.
+impl Playout {
+    /// Samples that may be cut out of `waiting` to get rid of `excess`: whole frames, so that what is cut is a frame that was late
+    /// and the rest stays as it was framed.
+    pub(super) fn whole_frames(&self, excess: Duration, waiting: u64) -> u64 {
+        self.rate.samples_in(excess).min(waiting) / self.frame * self.frame
+    }
+
+    pub(super) fn limits(&self) -> &PlayoutLimits {
+        &self.limits
+    }
+
+    /// Position one past the last sample pushed.
+    pub(super) fn end(&self) -> u64 {
+        self.end
+    }
+
+    /// Samples that are missing to the next message, if it could go now; else 0.
+    pub(super) fn wants(&self, now: Instant) -> u64 {
+        match self.wants_at() {
+            Some(at) if at <= now => self.frame - (self.end - self.sent),
+            _ => 0,
+        }
+    }
+
+    /// When samples for the next message are wanted, if any are and nothing holds it up.
+    pub(super) fn wants_at(&self) -> Option<Instant> {
+        let held = self.paused.is_some() || self.full || self.can.playout == PlayoutPolicy::None;
+        if held || self.end - self.sent >= self.frame {
+            return None;
+        }
+        let spare = self.lead.saturating_sub(self.rate.duration_of(self.frame));
+        Some(Instant::from_epoch(self.drained.since_epoch().saturating_sub(spare)))
+    }
+
+    /// When all that was pushed will have been heard, if it has all been sent.
+    pub(super) fn drains_at(&self) -> Option<Instant> {
+        (self.sent == self.end && self.paused.is_none()).then_some(self.drained)
+    }
+
+    /// Whether what was sent can be taken back.
+    pub(super) fn can_recall(&self) -> bool {
+        self.can.clear != ClearLaw::Unsupported
+    }
+
+    /// Takes back all that was not heard, for whoever pushes it anew, and forgets all marks. Only if [`Self::can_recall`].
+    pub(super) fn recall(&mut self, now: Instant, emit: &mut dyn FnMut(Emit<'_>)) {
+        let heard = self.heard(now);
+        emit(Emit::Clear);
+        self.counts.resent += self.sent - heard;
+        self.counts.entered -= self.end - heard;
+        self.drained = now;
+        self.queue.truncate((heard - self.base) as usize);
+        (self.sent, self.end, self.boundary) = (heard, heard, heard);
+        self.marks.clear();
+        self.full = false;
+    }
+
+    /// Sets a mark behind all that was pushed, without ending an utterance there.
+    pub(super) fn tag(&mut self, owner: usize, name: String) {
+        let wire = format!("rb{}", self.next_mark);
+        self.next_mark += 1;
+        self.marks.push_back(Mark { at: self.end, owner, name, wire, sent: false });
+    }
+}
+
+/// Cuts samples out of a queue and blends over the seam.
+pub(super) fn cut(queue: &mut VecDeque<i16>, at: usize, count: usize, rate: SampleRate) {
+    let cut: Vec<i16> = queue.drain(at..at + count).collect();
+    let blend = cut.len().min(rate.hz() as usize / 200).min(queue.len() - at);
+    for (i, &old) in cut[..blend].iter().enumerate() {
+        let new = &mut queue[at + i];
+        let weight = (i + 1) as i32;
+        let mixed = i32::from(old) * (blend as i32 - weight) + i32::from(*new) * weight;
+        *new = (mixed / blend as i32) as i16;
+    }
+}
+
 /// A range of a queue as the two slices it lies in; copying those is many times quicker than sample by sample.
-fn slices(queue: &VecDeque<i16>, range: Range<usize>) -> (&[i16], &[i16]) {
+pub(super) fn slices(queue: &VecDeque<i16>, range: Range<usize>) -> (&[i16], &[i16]) {
     let (first, second) = queue.as_slices();
     let split = first.len();
     let of = |slice: &'_ [i16], from: usize, to: usize| from.min(slice.len())..to.min(slice.len());

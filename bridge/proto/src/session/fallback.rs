@@ -22,7 +22,8 @@ impl Session {
         self.ports[to.0].heard.take_over(heard);
         self.ports[to.0].keys.take_over(keys);
         let from_ms = self.ports[failed.0].acked_ms.max(self.oldest_ms());
-        let epoch = self.epoch();
+        self.ports[to.0].voice = self.ports[failed.0].voice;
+        let epoch = self.epoch(to);
         let port = &mut self.ports[to.0];
         (port.from_ms, port.acked_ms) = (from_ms, from_ms);
         // From the very beginning it is a session like any other.

@@ -8,10 +8,11 @@ use crate::Instant;
 use crate::ledger::{Drop, Hop, Unit};
 use crate::media::playout::{Emit, Playout};
 use crate::media::ring::Ring;
+use crate::media::voices::Voices;
 use crate::provider::{Command, Media, Outbox, Protocol, ProtocolError, Start, Track};
 use crate::scratch::{Octets, Pcm};
 
-use super::port::{AGENT, CALLER};
+use super::port::{AGENT, CALLER, PortId};
 use super::track::{HeardTrack, WireTrack};
 use super::{Report, Session, SessionConfig};
 
@@ -39,7 +40,7 @@ pub(super) enum Agent {
 
 /// Playback and its encoder.
 pub(super) struct Out {
-    pub(super) playout: Playout,
+    pub(super) voices: Voices,
     encoder: Box<dyn Encoder>,
     pub(super) encode_failed: u64,
 }
@@ -56,7 +57,13 @@ impl MediaPath {
         };
         let speaker = match start.outbound {
             Some(format) => Some(Out {
-                playout: Playout::new(format.rate, start.capabilities, config.playout),
+                voices: Voices::new(
+                    format.rate,
+                    start.capabilities,
+                    config.playout,
+                    &config.voices().map(|(_, name)| name).collect::<Vec<_>>(),
+                    config.when_both,
+                ),
                 encoder: format.encoder().map_err(|e| e.to_string())?,
                 encode_failed: 0,
             }),
@@ -126,7 +133,7 @@ impl MediaPath {
             Agent::Wire(track) => track.timeline.poll_timeout(),
             Agent::Heard(_) => None,
         };
-        let speaker = self.speaker.as_ref().and_then(|s| s.playout.poll_timeout());
+        let speaker = self.speaker.as_ref().and_then(|s| s.voices.poll_timeout());
         [caller, agent, speaker].into_iter().flatten().min()
     }
 
@@ -152,9 +159,13 @@ impl MediaPath {
 
     /// Rate of a track, whether or not it is kept yet.
     pub(super) fn rate(&self, track: u16) -> Option<SampleRate> {
-        let played =
-            || (track == AGENT).then(|| self.speaker.as_ref().map(|s| s.playout.rate())).flatten();
+        let played = || (track == AGENT).then(|| Some(self.playout()?.rate())).flatten();
         self.ring(track).map(Ring::rate).or_else(played)
+    }
+
+    /// What plays, if the stream does.
+    pub(super) fn playout(&self) -> Option<&Playout> {
+        self.speaker.as_ref().map(|out| out.voices.playout())
     }
 
     /// Begins to keep what is played.
@@ -183,7 +194,7 @@ impl MediaPath {
     fn lay_out_heard(&mut self, now: Instant) {
         if let (None, Some(out)) = (self.origin, &self.speaker) {
             // A greeting may be heard before the caller's first packet comes: the call begins with it.
-            let heard = out.playout.unclaimed(now);
+            let heard = out.voices.playout().unclaimed(now);
             if heard > Duration::ZERO {
                 self.origin =
                     Some((Instant::from_epoch(now.since_epoch().saturating_sub(heard)), None));
@@ -194,11 +205,11 @@ impl MediaPath {
         match &mut self.agent {
             Agent::Heard(Some(track)) if self.origin.is_some() => {
                 let mut heard = Pcm::lend();
-                out.playout.take_heard(now, Some(&mut heard));
+                out.voices.playout_mut().take_heard(now, Some(&mut heard));
                 track.push(elapsed, &heard);
             }
             _ => {
-                out.playout.take_heard(now, None);
+                out.voices.playout_mut().take_heard(now, None);
             }
         }
     }
@@ -210,8 +221,8 @@ impl MediaPath {
 
     /// Sound given to the wire so far.
     pub(super) fn played(&self) -> Duration {
-        let played = |out: &Out| out.playout.rate().duration_of(out.playout.counts().left);
-        self.speaker.as_ref().map_or(Duration::ZERO, played)
+        let played = |playout: &Playout| playout.rate().duration_of(playout.counts().left);
+        self.playout().map_or(Duration::ZERO, played)
     }
 
     pub(super) fn hops(&self) -> Vec<Hop> {
@@ -221,7 +232,15 @@ impl MediaPath {
             hops.extend(track.hops("agent"));
         }
         if let Some(out) = &self.speaker {
-            let c = out.playout.counts();
+            hops.extend(out.voices.counts().map(|(name, c)| {
+                let name = format!("voice.{name}");
+                Hop::new(name, Unit::Samples, c.entered, c.left, 0)
+                    .dropping(Drop::Cleared, c.cleared)
+                    .dropping(Drop::Trimmed, c.trimmed)
+                    .dropping(Drop::Overflow, c.overflow)
+                    .dropping(Drop::CallEnded, c.queued)
+            }));
+            let c = out.voices.playout().counts();
             hops.push(
                 Hop::new(
                     "playout",
@@ -260,13 +279,13 @@ impl Out {
         now: Instant,
         protocol: &mut dyn Protocol,
         outbox: &mut Outbox,
-        act: impl FnOnce(&mut Playout, &mut dyn FnMut(Emit<'_>)),
+        act: impl FnOnce(&mut Voices, &mut dyn FnMut(Emit<'_>)),
     ) -> Result<u64, ProtocolError> {
-        let Self { playout, encoder, encode_failed } = self;
+        let Self { voices, encoder, encode_failed } = self;
         let mut lent = None;
         let mut result = Ok(());
         let mut media = 0;
-        act(playout, &mut |emit| {
+        act(voices, &mut |emit| {
             let before = outbox.sends().len();
             let command = match emit {
                 Emit::Samples(samples) => {
@@ -296,16 +315,22 @@ impl Out {
 }
 
 impl Session {
-    pub(super) fn playout(&mut self) -> Option<&mut Playout> {
-        self.media.as_mut().and_then(|m| m.speaker.as_mut()).map(|s| &mut s.playout)
+    pub(super) fn voices(&mut self) -> Option<&mut Voices> {
+        self.media.as_mut().and_then(|m| m.speaker.as_mut()).map(|s| &mut s.voices)
     }
 
-    /// The present playback generation, 0 on a stream that plays nothing.
-    pub(super) fn epoch(&mut self) -> u32 {
+    pub(super) fn playout(&mut self) -> Option<&mut Playout> {
+        self.voices().map(Voices::playout_mut)
+    }
+
+    /// The present playback generation of a module, 0 on a stream that plays nothing.
+    pub(super) fn epoch(&self, id: PortId) -> u32 {
         if let Some(words) = &self.words {
             return words.epoch();
         }
-        self.playout().map_or(0, |playout| playout.epoch())
+        let voice = self.ports.get(id.0).and_then(|port| port.voice);
+        let speaker = self.media.as_ref().and_then(|media| media.speaker.as_ref());
+        speaker.map_or(0, |out| out.voices.epoch(voice))
     }
 
     /// Time on the call's clock.
@@ -314,10 +339,10 @@ impl Session {
     }
 
     /// Runs playback, or anything that makes it emit.
-    pub(super) fn with_playout(
+    pub(super) fn with_voices(
         &mut self,
         now: Instant,
-        act: impl FnOnce(&mut Playout, &mut dyn FnMut(Emit<'_>)),
+        act: impl FnOnce(&mut Voices, &mut dyn FnMut(Emit<'_>)),
     ) {
         let Self { media, protocol, outbox, .. } = self;
         let Some(out) = media.as_mut().and_then(|m| m.speaker.as_mut()) else { return };
@@ -331,7 +356,7 @@ impl Session {
     }
 
     pub(super) fn run_playout(&mut self, now: Instant) {
-        self.with_playout(now, |playout, emit| playout.poll(now, emit));
+        self.with_voices(now, |voices, emit| voices.poll(now, emit));
         if let Some(media) = &mut self.media {
             media.lay_out_heard(now);
         }

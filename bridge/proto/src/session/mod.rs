@@ -28,6 +28,7 @@ use ringback_module::message::{
 
 use crate::Instant;
 use crate::ledger::Drop;
+use crate::media::mixer::WhenBoth;
 use crate::media::playout::PlayoutLimits;
 use crate::media::timeline::TimelinePolicy;
 use crate::provider::{
@@ -75,6 +76,8 @@ pub struct SessionConfig {
     pub barge_in: Option<BargeIn>,
     /// A hang-up for which the wire has no message is the shell's to carry out, who has so long; `None` only closes the stream.
     pub hang_up_within: Option<Duration>,
+    /// What happens when several modules that may speak have something to say.
+    pub when_both: WhenBoth,
     /// Modules on the call.
     pub ports: Vec<PortConfig>,
 }
@@ -95,8 +98,16 @@ impl SessionConfig {
             max_duration: Duration::from_secs(4 * 3_600),
             barge_in: None,
             hang_up_within: None,
+            when_both: WhenBoth::default(),
             ports: Vec::new(),
         }
+    }
+
+    /// The modules that play sound from the beginning, with the place of each.
+    fn voices(&self) -> impl Iterator<Item = (usize, &str)> {
+        let ports = self.ports.iter().enumerate();
+        let speaking = ports.filter(|(_, port)| port.plays() && !port.standby);
+        speaking.map(|(place, port)| (place, port.name.as_str()))
     }
 }
 
@@ -247,7 +258,10 @@ impl Session {
     /// A call whose stream was just accepted.
     #[must_use]
     pub fn new(now: Instant, config: SessionConfig, protocol: Box<dyn Protocol>) -> Self {
-        let ports = config.ports.iter().cloned().map(Port::new).collect();
+        let mut ports: Vec<Port> = config.ports.iter().cloned().map(Port::new).collect();
+        for (voice, (place, _)) in config.voices().enumerate() {
+            ports[place].voice = Some(voice);
+        }
         let phase = Phase::AwaitingStart { deadline: now + config.start_timeout };
         let barge_in = barge_in::State::new(config.barge_in);
         let mut session = Self {
@@ -613,7 +627,7 @@ impl Session {
         let Phase::Finishing { reason, .. } = &self.phase else { return };
         let reason = reason.clone();
         let speaking = self.speaking_until().is_some();
-        if !speaking && !self.playout().is_some_and(|p| p.is_active(now)) {
+        if !speaking && !self.voices().is_some_and(|voices| voices.is_active(now)) {
             self.end(now, reason);
         }
     }

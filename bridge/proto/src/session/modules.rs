@@ -12,6 +12,7 @@ use ringback_module::{AudioFrame, ToModule, VERSION};
 
 use crate::Instant;
 use crate::ledger::{Drop, Hop, Ledger, Unit};
+use crate::media::playout::Playout;
 use crate::media::tap::{Next, Tap};
 use crate::provider::{Digit, Start};
 use crate::scratch::Pcm;
@@ -222,7 +223,7 @@ impl Session {
         let port = &mut self.ports[id.0];
         port.from_ms = port.acked_ms.max(oldest);
         let (from_ms, token) = (port.from_ms, port.resume_token.clone());
-        let epoch = self.epoch();
+        let epoch = self.epoch(id);
         self.start_port(id, Some(Resume { token, from_ms, epoch }));
         self.settle(now);
     }
@@ -325,7 +326,7 @@ impl Session {
 
     /// A module that was away while playback was cleared believes in an epoch that is over.
     fn tell_missed_clear(&mut self, id: PortId) {
-        let current = self.epoch();
+        let current = self.epoch(id);
         let port = &mut self.ports[id.0];
         let words = self.words.is_some() && port.config.speaks;
         let speaks = words
@@ -355,8 +356,7 @@ impl Session {
             Phase::Draining { reason, .. } | Phase::Finishing { reason, .. } => reason.clone(),
             _ => EndReason::Remote,
         };
-        let counts =
-            self.media.as_ref().and_then(|m| m.speaker.as_ref()).map(|s| s.playout.counts());
+        let counts = self.media.as_ref().and_then(MediaPath::playout).map(Playout::counts);
         Summary {
             call: self.config.call.clone(),
             provider_call: self.start.as_ref().and_then(|s| s.call.clone()),

@@ -50,6 +50,11 @@ pub struct PortConfig {
 }
 
 impl PortConfig {
+    /// Whether it may play sound.
+    pub(super) fn plays(&self) -> bool {
+        self.speaks && self.kind != Kind::Text
+    }
+
     /// A module that listens, with nothing configured.
     #[must_use]
     pub fn listening(name: impl Into<String>) -> Self {
@@ -88,6 +93,8 @@ pub(super) enum PortPhase {
 
 pub(super) struct Port {
     pub(super) config: PortConfig,
+    /// As what it plays, if it may.
+    pub(super) voice: Option<usize>,
     pub(super) phase: PortPhase,
     pub(super) agreed: Option<Agreed>,
     /// Everything up to here need not be replayed, in ms of the call.
@@ -159,6 +166,7 @@ impl Port {
     pub(super) fn new(config: PortConfig) -> Self {
         Self {
             config,
+            voice: None,
             phase: PortPhase::Idle,
             agreed: None,
             acked_ms: 0,

@@ -14,7 +14,7 @@ use crate::media::playout::Told;
 use crate::provider::{Command, Digit};
 use crate::scratch::Pcm;
 
-use super::port::{PortId, PortPhase, Speaker};
+use super::port::{Port, PortId, PortPhase, Speaker};
 use super::state::Phase;
 use super::{Action, EndReason, Report, Session};
 
@@ -36,7 +36,7 @@ impl Session {
     /// A module sent sound to be played, at the rate it agreed to.
     pub fn module_audio(&mut self, now: Instant, id: PortId, epoch: Epoch, samples: &[i16]) {
         self.now = now;
-        let current = self.epoch();
+        let current = self.epoch(id);
         let live = self.phase.is_live();
         let Some(port) = self.ports.get_mut(id.0) else { return };
         let count = samples.len() as u64;
@@ -65,8 +65,8 @@ impl Session {
         port.keys.taken();
         let mut pcm = Pcm::lend();
         speaker.resampler.process(samples, &mut pcm);
-        let pace = speaker.pace;
-        self.play(now, &pcm, pace);
+        let (pace, voice) = (speaker.pace, port.voice.unwrap_or_default());
+        self.play(now, voice, &pcm, pace);
         self.settle(now);
     }
 
@@ -80,11 +80,9 @@ impl Session {
         }
     }
 
-    fn play(&mut self, now: Instant, pcm: &[i16], pace: Pace) {
-        let Some(playout) = self.playout() else { return };
-        let trimmed = playout.counts().trimmed;
-        let refused = playout.push(now, pcm, pace);
-        let trimmed = playout.counts().trimmed - trimmed;
+    fn play(&mut self, now: Instant, voice: usize, pcm: &[i16], pace: Pace) {
+        let Some(voices) = self.voices() else { return };
+        let (refused, trimmed) = voices.push(now, voice, pcm, pace);
         for (reason, count) in [(Drop::Overflow, refused), (Drop::Trimmed, trimmed)] {
             if count > 0 {
                 self.report(Report::Dropped { reason, count });
@@ -247,36 +245,43 @@ impl Session {
     }
 
     fn arm(&mut self, id: PortId, epoch: u32) {
-        let current = self.epoch();
+        let current = self.epoch(id);
         if let Some(speaker) = self.speaker(id) {
             speaker.armed = epoch == current;
         }
     }
 
     fn handle_speaker_verb(&mut self, now: Instant, id: PortId, message: &FromModule) {
+        let voice = self.ports[id.0].voice;
         match message {
             FromModule::Clear { epoch } => {
-                let current = self.epoch();
+                let current = self.epoch(id);
                 if epoch.is_none_or(|epoch| epoch == current) {
                     self.clear(now, Some(id));
                     self.clear_words(now, Some(id));
                 }
             }
             FromModule::AudioEnd { epoch } => {
-                let current = self.playout().map(|p| p.epoch());
+                let current = self.playout().is_some().then(|| self.epoch(id));
                 if epoch.is_some() && *epoch != current {
                     return;
                 }
                 self.flush_speaker(now, id);
-                self.with_playout(now, |playout, _| playout.end_utterance());
+                self.with_voices(now, |voices, _| voices.end_utterance(voice));
             }
             FromModule::Mark { name } => self.set_mark(now, id, name),
             FromModule::Language(languages) => self.handle_languages(now, id, languages),
             FromModule::Pause | FromModule::Resume if self.words.is_some() => {
                 self.refuse(id, "pause", "the provider speaks by itself and cannot be held");
             }
-            FromModule::Pause => self.with_playout(now, |playout, emit| playout.pause(now, emit)),
-            FromModule::Resume => self.with_playout(now, |playout, emit| playout.resume(now, emit)),
+            FromModule::Pause => {
+                let voice = voice.unwrap_or_default();
+                self.with_voices(now, |voices, emit| voices.pause(now, voice, emit));
+            }
+            FromModule::Resume => {
+                let voice = voice.unwrap_or_default();
+                self.with_voices(now, |voices, emit| voices.resume(now, voice, emit));
+            }
             FromModule::DtmfSend(send) => self.press(now, id, &send.digits),
             FromModule::Hangup(hangup) => self.hang_up(now, id, hangup),
             _ => {}
@@ -288,11 +293,13 @@ impl Session {
         if self.playout().is_none() && self.words.is_none() {
             return;
         }
-        let epoch = self.epoch();
+        let epoch = self.epoch(id);
         let armed = self.speaker(id).is_some_and(|speaker| speaker.armed);
+        let voice = self.ports[id.0].voice.unwrap_or_default();
         let mut taken = false;
         if armed {
-            self.with_playout(now, |playout, _| taken = playout.mark(id.0, name.to_owned()));
+            let name = name.to_owned();
+            self.with_voices(now, |voices, _| taken = voices.mark(now, voice, id.0, name));
         }
         if !taken {
             let current = armed || self.words.is_some();
@@ -319,7 +326,8 @@ impl Session {
         let mut tail = Pcm::lend();
         speaker.resampler.finish(&mut tail);
         let pace = speaker.pace;
-        self.play(now, &tail, pace);
+        let voice = self.ports[id.0].voice.unwrap_or_default();
+        self.play(now, voice, &tail, pace);
     }
 
     fn press(&mut self, now: Instant, id: PortId, digits: &str) {
@@ -358,7 +366,7 @@ impl Session {
             (HangupAfter::Now, _) => self.end(now, reason),
             (HangupAfter::Playback, Phase::Streaming { since, .. }) => {
                 let since = *since;
-                self.with_playout(now, |playout, _| playout.end_utterance());
+                self.with_voices(now, |voices, _| voices.end_utterance(None));
                 self.phase = Phase::Finishing { since, deadline: now + FINISH_TIMEOUT, reason };
             }
             _ => {}
@@ -376,26 +384,60 @@ impl Session {
     }
 
     pub(super) fn run_barge_in(&mut self, now: Instant) {
-        if self.barge_in.take_due(now) && self.playout().is_some_and(|p| p.is_active(now)) {
+        if self.barge_in.take_due(now) && self.voices().is_some_and(|v| v.is_active(now)) {
             self.clear(now, None);
         }
     }
 
-    /// Drops all playback; late sound of the old epoch is dropped too.
+    /// Drops the playback of a module that plays, or else all there is; late sound of the old epoch is dropped too.
     fn clear(&mut self, now: Instant, by: Option<PortId>) {
-        let mut cleared: Option<Cleared> = None;
-        self.with_playout(now, |playout, emit| cleared = Some(playout.clear(now, emit)));
-        let Some(cleared) = cleared else { return };
+        let voice = by.and_then(|id| self.ports[id.0].voice);
+        let mut cleared = Vec::new();
+        self.with_voices(now, |voices, emit| cleared = voices.clear(now, voice, emit));
         self.tell_playback();
-        self.tell_cleared(&cleared, by);
+        let several = self.several_speak();
+        for (voice, cleared) in cleared {
+            self.tell_cleared(&cleared, by, several.then_some(voice));
+        }
+        if several && voice.is_none() {
+            self.tell_controllers();
+        }
     }
 
-    /// Tells everybody who speaks that an epoch is over.
-    pub(super) fn tell_cleared(&mut self, cleared: &Cleared, by: Option<PortId>) {
+    /// Whether each who speaks has playback of its own.
+    fn several_speak(&self) -> bool {
+        self.config.voices().nth(1).is_some()
+    }
+
+    /// Modules that play nothing and may clear all of it are told that this happened; their epoch counts just that.
+    fn tell_controllers(&mut self) {
+        for index in 0..self.ports.len() {
+            let id = PortId(index);
+            let current = self.epoch(id);
+            let port = &mut self.ports[index];
+            if port.config.kind == Kind::Text && port.agreed.is_some() {
+                port.told_epoch = current;
+                let epoch = current.saturating_sub(1);
+                let message = ToModule::Cleared(Cleared { epoch, ..Cleared::default() });
+                self.actions.push_back(Action::TellModule { port: id, message });
+            }
+        }
+    }
+
+    /// Tells everybody who speaks that an epoch is over, or the one whose epoch it was.
+    pub(super) fn tell_cleared(
+        &mut self,
+        cleared: &Cleared,
+        by: Option<PortId>,
+        whose: Option<usize>,
+    ) {
         let words = self.words.is_some();
         for index in 0..self.ports.len() {
             let port = &mut self.ports[index];
             let Some(agreed) = port.agreed.as_mut() else { continue };
+            if whose.is_some() && port.voice != whose {
+                continue;
+            }
             match agreed.output.as_mut() {
                 Some(speaker) => {
                     speaker.armed = port.config.in_step;
@@ -413,18 +455,25 @@ impl Session {
 
     /// Passes on what playback has to tell: marks to who set them, progress to who wants it.
     pub(super) fn tell_playback(&mut self) {
-        let Some(playout) = self.playout() else { return };
-        if !playout.has_told() {
+        let Some(voices) = self.voices() else { return };
+        if !voices.has_told() {
             return;
         }
-        let told: Vec<Told> = playout.drain_told().collect();
-        for told in told {
+        for told in voices.take_told() {
             match told {
                 Told::Mark { owner, report } => {
                     self.tell(PortId(owner), ToModule::Mark(report));
                 }
                 Told::Playback(playback) => {
                     self.tell_wanting("playback", None, &ToModule::Playback(playback));
+                }
+                Told::PlaybackOf { voice, playback } => {
+                    let whose = |port: &Port| port.voice == Some(voice) && port.wants("playback");
+                    let message = ToModule::Playback(playback);
+                    if let Some(index) = self.ports.iter().position(whose) {
+                        let port = PortId(index);
+                        self.actions.push_back(Action::TellModule { port, message });
+                    }
                 }
             }
         }

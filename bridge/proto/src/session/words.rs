@@ -121,7 +121,7 @@ impl Session {
             discarded_ms: 0,
             heard: heard.map(str::to_owned),
         };
-        self.tell_cleared(&cleared, None);
+        self.tell_cleared(&cleared, None, None);
     }
 
     /// A module drops what it said. The provider cannot be told to; an utterance that was begun is ended, so that the next is one of
@@ -136,7 +136,7 @@ impl Session {
         if open {
             self.order(now, Command::Say { text: "", language: None, last: true });
         }
-        self.tell_cleared(&cleared, by);
+        self.tell_cleared(&cleared, by, None);
     }
 
     /// The provider has spoken words of ours.
@@ -189,7 +189,7 @@ impl Session {
 
     /// Whether a message of a module's words goes to the provider; counts it, and says why not.
     fn may_say(&mut self, id: PortId, epoch: Option<u32>) -> bool {
-        let stale = epoch.is_some_and(|epoch| epoch != self.epoch());
+        let stale = epoch.is_some_and(|epoch| epoch != self.epoch(id));
         let live = self.phase.is_live();
         let port = &mut self.ports[id.0];
         port.said.entered += 1;

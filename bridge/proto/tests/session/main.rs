@@ -3,6 +3,7 @@
 mod ending;
 mod hearing;
 mod places;
+mod speakers;
 mod speaking;
 mod telling;
 

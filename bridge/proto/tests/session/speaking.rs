@@ -93,9 +93,10 @@ fn marks_come_back_to_who_set_them() {
 
 #[test]
 fn a_module_that_missed_a_clear_learns_of_it() {
-    let mut rig = Rig::new("twilio", vec![port("agent", true), port("other", true)]);
+    let other = PortConfig { kind: Kind::Text, ..PortConfig::listening("other") };
+    let mut rig = Rig::new("twilio", vec![port("agent", true), other]);
     rig.ready(0, &speaks(Pace::Clip));
-    rig.ready(1, &speaks(Pace::Clip));
+    rig.ready(1, &Ready::default());
     rig.speak(&ramp(0));
     rig.session.module_down(rig.at(), PortId(0), "killed");
     rig.session.restart_module(rig.at(), PortId(0));
@@ -115,9 +116,10 @@ fn a_module_that_missed_a_clear_learns_of_it() {
 
 #[test]
 fn a_mark_behind_cleared_sound_is_never_told_as_played() {
-    let mut rig = Rig::new("twilio", vec![port("agent", true), port("other", true)]);
+    let other = PortConfig { kind: Kind::Text, ..PortConfig::listening("other") };
+    let mut rig = Rig::new("twilio", vec![port("agent", true), other]);
     rig.ready(0, &speaks(Pace::Clip));
-    rig.ready(1, &speaks(Pace::Clip));
+    rig.ready(1, &Ready::default());
     rig.speak(&ramp(0));
     rig.say(1, &FromModule::Clear { epoch: None });
     rig.session.module_audio(rig.at(), PortId(0), Epoch::Unnumbered, &[900; 800]);

@@ -23,7 +23,7 @@ impl Ports {
         let modules: Vec<&ModuleConfig> = modules.collect();
         let mut ports = Self::default();
         for module in &modules {
-            let speaks = route.speaker.as_deref() == Some(module.name.as_str());
+            let speaks = route.speakers.contains(&module.name);
             let usual = if speaks { Kind::Agent } else { Kind::Tap };
             let kind = module.role.unwrap_or(usual);
             ports.add(module, connector, PortConfig { kind, speaks, ..named(module) });

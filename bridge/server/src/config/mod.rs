@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ringback_module::message::Kind as ModuleKind;
+use ringback_proto::media::mixer::WhenBoth;
 use ringback_proto::provider::{Auth, Options, PROVIDERS, Secret, Transport, WebhookAuth};
 use ringback_proto::redaction::Sound;
 use serde::Deserialize;
@@ -207,8 +208,10 @@ pub struct RouteConfig {
     pub name: String,
     /// Names of modules, each one of [`Config::modules`].
     pub modules: Vec<String>,
-    /// The one of them that is heard by the caller.
-    pub speaker: Option<String>,
+    /// Those of them that are heard by the caller.
+    pub speakers: Vec<String>,
+    /// What happens when several of those have something to say.
+    pub when_both: WhenBoth,
     /// Whether and when the caller's speech drops what is being played.
     pub barge_in: Option<BargeInConfig>,
     /// In the place of modules: the server that its streams are passed on to as they come.

@@ -240,6 +240,7 @@ pub(super) struct Route {
     #[serde(default)]
     pub modules: Vec<At<String>>,
     pub speaker: Option<At<String>>,
+    pub speakers: Option<At<Speakers>>,
     pub barge_in: Option<At<BargeIn>>,
     pub passthrough: Option<At<Passthrough>>,
 }
@@ -251,6 +252,23 @@ pub(super) struct Passthrough {
     #[serde(default)]
     pub context: bool,
     pub idle: Option<At<TimeSpan>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Speakers {
+    #[serde(default)]
+    pub modules: Vec<At<String>>,
+    #[serde(default)]
+    pub when_both: WhenBoth,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum WhenBoth {
+    #[default]
+    Mix,
+    Queue,
 }
 
 #[derive(Debug, Deserialize)]

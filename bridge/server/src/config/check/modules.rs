@@ -46,10 +46,13 @@ impl Checker<'_> {
                 self.problem(second.span(), help);
             }
             let members = vec![modules[0].name.clone()];
+            let (speakers, when_both) =
+                self.speakers(0..0, &raw::Route::default(), &members, &modules);
             routes.push(RouteConfig {
                 name: DEFAULT_ROUTE.into(),
-                speaker: self.speaker(0..0, None, &members, &modules),
                 modules: members,
+                speakers,
+                when_both,
                 barge_in: None,
                 passthrough: None,
             });
@@ -162,14 +165,14 @@ impl Checker<'_> {
             }
             members.push(at.get_ref().clone());
         }
-        let speaker = self.speaker(table.span(), raw.speaker.as_ref(), &members, modules);
+        let (speakers, when_both) = self.speakers(table.span(), raw, &members, modules);
         let barge_in = raw.barge_in.as_ref().map(|at| {
             let barge_in = at.get_ref();
             let range = Duration::from_millis(20)..=Duration::from_secs(5);
             let min_speech = self.time(barge_in.min_speech.as_ref(), range, DEFAULT_MIN_SPEECH);
             BargeInConfig { on_speech: barge_in.on_speech, min_speech }
         });
-        RouteConfig { name, modules: members, speaker, barge_in, passthrough }
+        RouteConfig { name, modules: members, speakers, when_both, barge_in, passthrough }
     }
 }
 

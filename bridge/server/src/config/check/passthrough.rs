@@ -27,6 +27,7 @@ impl Checker<'_> {
         let given = [
             ("modules", route.modules.first().map(At::span)),
             ("speaker", span(&route.speaker)),
+            ("speakers", span(&route.speakers)),
             ("barge_in", span(&route.barge_in)),
         ];
         let whom = "a route with `passthrough`, which has no modules and";

@@ -3,46 +3,78 @@
 use std::ops::Range;
 
 use ringback_module::message::Kind;
+use ringback_proto::media::mixer::WhenBoth;
 
 use super::super::raw::{self, At};
 use super::super::{ModuleConfig, OnFail};
 use super::Checker;
 
 impl Checker<'_> {
-    /// One module speaks, because two would talk over each other. Unasked that is the only one of a route, or its only agent.
-    pub(super) fn speaker(
+    /// Who speaks. Unasked that is the only module of a route, or its only agent: two would talk over each other.
+    pub(super) fn speakers(
         &mut self,
         route: Range<usize>,
-        raw: Option<&At<String>>,
+        raw: &raw::Route,
         members: &[String],
         modules: &[ModuleConfig],
-    ) -> Option<String> {
-        let agents: Vec<_> =
+    ) -> (Vec<String>, WhenBoth) {
+        let agents: Vec<&String> =
             members.iter().filter(|name| role(name, modules) == Some(Kind::Agent)).collect();
-        let (speaker, place) = match (raw, members, agents.as_slice()) {
-            (Some(at), ..) => {
-                if !members.contains(at.get_ref()) {
-                    let what = "module of this route called";
-                    self.unknown(at, what, members.iter().map(String::as_str));
-                } else if role(at.get_ref(), modules) == Some(Kind::Tap) {
-                    let name = at.get_ref();
-                    self.problem(at.span(), format!("{name:?} has role \"tap\" and only listens"));
+        let (named, when_both, place) = match (&raw.speaker, &raw.speakers) {
+            (None, None) => (None, WhenBoth::default(), route),
+            (Some(at), None) => (Some(std::slice::from_ref(at)), WhenBoth::default(), at.span()),
+            (one, Some(several)) => {
+                if let Some(at) = one {
+                    self.problem(at.span(), "either `speaker` or `speakers`, found both");
                 }
-                (Some(at.get_ref().clone()), at.span())
+                let raw::Speakers { modules, when_both } = several.get_ref();
+                let when_both = match when_both {
+                    raw::WhenBoth::Mix => WhenBoth::Mix,
+                    raw::WhenBoth::Queue => WhenBoth::Queue,
+                };
+                if modules.len() < 2 {
+                    let help =
+                        "`modules` is a list of two names or more; for one there is `speaker`";
+                    self.problem(several.span(), help);
+                }
+                (Some(modules.as_slice()), when_both, several.span())
             }
-            (None, [only], _) => {
-                (Some(only.clone()).filter(|only| role(only, modules) != Some(Kind::Tap)), route)
-            }
-            (None, _, [agent]) => (Some((*agent).clone()), route),
-            (None, ..) => (None, route),
         };
-        if let Some(agent) = agents.iter().find(|agent| speaker.as_ref() != Some(**agent)) {
+        let speakers = match (named, members, agents.as_slice()) {
+            (Some(named), ..) => self.named_speakers(named, members, modules),
+            (None, [only], _) if role(only, modules) != Some(Kind::Tap) => vec![only.clone()],
+            (None, _, [agent]) => vec![(*agent).clone()],
+            (None, ..) => Vec::new(),
+        };
+        if let Some(agent) = agents.iter().find(|agent| !speakers.contains(agent)) {
             let message = format!(
-                "{agent:?} has role \"agent\" and would not be heard: one module speaks, which `speaker` names; leave `role` away if it speaks on other routes only"
+                "{agent:?} has role \"agent\" and would not be heard: `speaker` or `speakers` says who is; leave `role` away if it speaks on other routes only"
             );
             self.problem(place, message);
         }
-        speaker
+        (speakers, when_both)
+    }
+
+    fn named_speakers(
+        &mut self,
+        named: &[At<String>],
+        members: &[String],
+        modules: &[ModuleConfig],
+    ) -> Vec<String> {
+        let mut speakers = Vec::<String>::new();
+        for at in named {
+            let name = at.get_ref();
+            if !members.contains(name) {
+                let what = "module of this route called";
+                self.unknown(at, what, members.iter().map(String::as_str));
+            } else if speakers.contains(name) {
+                self.problem(at.span(), format!("{name:?} is in the list twice"));
+            } else if role(name, modules) == Some(Kind::Tap) {
+                self.problem(at.span(), format!("{name:?} has role \"tap\" and only listens"));
+            }
+            speakers.push(name.clone());
+        }
+        speakers
     }
 
     /// Who is named as another's follower must be there, fit into its place, and not be followed by it.

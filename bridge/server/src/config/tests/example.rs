@@ -59,7 +59,8 @@ fn known_keys(table: &str) -> BTreeSet<String> {
         "listener" | "module" | "route" => format!("[[{table}]]\nzz = 1"),
         "listener.auth" => "[[listener]]\nauth = { kind = \"none\", zz = 1 }".to_owned(),
         "listener.hangup" => "[[listener]]\nhangup = { kind = \"rest\", zz = 1 }".to_owned(),
-        "listener.options" | "listener.answer" | "route.barge_in" | "route.passthrough" => {
+        "listener.options" | "listener.answer" | "route.barge_in" | "route.speakers"
+        | "route.passthrough" => {
             let (outer, inner) = table.split_once('.').unwrap();
             format!("[[{outer}]]\n{inner} = {{ zz = 1 }}")
         }

@@ -42,8 +42,8 @@ fn without_a_file_every_provider_is_echoed_on_this_machine() {
     assert_eq!((twilio.endpoint.path.as_str(), twilio.auth.kind()), ("/twilio", "none"));
     let route = config.route(&twilio.route).unwrap();
     assert_eq!(
-        (route.modules.as_slice(), route.speaker.as_deref()),
-        (&["echo".to_owned()][..], Some("echo"))
+        (route.modules.as_slice(), route.speakers.as_slice()),
+        (&["echo".to_owned()][..], &["echo".to_owned()][..])
     );
     assert_eq!(config.module("echo").unwrap().run, ModuleRun::Builtin(Builtin::Echo));
     let summary = config.summary();

@@ -10,17 +10,33 @@ fn route(keys: &str) -> String {
 
 #[test]
 fn the_only_module_or_the_only_agent_of_a_route_speaks_unless_it_only_listens() {
-    for (keys, speaker) in [
-        ("modules = [\"a\"]", None),
-        ("modules = [\"a\", \"b\"]", Some("b")),
-        ("modules = [\"a\", \"d\"]", None),
-        ("modules = [\"d\"]", Some("d")),
+    for (keys, speakers) in [
+        ("modules = [\"a\"]", &[][..]),
+        ("modules = [\"a\", \"b\"]", &["b"]),
+        ("modules = [\"a\", \"d\"]", &[]),
+        ("modules = [\"d\"]", &["d"]),
     ] {
         let config = parse(&route(keys)).unwrap();
-        assert_eq!(config.routes[0].speaker.as_deref(), speaker, "{keys}");
+        assert_eq!(config.routes[0].speakers, speakers, "{keys}");
     }
     let alone = parse("[[module]]\nname = \"a\"\nbuiltin = \"vad\"\nrole = \"tap\"\n").unwrap();
-    assert_eq!(alone.routes[0].speaker, None);
+    assert_eq!(alone.routes[0].speakers, Vec::<String>::new());
+}
+
+#[test]
+fn several_speak_mixed_or_in_turns() {
+    for (keys, when_both) in [
+        ("", WhenBoth::Mix),
+        (", when_both = \"mix\"", WhenBoth::Mix),
+        (", when_both = \"queue\"", WhenBoth::Queue),
+    ] {
+        let keys = format!(
+            "modules = [\"a\", \"b\", \"c\"]\nspeakers = {{ modules = [\"b\", \"c\"]{keys} }}"
+        );
+        let config = parse(&route(&keys)).unwrap();
+        let RouteConfig { speakers, when_both: both, .. } = &config.routes[0];
+        assert_eq!((speakers.as_slice(), *both), (&["b".to_owned(), "c".into()][..], when_both));
+    }
 }
 
 #[test]
@@ -34,11 +50,31 @@ fn a_place_that_does_not_fit_is_told_with_what_to_do() {
         ),
         (
             route("modules = [\"b\", \"c\"]"),
-            "f.toml:17:1: route[0]: \"b\" has role \"agent\" and would not be heard: one module speaks",
+            "f.toml:17:1: route[0]: \"b\" has role \"agent\" and would not be heard: `speaker` or `speakers` says who is",
         ),
         (
             route("modules = [\"b\", \"c\"]\nspeaker = \"b\""),
             "f.toml:20:11: route[0].speaker: \"c\" has role \"agent\" and would not be heard",
+        ),
+        (
+            route(
+                "modules = [\"b\", \"c\"]\nspeaker = \"b\"\nspeakers = { modules = [\"b\", \"c\"] }",
+            ),
+            "f.toml:20:11: route[0].speaker: either `speaker` or `speakers`, found both",
+        ),
+        (
+            route("modules = [\"b\", \"c\"]\nspeakers = { modules = [\"b\", \"b\"] }"),
+            "f.toml:20:31: route[0].speakers.modules[1]: \"b\" is in the list twice",
+        ),
+        (
+            route("modules = [\"b\"]\nspeakers = { modules = [\"b\"] }"),
+            "f.toml:20:12: route[0].speakers: `modules` is a list of two names or more",
+        ),
+        (
+            route(
+                "modules = [\"b\"]\nspeakers = { modules = [\"x\", \"b\"], when_both = \"sing\" }",
+            ),
+            "f.toml:20:51: route[0].speakers.when_both: unknown variant `sing`, expected `mix` or `queue`",
         ),
         (
             module("role = \"singer\""),

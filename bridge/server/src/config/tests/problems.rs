@@ -244,9 +244,9 @@ fn routes_have_one_speaker_which_is_in_them() {
         assert!(errors.starts_with(said), "{keys}\nwanted {said}\ngot    {errors}");
     }
     let silent = parse(&route("modules = [\"a\", \"b\"]")).unwrap();
-    assert_eq!(silent.routes[0].speaker, None);
+    assert_eq!(silent.routes[0].speakers, Vec::<String>::new());
     let alone = parse(&route("modules = [\"b\"]")).unwrap();
-    assert_eq!(alone.routes[0].speaker.as_deref(), Some("b"));
+    assert_eq!(alone.routes[0].speakers, ["b"]);
     let two =
         route("modules = [\"a\"]\n[[route]]\nname = \"s\"\nmodules = [\"b\"]\n") + &listener("");
     let errors = parse(&two).unwrap_err().to_string();
