@@ -64,7 +64,7 @@ fn a_place_that_does_not_fit_is_told_with_what_to_do() {
         ),
         (
             route("modules = [\"b\", \"c\"]\nspeakers = { modules = [\"b\", \"b\"] }"),
-            "f.toml:20:31: route[0].speakers.modules[1]: \"b\" is in the list twice",
+            "f.toml:20:30: route[0].speakers.modules[1]: \"b\" is in the list twice",
         ),
         (
             route("modules = [\"b\"]\nspeakers = { modules = [\"b\"] }"),
@@ -74,7 +74,7 @@ fn a_place_that_does_not_fit_is_told_with_what_to_do() {
             route(
                 "modules = [\"b\"]\nspeakers = { modules = [\"x\", \"b\"], when_both = \"sing\" }",
             ),
-            "f.toml:20:51: route[0].speakers.when_both: unknown variant `sing`, expected `mix` or `queue`",
+            "f.toml:20:48: route[0].speakers.when_both: unknown variant `sing`, expected `mix` or `queue`",
         ),
         (
             module("role = \"singer\""),
