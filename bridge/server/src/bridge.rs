@@ -16,14 +16,17 @@ use ringback_proto::provider::{
 use ringback_proto::session::{BargeIn, PortConfig, Session, SessionConfig};
 use tokio::task::JoinSet;
 
-use crate::call::{Call, Lines, LogWatch, ModuleSource, Watch, Watchers, Wire};
+use crate::call::{Call, Lines, LogWatch, ModuleSource, Watch, Watchers, Ways, Wire};
 use crate::capture::{Capture, Captured, Opening};
 use crate::clock::{Clock, WallTime};
 use crate::config::{AnswerConfig, Config, ListenerConfig};
 use crate::events::{self, Events};
 use crate::hangup::{HangUp, Pool};
 use crate::keyring::Keyring;
-use crate::listener::{Admission, Answered, Drained, Endpoint, Posting, Refusal, Server, Streams};
+use crate::listener::{
+    Admission, Answered, Drained, Endpoint, Posting, Readiness, Refusal, Server, Streams,
+};
+use crate::module_host::ChildPools;
 use crate::net;
 use crate::outgoing::Connector;
 use crate::passthrough::{Opened, Passing, Passthrough};
@@ -93,6 +96,7 @@ pub struct Bridge {
     events: Events,
     capture: Option<Capture>,
     connector: Arc<Connector>,
+    children: ChildPools,
 }
 
 /// A stream that may come in.
@@ -166,7 +170,7 @@ impl Bridge {
         let watchers = watch.cloned().into_iter().fold(watchers, Watchers::with);
         let outside = Outside {
             clock,
-            connector: Arc::clone(&connector),
+            ways: Ways { connector: Arc::clone(&connector), children: ChildPools::default() },
             pool: Pool::new(),
             replays: Arc::default(),
         };
@@ -183,6 +187,7 @@ impl Bridge {
             events,
             capture: None,
             connector,
+            children: outside.ways.children.clone(),
         }
     }
 
@@ -233,6 +238,17 @@ impl Bridge {
 
 impl Streams for Bridge {
     type Admitted = Admitted;
+
+    fn readiness(&self) -> Readiness {
+        let pools = self.children.all();
+        let cold = pools.iter().filter_map(|pool| pool.warmth()).filter(|w| w.ready < w.wanted);
+        let mut readiness = Readiness::default();
+        for warmth in cold {
+            readiness.waits |= !warmth.was_warm;
+            readiness.lines.push(warmth.to_string());
+        }
+        readiness
+    }
 
     fn admit(
         &self,
@@ -468,7 +484,7 @@ fn no_keys() -> Refusal {
 /// What is needed to ask others.
 struct Outside {
     clock: Clock,
-    connector: Arc<Connector>,
+    ways: Ways,
     pool: Pool,
     replays: Arc<Mutex<Replays>>,
 }
@@ -478,13 +494,13 @@ impl Outside {
         let (Some(source), Auth::Jwt(jwt)) = (listener.keys.clone(), listener.auth.clone()) else {
             return None;
         };
-        let connector = Arc::clone(&self.connector);
+        let connector = Arc::clone(&self.ways.connector);
         Some(Keyring::new(&listener.endpoint.name, source, jwt, connector, self.clock))
     }
 
     fn hangup(&self, listener: &ListenerConfig) -> Option<Arc<HangUp>> {
         let config = listener.hangup.clone()?;
-        let connector = Arc::clone(&self.connector);
+        let connector = Arc::clone(&self.ways.connector);
         Some(HangUp::new(config, connector, self.clock, self.pool.clone()))
     }
 }
@@ -504,7 +520,7 @@ fn plan(
     let mut options = listener.options.clone();
     options.one_way |= listener.one_way;
     options.credential_query = auth.query_parameter().map(str::to_owned);
-    let Ports { configs: ports, sources } = Ports::of(config, route, &outside.connector);
+    let Ports { configs: ports, sources } = Ports::of(config, route, &outside.ways);
     Some(Plan {
         endpoint: listener.endpoint.clone(),
         provider,
@@ -528,7 +544,7 @@ fn plan(
         passthrough: route
             .passthrough
             .as_ref()
-            .map(|config| Passthrough::new(config, &outside.connector)),
+            .map(|config| Passthrough::new(config, &outside.ways.connector)),
     })
 }
 

@@ -8,8 +8,8 @@ use std::task::Poll;
 use ringback_proto::provider::{Dial, find};
 use ringback_proto::session::Report;
 use support::{
-    Caller, Folder, Host, NODE, PYTHON, TOKEN, assert_whole, has_node, known, quoted, read_wav,
-    root, send_signal, served_ears,
+    Caller, Entry, Folder, Host, NODE, PYTHON, TOKEN, assert_whole, has_node, known, quoted,
+    read_wav, root, send_signal, served_ears, summaries,
 };
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpListener;
@@ -91,8 +91,12 @@ fn assert_echoed(caller: &Caller, delay: usize) {
 
 /// What ears heard is what was said, every sample of it at least once, whichever process heard it.
 fn assert_heard_all(host: &Host, module: &str, samples: u64) {
+    assert_heard_all_of(host.log.events(module, "heard"), module, samples);
+    assert_eq!(host.log.events(module, "gap"), Vec::<serde_json::Value>::new());
+}
+
+fn assert_heard_all_of(mut heard: Vec<serde_json::Value>, module: &str, samples: u64) {
     let number = |event: &serde_json::Value, key: &str| event[key].as_u64().expect("a number");
-    let mut heard: Vec<_> = host.log.events(module, "heard");
     heard.sort_by_key(|event| number(event, "from"));
     let mut end = 0;
     for event in &heard {
@@ -101,7 +105,6 @@ fn assert_heard_all(host: &Host, module: &str, samples: u64) {
         end = end.max(number(event, "to"));
     }
     assert_eq!(end, samples, "{module} did not hear the end");
-    assert_eq!(host.log.events(module, "gap"), Vec::<serde_json::Value>::new());
 }
 
 async fn listening(host: &Host, module: &str) {
@@ -195,6 +198,46 @@ async fn a_killed_module_hears_what_it_missed_and_a_late_one_hears_it_all() {
     let from_ms = started[1]["resume"]["from_ms"].as_u64().expect("it is told where to go on");
     assert!(from_ms > 0, "it had acknowledged what it heard before");
     check_recording(&folder, caller.samples_sent);
+    host.stop().await;
+}
+
+#[tokio::test]
+async fn calls_that_share_a_process_hear_all_though_it_is_killed_in_the_middle() {
+    let shared = child(
+        "shared",
+        "tests/support/ears.py",
+        &["--shared", "2"],
+        "warm = 1\nready_timeout = \"20s\"",
+    );
+    let host = Host::on_loopback(&[route(0, &["shared"]), shared].concat());
+    let starts = |count| host.log.events_of("shared", "started", count);
+    let mut first = call(&host).await;
+    let started = meanwhile(&mut first, starts(1)).await;
+    let mut second = call(&host).await;
+    let started_too = meanwhile(&mut second, starts(2)).await;
+    let id = &started[0]["pid"];
+    assert_eq!(&started_too[1]["pid"], id, "they share a process");
+    let (one, two) = (started[0]["call"].clone(), started_too[1]["call"].clone());
+    assert_ne!(one, two);
+    tokio::join!(talk(&mut first, 75), talk(&mut second, 75));
+    send_signal("KILL", u32::try_from(id.as_u64().expect("a process id")).unwrap());
+    let (again, ()) = tokio::join!(meanwhile(&mut first, starts(4)), talk(&mut second, 75));
+    assert_ne!(&again[2]["pid"], id);
+    assert_eq!(again[2]["pid"], again[3]["pid"], "and share another one");
+    let (first, second) = tokio::join!(first.hang_up(), second.hang_up());
+    let both = |entries: &[Entry]| {
+        let ended: Vec<_> = summaries(entries).cloned().collect();
+        (ended.len() == 2).then_some(ended)
+    };
+    for summary in host.log.until("the end of both", both).await {
+        assert_whole(&summary, &[]);
+    }
+    for (caller, name) in [(&first, one), (&second, two)] {
+        assert_echoed(caller, 0);
+        let heard = host.log.events("shared", "heard").into_iter();
+        let heard = heard.filter(|event| event["call"] == name).collect();
+        assert_heard_all_of(heard, "shared", caller.samples_sent);
+    }
     host.stop().await;
 }
 

@@ -40,9 +40,11 @@ export class Host {
     this.settings = settings(definition);
     this.definition = definition;
     this.link = link;
-    link.send(PROCESS, JSON_KIND, dump(this.#register()));
-    /** Settles when the module has loaded what it needs. */
-    this.loaded = Promise.resolve().then(() => definition.onLoad?.());
+    const register = dump(this.#register());
+    /** Settles when the module has loaded what it needs, and the bridge is told so by `register`. */
+    this.loaded = Promise.resolve()
+      .then(() => definition.onLoad?.())
+      .then(() => link.send(PROCESS, JSON_KIND, register));
     // Who waits for it is told; nobody waits yet.
     this.loaded.catch(() => {});
   }

@@ -1,13 +1,10 @@
 //! The modules of a route as the places of a call: what each may do, and who follows whom that fails. Starts none of them.
 
-use std::sync::Arc;
-
 use ringback_module::message::Kind;
 use ringback_proto::session::{OnFail, PortConfig, PortId};
 
-use crate::call::ModuleSource;
+use crate::call::{ModuleSource, Ways};
 use crate::config::{Config, ModuleConfig, OnFail as OnFailConfig, RouteConfig};
-use crate::outgoing::Connector;
 
 /// Ports of a route's calls with what serves them: its modules in their order, then those that stand by for them.
 #[derive(Default)]
@@ -18,7 +15,7 @@ pub(super) struct Ports {
 
 impl Ports {
     /// The configuration was checked: every name in it exists, and no module follows itself.
-    pub(super) fn of(config: &Config, route: &RouteConfig, connector: &Arc<Connector>) -> Self {
+    pub(super) fn of(config: &Config, route: &RouteConfig, ways: &Ways) -> Self {
         let modules = route.modules.iter().filter_map(|name| config.module(name));
         let modules: Vec<&ModuleConfig> = modules.collect();
         let mut ports = Self::default();
@@ -26,16 +23,16 @@ impl Ports {
             let speaks = route.speakers.contains(&module.name);
             let usual = if speaks { Kind::Agent } else { Kind::Tap };
             let kind = module.role.unwrap_or(usual);
-            ports.add(module, connector, PortConfig { kind, speaks, ..named(module) });
+            ports.add(module, ways, PortConfig { kind, speaks, ..named(module) });
         }
         for (place, module) in modules.into_iter().enumerate() {
-            ports.followers(config, connector, place, module);
+            ports.followers(config, ways, place, module);
         }
         ports
     }
 
-    fn add(&mut self, module: &ModuleConfig, connector: &Arc<Connector>, port: PortConfig) {
-        let source = ModuleSource::of(module, connector);
+    fn add(&mut self, module: &ModuleConfig, ways: &Ways, port: PortConfig) {
+        let source = ModuleSource::of(module, ways);
         self.configs.push(PortConfig { in_step: source.is_inline(), ..port });
         self.sources.push(source);
     }
@@ -44,7 +41,7 @@ impl Ports {
     fn followers<'c>(
         &mut self,
         config: &'c Config,
-        connector: &Arc<Connector>,
+        ways: &Ways,
         mut place: usize,
         mut module: &'c ModuleConfig,
     ) {
@@ -54,7 +51,7 @@ impl Ports {
             let PortConfig { kind, speaks, .. } = self.configs[place];
             self.configs[place].on_fail = OnFail::Fallback(PortId(self.configs.len()));
             (place, module) = (self.configs.len(), next);
-            self.add(next, connector, PortConfig { kind, speaks, standby: true, ..named(next) });
+            self.add(next, ways, PortConfig { kind, speaks, standby: true, ..named(next) });
         }
     }
 }

@@ -8,7 +8,7 @@ use ringback_module::message::Start;
 
 use crate::config::{Builtin, ModuleConfig, ModuleRun};
 use crate::module_host::{
-    ChildSpec, Hosted, WebSocketSpec, spawn_child, spawn_thread, spawn_websocket,
+    ChildPool, ChildPools, Hosted, WebSocketSpec, spawn_child, spawn_thread, spawn_websocket,
 };
 use crate::outgoing::Connector;
 
@@ -34,17 +34,26 @@ pub(super) enum Place {
     Inline(fn() -> Box<dyn Module>),
     /// On a thread of its own: modules that touch files.
     Thread { name: Arc<str>, make: fn() -> Box<dyn Module> },
-    /// A process of its own.
-    Child(ChildSpec),
+    /// A child process, of those of its module.
+    Child(Arc<ChildPool>),
     /// At the other end of a connection.
     WebSocket(WebSocketSpec),
 }
 
+/// How modules are reached that are not part of the call.
+#[derive(Clone)]
+pub(crate) struct Ways {
+    /// Dials.
+    pub(crate) connector: Arc<Connector>,
+    /// Child processes, by what runs in them.
+    pub(crate) children: ChildPools,
+}
+
 impl ModuleSource {
-    /// What the configuration says; `connector` dials those that are elsewhere.
-    pub(crate) fn of(module: &ModuleConfig, connector: &Arc<Connector>) -> Self {
+    /// What the configuration says.
+    pub(crate) fn of(module: &ModuleConfig, ways: &Ways) -> Self {
         let ready_ms = u64::try_from(module.ready_timeout.as_millis()).unwrap_or(u64::MAX);
-        let place = Place::of(module, connector);
+        let place = Place::of(module, ways);
         let usual = if matches!(place, Place::Inline(_)) { IN_STEP_RING } else { RING };
         Self { ready_ms, ring: module.ring.unwrap_or(usual), place }
     }
@@ -56,18 +65,16 @@ impl ModuleSource {
 }
 
 impl Place {
-    fn of(module: &ModuleConfig, connector: &Arc<Connector>) -> Self {
+    fn of(module: &ModuleConfig, ways: &Ways) -> Self {
         let name: Arc<str> = module.name.as_str().into();
         match &module.run {
-            ModuleRun::Child { command } => {
-                Self::Child(ChildSpec { name: module.name.clone(), command: command.clone() })
-            }
+            ModuleRun::Child(spec) => Self::Child(ways.children.of(spec)),
             ModuleRun::WebSocket { url, token, trust } => {
                 let (name, url, token) = (module.name.clone(), url.clone(), token.clone());
                 let connector = match trust {
-                    None => Arc::clone(connector),
+                    None => Arc::clone(&ways.connector),
                     Some(trust) => {
-                        let connector = connector.trusting(trust.clone());
+                        let connector = ways.connector.trusting(trust.clone());
                         // Read now and not by a call; that there is nobody to trust shows again with each connection.
                         let _ = connector.prepare();
                         Arc::new(connector)
@@ -95,7 +102,7 @@ impl Place {
         match self {
             Self::Inline(_) => None,
             Self::Thread { name, make } => Some(spawn_thread(name, *make, start)),
-            Self::Child(spec) => Some(spawn_child(spec.clone(), start)),
+            Self::Child(pool) => Some(spawn_child(pool, start)),
             Self::WebSocket(spec) => Some(spawn_websocket(spec.clone(), start)),
         }
     }

@@ -23,6 +23,7 @@ use crate::client::WsUrl;
 use crate::hangup::{HangupConfig, HangupCredential};
 use crate::keyring::KeySource;
 use crate::listener::{Endpoint, Limits, Pages};
+use crate::module_host::ChildSpec;
 use crate::outgoing::Trust;
 use crate::reach::Reach;
 use crate::socket::SocketOptions;
@@ -126,11 +127,8 @@ pub struct ModuleConfig {
 pub enum ModuleRun {
     /// A module of this binary, in its process.
     Builtin(Builtin),
-    /// A process of its own, started for it.
-    Child {
-        /// Program and arguments; never empty.
-        command: Vec<String>,
-    },
+    /// Child processes; their command is never empty.
+    Child(ChildSpec),
     /// A server that is dialled, once for each call.
     WebSocket {
         /// Where it is.

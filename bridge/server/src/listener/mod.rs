@@ -65,6 +65,11 @@ pub trait Streams: Send + Sync + 'static {
         std::future::ready(Ok(admission))
     }
 
+    /// Whether new streams should come, for whoever asks before it sends them. They are taken in any case.
+    fn readiness(&self) -> Readiness {
+        Readiness::default()
+    }
+
     /// Decides what a provider is told that asks what to do with a call, if the endpoint has an [`AnswerPoint`]. Must not block.
     /// `room` is the refusal of a call that would begin, where its stream would be refused now.
     ///
@@ -108,6 +113,15 @@ pub trait Streams: Send + Sync + 'static {
 
     /// Serves the stream until it ends, and closes the socket. When [`Shutdown::cut_off`] comes, [`Limits::grace`] is left.
     fn serve(&self, admitted: Self::Admitted, socket: Socket) -> impl Future<Output = ()> + Send;
+}
+
+/// How ready a server's streams are to be.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Readiness {
+    /// Something has still to start before the first.
+    pub waits: bool,
+    /// What is not there that should be, a sentence each.
+    pub lines: Vec<String>,
 }
 
 /// What a posted request came to.
@@ -318,12 +332,14 @@ impl<S: Streams> Server<S> {
                 Bounded { endpoint, live }
             })
             .collect();
+        let asked = Arc::clone(&streams);
+        let readiness = move || asked.readiness();
         let shared = Shared {
             streams,
             endpoints,
             limits,
             pages,
-            router: routes::router(shutdown.clone(), limits.retry_after).merge(routes),
+            router: routes::router(shutdown.clone(), limits.retry_after, readiness).merge(routes),
             shutdown,
             live: Arc::new(Semaphore::new(limits.max_streams)),
             connections: Arc::new(Semaphore::new(limits.max_connections)),

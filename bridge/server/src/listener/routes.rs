@@ -7,6 +7,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 
+use super::Readiness;
 use crate::shutdown::Shutdown;
 use crate::telemetry::METRICS;
 
@@ -17,16 +18,27 @@ pub(super) const METRICS_PATH: &str = "/metrics";
 pub(crate) const EVENTS_PATH: &str = "/events";
 
 /// Liveness says that the process answers at all, and nothing about load: a supervisor that restarts a busy bridge would cut
-/// good calls. Readiness says whether new calls are taken.
-pub(super) fn router(shutdown: Shutdown, retry_after: Duration) -> Router {
+/// good calls. Readiness says whether new calls are taken, and what is not as it should be, a line for each.
+pub(super) fn router(
+    shutdown: Shutdown,
+    retry_after: Duration,
+    readiness: impl Fn() -> Readiness + Clone + Send + Sync + 'static,
+) -> Router {
     let ready = move || {
-        let answer = if shutdown.is_draining() {
-            let retry_after = [(header::RETRY_AFTER, retry_after.as_secs().to_string())];
-            (StatusCode::SERVICE_UNAVAILABLE, retry_after, "draining\n").into_response()
-        } else {
-            "ready\n".into_response()
+        let Readiness { waits, mut lines } = readiness();
+        let (status, word) = match (shutdown.is_draining(), waits) {
+            (true, _) => (StatusCode::SERVICE_UNAVAILABLE, "draining"),
+            (false, true) => (StatusCode::SERVICE_UNAVAILABLE, "starting"),
+            (false, false) => (StatusCode::OK, "ready"),
         };
-        std::future::ready(answer)
+        lines.insert(0, word.into());
+        let text = lines.join("\n") + "\n";
+        let retry_after = [(header::RETRY_AFTER, retry_after.as_secs().to_string())];
+        std::future::ready(if status == StatusCode::OK {
+            text.into_response()
+        } else {
+            (status, retry_after, text).into_response()
+        })
     };
     Router::new()
         .route("/healthz", get(|| std::future::ready("ok\n")))

@@ -9,7 +9,7 @@ use ringback_module::wire::{self, AudioHeader, FrameKind};
 
 use super::FromHost;
 use super::flood::{MessageBucket, SoundBucket, Verdict};
-use super::talk::{End, SLOT, Talk};
+use super::talk::{End, Talk};
 use crate::telemetry::PeerText;
 
 /// Characters of a message that was not understood that go into the log.
@@ -30,10 +30,10 @@ impl<'a> Listener<'a> {
 
     /// What a frame comes to, or the end of its module.
     pub(super) fn frame(&mut self, frame: wire::Frame<'_>) -> Result<Heard, End> {
-        if frame.slot != 0 && frame.slot != SLOT {
-            let slot = frame.slot;
+        let (slot, open) = (frame.slot, self.talk.slot);
+        if slot != 0 && slot != open {
             return Err(End::failed(format!(
-                "sent a frame for slot {slot}, but only {SLOT} is open"
+                "sent a frame for slot {slot}, but only {open} is open"
             )));
         }
         match frame.kind {
@@ -173,7 +173,7 @@ pub(super) enum Heard {
     Dropped { len: u64, report_over: u64 },
 }
 
-fn registered(register: &Register) -> Result<(), End> {
+pub(super) fn registered(register: &Register) -> Result<(), End> {
     if register.v.is_empty() || register.v.contains(&VERSION) {
         return Ok(());
     }
@@ -182,6 +182,6 @@ fn registered(register: &Register) -> Result<(), End> {
     Err(End::Over(Some(reason)))
 }
 
-fn quote(body: &[u8]) -> String {
+pub(super) fn quote(body: &[u8]) -> String {
     String::from_utf8_lossy(body).escape_debug().take(MAX_QUOTE).collect()
 }

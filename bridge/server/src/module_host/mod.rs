@@ -5,7 +5,6 @@ mod child;
 mod feed;
 mod flood;
 mod listen;
-mod process;
 mod restart;
 mod stderr;
 mod talk;
@@ -22,7 +21,8 @@ use ringback_module::FrameFlags;
 use ringback_module::message::{FromModule, Ready, Reject, Start, StopReason, ToModule};
 use tokio::sync::mpsc;
 
-pub use child::{ChildSpec, spawn_child};
+pub(crate) use child::ChildPools;
+pub use child::{ChildPool, ChildSpec, spawn_child};
 pub use thread::spawn_thread;
 pub use websocket::{WebSocketSpec, spawn_websocket};
 

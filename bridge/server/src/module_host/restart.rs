@@ -16,7 +16,7 @@ use crate::telemetry::PeerText;
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const MAX_PAUSE: Duration = Duration::from_secs(5);
 /// So many restarts are counted within this; no module is left alone for longer, whatever it asks for.
-const WINDOW: Duration = Duration::from_secs(60);
+pub(super) const WINDOW: Duration = Duration::from_secs(60);
 
 /// Something that a module runs on, and that can be had anew.
 pub(super) trait Ground: Send + Sync + 'static {
@@ -73,6 +73,17 @@ async fn say(from: &mpsc::Sender<FromHost>, event: FromHost) {
     let _ = from.send(event).await;
 }
 
+/// The call does not want the module any more before there is one.
+pub(super) async fn called_off(to: &mut Inbox) -> End {
+    loop {
+        match to.recv().await {
+            None => return End::Abandoned,
+            Some(ToHost::Stop { .. }) => return End::Over(None),
+            Some(_) => {}
+        }
+    }
+}
+
 /// What the call wants of a module that died.
 enum Again {
     Start(Box<Start>),
@@ -108,7 +119,7 @@ async fn start_again(
 }
 
 /// Counts restarts and says how long to wait.
-struct Restarts {
+pub(super) struct Restarts {
     clock: Clock,
     most: usize,
     /// Times of those within [`WINDOW`].
@@ -116,12 +127,12 @@ struct Restarts {
 }
 
 impl Restarts {
-    fn new(clock: Clock, most: usize) -> Self {
+    pub(super) fn new(clock: Clock, most: usize) -> Self {
         Self { clock, most, recent: VecDeque::new() }
     }
 
     /// Pause before the next restart; `None` if there were too many.
-    fn next(&mut self) -> Option<Duration> {
+    pub(super) fn next(&mut self) -> Option<Duration> {
         let now = self.clock.now();
         self.recent.retain(|&at| now.saturating_since(at) < WINDOW);
         if self.recent.len() >= self.most {

@@ -2,7 +2,7 @@
 
 use std::future::{Future, pending, poll_fn};
 use std::pin::pin;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
@@ -18,7 +18,7 @@ use super::flood::SoundBucket;
 use super::{FromHost, Inbox, ToHost};
 use crate::clock::Clock;
 
-/// The one session of a process or connection; slot 0 is the process itself.
+/// The session of what carries but one; slot 0 is what carries it.
 pub(super) const SLOT: u16 = 1;
 /// The watchdog looks this many times within the deadline, so it is late by an eighth of it at most.
 const LOOKS: u32 = 8;
@@ -47,6 +47,17 @@ impl End {
         Self::Failed(Failure::from(reason.into()))
     }
 
+    /// A module that says no for now may say yes the next time.
+    pub(super) fn unless_retryable(self) -> Self {
+        match self {
+            Self::Rejected(reject) if reject.retryable => Self::Failed(Failure {
+                not_before: Duration::from_millis(reject.retry_after_ms.unwrap_or(0)),
+                ..Failure::from(format!("{}: {}", reject.code, reject.message))
+            }),
+            end => end,
+        }
+    }
+
     fn late(reason: String) -> Self {
         Self::Failed(Failure { code: LATE, ..Failure::from(reason) })
     }
@@ -72,6 +83,14 @@ impl From<String> for Failure {
 pub(super) trait Carry {
     /// What is said of a module that takes no more frames and does not end either.
     const BROKEN: &'static str;
+    /// Whether frames of others go the same way: that one had to wait says nothing of the module then.
+    const SHARED: bool = false;
+
+    /// Whether a ping is due where one is due every so often; another session may have asked already.
+    fn is_ping_due(&self, every: Duration) -> bool {
+        let _ = every;
+        true
+    }
 
     /// Writes one frame of this kind, as it goes over stdio.
     fn write(
@@ -84,12 +103,32 @@ pub(super) trait Carry {
 /// The module does not read any more.
 pub(super) struct Broken;
 
+/// Signs of life of what several sessions are on.
+#[derive(Debug, Default)]
+pub(super) struct Pulse(AtomicU64);
+
+impl Pulse {
+    pub(super) fn beat(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Whether it beat since `last`, which is brought up to date.
+    pub(super) fn has_moved(&self, last: &mut u64) -> bool {
+        let beats = self.0.load(Ordering::Relaxed);
+        std::mem::replace(last, beats) != beats
+    }
+}
+
 /// What reader, writer and watchdog know of each other.
 pub(super) struct Talk<'a> {
     /// Of the module.
     pub(super) name: &'a str,
     pub(super) start: &'a Start,
     pub(super) from: &'a mpsc::Sender<FromHost>,
+    /// Its frames say so.
+    pub(super) slot: u16,
+    /// Of what it shares with others.
+    pulse: Option<&'a Pulse>,
     pub(super) clock: Clock,
     began: Instant,
     pub(super) ready: OnceLock<Ready>,
@@ -109,6 +148,8 @@ impl<'a> Talk<'a> {
             name,
             start,
             from,
+            slot: SLOT,
+            pulse: None,
             clock,
             began: clock.now(),
             ready: OnceLock::new(),
@@ -117,6 +158,11 @@ impl<'a> Talk<'a> {
             held_up: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
         }
+    }
+
+    /// The same in a slot of what it shares with others, of which any sign of life is one of its own.
+    pub(super) fn sharing(self, slot: u16, pulse: &'a Pulse) -> Self {
+        Self { slot, pulse: Some(pulse), ..self }
     }
 
     /// A session that was to end anyway is not worth another start.
@@ -145,10 +191,11 @@ impl<'a> Talk<'a> {
             interval((Duration::from_millis(limits.dead_ms) / LOOKS).max(Duration::from_millis(1)));
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let deadline = self.began + Duration::from_millis(limits.ready_ms);
-        let mut silent = 0;
+        let (mut silent, mut beats) = (0, 0);
         loop {
             looks.tick().await;
-            let alive = self.alive.swap(false, Ordering::Relaxed);
+            let mut alive = self.alive.swap(false, Ordering::Relaxed);
+            alive |= self.pulse.is_some_and(|pulse| pulse.has_moved(&mut beats));
             if self.ready.get().is_none() {
                 if self.clock.now() >= deadline {
                     return self.not_ready();
@@ -205,16 +252,19 @@ struct Writer<'a, C> {
 impl<C: Carry> Writer<'_, C> {
     async fn run(mut self, to: &mut Inbox) -> Result<End, Broken> {
         let talk = self.talk;
-        self.message(SLOT, &ToModule::Start(Box::new(talk.start.clone()))).await?;
-        let mut pings = interval(Duration::from_millis(talk.start.limits.ping_ms.max(1)));
+        self.message(talk.slot, &ToModule::Start(Box::new(talk.start.clone()))).await?;
+        let every = Duration::from_millis(talk.start.limits.ping_ms.max(1));
+        let mut pings = interval(every);
         pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut t = 0;
         loop {
             let item = tokio::select! {
                 biased;
                 _ = pings.tick() => {
-                    self.message(0, &ToModule::Ping { t }).await?;
-                    t += 1;
+                    if self.carry.is_ping_due(every) {
+                        self.message(0, &ToModule::Ping { t }).await?;
+                        t += 1;
+                    }
                     continue;
                 }
                 item = to.recv() => item,
@@ -226,14 +276,14 @@ impl<C: Carry> Writer<'_, C> {
                 }
                 Some(ToHost::Message(message)) => {
                     talk.account(&message);
-                    self.message(SLOT, &message).await?;
+                    self.message(talk.slot, &message).await?;
                 }
                 Some(ToHost::Stop { reason, deadline }) => {
                     talk.stopping.store(true, Ordering::Relaxed);
                     let deadline_ms = deadline.as_millis() as u64;
                     let stop = ToModule::Stop { reason, deadline_ms };
                     let stopped = timeout(deadline, async {
-                        self.message(SLOT, &stop).await?;
+                        self.message(talk.slot, &stop).await?;
                         // The reader hears `done`.
                         pending::<Result<(), Broken>>().await
                     });
@@ -267,7 +317,7 @@ impl<C: Carry> Writer<'_, C> {
     ) -> Result<(), Broken> {
         if self.feed.is_none() {
             let ready = self.talk.ready.get();
-            self.feed = ready.and_then(|ready| Feed::new(SLOT, self.talk.start, ready));
+            self.feed = ready.and_then(|ready| Feed::new(self.talk.slot, self.talk.start, ready));
         }
         loop {
             let Some(feed) = &mut self.feed else { return Ok(()) };
@@ -295,7 +345,9 @@ impl<C: Carry> Writer<'_, C> {
             Poll::Ready(written) => written,
             Poll::Pending => {
                 let written = write.await;
-                self.talk.seen_alive();
+                if !C::SHARED {
+                    self.talk.seen_alive();
+                }
                 written
             }
         }

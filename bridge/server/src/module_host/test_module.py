@@ -1,4 +1,8 @@
-"""A module for the tests of the process host, in nothing but the standard library. The first argument says how to misbehave."""
+"""A module for the tests of the process host, in nothing but the standard library. The first argument says how to misbehave.
+
+The configuration of a session may say so for it alone; the second argument is how many sessions it registers for, the third what the
+process itself needs for how it misbehaves.
+"""
 
 import json
 import os
@@ -7,15 +11,19 @@ import struct
 import sys
 import time
 
-mode = sys.argv[1]
+usual = sys.argv[1]
+sessions = int(sys.argv[2]) if len(sys.argv) > 2 and usual != "stay" else 1
+modes = {}
+current = 1
 stdin, stdout = os.fdopen(0, "rb", 0), os.fdopen(1, "wb", 0)
 
 
-def send(kind, body, slot=1):
+def send(kind, body, slot=None):
+    slot = current if slot is None else slot
     stdout.write(struct.pack("<IBBH", len(body), kind, 0, slot) + body)
 
 
-def say(type, slot=1, **fields):
+def say(type, slot=None, **fields):
     send(0, json.dumps({"type": type, **fields}).encode(), slot)
 
 
@@ -28,7 +36,7 @@ def read(count):
     while len(octets) < count:
         piece = stdin.read(count - len(octets))
         if not piece:
-            if mode == "stay":
+            if usual == "stay":
                 time.sleep(600)
             sys.exit(0)
         octets += piece
@@ -36,6 +44,8 @@ def read(count):
 
 
 def start(message):
+    config = message.get("config")
+    mode = modes[current] = config.get("mode", usual) if isinstance(config, dict) else usual
     if mode == "reject":
         return say("reject", code="bad_config", message="as told")
     if mode == "late":
@@ -46,6 +56,8 @@ def start(message):
     pcm = {"encoding": "pcm_s16le", "rate": 8000}
     say("ready", accept={"in": pcm, "out": pcm, "tracks": [0], "framing": framing})
     event("started", {"resume": message.get("resume"), "session": message["session"]})
+    if mode == "whoami":
+        event("pid", [os.getpid(), current])
     if mode == "hang":
         time.sleep(600)
     if mode == "flood":
@@ -57,7 +69,7 @@ def start(message):
     if mode == "garbage":
         print("hello, this is not a frame", flush=True)
     if mode == "oversize":
-        stdout.write(struct.pack("<IBBH", 262145, 1, 0, 1))
+        stdout.write(struct.pack("<IBBH", 262145, 1, 0, current))
     if mode == "slot":
         say("pong", slot=7, t=1)
     if mode == "odd":
@@ -77,16 +89,25 @@ def start(message):
 
 
 def heard(body):
-    if mode == "crash":
+    if modes[current] == "crash":
         print("boom", file=sys.stderr, flush=True)
         os._exit(3)
     send(1, body)
 
 
-say("register", slot=0, module="test", v=[9] if mode == "version" else [1])
+if usual == "unborn" and not os.path.exists(sys.argv[3]):
+    open(sys.argv[3], "w").close()
+    print("no model", file=sys.stderr, flush=True)
+    sys.exit(5)
+if usual == "unloaded":
+    # Open as long as the process is there.
+    line = socket.create_connection(("127.0.0.1", int(sys.argv[3])))
+    line.recv(1)
+say("register", slot=0, module="test", v=[9] if usual == "version" else [1], max_sessions=sessions)
 while True:
     length, kind, _, slot = struct.unpack("<IBBH", read(8))
     body = read(length)
+    current = slot
     if kind == 1:
         heard(body)
         continue
@@ -96,6 +117,7 @@ while True:
     elif message["type"] == "start":
         start(message)
     elif message["type"] == "stop":
+        mode = modes[current]
         if mode == "deaf":
             continue
         if mode == "leave":

@@ -2,6 +2,7 @@
 
 mod dialled;
 mod served;
+mod shared;
 mod table;
 
 use std::os::fd::AsRawFd;
@@ -36,7 +37,7 @@ fn start() -> Start {
 /// The process and what it said before it was ready to be spoken to.
 fn child(mode: &str, start: Start) -> Hosted {
     let command = ["python3", "-c", SCRIPT, mode].map(str::to_owned).to_vec();
-    spawn_child(ChildSpec { name: mode.to_owned(), command }, start)
+    spawn_child(&ChildPool::new(ChildSpec::new(mode, command)), start)
 }
 
 async fn next(hosted: &mut Hosted) -> FromHost {
@@ -116,7 +117,7 @@ async fn what_another_process_would_not_do_better_is_final() {
     let FromHost::Rejected(reject) = next(&mut hosted).await else { panic!() };
     assert_eq!((reject.code.as_str(), reject.message.as_str()), ("bad_config", "as told"));
     for (command, word) in [(vec!["/no/such/program".into()], "cannot start"), (vec![], "empty")] {
-        let mut hosted = spawn_child(ChildSpec { name: "x".into(), command }, start());
+        let mut hosted = spawn_child(&ChildPool::new(ChildSpec::new("x", command)), start());
         let FromHost::Gone { reason: Some(reason) } = next(&mut hosted).await else { panic!() };
         assert!(reason.contains(word), "{reason}");
     }
@@ -125,7 +126,7 @@ async fn what_another_process_would_not_do_better_is_final() {
 #[tokio::test]
 async fn a_crash_loop_ends() {
     let command = ["sh", "-c", "echo no luck >&2; exit 7"].map(str::to_owned).to_vec();
-    let mut hosted = spawn_child(ChildSpec { name: "loop".into(), command }, start());
+    let mut hosted = spawn_child(&ChildPool::new(ChildSpec::new("loop", command)), start());
     let mut restarts = 0;
     loop {
         match next(&mut hosted).await {
@@ -172,7 +173,7 @@ async fn a_dropped_module_does_not_live_on() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port().to_string();
     let command = ["python3", "-c", SCRIPT, "stay", &port].map(str::to_owned).to_vec();
-    let mut hosted = spawn_child(ChildSpec { name: "stay".into(), command }, start());
+    let mut hosted = spawn_child(&ChildPool::new(ChildSpec::new("stay", command)), start());
     ready(&mut hosted, Value::Null).await;
     let (mut line, _) = listener.accept().await.unwrap();
     let mut greeting = [0; 4];

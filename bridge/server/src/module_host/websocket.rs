@@ -13,9 +13,9 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use super::listen::{Heard, Listener};
-use super::restart::{Ground, supervise};
+use super::restart::{Ground, called_off, supervise};
 use super::talk::{BREACH, Broken, Carry, End, Failure, LATE, SLOT, Talk};
-use super::{FromHost, Hosted, Inbox, ToHost, seat};
+use super::{FromHost, Hosted, Inbox, seat};
 use crate::client::WsUrl;
 use crate::outgoing::{ConnectError, Connector};
 use crate::socket::wire::Kind;
@@ -94,11 +94,7 @@ impl Ground for WebSocketSpec {
         tokio::spawn(socket.close(code, &reason));
         self.placed(match end {
             End::Failed(failure) => talk.failed(failure),
-            End::Rejected(reject) if reject.retryable => End::Failed(Failure {
-                not_before: Duration::from_millis(reject.retry_after_ms.unwrap_or(0)),
-                ..Failure::from(format!("{}: {}", reject.code, reject.message))
-            }),
-            end => end,
+            end => end.unless_retryable(),
         })
     }
 }
@@ -144,17 +140,6 @@ impl WebSocketSpec {
                 End::Failed(Failure { reason: place(reason), code, not_before })
             }
             end => end,
-        }
-    }
-}
-
-/// The call does not want the module any more before there is one.
-async fn called_off(to: &mut Inbox) -> End {
-    loop {
-        match to.recv().await {
-            None => return End::Abandoned,
-            Some(ToHost::Stop { .. }) => return End::Over(None),
-            Some(_) => {}
         }
     }
 }

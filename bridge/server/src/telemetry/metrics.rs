@@ -136,6 +136,12 @@ metrics! {
     modules_started: Counter "ringback_modules_started_total" "", "Modules started for a call.";
     modules_gone: Counter "ringback_modules_gone_total" "", "Modules that crashed, hung or broke the contract.";
     modules_replaced: Counter "ringback_modules_replaced_total" "", "Modules that failed and whose fallback was started in their place.";
+    processes_starting: Gauge "ringback_module_processes" "state=\"starting\"", "Processes of modules: started and not heard of yet, waiting for a session, with one or more.";
+    processes_idle: Gauge "ringback_module_processes" "state=\"idle\"", "Processes of modules: started and not heard of yet, waiting for a session, with one or more.";
+    processes_busy: Gauge "ringback_module_processes" "state=\"busy\"", "Processes of modules: started and not heard of yet, waiting for a session, with one or more.";
+    processes_started: Counter "ringback_module_processes_started_total" "", "Processes of modules started, ahead of calls or for one.";
+    processes_lost: Counter "ringback_module_processes_lost_total" "", "Processes of modules that ended, or had to be ended, before nobody needed them any more.";
+    sessions_without_process: Counter "ringback_module_sessions_refused_total" "", "Sessions of modules that found all processes taken until it was too late.";
     results: Counter "ringback_results_total" "", "Results streamed by modules.";
     ledgers_unbalanced: Counter "ringback_ledgers_unbalanced_total" "", "Calls whose sound does not add up: a fault of this program.";
     keys_read: Counter "ringback_key_reads_total" "outcome=\"read\"", "Times the keys of a token's issuer were fetched or read again.";

@@ -53,9 +53,7 @@ class Host:
         self._loop: Optional[asyncio.AbstractEventLoop] = None
 
     def start(self) -> None:
-        """Registers and loads the module. Returns at once: the bridge is answered while the module loads."""
-        if self._link is not None:
-            self._link.send(PROCESS, JSON, dump(self._register()))
+        """Loads the module and then registers. Returns at once: pings are answered while the module loads."""
         self._loading = threading.Thread(target=self._load, name="ringback-load", daemon=True)
         self._loading.start()
 
@@ -198,6 +196,8 @@ class Host:
         try:
             module = self.module_class()
             module.on_load()
+            if self._link is not None:
+                self._link.send(PROCESS, JSON, dump(self._register()))
             self.module = module
         except BaseException:
             traceback.print_exc(file=sys.stderr)

@@ -23,7 +23,7 @@ use crate::clock::Clock;
 use crate::config::resolve_secret;
 use crate::exit::Exit;
 use crate::module_host::{
-    ChildSpec, FromHost, Hosted, ToHost, WebSocketSpec, spawn_child, spawn_websocket,
+    ChildPool, ChildSpec, FromHost, Hosted, ToHost, WebSocketSpec, spawn_child, spawn_websocket,
 };
 
 /// A recording at many times its speed brings far more playback at once than a call may.
@@ -73,7 +73,7 @@ impl Whereabouts {
         let name = "module".to_owned();
         if !args.module.starts_with("ws://") && !args.module.starts_with("wss://") {
             let command = serve::words(&args.module)?;
-            return Ok(Self::Program(ChildSpec { name, command }));
+            return Ok(Self::Program(ChildSpec::new(name, command)));
         }
         let url = args.module.parse()?;
         let token =
@@ -85,7 +85,7 @@ impl Whereabouts {
 
     fn spawn(self, start: Start) -> Hosted {
         match self {
-            Self::Program(spec) => spawn_child(spec, start),
+            Self::Program(spec) => spawn_child(&ChildPool::new(spec), start),
             Self::Server(spec) => spawn_websocket(*spec, start),
         }
     }

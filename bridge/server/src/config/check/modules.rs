@@ -1,5 +1,7 @@
 //! Modules and the routes made of them.
 
+mod child;
+
 use std::ops::Range;
 use std::time::Duration;
 
@@ -11,6 +13,7 @@ use super::super::raw::{self, At};
 use super::super::{BargeInConfig, Builtin, ModuleConfig, ModuleRun, OnFail, RouteConfig};
 use super::{Checker, DEFAULT_ROUTE, span};
 use crate::client::WsUrl;
+use crate::listener::Limits;
 use crate::outgoing::Trust;
 use crate::socket::SocketOptions;
 
@@ -25,9 +28,12 @@ impl Checker<'_> {
         socket: SocketOptions,
     ) -> (Vec<ModuleConfig>, Vec<RouteConfig>) {
         let mut modules = Vec::<ModuleConfig>::new();
+        // No module has more processes than there are calls, unless it is said to.
+        let most = Limits::default().max_streams;
+        let most = raw.limits.max_calls.as_ref().map_or(most, |at| *at.get_ref());
         for table in &raw.module {
             let taken: Vec<_> = modules.iter().map(|module| module.name.as_str()).collect();
-            let module = self.module(table, &taken);
+            let module = self.module(table, &taken, most);
             modules.push(module);
         }
         self.fallbacks(raw, &modules);
@@ -60,13 +66,18 @@ impl Checker<'_> {
         (modules, routes)
     }
 
-    fn module(&mut self, table: &Spanned<raw::Module>, taken: &[&str]) -> ModuleConfig {
+    fn module(
+        &mut self,
+        table: &Spanned<raw::Module>,
+        taken: &[&str],
+        most: usize,
+    ) -> ModuleConfig {
         let raw = table.get_ref();
         let ready = Duration::from_millis(100)..=Duration::from_secs(120);
         let ring = Duration::from_millis(200)..=Duration::from_secs(120);
         ModuleConfig {
             name: self.name(table.span(), raw.name.as_ref(), taken),
-            run: self.run(table.span(), raw),
+            run: self.run(table.span(), raw, most),
             config: json(&toml::Value::Table(raw.config.clone())),
             role: raw.role.as_ref().map(|role| kind(*role.get_ref())),
             on_fail: raw.on_fail.as_ref().map(|at| at.get_ref().clone()).unwrap_or_default(),
@@ -76,7 +87,7 @@ impl Checker<'_> {
     }
 
     /// `kind` may be left out where one of its keys tells it.
-    fn run(&mut self, table: Range<usize>, raw: &raw::Module) -> ModuleRun {
+    fn run(&mut self, table: Range<usize>, raw: &raw::Module, most: usize) -> ModuleRun {
         use raw::ModuleKind::{Builtin as InProcess, Child, Websocket};
         let given = [
             ("builtin", InProcess, span(&raw.builtin)),
@@ -94,17 +105,18 @@ impl Checker<'_> {
         };
         let (whom, uses): (_, &[_]) = match kind {
             InProcess => ("kind \"builtin\"", &["builtin"]),
-            Child => ("kind \"child\"", &["command"]),
+            Child => ("kind \"child\"", child::KEYS),
             Websocket => ("kind \"websocket\"", &["url", "token", "ca_file"]),
         };
-        self.superfluous(given.map(|(key, _, span)| (key, span)), uses, whom);
+        let given = given.map(|(key, _, span)| (key, span)).into_iter();
+        self.superfluous(given.chain(child::spans(raw)), uses, whom);
         let (run, missing) = match kind {
             InProcess => (
                 raw.builtin.as_ref().map(|at| ModuleRun::Builtin(*at.get_ref())),
                 "`builtin`: echo, recorder, player, vad or dtmf",
             ),
             Child => (
-                raw.command.as_ref().map(|at| self.child(at)),
+                raw.command.as_ref().map(|at| ModuleRun::Child(self.child(at, raw, most))),
                 "`command`, such as [\"python3\", \"module.py\"]",
             ),
             Websocket => (
@@ -116,14 +128,6 @@ impl Checker<'_> {
             self.problem(table, format!("{whom} needs {missing}"));
             ModuleRun::Builtin(Builtin::Echo)
         })
-    }
-
-    fn child(&mut self, command: &At<Vec<String>>) -> ModuleRun {
-        if command.get_ref().first().is_none_or(String::is_empty) {
-            let help = "found no program, expected a list such as [\"python3\", \"module.py\"]";
-            self.problem(command.span(), help);
-        }
-        ModuleRun::Child { command: command.get_ref().clone() }
     }
 
     fn websocket(&mut self, url: &At<String>, raw: &raw::Module) -> ModuleRun {

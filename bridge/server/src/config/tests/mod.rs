@@ -132,7 +132,9 @@ fn a_whole_file_means_what_it_says() {
         serde_json::json!({"folder": "recordings", "since": "2026-11-21", "gain": [1, 0.5, true]});
     assert_eq!(config.module("rec").unwrap().config, wanted);
     let bot = config.module("bot").unwrap();
-    assert_eq!(bot.run, ModuleRun::Child { command: vec!["python3".into(), "bot.py".into()] });
+    let command = vec!["python3".into(), "bot.py".into()];
+    let spec = ChildSpec { max_processes: 7, ..ChildSpec::new("bot", command) };
+    assert_eq!(bot.run, ModuleRun::Child(spec), "no more processes than calls");
     assert_eq!((&bot.on_fail, bot.ring), (&OnFail::Hangup, Some(Duration::from_secs(30))));
     let barge_in = BargeInConfig { on_speech: true, min_speech: Duration::from_millis(300) };
     assert_eq!(config.route("only").unwrap().barge_in, Some(barge_in));

@@ -7,15 +7,43 @@ use super::*;
 #[derive(Clone, Copy)]
 enum Place {
     Child,
+    /// A child process that has a session that behaves.
+    Shared,
     WebSocket,
 }
 
+/// The module, and who shares a process with it.
+struct Tested {
+    hosted: Hosted,
+    _neighbour: Option<Hosted>,
+}
+
+impl std::ops::Deref for Tested {
+    type Target = Hosted;
+
+    fn deref(&self) -> &Hosted {
+        &self.hosted
+    }
+}
+
+impl std::ops::DerefMut for Tested {
+    fn deref_mut(&mut self) -> &mut Hosted {
+        &mut self.hosted
+    }
+}
+
 impl Place {
-    fn host(self, mode: &'static str, start: Start) -> Hosted {
-        match self {
-            Self::Child => child(mode, start),
-            Self::WebSocket => spawn_websocket(serve(mode).spec, start),
-        }
+    async fn host(self, mode: &'static str, start: Start) -> Tested {
+        let (hosted, neighbour) = match self {
+            Self::Child => (child(mode, start), None),
+            Self::Shared => {
+                let pool = shared::pool(|_| {});
+                let neighbour = shared::joined(&pool, "good").await;
+                (spawn_child(&pool, shared::behaving(mode, start)), Some(neighbour))
+            }
+            Self::WebSocket => (spawn_websocket(serve(mode).spec, start), None),
+        };
+        Tested { hosted, _neighbour: neighbour }
     }
 }
 
@@ -27,7 +55,7 @@ fn quick_to_bury() -> Start {
 }
 
 async fn happy_path(place: Place) {
-    let mut hosted = place.host("good", start());
+    let mut hosted = place.host("good", start()).await;
     ready(&mut hosted, Value::Null).await;
     hosted.try_send(audio(2, &[1, 2])).unwrap();
     let silence = FromHost::Audio { epoch: None, samples: vec![0, 0] };
@@ -47,7 +75,7 @@ async fn happy_path(place: Place) {
 }
 
 async fn headers_carry_the_epoch(place: Place) {
-    let mut hosted = place.host("hdr16", start());
+    let mut hosted = place.host("hdr16", start()).await;
     ready(&mut hosted, Value::Null).await;
     hosted.try_send(audio(70, &[5])).unwrap();
     assert_eq!(next(&mut hosted).await, FromHost::Audio { epoch: Some(0), samples: vec![5] });
@@ -56,12 +84,12 @@ async fn headers_carry_the_epoch(place: Place) {
 async fn late_start(place: Place) {
     let mut start = start();
     start.limits.ready_ms = 100;
-    let mut hosted = place.host("late", start);
+    let mut hosted = place.host("late", start).await;
     assert!(restarting(&mut hosted).await.ends_with("not ready within 100 ms"));
 }
 
 async fn crash_and_replay(place: Place) {
-    let mut hosted = place.host("crash", start());
+    let mut hosted = place.host("crash", start()).await;
     ready(&mut hosted, Value::Null).await;
     hosted.try_send(audio(0, &[1])).unwrap();
     hosted.try_send(audio(1, &[2])).unwrap();
@@ -76,13 +104,13 @@ async fn crash_and_replay(place: Place) {
 }
 
 async fn hang(place: Place) {
-    let mut hosted = place.host("hang", quick_to_bury());
+    let mut hosted = place.host("hang", quick_to_bury()).await;
     ready(&mut hosted, Value::Null).await;
     assert!(restarting(&mut hosted).await.ends_with("no sign of life for 200 ms"));
 }
 
 async fn wrong_offer(place: Place) {
-    let mut hosted = place.host("reject", start());
+    let mut hosted = place.host("reject", start()).await;
     let FromHost::Rejected(reject) = next(&mut hosted).await else { panic!() };
     assert_eq!((reject.code.as_str(), reject.message.as_str()), ("bad_config", "as told"));
 }
@@ -91,7 +119,7 @@ async fn wrong_offer(place: Place) {
 async fn lying_about_its_rate(place: Place) {
     let mut start = start();
     start.credit = StartCredit { out_ms: 2_000 };
-    let mut hosted = place.host("flood", start);
+    let mut hosted = place.host("flood", start).await;
     ready(&mut hosted, Value::Null).await;
     let (mut passed, mut dropped) = (0, 0);
     let reason = loop {
@@ -115,14 +143,15 @@ async fn broken_contracts(place: Place) {
         ("odd", "audio of 3 octets"),
         ("mute", "`accept.out`"),
     ] {
-        let reason = restarting(&mut place.host(mode, start())).await;
+        let mut hosted = place.host(mode, start()).await;
+        let reason = restarting(&mut hosted).await;
         assert!(word.split('|').any(|word| reason.contains(word)), "{mode}: {reason}");
     }
 }
 
 /// It takes nothing, though there is more for it than lines and queues hold.
 async fn slow_reader(place: Place) {
-    let mut hosted = place.host("hang", quick_to_bury());
+    let mut hosted = place.host("hang", quick_to_bury()).await;
     ready(&mut hosted, Value::Null).await;
     let mut sent = 0;
     while hosted.try_send(audio(sent, &[0; 4_000])).is_ok() {
@@ -134,7 +163,7 @@ async fn slow_reader(place: Place) {
 }
 
 async fn babble(place: Place) {
-    let mut hosted = place.host("babble", start());
+    let mut hosted = place.host("babble", start()).await;
     ready(&mut hosted, Value::Null).await;
     for n in 0..1_200 {
         assert_eq!(next(&mut hosted).await, event("babble", json!(n)));
@@ -142,7 +171,7 @@ async fn babble(place: Place) {
 }
 
 async fn fatal_error(place: Place) {
-    let mut hosted = place.host("fatal", start());
+    let mut hosted = place.host("fatal", start()).await;
     ready(&mut hosted, Value::Null).await;
     assert!(matches!(next(&mut hosted).await, FromHost::Message(FromModule::Error(_))));
     let FromHost::Gone { reason: Some(reason) } = next(&mut hosted).await else { panic!() };
@@ -154,7 +183,7 @@ async fn stop_not_heeded(place: Place) {
         ("deaf", Duration::from_millis(50), "no `done` within 50 ms"),
         ("leave", PATIENCE, "`done`"),
     ] {
-        let mut hosted = place.host(mode, start());
+        let mut hosted = place.host(mode, start()).await;
         ready(&mut hosted, Value::Null).await;
         hosted.try_send(stop(deadline)).unwrap();
         let FromHost::Gone { reason: Some(reason) } = next(&mut hosted).await else { panic!() };
@@ -180,6 +209,11 @@ async fn every_situation(place: Place) {
 #[tokio::test]
 async fn every_situation_of_a_child() {
     every_situation(Place::Child).await;
+}
+
+#[tokio::test]
+async fn every_situation_of_a_shared_child() {
+    every_situation(Place::Shared).await;
 }
 
 #[tokio::test(start_paused = true)]
