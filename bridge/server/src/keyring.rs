@@ -208,7 +208,7 @@ impl Keyring {
     }
 
     async fn fetch(&self, url: &Url) -> Result<Keys, Failure> {
-        let get = Ask { method: Method::GET, url, authorization: None, body: None };
+        let get = Ask { method: Method::GET, url, authorization: None, headers: &[], body: None };
         let answer = http::ask(&self.connector, &get, BOUNDS).await;
         let answer = answer.map_err(|error| error.to_string())?;
         if answer.status != 200 {

@@ -25,6 +25,7 @@ pub mod picture;
 pub mod reach;
 pub mod replay;
 pub mod shutdown;
+pub mod sink;
 pub mod socket;
 pub mod telemetry;
 pub mod workers;

@@ -51,22 +51,40 @@ const SEND_BUFFER: u32 = 16 * 1024;
 /// # Errors
 /// If the name is not known, or none of its addresses answers: what the last one did.
 pub async fn connect(authority: &str) -> io::Result<TcpStream> {
+    connect_where(authority, |_| Ok(())).await
+}
+
+/// The same at an address that `allowed` lets through: what is looked up is what is connected to.
+///
+/// # Errors
+/// If the name is not known, or no address is allowed and answers: what was wrong with the last one.
+pub async fn connect_where(
+    authority: &str,
+    allowed: impl Fn(IpAddr) -> io::Result<()>,
+) -> io::Result<TcpStream> {
     let mut failed = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
     for address in tokio::net::lookup_host(authority).await? {
-        let socket = match address {
-            SocketAddr::V4(_) => TcpSocket::new_v4()?,
-            SocketAddr::V6(_) => TcpSocket::new_v6()?,
-        };
-        socket.set_send_buffer_size(SEND_BUFFER)?;
-        match socket.connect(address).await {
-            Ok(stream) => {
-                stream.set_nodelay(true)?;
-                return Ok(stream);
-            }
+        match open(address, &allowed).await {
+            Ok(stream) => return Ok(stream),
             Err(error) => failed = error,
         }
     }
     Err(failed)
+}
+
+async fn open(
+    address: SocketAddr,
+    allowed: impl Fn(IpAddr) -> io::Result<()>,
+) -> io::Result<TcpStream> {
+    allowed(address.ip())?;
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    socket.set_send_buffer_size(SEND_BUFFER)?;
+    let stream = socket.connect(address).await?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
 }
 
 /// Connections the kernel holds before they are accepted.

@@ -1,7 +1,10 @@
-//! Whom a URL that came from outside may have us dial. Dials nobody.
+//! Whom a URL that came from outside may have us dial, and into which networks a name may lead. Dials nobody.
 
 use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
+
+use ipnet::IpNet;
 
 use crate::client::WsUrl;
 use crate::outgoing;
@@ -79,9 +82,106 @@ impl fmt::Display for Reach {
     }
 }
 
+/// Addresses that may be connected to: public ones, those of networks that are named, and whichever is written in the place of a
+/// name. A name is another's to point somewhere; an address is what the operator wrote.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Addresses(Vec<IpNet>);
+
+impl Addresses {
+    /// Public ones, and these networks.
+    #[must_use]
+    pub const fn new(allowed: Vec<IpNet>) -> Self {
+        Self(allowed)
+    }
+
+    /// Whether `host`, whose address is `ip`, may be connected to.
+    ///
+    /// # Errors
+    /// Why not, and what to do.
+    pub fn check(&self, host: &str, ip: IpAddr) -> Result<(), String> {
+        let written = host == "localhost" || host.parse::<IpAddr>().is_ok();
+        let ip = ip.to_canonical();
+        if written || is_public(ip) || self.0.iter().any(|network| network.contains(&ip)) {
+            return Ok(());
+        }
+        Err(format!("its address {ip} is not a public one: name its network in `allow`"))
+    }
+}
+
+/// Whether an address is one of the internet, and not of a house, a machine or a protocol (IANA's registries of special purposes).
+fn is_public(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(ip) => is_public_v4(ip),
+        IpAddr::V6(ip) => is_public_v6(ip),
+    }
+}
+
+fn is_public_v4(ip: Ipv4Addr) -> bool {
+    let [a, b, c, _] = ip.octets();
+    let special = matches!(
+        (a, b, c),
+        (0 | 10 | 127 | 240..=255, _, _)
+            | (100, 64..=127, _)
+            | (169, 254, _)
+            | (172, 16..=31, _)
+            | (192, 0, 0 | 2)
+            | (192, 168, _)
+            | (198, 18 | 19, _)
+            | (198, 51, 100)
+            | (203, 0, 113)
+    );
+    !special && !ip.is_multicast()
+}
+
+fn is_public_v6(ip: Ipv6Addr) -> bool {
+    let s = ip.segments();
+    // Only 2000::/3 is given out; of it, 2001::/23 is for protocols, 2001:db8::/32 and 3fff::/20 for documents, and 2002::/16
+    // stands for addresses of the old kind, as 64:ff9b::/96 does outside of it.
+    let given_out = s[0] & 0xe000 == 0x2000;
+    let special = (s[0] == 0x2001 && (s[1] < 0x0200 || s[1] == 0x0db8))
+        || s[0] == 0x2002
+        || (s[0] == 0x3fff && s[1] < 0x1000);
+    given_out && !special
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_name_leads_into_no_network_that_is_not_named() {
+        let house: Addresses = Addresses::new(vec!["10.1.0.0/16".parse().expect("a network")]);
+        let check = |host: &str, ip: &str| house.check(host, ip.parse().expect(ip));
+        for ip in ["8.8.8.8", "2606:4700::1111", "10.1.2.3", "::ffff:10.1.2.3", "192.0.1.1"] {
+            assert_eq!(check("crm.example", ip), Ok(()), "{ip}");
+        }
+        for ip in [
+            "127.0.0.1",
+            "10.2.0.1",
+            "172.16.0.1",
+            "172.31.255.255",
+            "192.168.1.1",
+            "169.254.169.254",
+            "100.64.0.1",
+            "0.0.0.0",
+            "224.0.0.1",
+            "255.255.255.255",
+            "::1",
+            "::",
+            "::ffff:169.254.169.254",
+            "fe80::1",
+            "fd00::1",
+            "64:ff9b::a9fe:a9fe",
+            "2002:a9fe:a9fe::1",
+            "2001:db8::1",
+        ] {
+            let told = check("crm.example", ip).expect_err(ip);
+            assert!(told.contains("`allow`"), "{told}");
+        }
+        assert_eq!(check("192.168.1.1", "192.168.1.1"), Ok(()), "written as such");
+        assert_eq!(check("localhost", "127.0.0.1"), Ok(()));
+        assert!(check("localhost.evil.example", "127.0.0.1").is_err());
+    }
 
     fn reach(hosts: &[&str]) -> Reach {
         Reach::new(hosts.iter().map(|host| host.parse().expect(host)).collect())

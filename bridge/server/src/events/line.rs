@@ -6,9 +6,11 @@ use ringback_module::message::{
     Cleared, Dtmf, ErrorReport, Event, Log, Metric, Say, Transcript, Turn, Vad,
 };
 use ringback_proto::Instant;
+use ringback_proto::ledger::{Drop, Hop, Unit};
 use ringback_proto::provider::{Notice, Start};
 use ringback_proto::session::{PortId, Report, Session, Summary};
 use serde::Serialize;
+use serde::ser::{SerializeMap as _, Serializer};
 
 use super::Happening;
 use crate::call::Seen;
@@ -18,6 +20,8 @@ use crate::telemetry::{PeerText, Phone};
 /// The envelope around what happened.
 #[derive(Serialize)]
 struct Line<'a> {
+    #[serde(flatten)]
+    tag: Option<Tag<'a>>,
     at: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     at_ms: Option<u64>,
@@ -29,6 +33,17 @@ struct Line<'a> {
     module: Option<&'a str>,
     #[serde(flatten)]
     body: Body<'a>,
+}
+
+/// What an event is known by, where it is kept: the fields that `/events` does without.
+#[derive(Clone, Copy, Serialize)]
+pub(crate) struct Tag<'a> {
+    /// The event's own name, the same wherever it goes and however often.
+    pub(crate) event_id: &'a str,
+    /// Name of the listener.
+    pub(crate) listener: &'a str,
+    /// Name of the route.
+    pub(crate) route: &'a str,
 }
 
 /// What happened. No field may be called as one of the envelope, `at_ms` excepted: see [`Body::tells_its_time`].
@@ -125,6 +140,38 @@ struct Ended<'a> {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     unbalanced: Vec<String>,
     modules: Vec<ModuleEnd<'a>>,
+    ledger: Vec<HopLine<'a>>,
+}
+
+/// What became of the sound at one hop.
+#[derive(Serialize)]
+struct HopLine<'a> {
+    hop: &'a str,
+    unit: &'static str,
+    entered: u64,
+    left: u64,
+    queued: u64,
+    #[serde(serialize_with = "by_reason", skip_serializing_if = "<[_]>::is_empty")]
+    dropped: &'a [(Drop, u64)],
+}
+
+impl<'a> HopLine<'a> {
+    fn of(hop: &'a Hop) -> Self {
+        let unit = match hop.unit {
+            Unit::Messages => "messages",
+            Unit::Samples => "samples",
+        };
+        let Hop { name, entered, left, queued, dropped, .. } = hop;
+        Self { hop: name, unit, entered: *entered, left: *left, queued: *queued, dropped }
+    }
+}
+
+fn by_reason<S: Serializer>(dropped: &[(Drop, u64)], serializer: S) -> Result<S::Ok, S::Error> {
+    let mut map = serializer.serialize_map(Some(dropped.len()))?;
+    for (reason, count) in dropped {
+        map.serialize_entry(reason.name(), count)?;
+    }
+    map.end()
 }
 
 #[derive(Serialize)]
@@ -168,45 +215,51 @@ impl<'a> Ended<'a> {
             balanced: summary.ledger.is_balanced(),
             unbalanced: summary.ledger.unbalanced().map(ToString::to_string).collect(),
             modules: modules.collect(),
+            ledger: summary.ledger.hops.iter().map(HopLine::of).collect(),
         }
     }
 }
 
-/// The event that tells of something seen on `call`, or `None` if it is none: a broken socket is told by the end of its call.
+/// The event that tells of something seen on `call`, or `None` if it is none.
 pub(super) fn happening(
     at: WallTime,
     call: &str,
     now: Instant,
     seen: &Seen<'_>,
 ) -> Option<Happening> {
-    let line = match seen {
+    let (json, provider_call) = json(at, call, now, seen, None)?;
+    Some(Happening { call: call.to_owned(), provider_call: provider_call.map(str::to_owned), json })
+}
+
+/// The JSON of something seen on `call` and the provider's name for the call, or `None` if it is no event: a broken socket is told
+/// by the end of its call.
+pub(crate) fn json<'a>(
+    at: WallTime,
+    call: &str,
+    now: Instant,
+    seen: &Seen<'a>,
+    tag: Option<Tag<'_>>,
+) -> Option<(String, Option<&'a str>)> {
+    let at = at.to_string();
+    let (line, provider_call) = match seen {
         Seen::SocketFailed(_) => return None,
         Seen::Report { report, session } => {
             let (port, body) = body(report, session)?;
             let elapsed = session.origin().map(|origin| millis(now - origin));
-            Line {
-                at: at.to_string(),
-                at_ms: elapsed.filter(|_| !body.tells_its_time()),
-                call,
-                provider_call: session.provider_call(),
-                provider: session.provider(),
-                module: port.map(|port| name(session, port)),
-                body,
-            }
+            let at_ms = elapsed.filter(|_| !body.tells_its_time());
+            let module = port.map(|port| name(session, port));
+            let (provider, provider_call) = (session.provider(), session.provider_call());
+            (Line { tag, at, at_ms, call, provider_call, provider, module, body }, provider_call)
         }
-        Seen::Ended(summary) => Line {
-            at: at.to_string(),
-            at_ms: None,
-            call,
-            provider_call: summary.provider_call.as_deref(),
-            provider: summary.provider,
-            module: None,
-            body: Body::Ended(Ended::of(summary)),
-        },
+        Seen::Ended(summary) => {
+            let provider_call = summary.provider_call.as_deref();
+            let (provider, body) = (summary.provider, Body::Ended(Ended::of(summary)));
+            let line =
+                Line { tag, at, at_ms: None, call, provider_call, provider, module: None, body };
+            (line, provider_call)
+        }
     };
-    let json = serde_json::to_string(&line).ok()?;
-    let provider_call = line.provider_call.map(str::to_owned);
-    Some(Happening { call: call.to_owned(), provider_call, json })
+    Some((serde_json::to_string(&line).ok()?, provider_call))
 }
 
 /// What a listener hears who missed that many events.

@@ -7,6 +7,7 @@
 //! `module.failed`, `dropped` and `notice`. To a listener who is too slow, `{"type":"lagged","missed":N}` stands for what it missed.
 
 mod follow;
+mod kind;
 mod line;
 mod stream;
 #[cfg(test)]
@@ -22,6 +23,8 @@ use crate::clock::WallTime;
 use crate::shutdown::Shutdown;
 
 pub use follow::{FollowError, Follower};
+pub use kind::{EventKind, EventSet};
+pub(crate) use line::{Tag, json};
 pub(crate) use stream::routes;
 
 /// Events a listener may be behind; more and the oldest are lost to it.

@@ -107,6 +107,7 @@ async fn fetch(
         method: Method::POST,
         url,
         authorization: Some(basic),
+        headers: &[],
         body: Some((
             "application/x-www-form-urlencoded",
             "grant_type=client_credentials".to_owned(),

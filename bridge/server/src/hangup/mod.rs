@@ -184,6 +184,7 @@ impl HangUp {
             method: recipe.method.clone(),
             url,
             authorization: Some(&authorization),
+            headers: &[],
             body: recipe.body.map(|(kind, text)| (kind, text.to_owned())),
         };
         let answer = match http::ask(&self.connector, &ask, BOUNDS).await {

@@ -93,6 +93,8 @@ pub struct Ask<'a> {
     pub url: &'a Url,
     /// Value of the `Authorization` field.
     pub authorization: Option<&'a Secret>,
+    /// More fields, by their names in lower case.
+    pub headers: &'a [(&'static str, &'a str)],
     /// Type and text of the body.
     pub body: Option<(&'static str, String)>,
 }
@@ -183,6 +185,9 @@ fn request(ask: &Ask<'_>) -> Result<Request<Body>, HttpError> {
         let mut value = HeaderValue::from_str(secret.expose()).map_err(|_| wrong("credential"))?;
         value.set_sensitive(true);
         request = request.header(AUTHORIZATION, value);
+    }
+    for (name, value) in ask.headers {
+        request = request.header(*name, *value);
     }
     let body = match &ask.body {
         Some((kind, text)) => {

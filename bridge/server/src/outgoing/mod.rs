@@ -13,6 +13,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use crate::net::{self, Io, MemoryHosts};
+use crate::reach::Addresses;
 
 pub use tls::RsaKey;
 
@@ -165,6 +166,8 @@ pub struct Connector {
     trust: Trust,
     tls: Arc<OnceLock<Result<tls::Client, TrustError>>>,
     memory: Option<MemoryHosts>,
+    /// Addresses that may be connected to, if not all.
+    addresses: Option<Arc<Addresses>>,
 }
 
 impl Connector {
@@ -197,7 +200,14 @@ impl Connector {
     /// One that finds the same listeners and trusts as `trust` says.
     #[must_use]
     pub fn trusting(&self, trust: Trust) -> Self {
-        Self { trust, tls: Arc::default(), memory: self.memory.clone() }
+        let (memory, addresses) = (self.memory.clone(), self.addresses.clone());
+        Self { trust, tls: Arc::default(), memory, addresses }
+    }
+
+    /// One that is the same, but connects only to what `addresses` allows, whatever a name leads to.
+    #[must_use]
+    pub fn within_reach(&self, addresses: Addresses) -> Self {
+        Self { addresses: Some(Arc::new(addresses)), ..self.clone() }
     }
 
     /// Reads whom to trust, so that a mistake there shows now and not when the first connection is wanted.
@@ -222,7 +232,13 @@ impl Connector {
                 return Ok(Box::new(hosts.connect(&peer.authority).await?) as Box<dyn Io>);
             }
             let tls = if peer.secure { Some(self.tls()?) } else { None };
-            let stream = net::connect(&peer.authority).await?;
+            let stream = match &self.addresses {
+                None => net::connect(&peer.authority).await?,
+                Some(addresses) => {
+                    let allowed = |ip| addresses.check(peer.host(), ip).map_err(io::Error::other);
+                    net::connect_where(&peer.authority, allowed).await?
+                }
+            };
             match tls {
                 Some(tls) => tls.connect(peer.host(), stream).await,
                 None => Ok(Box::new(stream) as Box<dyn Io>),

@@ -168,7 +168,7 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// All figures in Prometheus' text format, version 0.0.4.
+    /// All figures in Prometheus' text format, version 0.0.4, those of sinks behind them.
     #[must_use]
     pub fn exposition(&self) -> String {
         let mut text = String::with_capacity(4 * 1024);
@@ -186,6 +186,7 @@ impl Metrics {
                 labels => writeln!(text, "{name}{{{labels}}} {}", metric.get()),
             };
         }
+        super::sinks::exposition(&mut text);
         text
     }
 }

@@ -3,6 +3,7 @@
 mod metrics;
 mod redact;
 mod report;
+mod sinks;
 
 use std::fmt;
 use std::io::IsTerminal as _;
@@ -20,6 +21,7 @@ pub use metrics::{METRICS, Metric, Metrics};
 pub(crate) use redact::ModuleLine;
 pub use redact::{PeerText, Phone, Redacted};
 pub use report::{CallReport, Report, report};
+pub use sinks::{Lost, SinkFigures, SinkReport, sink_figures};
 
 /// How log lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]

@@ -11,6 +11,7 @@ use tracing::{debug, error, info, warn};
 
 use super::metrics::{METRICS, Metric, Metrics};
 use super::redact::{PeerText, Phone};
+use super::sinks::{self, SinkReport};
 use crate::hangup::HangupOutcome;
 use crate::passthrough::{PassedOn, PassedOnEnd, Side};
 use crate::socket::{SocketError, close_code};
@@ -156,6 +157,13 @@ pub enum Report<'a> {
         dir: &'a Path,
         /// Why not.
         error: &'a std::io::Error,
+    },
+    /// Something about one sink.
+    Sink {
+        /// Its name.
+        sink: &'a str,
+        /// What.
+        what: SinkReport<'a>,
     },
     /// Something about one call.
     Call {
@@ -355,6 +363,7 @@ fn report_to(metrics: &Metrics, report: &Report<'_>) {
         Report::CaptureFailed { dir, error } => {
             error!(dir = %dir.display(), %error, "a call is not captured, or no further");
         }
+        Report::Sink { sink, what } => sinks::report(sink, what),
         Report::Call { call, what } => report_call(metrics, call, what),
     }
 }

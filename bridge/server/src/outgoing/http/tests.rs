@@ -7,7 +7,7 @@ const BOUNDS: Bounds = Bounds { deadline: Duration::from_secs(5), body: 1000 };
 
 async fn get(mock: &Mock) -> Result<Answer, HttpError> {
     let url: Url = mock.url.parse().unwrap();
-    let get = Ask { method: Method::GET, url: &url, authorization: None, body: None };
+    let get = Ask { method: Method::GET, url: &url, authorization: None, headers: &[], body: None };
     ask(&mock.connector(), &get, BOUNDS).await
 }
 
@@ -22,6 +22,7 @@ async fn a_request_is_written_and_its_answer_taken_with_what_it_says_of_time() {
         method: Method::POST,
         url: &url,
         authorization: Some(&secret),
+        headers: &[("x-name", "value")],
         body: Some(("application/json", r#"{"a":1}"#.into())),
     };
     let answer = ask(&mock.connector(), &post, BOUNDS).await.unwrap();
@@ -33,6 +34,7 @@ async fn a_request_is_written_and_its_answer_taken_with_what_it_says_of_time() {
     assert!(head.starts_with("POST /base/calls/c%201?x=y HTTP/1.1\r\n"), "{head}");
     let host = mock.url.strip_prefix("http://").unwrap();
     for field in [
+        "x-name: value".to_owned(),
         format!("host: {host}"),
         "authorization: Bearer s3cret".into(),
         "content-type: application/json".into(),

@@ -1,0 +1,308 @@
+//! Sinks: where transcripts, events and recordings of calls go to stay. A call never waits for one: it puts events into bounded
+//! queues, and tasks of their own take them from there. Delivery is at least once, and an event has the same name every time.
+
+mod backoff;
+mod event;
+mod jsonl;
+mod queue;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
+mod webhook;
+
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use ringback_proto::Instant;
+use tokio::task::JoinSet;
+
+use crate::call::{Seen, Watch};
+use crate::clock::WallTime;
+use crate::events::{self, EventKind, EventSet, Tag};
+use crate::outgoing::Connector;
+use crate::telemetry::{Lost, Report, SinkFigures, SinkReport, report, sink_figures};
+
+pub use event::Event;
+pub use jsonl::{JsonLines, Template};
+use queue::Queue;
+pub use webhook::{SigningKey, Webhook};
+
+/// Where the events of calls go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SinkConfig {
+    /// Name, as routes know it.
+    pub name: String,
+    /// What takes them.
+    pub kind: SinkKind,
+    /// Those it wants.
+    pub events: EventSet,
+    /// So many may wait; one more, and the oldest is lost.
+    pub queue: usize,
+}
+
+impl SinkConfig {
+    /// What a sink gets that names no events: what was said and done, and what went wrong.
+    #[must_use]
+    pub fn default_events() -> EventSet {
+        use EventKind::{
+            CallEnded, CallStarted, Dtmf, Error, Event, ModuleFailed, Say, TranscriptFinal, Turn,
+        };
+        let wanted =
+            [CallStarted, CallEnded, TranscriptFinal, Say, Turn, Dtmf, Event, Error, ModuleFailed];
+        wanted.into_iter().collect()
+    }
+}
+
+/// What takes events.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SinkKind {
+    /// Files of lines.
+    JsonLines(JsonLines),
+    /// A server that is told by HTTP.
+    Webhook(Webhook),
+}
+
+/// The end of a queue that a sink takes events from, and what it says of them.
+#[derive(Debug)]
+struct Intake {
+    name: String,
+    queue: Arc<Queue>,
+    figures: Arc<SinkFigures>,
+}
+
+impl Intake {
+    /// The next events, at least one and at most `most`, or `None` once no more will come. Cancel safe.
+    async fn take(&self, most: usize) -> Option<Vec<Arc<Event>>> {
+        self.queue.take(most).await
+    }
+
+    /// Those that wait now, at most `most`.
+    fn take_now(&self, most: usize) -> Vec<Arc<Event>> {
+        self.queue.take_now(most)
+    }
+
+    /// Waits until no more will come.
+    async fn closed(&self) {
+        self.queue.closed().await;
+    }
+
+    fn delivered(&self, count: u64) {
+        self.figures.deliver(count);
+    }
+
+    fn retried(&self) {
+        self.figures.retry();
+    }
+
+    fn lost(&self, why: Lost, reason: &str, count: u64) {
+        self.figures.lose(why, count);
+        self.tell(SinkReport::Lost { why, reason, count });
+    }
+
+    fn tell(&self, what: SinkReport<'_>) {
+        report(&Report::Sink { sink: &self.name, what });
+    }
+}
+
+/// A sink as calls see it. The last one to let go of it closes its queue.
+#[derive(Debug)]
+struct Outlet {
+    config: SinkConfig,
+    queue: Arc<Queue>,
+    figures: Arc<SinkFigures>,
+    /// It overflows, and that was told.
+    overflowing: AtomicU64,
+}
+
+impl Outlet {
+    fn put(&self, event: Arc<Event>) {
+        self.figures.take(1);
+        let lost = self.queue.push(event);
+        if lost == 0 {
+            return;
+        }
+        self.figures.lose(Lost::Overflow, lost);
+        // The first is told, and then every so often: a sink that is away must not fill the log.
+        let before = self.overflowing.fetch_add(lost, Relaxed);
+        if before == 0 || before / 1_000 != (before + lost) / 1_000 {
+            let (reason, count) = ("its queue is full", before + lost);
+            let what = SinkReport::Lost { why: Lost::Overflow, reason, count };
+            report(&Report::Sink { sink: &self.config.name, what });
+        }
+    }
+}
+
+impl Drop for Outlet {
+    fn drop(&mut self) {
+        self.queue.close();
+    }
+}
+
+/// All sinks of a bridge, at work.
+#[derive(Debug, Default)]
+pub struct Sinks {
+    outlets: Mutex<Vec<Arc<Outlet>>>,
+    tasks: Mutex<JoinSet<()>>,
+}
+
+impl Sinks {
+    /// Starts those of `configs`, which reach others through `connector`.
+    ///
+    /// # Panics
+    /// If there are any, outside a tokio runtime.
+    #[must_use]
+    pub fn start(configs: &[SinkConfig], connector: &Arc<Connector>) -> Self {
+        let sinks = Self::default();
+        sinks.apply(configs, connector);
+        sinks
+    }
+
+    /// From now on there are those of `configs` and no others: one that is as it was goes on, another one is started, and one that
+    /// is gone or changed ends when the last call that uses it does.
+    ///
+    /// # Panics
+    /// If one has to be started, outside a tokio runtime.
+    pub fn apply(&self, configs: &[SinkConfig], connector: &Arc<Connector>) {
+        let mut outlets = self.outlets.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = std::mem::take(&mut *outlets);
+        for config in configs {
+            let same = before.iter().find(|outlet| outlet.config == *config);
+            outlets.push(match same {
+                Some(outlet) => Arc::clone(outlet),
+                None => open(config, connector, &mut tasks),
+            });
+        }
+    }
+
+    /// What looks on at a call of that name for those of `names`, or `None` if there are none.
+    #[must_use]
+    pub fn watch(
+        &self,
+        names: &[String],
+        listener: &str,
+        route: &str,
+    ) -> Option<Arc<dyn Watch>> {
+        if names.is_empty() {
+            return None;
+        }
+        let outlets = self.outlets.lock().unwrap_or_else(PoisonError::into_inner);
+        let wanted = |outlet: &&Arc<Outlet>| names.contains(&outlet.config.name);
+        let outlets: Vec<_> = outlets.iter().filter(wanted).cloned().collect();
+        let events =
+            outlets.iter().fold(EventSet::default(), |events, o| events.and(o.config.events));
+        let (listener, route) = (listener.to_owned(), route.to_owned());
+        Some(Arc::new(CallWatch { outlets, events, listener, route, seen: AtomicU64::new(0) }))
+    }
+
+    /// Ends all sinks once they have delivered what they have, but no later than `patience` from now. What is not delivered by
+    /// then and not on disk is lost, and told. No call may be running any more.
+    pub async fn finish(&self, patience: Duration) {
+        let outlets = std::mem::take(&mut *self.outlets.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut tasks = std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner));
+        for outlet in &outlets {
+            outlet.queue.close();
+        }
+        let all = async { while tasks.join_next().await.is_some() {} };
+        if tokio::time::timeout(patience, all).await.is_err() {
+            tasks.shutdown().await;
+        }
+        for outlet in outlets {
+            outlet.account();
+        }
+    }
+}
+
+impl Outlet {
+    /// Tells what was not delivered when all is over.
+    fn account(&self) {
+        let (name, waiting) = (&self.config.name, self.figures.waiting());
+        let tell = |what| report(&Report::Sink { sink: name, what });
+        // What was taken from the queue is on disk, where there is a spool.
+        let lost = if self.config.kind.spools() { self.queue.len() as u64 } else { waiting };
+        if lost > 0 {
+            self.figures.lose(Lost::Shutdown, lost);
+            let (why, reason) = (Lost::Shutdown, "the bridge ends");
+            tell(SinkReport::Lost { why, reason, count: lost });
+        }
+        if waiting > lost {
+            tell(SinkReport::Kept { count: waiting - lost });
+        }
+    }
+}
+
+impl SinkKind {
+    /// Its name in the configuration.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::JsonLines(_) => "jsonl",
+            Self::Webhook(_) => "webhook",
+        }
+    }
+
+    /// Whether what it has not delivered outlives the process.
+    const fn spools(&self) -> bool {
+        match self {
+            Self::JsonLines(_) => false,
+            Self::Webhook(webhook) => webhook.spool.is_some(),
+        }
+    }
+}
+
+fn open(
+    config: &SinkConfig,
+    connector: &Arc<Connector>,
+    tasks: &mut JoinSet<()>,
+) -> Arc<Outlet> {
+    let queue = Arc::new(Queue::new(config.queue));
+    let figures = sink_figures(&config.name);
+    let name = config.name.clone();
+    let intake = Intake { name, queue: Arc::clone(&queue), figures: Arc::clone(&figures) };
+    match config.kind.clone() {
+        SinkKind::JsonLines(lines) => tasks.spawn(jsonl::run(lines, intake)),
+        SinkKind::Webhook(hook) => {
+            tasks.spawn(webhook::run(hook, config.queue, Arc::clone(connector), intake))
+        }
+    };
+    Arc::new(Outlet { config: config.clone(), queue, figures, overflowing: AtomicU64::new(0) })
+}
+
+/// Looks on at one call and gives its events to the sinks of its route.
+struct CallWatch {
+    outlets: Vec<Arc<Outlet>>,
+    /// What any of them wants.
+    events: EventSet,
+    listener: String,
+    route: String,
+    /// Events so far, of any kind.
+    seen: AtomicU64,
+}
+
+impl Watch for CallWatch {
+    fn see(&self, call: &str, now: Instant, seen: &Seen<'_>) {
+        let Some(kind) = EventKind::of(seen) else { return };
+        let number = self.seen.fetch_add(1, Relaxed) + 1;
+        if !self.events.contains(kind) {
+            return;
+        }
+        let (at, id) = (WallTime::now(), format!("{call}-{number}"));
+        let tag = Tag { event_id: &id, listener: &self.listener, route: &self.route };
+        let Some((json, _)) = events::json(at, call, now, seen, Some(tag)) else { return };
+        let (listener, route) = (self.listener.clone(), self.route.clone());
+        let (call, at) = (call.to_owned(), at.to_string());
+        let event = Arc::new(Event { id, call, kind, at, listener, route, json });
+        for outlet in self.outlets.iter().filter(|outlet| outlet.config.events.contains(kind)) {
+            outlet.put(Arc::clone(&event));
+        }
+    }
+}
+
+impl fmt::Debug for CallWatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CallWatch").field("route", &self.route).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,1 @@
+//! Webhooks with a server in memory and time in hand.
