@@ -32,6 +32,7 @@ use crate::outgoing::Connector;
 use crate::passthrough::{Opened, Passing, Passthrough};
 use crate::reach::Reach;
 use crate::shutdown::Shutdown;
+use crate::sink::Sinks;
 use crate::socket::Socket;
 use crate::workers::Workers;
 use ports::Ports;
@@ -61,6 +62,8 @@ struct Plan {
     /// Sound kept for the module that wants most.
     keep: Duration,
     watchers: Watchers,
+    /// Its route, and the sinks of that.
+    route: (String, Vec<String>),
     /// Whom its calls may have us dial.
     reach: Reach,
     running: Running,
@@ -97,6 +100,7 @@ pub struct Bridge {
     capture: Option<Capture>,
     connector: Arc<Connector>,
     children: ChildPools,
+    sinks: Arc<Sinks>,
 }
 
 /// A stream that may come in.
@@ -186,6 +190,7 @@ impl Bridge {
             born: WallTime::now().compact(),
             events,
             capture: None,
+            sinks: Arc::new(Sinks::start(&config.sinks, &connector)),
             connector,
             children: outside.ways.children.clone(),
         }
@@ -219,9 +224,28 @@ impl Bridge {
         for ring in self.plans.iter().filter_map(|plan| plan.keyring.clone()) {
             keeping.spawn(async move { ring.keep_fresh().await });
         }
+        let (sinks, clock, draining) = (Arc::clone(&self.sinks), self.clock, shutdown.clone());
         let server =
             Server::new(Arc::new(self), endpoints, limits, pages, routes, shutdown, workers);
-        server.run(listener).await
+        let began = async {
+            draining.drained().await;
+            clock.now()
+        };
+        let (drained, began) = tokio::join!(server.run(listener), began);
+        // What is left of the time to drain is the sinks', and a little in any case.
+        let over = (began + limits.drain_timeout).max(clock.now() + LAST_EVENTS);
+        let cut = async {
+            draining.cut_off().await;
+            clock.sleep_until(Some(clock.now() + LAST_EVENTS)).await;
+        };
+        let deadline = async {
+            tokio::select! {
+                () = clock.sleep_until(Some(over)) => {}
+                () = cut => {}
+            }
+        };
+        sinks.finish(deadline).await;
+        drained
     }
 
     fn plan(&self, endpoint: &Endpoint) -> Result<(usize, &Plan), Refusal> {
@@ -464,12 +488,17 @@ impl Bridge {
         };
         let session = Session::new(now, config, protocol);
         let sources = plan.sources.clone();
-        let watchers = plan.watchers.clone();
+        let (route, sinks) = &plan.route;
+        let sinks = self.sinks.watch(sinks, &plan.endpoint.name, route);
+        let watchers = sinks.into_iter().fold(plan.watchers.clone(), Watchers::with);
         let hangup = plan.hangup.clone();
         let call = Call::new(self.clock, name, session, wire, sources, watchers, hangup);
         Box::new(call.captured(tape))
     }
 }
+
+/// Sinks have so long for what is not delivered when the last call has ended, if nothing is left of the time to drain.
+const LAST_EVENTS: Duration = Duration::from_secs(2);
 
 /// A hang-up by the provider's API says when it is over; the session waits this much longer for it to say so.
 const LEEWAY: Duration = Duration::from_millis(500);
@@ -539,6 +568,7 @@ fn plan(
         keep: sources.iter().map(|source| source.ring).max().unwrap_or(Duration::ZERO),
         sources,
         watchers,
+        route: (route.name.clone(), route.sinks.clone()),
         reach: listener.reach.clone(),
         running: Running::default(),
         passthrough: route

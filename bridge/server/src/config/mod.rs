@@ -26,6 +26,7 @@ use crate::listener::{Endpoint, Limits, Pages};
 use crate::module_host::ChildSpec;
 use crate::outgoing::Trust;
 use crate::reach::Reach;
+use crate::sink::{SinkConfig, SinkKind};
 use crate::socket::SocketOptions;
 use crate::telemetry::{LogFormat, LogOptions};
 use crate::workers::Tick;
@@ -67,6 +68,8 @@ pub struct Config {
     pub modules: Vec<ModuleConfig>,
     /// The routes there are; never empty.
     pub routes: Vec<RouteConfig>,
+    /// The sinks there are.
+    pub sinks: Vec<SinkConfig>,
 }
 
 /// A named path at which one provider's streams are taken.
@@ -214,6 +217,8 @@ pub struct RouteConfig {
     pub barge_in: Option<BargeInConfig>,
     /// In the place of modules: the server that its streams are passed on to as they come.
     pub passthrough: Option<PassthroughConfig>,
+    /// Names of the sinks that its calls' events go to, each one of [`Config::sinks`].
+    pub sinks: Vec<String>,
 }
 
 /// Where streams are passed on to as they come.
@@ -366,7 +371,12 @@ impl Config {
             matches!(&module.run, ModuleRun::WebSocket { url, trust: None, .. } if url.secure)
         });
         let mut passed_on = self.routes.iter().filter_map(|route| route.passthrough.as_ref());
+        let sinks = self
+            .sinks
+            .iter()
+            .any(|sink| matches!(&sink.kind, SinkKind::Webhook(hook) if hook.url.peer().secure));
         modules
+            || sinks
             || passed_on.any(|passthrough| passthrough.url.secure)
             || self.listeners.iter().any(|listener| {
                 let keys =
@@ -417,6 +427,12 @@ impl Config {
                 let (url, kind) = (&point.public_url, answer.auth.kind());
                 let _ = writeln!(text, "    answers calls at {url}, auth {kind}");
             }
+        }
+        for SinkConfig { name, kind, .. } in &self.sinks {
+            let of = |route: &&RouteConfig| route.sinks.contains(name);
+            let routes: Vec<_> =
+                self.routes.iter().filter(of).map(|route| route.name.as_str()).collect();
+            let _ = writeln!(text, "sink {name}: {kind}, of route {}", routes.join(", "));
         }
         if let Some(capture) = &self.capture {
             let sound = match capture.sound {

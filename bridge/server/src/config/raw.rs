@@ -32,6 +32,8 @@ pub(super) struct File {
     pub module: Vec<At<Module>>,
     #[serde(default)]
     pub route: Vec<At<Route>>,
+    #[serde(default)]
+    pub sink: Vec<At<Sink>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -246,6 +248,8 @@ pub(super) struct Route {
     pub speakers: Option<At<Speakers>>,
     pub barge_in: Option<At<BargeIn>>,
     pub passthrough: Option<At<Passthrough>>,
+    #[serde(default)]
+    pub sinks: Vec<At<String>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -272,6 +276,37 @@ pub(super) enum WhenBoth {
     #[default]
     Mix,
     Queue,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Sink {
+    pub name: Option<At<String>>,
+    pub kind: Option<At<SinkKind>>,
+    #[serde(default)]
+    pub all: bool,
+    pub events: Option<At<Vec<At<String>>>>,
+    pub queue: Option<At<usize>>,
+    pub path: Option<At<String>>,
+    pub max_file_mib: Option<At<usize>>,
+    pub flush_every: Option<At<TimeSpan>>,
+    pub url: Option<At<String>>,
+    pub secret: Option<At<String>>,
+    pub secrets: Option<At<Vec<At<String>>>>,
+    pub insecure: Option<At<bool>>,
+    pub source: Option<At<String>>,
+    pub allow: Option<At<Vec<At<String>>>>,
+    pub timeout: Option<At<TimeSpan>>,
+    pub retry_for: Option<At<TimeSpan>>,
+    pub concurrency: Option<At<usize>>,
+    pub spool: Option<At<String>>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum SinkKind {
+    Jsonl,
+    Webhook,
 }
 
 #[derive(Debug, Deserialize)]

@@ -1,6 +1,7 @@
 //! Events as lines of files: whole lines, appended, in files named by date, call, listener or route. Deletes no file.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
@@ -67,6 +68,18 @@ impl FromStr for Template {
             return Err("is no file: name one, such as \"transcripts/{date}.jsonl\"".into());
         }
         Ok(Self(pieces))
+    }
+}
+
+impl fmt::Display for Template {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|piece| match piece {
+            Piece::Text(text) => f.write_str(text),
+            Piece::Date => f.write_str("{date}"),
+            Piece::Call => f.write_str("{call}"),
+            Piece::Listener => f.write_str("{listener}"),
+            Piece::Route => f.write_str("{route}"),
+        })
     }
 }
 
@@ -232,7 +245,9 @@ fn numbered(path: &Path, number: u32) -> PathBuf {
     };
     let stem = text(path.file_stem());
     match path.extension() {
-        Some(extension) => path.with_file_name(format!("{stem}.{number}.{}", text(Some(extension)))),
+        Some(extension) => {
+            path.with_file_name(format!("{stem}.{number}.{}", text(Some(extension))))
+        }
         None => path.with_file_name(format!("{stem}.{number}")),
     }
 }

@@ -13,8 +13,7 @@ mod webhook;
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ringback_proto::Instant;
 use tokio::task::JoinSet;
@@ -39,7 +38,7 @@ pub struct SinkConfig {
     pub kind: SinkKind,
     /// Those it wants.
     pub events: EventSet,
-    /// So many may wait; one more, and the oldest is lost.
+    /// So many may wait; with one more the oldest is lost.
     pub queue: usize,
 }
 
@@ -166,8 +165,8 @@ impl Sinks {
     /// # Panics
     /// If one has to be started, outside a tokio runtime.
     pub fn apply(&self, configs: &[SinkConfig], connector: &Arc<Connector>) {
-        let mut outlets = self.outlets.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut outlets = lock(&self.outlets);
+        let mut tasks = lock(&self.tasks);
         let before = std::mem::take(&mut *outlets);
         for config in configs {
             let same = before.iter().find(|outlet| outlet.config == *config);
@@ -180,16 +179,11 @@ impl Sinks {
 
     /// What looks on at a call of that name for those of `names`, or `None` if there are none.
     #[must_use]
-    pub fn watch(
-        &self,
-        names: &[String],
-        listener: &str,
-        route: &str,
-    ) -> Option<Arc<dyn Watch>> {
+    pub fn watch(&self, names: &[String], listener: &str, route: &str) -> Option<Arc<dyn Watch>> {
         if names.is_empty() {
             return None;
         }
-        let outlets = self.outlets.lock().unwrap_or_else(PoisonError::into_inner);
+        let outlets = lock(&self.outlets);
         let wanted = |outlet: &&Arc<Outlet>| names.contains(&outlet.config.name);
         let outlets: Vec<_> = outlets.iter().filter(wanted).cloned().collect();
         let events =
@@ -198,22 +192,29 @@ impl Sinks {
         Some(Arc::new(CallWatch { outlets, events, listener, route, seen: AtomicU64::new(0) }))
     }
 
-    /// Ends all sinks once they have delivered what they have, but no later than `patience` from now. What is not delivered by
+    /// Ends all sinks once they have delivered what they have, but no later than `deadline` is ready. What is not delivered by
     /// then and not on disk is lost, and told. No call may be running any more.
-    pub async fn finish(&self, patience: Duration) {
-        let outlets = std::mem::take(&mut *self.outlets.lock().unwrap_or_else(PoisonError::into_inner));
-        let mut tasks = std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner));
+    pub async fn finish(&self, deadline: impl Future<Output = ()>) {
+        let outlets = std::mem::take(&mut *lock(&self.outlets));
+        let mut tasks = std::mem::take(&mut *lock(&self.tasks));
         for outlet in &outlets {
             outlet.queue.close();
         }
         let all = async { while tasks.join_next().await.is_some() {} };
-        if tokio::time::timeout(patience, all).await.is_err() {
-            tasks.shutdown().await;
+        tokio::select! {
+            biased;
+            () = all => {}
+            () = deadline => tasks.shutdown().await,
         }
         for outlet in outlets {
             outlet.account();
         }
     }
+}
+
+/// What a thread left behind that panicked is whole.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Outlet {
@@ -234,16 +235,17 @@ impl Outlet {
     }
 }
 
-impl SinkKind {
-    /// Its name in the configuration.
-    #[must_use]
-    pub const fn name(&self) -> &'static str {
+/// What and where, for people.
+impl fmt::Display for SinkKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::JsonLines(_) => "jsonl",
-            Self::Webhook(_) => "webhook",
+            Self::JsonLines(lines) => write!(f, "lines in {}", lines.path),
+            Self::Webhook(hook) => write!(f, "told to {}", hook.url),
         }
     }
+}
 
+impl SinkKind {
     /// Whether what it has not delivered outlives the process.
     const fn spools(&self) -> bool {
         match self {
@@ -253,11 +255,7 @@ impl SinkKind {
     }
 }
 
-fn open(
-    config: &SinkConfig,
-    connector: &Arc<Connector>,
-    tasks: &mut JoinSet<()>,
-) -> Arc<Outlet> {
+fn open(config: &SinkConfig, connector: &Arc<Connector>, tasks: &mut JoinSet<()>) -> Arc<Outlet> {
     let queue = Arc::new(Queue::new(config.queue));
     let figures = sink_figures(&config.name);
     let name = config.name.clone();

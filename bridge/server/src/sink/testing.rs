@@ -12,7 +12,9 @@ use crate::telemetry::SinkFigures;
 /// The `n`-th event of a call.
 pub(crate) fn event(call: &str, n: u64, kind: EventKind) -> Event {
     let id = format!("{call}-{n}");
-    let json = format!(r#"{{"event_id":"{id}","call":"{call}","type":"{kind}","text":"gr\u00fc\u00df \"dich\""}}"#);
+    let json = format!(
+        r#"{{"event_id":"{id}","call":"{call}","type":"{kind}","text":"gr\u00fc\u00df \"dich\""}}"#
+    );
     Event {
         id,
         call: call.into(),

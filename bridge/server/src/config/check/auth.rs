@@ -294,7 +294,7 @@ impl Checker<'_> {
     }
 
     /// One secret, or several while one is being replaced by another.
-    fn secrets(
+    pub(super) fn secrets(
         &mut self,
         table: Range<usize>,
         [key, keys]: [&str; 2],

@@ -9,6 +9,7 @@ mod listeners;
 mod modules;
 mod passthrough;
 mod places;
+mod sinks;
 
 use std::net::SocketAddr;
 use std::ops::Range;
@@ -51,7 +52,8 @@ pub(super) fn check(
     }
     let log = checker.log(raw, overrides);
     let capture = checker.capture(raw, overrides);
-    let (modules, routes) = checker.modules_and_routes(raw, socket);
+    let (modules, mut routes) = checker.modules_and_routes(raw, socket);
+    let sinks = checker.sinks(raw, &mut routes);
     let listeners = checker.listeners(raw, socket, &routes, bind, &bind_place);
     if checker.problems.is_empty() {
         let pages = Pages {
@@ -74,6 +76,7 @@ pub(super) fn check(
             listeners,
             modules,
             routes,
+            sinks,
         })
     } else {
         Err(ConfigError { problems: checker.problems })

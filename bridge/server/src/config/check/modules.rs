@@ -61,6 +61,7 @@ impl Checker<'_> {
                 when_both,
                 barge_in: None,
                 passthrough: None,
+                sinks: Vec::new(),
             });
         }
         (modules, routes)
@@ -176,7 +177,8 @@ impl Checker<'_> {
             let min_speech = self.time(barge_in.min_speech.as_ref(), range, DEFAULT_MIN_SPEECH);
             BargeInConfig { on_speech: barge_in.on_speech, min_speech }
         });
-        RouteConfig { name, modules: members, speakers, when_both, barge_in, passthrough }
+        let sinks = Vec::new();
+        RouteConfig { name, modules: members, speakers, when_both, barge_in, passthrough, sinks }
     }
 }
 

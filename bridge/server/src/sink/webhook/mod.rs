@@ -14,7 +14,6 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use hyper::Method;
-use ringback_proto::Instant;
 
 use super::backoff::pause;
 use super::{Event, Intake};
@@ -76,10 +75,7 @@ enum Outcome {
 
 /// Delivers what `intake` gives until there is no more, or for ever what cannot be delivered.
 pub(super) async fn run(config: Webhook, most: usize, connector: Arc<Connector>, intake: Intake) {
-    let sender = Sender {
-        connector: connector.within_reach(config.addresses.clone()),
-        config,
-    };
+    let sender = Sender { connector: connector.within_reach(config.addresses.clone()), config };
     let spool = sender.config.spool.as_deref().map(Spool::new);
     let mut desk = Desk {
         clock: Clock::start(),

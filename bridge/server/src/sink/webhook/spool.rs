@@ -123,7 +123,8 @@ mod tests {
             assert_eq!((numbers.as_slice(), left.broken), (&[9, 100][..], broken));
             assert_eq!(left.events[0].1, *kept(9).1);
         }
-        let mut names: Vec<_> = fs::read_dir(dir).unwrap().map(|e| e.unwrap().file_name()).collect();
+        let mut names: Vec<_> =
+            fs::read_dir(dir).unwrap().map(|e| e.unwrap().file_name()).collect();
         names.sort();
         let names: Vec<_> = names.iter().map(|name| name.to_string_lossy()).collect();
         let wanted = [
