@@ -35,7 +35,12 @@ impl Checker<'_> {
             sinks.push(config);
         }
         for (route, table) in routes.iter_mut().zip(&raw.route) {
-            route.sinks = self.sinks_of(&table.get_ref().sinks, &sinks);
+            let names = &table.get_ref().sinks;
+            if let (Some(_), Some(first)) = (&route.passthrough, names.first()) {
+                let help = "a route that passes streams on tells no events: leave `sinks` out";
+                self.problem(first.span(), help);
+            }
+            route.sinks = self.sinks_of(names, &sinks);
         }
         for (sink, table) in sinks.iter().zip(&raw.sink) {
             self.connect(sink, table, routes);
@@ -66,9 +71,10 @@ impl Checker<'_> {
         routes: &mut [RouteConfig],
     ) {
         if table.get_ref().all {
-            for route in routes.iter_mut().filter(|route| !route.sinks.contains(&sink.name)) {
-                route.sinks.push(sink.name.clone());
-            }
+            let told = |route: &&mut RouteConfig| {
+                route.passthrough.is_none() && !route.sinks.contains(&sink.name)
+            };
+            routes.iter_mut().filter(told).for_each(|route| route.sinks.push(sink.name.clone()));
         } else if !routes.iter().any(|route| route.sinks.contains(&sink.name)) {
             let help = "no [[route]] names this sink: add it to `sinks` of one, or say `all = true` for the calls of all routes";
             self.problem(table.span(), help);

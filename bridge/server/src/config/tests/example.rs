@@ -36,6 +36,7 @@ fn the_example_works_as_it_stands_and_with_everything_switched_on() {
     let anything = |name: &str| match name {
         "KEYS" => Some(key_set()),
         "PEM" => Some(crate::outgoing::mock::TEST_KEY.to_owned()),
+        name if name.ends_with("SIGNING_SECRET") => Some("whsec_".to_owned() + &"none".repeat(8)),
         name => (!name.starts_with("RINGBACK_")).then(|| "none".to_owned()),
     };
     let mut context = context(&anything);
@@ -50,13 +51,16 @@ fn the_example_works_as_it_stands_and_with_everything_switched_on() {
     let kinds: BTreeSet<_> = config.listeners.iter().map(|l| l.auth.kind()).collect();
     assert_eq!((config.listeners.len(), kinds.len()), (20, 14), "{kinds:?}");
     assert_eq!(config.modules.len(), 3);
+    assert_eq!((config.sinks.len(), config.routes[0].sinks.len()), (4, 4));
+    let lines = &config.sinks[0];
+    assert_eq!((lines.events, lines.queue), (SinkConfig::default_events(), 10_000));
 }
 
 /// The keys a table knows, as serde tells them when it meets one that it does not know.
 fn known_keys(table: &str) -> BTreeSet<String> {
     let text = match table {
         "" => "zz = 1".to_owned(),
-        "listener" | "module" | "route" => format!("[[{table}]]\nzz = 1"),
+        "listener" | "module" | "route" | "sink" => format!("[[{table}]]\nzz = 1"),
         "listener.auth" => "[[listener]]\nauth = { kind = \"none\", zz = 1 }".to_owned(),
         "listener.hangup" => "[[listener]]\nhangup = { kind = \"rest\", zz = 1 }".to_owned(),
         "listener.options" | "listener.answer" | "route.barge_in" | "route.speakers"
@@ -110,5 +114,5 @@ fn the_example_shows_every_key_there_is() {
             used.iter().filter(|(t, _)| t == table).map(|(_, key)| key.clone()).collect();
         assert_eq!(shown, known_keys(table), "keys of [{table}]");
     }
-    assert_eq!(known_keys("").len(), 8);
+    assert_eq!(known_keys("").len(), 9);
 }

@@ -6,6 +6,7 @@ mod example;
 mod hangup;
 mod places;
 mod problems;
+mod sinks;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};

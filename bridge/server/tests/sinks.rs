@@ -1,0 +1,132 @@
+//! Calls over sockets whose events end in all kinds of sinks at once. Covers no single sink.
+#![allow(clippy::unwrap_used, reason = "a test that cannot set up its call has failed")]
+
+mod support;
+
+use std::process::Command;
+use std::sync::{Arc, Mutex};
+
+use ringback_proto::provider::{Dial, find};
+use serde_json::Value;
+use support::{Caller, Folder, Host, PATIENCE, PYTHON, quoted, root, run, soon};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+/// A transcriber that hears "sound" in every call.
+const MODULE: &str = r#"
+import sys
+sys.path.insert(0, sys.argv[1])
+import ringback
+
+class Ears(ringback.Module):
+    name, rate = "ears", 8000
+
+    def on_start(self, s):
+        s.said = False
+
+    def on_audio(self, s, pcm):
+        if not s.said:
+            s.transcript("grün", start_ms=0, end_ms=20)
+        s.said = True
+
+    def on_stop(self, s):
+        s.transcript("the end", start_ms=20, end_ms=40)
+
+ringback.run(Ears)
+"#;
+
+/// An HTTP server that takes everything; the bodies that came.
+async fn receiver() -> (String, Arc<Mutex<Vec<Value>>>) {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/calls", listener.local_addr().unwrap());
+    let bodies = Arc::new(Mutex::new(Vec::new()));
+    let taken = Arc::clone(&bodies);
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let taken = Arc::clone(&taken);
+            tokio::spawn(async move {
+                let mut request = Vec::new();
+                let body = loop {
+                    if let Some(body) = body(&request) {
+                        break body;
+                    }
+                    assert_ne!(stream.read_buf(&mut request).await.unwrap(), 0, "half a request");
+                };
+                taken.lock().unwrap().push(body);
+                stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await.unwrap();
+            });
+        }
+    });
+    (url, bodies)
+}
+
+/// The body of a request, if all of it came.
+fn body(request: &[u8]) -> Option<Value> {
+    let text = String::from_utf8_lossy(request);
+    let (head, body) = text.split_once("\r\n\r\n")?;
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length: "))?;
+    (body.len() >= length.parse().unwrap()).then(|| serde_json::from_str(body).unwrap())
+}
+
+/// What is said in events, in order.
+fn words(events: &[Value]) -> Vec<&str> {
+    let said = events.iter().filter(|event| event["type"] == "transcript");
+    said.map(|event| event["text"].as_str().unwrap()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_calls_transcript_ends_in_all_kinds_of_sinks() {
+    let folder = Folder::new("sinks");
+    let script = quoted(folder.write("ears.py", MODULE).display());
+    let sdk = quoted(root().join("compute-modules/python/src").display());
+    let (url, told) = receiver().await;
+    let file = quoted(folder.path("{date}/{listener}.jsonl").display());
+    let host = Host::on_loopback(&format!(
+        "[[listener]]\nname = \"phone\"\npath = \"/raw\"\nprovider = \"raw\"\n\
+         [[module]]\nname = \"ears\"\ncommand = [\"{PYTHON}\", {script}, {sdk}]\n\
+         [[sink]]\nname = \"lines\"\nkind = \"jsonl\"\nall = true\npath = {file}\n\
+         [[sink]]\nname = \"hook\"\nkind = \"webhook\"\nall = true\nurl = \"{url}\"\ninsecure = true\n"
+    ));
+    let dial = Dial { target: "/raw?call=CA7".into(), ..Dial::default() };
+    let stream = host.connect().await;
+    let provider = find("raw").unwrap();
+    let mut caller = Caller::dial(host.clock, stream, provider, &dial, &[]).await.unwrap();
+    caller.in_step = false;
+    caller.speak(&[1_000; 1_600]).await;
+    soon("a transcript", async {
+        while !caller.results.iter().any(|result| result.contains("grün")) {
+            caller.pause(1).await;
+        }
+    })
+    .await;
+    caller.hang_up().await;
+    host.log.ended_alone().await;
+    host.stop().await;
+
+    let mut days: Vec<_> = std::fs::read_dir(folder.path("")).unwrap().flatten().collect();
+    days.retain(|entry| entry.path().is_dir());
+    let text = std::fs::read_to_string(days[0].path().join("phone.jsonl")).unwrap();
+    let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(words(&lines), ["grün", "the end"]);
+    assert_eq!(lines[0]["type"], "call.started");
+    let ended = lines.last().unwrap();
+    assert_eq!((&ended["type"], &ended["balanced"]), (&"call.ended".into(), &true.into()));
+    assert!(!ended["ledger"].as_array().unwrap().is_empty());
+    let told = told.lock().unwrap();
+    let data: Vec<_> = told.iter().map(|event| event["data"].clone()).collect();
+    assert_eq!(data, lines, "both were told the same in the same order");
+}
+
+#[test]
+fn the_example_tells_when_a_recording_is_there() {
+    let mut command = Command::new(root().join("examples/recorder-webhook/run"));
+    command.env("RINGBACK", env!("CARGO_BIN_EXE_ringback"));
+    let ended = run(&mut command, PATIENCE);
+    assert_eq!(ended.code, Some(0), "{}{}", ended.stdout, ended.stderr);
+    let told: Vec<_> = ended.stdout.lines().collect();
+    let [line] = told.as_slice() else { panic!("one recording, one line: {told:?}") };
+    let (call, path) = line.split_once(" s in recordings/").expect(line);
+    let (call, seconds) = call.strip_prefix("call/").unwrap().split_once(": ").unwrap();
+    assert_eq!(path, format!("{call}.wav"));
+    let seconds: f64 = seconds.parse().unwrap();
+    assert!((2.0..10.0).contains(&seconds), "{line}");
+}
