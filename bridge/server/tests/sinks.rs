@@ -126,7 +126,7 @@ fn the_example_tells_when_a_recording_is_there() {
     let [line] = told.as_slice() else { panic!("one recording, one line: {told:?}") };
     let (call, path) = line.split_once(" s in recordings/").expect(line);
     let (call, seconds) = call.strip_prefix("call/").unwrap().split_once(": ").unwrap();
-    assert_eq!(path, format!("{call}.wav"));
+    assert!(path.starts_with(call) && path.ends_with(".wav"), "{line}");
     let seconds: f64 = seconds.parse().unwrap();
     assert!((2.0..10.0).contains(&seconds), "{line}");
 }
