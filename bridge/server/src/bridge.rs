@@ -16,7 +16,9 @@ use ringback_proto::provider::{
 use ringback_proto::session::{BargeIn, PortConfig, Session, SessionConfig};
 use tokio::task::JoinSet;
 
-use crate::call::{Call, Lines, LogWatch, ModuleSource, Watch, Watchers, Ways, Wire};
+use crate::call::{
+    Call, FunctionPools, Lines, LogWatch, ModuleSource, Watch, Watchers, Ways, Wire,
+};
 use crate::capture::{Capture, Captured, Opening};
 use crate::clock::{Clock, WallTime};
 use crate::config::{AnswerConfig, Config, ListenerConfig};
@@ -100,6 +102,7 @@ pub struct Bridge {
     capture: Option<Capture>,
     connector: Arc<Connector>,
     children: ChildPools,
+    functions: FunctionPools,
     sinks: Arc<Sinks>,
 }
 
@@ -174,7 +177,11 @@ impl Bridge {
         let watchers = watch.cloned().into_iter().fold(watchers, Watchers::with);
         let outside = Outside {
             clock,
-            ways: Ways { connector: Arc::clone(&connector), children: ChildPools::default() },
+            ways: Ways {
+                connector: Arc::clone(&connector),
+                children: ChildPools::default(),
+                functions: FunctionPools::new(clock),
+            },
             pool: Pool::new(),
             replays: Arc::default(),
         };
@@ -193,6 +200,7 @@ impl Bridge {
             sinks: Arc::new(Sinks::start(&config.sinks, &connector)),
             connector,
             children: outside.ways.children.clone(),
+            functions: outside.ways.functions.clone(),
         }
     }
 
@@ -224,6 +232,8 @@ impl Bridge {
         for ring in self.plans.iter().filter_map(|plan| plan.keyring.clone()) {
             keeping.spawn(async move { ring.keep_fresh().await });
         }
+        let functions = self.functions.all();
+        functions.iter().for_each(|pool| pool.start());
         let (sinks, clock, draining) = (Arc::clone(&self.sinks), self.clock, shutdown.clone());
         let server =
             Server::new(Arc::new(self), endpoints, limits, pages, routes, shutdown, workers);
@@ -244,7 +254,11 @@ impl Bridge {
                 () = cut => {}
             }
         };
+        // Programs end one beside the other, and beside what is left to be written.
+        let mut ending: JoinSet<()> =
+            functions.into_iter().map(|pool| async move { pool.stop().await }).collect();
         sinks.finish(deadline).await;
+        while ending.join_next().await.is_some() {}
         drained
     }
 

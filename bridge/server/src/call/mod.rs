@@ -35,7 +35,7 @@ use lines::Happened;
 pub(crate) use lines::{Lines, MOST_POSTED};
 pub(crate) use log::{LogWatch, notice_text};
 use source::Place;
-pub(crate) use source::{ModuleSource, Ways};
+pub(crate) use source::{FunctionPools, ModuleSource, Ways};
 pub use watch::{Seen, Watch, Watchers};
 
 /// Frames given to one module before the others and the wire get their turn: a replay of 10 s must not hold up the call.

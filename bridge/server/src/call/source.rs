@@ -1,14 +1,16 @@
 //! Which module a port gets and where it runs.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use ringback_module::Module;
 use ringback_module::message::Start;
 
-use crate::config::{Builtin, ModuleConfig, ModuleRun};
+use crate::clock::Clock;
+use crate::config::{Builtin, FunctionConfig, ModuleConfig, ModuleRun};
 use crate::module_host::{
-    ChildPool, ChildPools, Hosted, WebSocketSpec, spawn_child, spawn_thread, spawn_websocket,
+    ChildPool, ChildPools, FunctionPool, Hosted, WebSocketSpec, spawn_child, spawn_function,
+    spawn_thread, spawn_websocket,
 };
 use crate::outgoing::Connector;
 
@@ -36,6 +38,8 @@ pub(super) enum Place {
     Thread { name: Arc<str>, make: fn() -> Box<dyn Module> },
     /// A child process, of those of its module.
     Child(Arc<ChildPool>),
+    /// In programs that all calls share.
+    Function(Arc<FunctionPool>),
     /// At the other end of a connection.
     WebSocket(WebSocketSpec),
 }
@@ -47,6 +51,40 @@ pub(crate) struct Ways {
     pub(crate) connector: Arc<Connector>,
     /// Child processes, by what runs in them.
     pub(crate) children: ChildPools,
+    /// Functions, by module.
+    pub(crate) functions: FunctionPools,
+}
+
+/// Functions of all modules; clones share them.
+#[derive(Clone)]
+pub(crate) struct FunctionPools {
+    clock: Clock,
+    pools: Arc<Mutex<Vec<Weak<FunctionPool>>>>,
+}
+
+impl FunctionPools {
+    /// None yet.
+    pub(crate) fn new(clock: Clock) -> Self {
+        Self { clock, pools: Arc::default() }
+    }
+
+    /// Those of a module configured so; the ones there are, if they are still used.
+    fn of(&self, name: &str, config: &FunctionConfig) -> Arc<FunctionPool> {
+        let mut pools = self.pools.lock().unwrap_or_else(PoisonError::into_inner);
+        pools.retain(|pool| pool.strong_count() > 0);
+        let same = pools.iter().filter_map(Weak::upgrade).find(|pool| pool.is_of(name, config));
+        same.unwrap_or_else(|| {
+            let pool = Arc::new(FunctionPool::new(name.to_owned(), config.clone(), self.clock));
+            pools.push(Arc::downgrade(&pool));
+            pool
+        })
+    }
+
+    /// Those that are in use.
+    pub(crate) fn all(&self) -> Vec<Arc<FunctionPool>> {
+        let pools = self.pools.lock().unwrap_or_else(PoisonError::into_inner);
+        pools.iter().filter_map(Weak::upgrade).collect()
+    }
 }
 
 impl ModuleSource {
@@ -69,6 +107,7 @@ impl Place {
         let name: Arc<str> = module.name.as_str().into();
         match &module.run {
             ModuleRun::Child(spec) => Self::Child(ways.children.of(spec)),
+            ModuleRun::Function(config) => Self::Function(ways.functions.of(&module.name, config)),
             ModuleRun::WebSocket { url, token, trust } => {
                 let (name, url, token) = (module.name.clone(), url.clone(), token.clone());
                 let connector = match trust {
@@ -103,6 +142,7 @@ impl Place {
             Self::Inline(_) => None,
             Self::Thread { name, make } => Some(spawn_thread(name, *make, start)),
             Self::Child(pool) => Some(spawn_child(pool, start)),
+            Self::Function(pool) => Some(spawn_function(pool, start)),
             Self::WebSocket(spec) => Some(spawn_websocket(spec.clone(), start)),
         }
     }

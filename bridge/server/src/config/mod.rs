@@ -2,6 +2,7 @@
 //! anything starts. Starts nothing; reads no file but the configuration and the secrets it names.
 
 mod check;
+mod function;
 mod problem;
 mod raw;
 mod secret;
@@ -32,6 +33,7 @@ use crate::telemetry::{LogFormat, LogOptions};
 use crate::workers::Tick;
 use problem::Source;
 
+pub use function::{FunctionConfig, FunctionListen, Schemas, TextResult, Trigger};
 pub use problem::{ConfigError, Place, Problem};
 pub(crate) use raw::AuthKind;
 pub(crate) use secret::resolve as resolve_secret;
@@ -132,6 +134,8 @@ pub enum ModuleRun {
     Builtin(Builtin),
     /// Child processes; their command is never empty.
     Child(ChildSpec),
+    /// Programs whose functions are called when something happens.
+    Function(Box<FunctionConfig>),
     /// A server that is dialled, once for each call.
     WebSocket {
         /// Where it is.

@@ -214,6 +214,16 @@ pub(super) struct Module {
     pub url: Option<At<String>>,
     pub token: Option<At<String>>,
     pub ca_file: Option<At<String>>,
+    pub on: Option<At<On>>,
+    pub replicas: Option<At<usize>>,
+    pub concurrency: Option<At<usize>>,
+    pub max_queued: Option<At<usize>>,
+    pub job_timeout: Option<At<TimeSpan>>,
+    pub idle_timeout: Option<At<TimeSpan>>,
+    pub end_of_utterance: Option<At<TimeSpan>>,
+    pub result: Option<At<super::TextResult>>,
+    pub schemas: Option<At<super::Schemas>>,
+    pub listen: Option<At<Listen>>,
     #[serde(default)]
     pub config: toml::Table,
     pub role: Option<At<Role>>,
@@ -235,7 +245,28 @@ pub(super) enum Role {
 pub(super) enum ModuleKind {
     Builtin,
     Child,
+    Function,
     Websocket,
+}
+
+/// Which function is called when.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct On {
+    pub start: Option<At<String>>,
+    pub transcript: Option<At<String>>,
+    pub partial: Option<At<String>>,
+    pub utterance: Option<At<String>>,
+    pub dtmf: Option<At<String>>,
+    pub end: Option<At<String>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Listen {
+    pub address: Option<At<String>>,
+    pub host: Option<At<String>>,
+    pub dir: Option<At<String>>,
 }
 
 #[derive(Debug, Default, Deserialize)]

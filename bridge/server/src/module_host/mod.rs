@@ -4,6 +4,8 @@
 mod child;
 mod feed;
 mod flood;
+#[cfg_attr(not(feature = "functions"), path = "no_function.rs")]
+mod function;
 mod listen;
 mod restart;
 mod stderr;
@@ -23,6 +25,7 @@ use tokio::sync::mpsc;
 
 pub(crate) use child::ChildPools;
 pub use child::{ChildPool, ChildSpec, spawn_child};
+pub use function::{FunctionPool, spawn_function};
 pub use thread::spawn_thread;
 pub use websocket::{WebSocketSpec, spawn_websocket};
 

@@ -23,7 +23,7 @@ impl LastLine {
         (!quote.is_empty()).then_some(quote)
     }
 
-    fn set(&self, line: &str) {
+    pub(super) fn set(&self, line: &str) {
         if !line.trim().is_empty() {
             line.clone_into(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
         }
@@ -46,14 +46,14 @@ pub(super) async fn log_lines(module: String, mut stderr: impl AsyncRead + Unpin
 
 /// Cuts octets into lines.
 #[derive(Debug, Default)]
-struct Lines {
+pub(super) struct Lines {
     line: Vec<u8>,
     /// The line is over [`MAX_LINE`]; the rest of it is left out.
     cut: bool,
 }
 
 impl Lines {
-    fn push(&mut self, octets: &[u8], mut log: impl FnMut(&str)) {
+    pub(super) fn push(&mut self, octets: &[u8], mut log: impl FnMut(&str)) {
         for part in octets.split_inclusive(|&octet| octet == b'\n') {
             let (text, whole) = match part.split_last() {
                 Some((b'\n', text)) => (text, true),
@@ -68,7 +68,7 @@ impl Lines {
         }
     }
 
-    fn finish(&mut self, mut log: impl FnMut(&str)) {
+    pub(super) fn finish(&mut self, mut log: impl FnMut(&str)) {
         if !self.line.is_empty() {
             self.end(&mut log);
         }

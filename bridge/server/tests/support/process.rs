@@ -106,7 +106,12 @@ impl Process {
         let fixed = ["serve", "--bind", "127.0.0.1:0"];
         let mut command = ringback(fixed.iter().chain(args));
         command.envs(environment.iter().copied());
-        let running = Running::start(&mut command);
+        Self::start(&mut command)
+    }
+
+    /// Starts what comes to `ringback serve`, and waits until it listens.
+    pub fn start(command: &mut Command) -> Self {
+        let running = Running::start(command);
         let mut greeting = String::new();
         let address = loop {
             match running.stdout.recv_timeout(PATIENCE) {

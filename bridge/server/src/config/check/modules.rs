@@ -1,6 +1,7 @@
 //! Modules and the routes made of them.
 
 mod child;
+mod functions;
 
 use std::ops::Range;
 use std::time::Duration;
@@ -89,8 +90,9 @@ impl Checker<'_> {
 
     /// `kind` may be left out where one of its keys tells it.
     fn run(&mut self, table: Range<usize>, raw: &raw::Module, most: usize) -> ModuleRun {
-        use raw::ModuleKind::{Builtin as InProcess, Child, Websocket};
+        use raw::ModuleKind::{Builtin as InProcess, Child, Function, Websocket};
         let given = [
+            ("on", Function, span(&raw.on)),
             ("builtin", InProcess, span(&raw.builtin)),
             ("command", Child, span(&raw.command)),
             ("url", Websocket, span(&raw.url)),
@@ -107,10 +109,12 @@ impl Checker<'_> {
         let (whom, uses): (_, &[_]) = match kind {
             InProcess => ("kind \"builtin\"", &["builtin"]),
             Child => ("kind \"child\"", child::KEYS),
+            Function => ("kind \"function\"", functions::KEYS),
             Websocket => ("kind \"websocket\"", &["url", "token", "ca_file"]),
         };
         let given = given.map(|(key, _, span)| (key, span)).into_iter();
-        self.superfluous(given.chain(child::spans(raw)), uses, whom);
+        let given = given.chain(child::spans(raw)).chain(functions::spans(raw));
+        self.superfluous(given, uses, whom);
         let (run, missing) = match kind {
             InProcess => (
                 raw.builtin.as_ref().map(|at| ModuleRun::Builtin(*at.get_ref())),
@@ -119,6 +123,10 @@ impl Checker<'_> {
             Child => (
                 raw.command.as_ref().map(|at| ModuleRun::Child(self.child(at, raw, most))),
                 "`command`, such as [\"python3\", \"module.py\"]",
+            ),
+            Function => (
+                raw.on.as_ref().map(|on| self.function(table.clone(), on, raw)),
+                "`on`, such as { transcript = \"on_final\" }: which function is called when",
             ),
             Websocket => (
                 raw.url.as_ref().map(|at| self.websocket(at, raw)),

@@ -19,6 +19,7 @@ fn example_in_full() -> String {
 }
 
 #[test]
+#[cfg_attr(not(feature = "functions"), ignore = "it shows what only a whole build has")]
 fn the_example_works_as_it_stands_and_with_everything_switched_on() {
     let nothing = |_: &str| None;
     let flags = Overrides::default();
@@ -50,7 +51,7 @@ fn the_example_works_as_it_stands_and_with_everything_switched_on() {
     let config = Config::parse("ringback.toml", &text, &flags, &context).unwrap();
     let kinds: BTreeSet<_> = config.listeners.iter().map(|l| l.auth.kind()).collect();
     assert_eq!((config.listeners.len(), kinds.len()), (20, 14), "{kinds:?}");
-    assert_eq!(config.modules.len(), 3);
+    assert_eq!(config.modules.len(), 5);
     assert_eq!((config.sinks.len(), config.routes[0].sinks.len()), (4, 4));
     let lines = &config.sinks[0];
     assert_eq!((lines.events, lines.queue), (SinkConfig::default_events(), 10_000));
@@ -63,8 +64,8 @@ fn known_keys(table: &str) -> BTreeSet<String> {
         "listener" | "module" | "route" | "sink" => format!("[[{table}]]\nzz = 1"),
         "listener.auth" => "[[listener]]\nauth = { kind = \"none\", zz = 1 }".to_owned(),
         "listener.hangup" => "[[listener]]\nhangup = { kind = \"rest\", zz = 1 }".to_owned(),
-        "listener.options" | "listener.answer" | "route.barge_in" | "route.speakers"
-        | "route.passthrough" => {
+        "listener.options" | "listener.answer" | "module.on" | "module.listen"
+        | "route.barge_in" | "route.speakers" | "route.passthrough" => {
             let (outer, inner) = table.split_once('.').unwrap();
             format!("[[{outer}]]\n{inner} = {{ zz = 1 }}")
         }

@@ -3,6 +3,7 @@
 mod answers;
 mod auth;
 mod example;
+mod functions;
 mod hangup;
 mod places;
 mod problems;

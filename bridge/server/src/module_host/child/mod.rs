@@ -14,6 +14,8 @@ use super::restart::supervise;
 use super::{Hosted, seat};
 pub use pool::ChildPool;
 pub(crate) use pool::ChildPools;
+#[cfg(feature = "functions")]
+pub(super) use process::exit_text;
 use session::Guest;
 
 /// How child processes of a module are started, and how many.

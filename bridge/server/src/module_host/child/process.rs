@@ -491,7 +491,7 @@ fn spawn(spec: &ChildSpec) -> Result<Child, End> {
     })
 }
 
-fn exit_text(status: ExitStatus) -> String {
+pub(in super::super) fn exit_text(status: ExitStatus) -> String {
     #[cfg(unix)]
     if let Some(signal) = std::os::unix::process::ExitStatusExt::signal(&status) {
         return format!("killed by signal {signal}");
