@@ -1,5 +1,7 @@
 //! The bridge: turns a checked configuration into endpoints, admits streams and runs each as a call. Speaks to no socket itself.
 
+#[cfg(feature = "nats")]
+mod cluster;
 mod ports;
 mod posted;
 
@@ -37,6 +39,8 @@ use crate::shutdown::Shutdown;
 use crate::sink::Sinks;
 use crate::socket::Socket;
 use crate::workers::Workers;
+#[cfg(feature = "nats")]
+use cluster::Cluster;
 use ports::Ports;
 use posted::{Posts, Running};
 
@@ -104,6 +108,8 @@ pub struct Bridge {
     children: ChildPools,
     functions: FunctionPools,
     sinks: Arc<Sinks>,
+    #[cfg(feature = "nats")]
+    cluster: Option<Cluster>,
 }
 
 /// A stream that may come in.
@@ -175,10 +181,14 @@ impl Bridge {
         let events = Events::new(shutdown.clone());
         let watchers = Watchers::new().with(Arc::new(events.clone()));
         let watchers = watch.cloned().into_iter().fold(watchers, Watchers::with);
+        #[cfg(feature = "nats")]
+        let (watchers, cluster) = Cluster::of(config, clock, watchers);
         let outside = Outside {
             clock,
             ways: Ways {
                 connector: Arc::clone(&connector),
+                #[cfg(feature = "nats")]
+                nats: cluster.as_ref().map(Cluster::nats),
                 children: ChildPools::default(),
                 functions: FunctionPools::new(clock),
             },
@@ -201,6 +211,8 @@ impl Bridge {
             connector,
             children: outside.ways.children.clone(),
             functions: outside.ways.functions.clone(),
+            #[cfg(feature = "nats")]
+            cluster,
         }
     }
 
@@ -218,7 +230,7 @@ impl Bridge {
 
     /// Takes calls from `listener` until shut down and all have ended, and serves them on `workers`.
     pub async fn run<L: net::Listener>(
-        self,
+        #[cfg_attr(not(feature = "nats"), allow(unused_mut))] mut self,
         config: &Config,
         listener: L,
         workers: Workers,
@@ -235,6 +247,8 @@ impl Bridge {
         let functions = self.functions.all();
         functions.iter().for_each(|pool| pool.start());
         let (sinks, clock, draining) = (Arc::clone(&self.sinks), self.clock, shutdown.clone());
+        #[cfg(feature = "nats")]
+        let storing = self.cluster.take().map(|cluster| cluster.start(&mut keeping));
         let server =
             Server::new(Arc::new(self), endpoints, limits, pages, routes, shutdown, workers);
         let began = async {
@@ -257,6 +271,10 @@ impl Bridge {
         // Programs end one beside the other, and beside what is left to be written.
         let mut ending: JoinSet<()> =
             functions.into_iter().map(|pool| async move { pool.stop().await }).collect();
+        #[cfg(feature = "nats")]
+        if let Some(storing) = storing {
+            ending.spawn(storing.finish());
+        }
         sinks.finish(deadline).await;
         while ending.join_next().await.is_some() {}
         drained

@@ -18,6 +18,8 @@ pub mod hangup;
 pub mod keyring;
 pub mod listener;
 pub mod module_host;
+#[cfg(feature = "nats")]
+pub mod nats;
 pub mod net;
 pub mod outgoing;
 pub mod passthrough;

@@ -5,7 +5,8 @@ mod support;
 use ringback::clock::Clock;
 use ringback_proto::provider::{Dial, find};
 use support::{
-    Caller, Folder, NODE, PYTHON, Process, has_node, python_with, root, skip, soon, sound,
+    Caller, Folder, NODE, PATIENCE, PYTHON, Process, has_node, not_run, python_with, root, run,
+    skip, soon, sound,
 };
 use tokio::net::TcpStream;
 
@@ -96,4 +97,23 @@ async fn the_transcriber_understands_a_sentence() {
     assert!(within(start, 200, 900) && within(end, 2_300, 3_400), "{transcript}");
     process.signal("TERM");
     assert_eq!(process.finish().code, Some(0));
+}
+
+/// A worker dies in mid-call, and every second is told all the same: the script itself looks.
+#[cfg(feature = "nats")]
+#[test]
+fn the_workers_on_nats_tell_every_second() {
+    let there = |path: &str| {
+        let asked = std::process::Command::new(path).arg("--version").output();
+        asked.is_ok_and(|output| output.status.success())
+    };
+    if !there("nats-server") && !there("/usr/sbin/nats-server") {
+        return not_run("no nats-server (Debian package nats-server)");
+    }
+    let mut command = std::process::Command::new("bash");
+    command.arg(root().join("examples/nats-workers/run"));
+    command.env("RINGBACK", env!("CARGO_BIN_EXE_ringback")).env("PYTHON", PYTHON);
+    let finished = run(&mut command, PATIENCE);
+    assert_eq!(finished.code, Some(0), "{finished:?}");
+    assert!(finished.stdout.contains("is killed"), "{}", finished.stdout);
 }

@@ -12,6 +12,10 @@ use crate::module_host::{
     ChildPool, ChildPools, FunctionPool, Hosted, WebSocketSpec, spawn_child, spawn_function,
     spawn_thread, spawn_websocket,
 };
+#[cfg(feature = "nats")]
+use crate::module_host::{NatsSpec, spawn_nats};
+#[cfg(feature = "nats")]
+use crate::nats::Nats;
 use crate::outgoing::Connector;
 
 /// Sound kept for a module that may be slow or start again.
@@ -42,6 +46,9 @@ pub(super) enum Place {
     Function(Arc<FunctionPool>),
     /// At the other end of a connection.
     WebSocket(WebSocketSpec),
+    /// Whichever worker of a group has room.
+    #[cfg(feature = "nats")]
+    Nats(NatsSpec),
 }
 
 /// How modules are reached that are not part of the call.
@@ -53,6 +60,9 @@ pub(crate) struct Ways {
     pub(crate) children: ChildPools,
     /// Functions, by module.
     pub(crate) functions: FunctionPools,
+    /// Where workers are, if the configuration names a cluster.
+    #[cfg(feature = "nats")]
+    pub(crate) nats: Option<Arc<Nats>>,
 }
 
 /// Functions of all modules; clones share them.
@@ -121,6 +131,11 @@ impl Place {
                 };
                 Self::WebSocket(WebSocketSpec { name, url, token, connector })
             }
+            #[cfg(feature = "nats")]
+            ModuleRun::Nats { group } => {
+                let nats = ways.nats.clone().expect("a group was checked to have a cluster");
+                Self::Nats(NatsSpec { name: module.name.clone(), group: group.clone(), nats })
+            }
             ModuleRun::Builtin(Builtin::Echo) => {
                 Self::Inline(|| Box::new(ringback_echo::Echo::new()))
             }
@@ -144,6 +159,8 @@ impl Place {
             Self::Child(pool) => Some(spawn_child(pool, start)),
             Self::Function(pool) => Some(spawn_function(pool, start)),
             Self::WebSocket(spec) => Some(spawn_websocket(spec.clone(), start)),
+            #[cfg(feature = "nats")]
+            Self::Nats(spec) => Some(spawn_nats(spec.clone(), start)),
         }
     }
 }

@@ -64,6 +64,8 @@ pub struct Config {
     pub trust: Trust,
     /// Whether and where calls are captured.
     pub capture: Option<CaptureOptions>,
+    /// The NATS cluster, for modules that are workers there and for what happens on calls.
+    pub nats: Option<NatsConfig>,
     /// Where streams are taken; never empty.
     pub listeners: Vec<ListenerConfig>,
     /// The modules there are.
@@ -145,6 +147,54 @@ pub enum ModuleRun {
         /// Whom its certificate must be signed by, if that is not as [`Config::trust`] says.
         trust: Option<Trust>,
     },
+    /// A worker of a group on the NATS cluster, whichever has room.
+    #[cfg(feature = "nats")]
+    Nats {
+        /// Name of the group: one token of a subject.
+        group: String,
+    },
+}
+
+/// A NATS cluster and what the bridge does there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NatsConfig {
+    /// Its servers, `nats://` or `tls://`; never empty.
+    pub urls: Vec<String>,
+    /// What the bridge shows them.
+    pub login: NatsLogin,
+    /// Whom their certificates must be signed by.
+    pub trust: Trust,
+    /// Every subject of ours begins with this and a dot.
+    pub prefix: String,
+    /// The stream for what happens on calls.
+    pub events: Option<NatsStream>,
+}
+
+impl NatsConfig {
+    /// Whether it says that the servers speak TLS; those of other URLs may ask for it too.
+    fn wants_tls(&self) -> bool {
+        self.urls.iter().any(|url| url.starts_with("tls://"))
+    }
+}
+
+/// How the bridge proves itself to NATS; servers take of it what they ask for.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct NatsLogin {
+    /// A token.
+    pub token: Option<Secret>,
+    /// User and password.
+    pub user: Option<(String, Secret)>,
+    /// What is in a `.creds` file: a user's JWT and the seed of its key.
+    pub credentials: Option<Secret>,
+}
+
+/// A stream of JetStream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NatsStream {
+    /// Name.
+    pub name: String,
+    /// Whether it is made if it is not there.
+    pub create: bool,
 }
 
 /// Modules that are part of the binary.
@@ -364,7 +414,8 @@ impl Config {
             _ => None,
         });
         let shared = self.wants_tls().then_some(&self.trust);
-        shared.into_iter().chain(dialled.flatten()).cloned().collect()
+        let nats = self.nats.as_ref().filter(|nats| nats.wants_tls()).map(|nats| &nats.trust);
+        shared.into_iter().chain(dialled.flatten()).chain(nats).cloned().collect()
     }
 
     /// Whether anything in it asks or dials others by TLS, trusting as all do that have no trust of their own. Without `auth` a
@@ -437,6 +488,12 @@ impl Config {
             let routes: Vec<_> =
                 self.routes.iter().filter(of).map(|route| route.name.as_str()).collect();
             let _ = writeln!(text, "sink {name}: {kind}, of route {}", routes.join(", "));
+        }
+        if let Some(NatsConfig { urls, prefix, events, .. }) = &self.nats {
+            let urls = urls.join(", ");
+            let events =
+                events.as_ref().map(|stream| format!(", events to stream {}", stream.name));
+            let _ = writeln!(text, "  {urls}  NATS, {prefix}.v1.>{}", events.unwrap_or_default());
         }
         if let Some(capture) = &self.capture {
             let sound = match capture.sound {

@@ -26,6 +26,7 @@ pub(super) struct File {
     pub outgoing: Outgoing,
     #[serde(default)]
     pub capture: Capture,
+    pub nats: Option<At<Nats>>,
     #[serde(default)]
     pub listener: Vec<At<Listener>>,
     #[serde(default)]
@@ -214,6 +215,7 @@ pub(super) struct Module {
     pub url: Option<At<String>>,
     pub token: Option<At<String>>,
     pub ca_file: Option<At<String>>,
+    pub group: Option<At<String>>,
     pub on: Option<At<On>>,
     pub replicas: Option<At<usize>>,
     pub concurrency: Option<At<usize>>,
@@ -247,6 +249,22 @@ pub(super) enum ModuleKind {
     Child,
     Function,
     Websocket,
+    Nats,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Nats {
+    #[serde(default)]
+    pub urls: Vec<At<String>>,
+    pub credentials: Option<At<String>>,
+    pub token: Option<At<String>>,
+    pub user: Option<At<String>>,
+    pub password: Option<At<String>>,
+    pub ca_file: Option<At<String>>,
+    pub prefix: Option<At<String>>,
+    pub events: Option<At<String>>,
+    pub create_stream: Option<At<bool>>,
 }
 
 /// Which function is called when.

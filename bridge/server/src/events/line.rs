@@ -89,6 +89,30 @@ enum Body<'a> {
 }
 
 impl Body<'_> {
+    /// Its type.
+    const fn kind(&self) -> &'static str {
+        match self {
+            Self::Started(_) => "call.started",
+            Self::Ended(_) => "call.ended",
+            Self::ModuleReady => "module.ready",
+            Self::ModuleFailed { .. } => "module.failed",
+            Self::ModuleReplaced { .. } => "module.replaced",
+            Self::Transcript(_) => "transcript",
+            Self::Say(_) => "say",
+            Self::Turn(_) => "turn",
+            Self::Vad(_) => "vad",
+            Self::Dtmf(_) => "dtmf",
+            Self::Event(_) => "event",
+            Self::Log(_) => "log",
+            Self::Metric(_) => "metric",
+            Self::Error(_) => "error",
+            Self::Cleared(_) => "cleared",
+            Self::Dropped { .. } => "dropped",
+            Self::Notice { .. } => "notice",
+            Self::Lagged { .. } => "lagged",
+        }
+    }
+
     /// Whether the contract gives it an `at_ms` of its own.
     const fn tells_its_time(&self) -> bool {
         matches!(self, Self::Vad(_) | Self::Dtmf(_))
@@ -227,11 +251,12 @@ pub(super) fn happening(
     now: Instant,
     seen: &Seen<'_>,
 ) -> Option<Happening> {
-    let (json, provider_call) = json(at, call, now, seen, None)?;
-    Some(Happening { call: call.to_owned(), provider_call: provider_call.map(str::to_owned), json })
+    let (kind, json, provider_call) = json(at, call, now, seen, None)?;
+    let provider_call = provider_call.map(str::to_owned);
+    Some(Happening { kind, call: call.to_owned(), provider_call, json })
 }
 
-/// The JSON of something seen on `call` and the provider's name for the call, or `None` if it is no event: a broken socket is told
+/// The type and the JSON of something seen on `call` and the provider's name for the call, or `None` if it is no event: a broken socket is told
 /// by the end of its call.
 pub(crate) fn json<'a>(
     at: WallTime,
@@ -239,7 +264,7 @@ pub(crate) fn json<'a>(
     now: Instant,
     seen: &Seen<'a>,
     tag: Option<Tag<'_>>,
-) -> Option<(String, Option<&'a str>)> {
+) -> Option<(&'static str, String, Option<&'a str>)> {
     let at = at.to_string();
     let (line, provider_call) = match seen {
         Seen::SocketFailed(_) => return None,
@@ -259,7 +284,7 @@ pub(crate) fn json<'a>(
             (line, provider_call)
         }
     };
-    Some((serde_json::to_string(&line).ok()?, provider_call))
+    Some((line.body.kind(), serde_json::to_string(&line).ok()?, provider_call))
 }
 
 /// What a listener hears who missed that many events.

@@ -33,6 +33,8 @@ pub const BACKLOG: usize = 1_024;
 /// Something that happened, ready to be told.
 #[derive(Debug, PartialEq, Eq)]
 struct Happening {
+    #[cfg_attr(not(feature = "nats"), allow(dead_code, reason = "told to NATS only"))]
+    kind: &'static str,
     call: String,
     provider_call: Option<String>,
     json: String,
@@ -42,6 +44,12 @@ impl Happening {
     fn is_of(&self, call: &str) -> bool {
         self.call == call || self.provider_call.as_deref() == Some(call)
     }
+}
+
+/// What listeners are told of something seen on `call` now: the type of the event, and its JSON. `None` if it is none.
+#[cfg(feature = "nats")]
+pub(crate) fn told(call: &str, now: Instant, seen: &Seen<'_>) -> Option<(&'static str, String)> {
+    line::happening(WallTime::now(), call, now, seen).map(|told| (told.kind, told.json))
 }
 
 /// Tells what happens on calls to its listeners; while there are none, it does nothing at all. Clones share listeners.

@@ -40,7 +40,9 @@ fn told(seen: &Seen<'_>) -> Value {
     let at = WallTime::from_unix(Duration::from_millis(1_795_244_709_042));
     let happening = line::happening(at, "c1", Instant::from_millis(3_500), seen).unwrap();
     assert!(happening.is_of("c1") && happening.is_of("CA42") && !happening.is_of("c2"));
-    serde_json::from_str(&happening.json).unwrap()
+    let told: Value = serde_json::from_str(&happening.json).unwrap();
+    assert_eq!(told["type"], happening.kind);
+    told
 }
 
 fn transcript(text: &str) -> Report {

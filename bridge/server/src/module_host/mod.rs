@@ -2,11 +2,14 @@
 //! other end of a connection. Knows nothing of calls, and keeps no sound: what is replayed after a crash comes from the call's ring.
 
 mod child;
+mod close;
 mod feed;
 mod flood;
 #[cfg_attr(not(feature = "functions"), path = "no_function.rs")]
 mod function;
 mod listen;
+#[cfg(feature = "nats")]
+mod nats;
 mod restart;
 mod stderr;
 mod talk;
@@ -26,6 +29,10 @@ use tokio::sync::mpsc;
 pub(crate) use child::ChildPools;
 pub use child::{ChildPool, ChildSpec, spawn_child};
 pub use function::{FunctionPool, spawn_function};
+#[cfg(feature = "nats")]
+pub use nats::{NatsSpec, spawn_nats};
+#[cfg(feature = "nats")]
+pub(crate) use restart::shortened;
 pub use thread::spawn_thread;
 pub use websocket::{WebSocketSpec, spawn_websocket};
 

@@ -40,6 +40,14 @@ pub(super) trait Ground: Send + Sync + 'static {
     ) -> impl Future<Output = End> + Send;
 }
 
+/// Up to a quarter less, by chance: what failed for many at once is not tried again by all of them at once.
+pub(crate) fn shortened(pause: Duration) -> Duration {
+    let mut chance = [0];
+    // Without a random number all come back at once, which is no reason not to come back.
+    let _ = getrandom::fill(&mut chance);
+    pause - pause * u32::from(chance[0]) / 1_024
+}
+
 /// Runs a module until its session is over, it says no, or it dies too often.
 pub(super) async fn supervise<G: Ground>(ground: G, mut start: Start, seat: Seat) {
     let Seat { mut to, from } = seat;

@@ -26,6 +26,9 @@ const LOOKS: u32 = 8;
 pub(super) const BREACH: u16 = 4002;
 /// What it is closed with when a deadline passed.
 pub(super) const LATE: u16 = 4008;
+/// What it is closed with when a message was lost on the way.
+#[cfg(feature = "nats")]
+pub(super) const LOST: u16 = 4009;
 /// A module whose streams ended has so long to say why before it is cut off.
 pub(super) const GRACE: Duration = Duration::from_secs(1);
 

@@ -1,9 +1,16 @@
 //! Hosts against modules that behave and modules that do not; processes are real ones.
 
 mod dialled;
+#[cfg(feature = "nats")]
+#[path = "../../tests/support/nats_server.rs"]
+mod nats_server;
+#[cfg(feature = "nats")]
+mod on_nats;
 mod served;
 mod shared;
 mod table;
+#[cfg(feature = "nats")]
+mod worked;
 
 use std::os::fd::AsRawFd;
 use std::sync::mpsc::{Receiver, channel};

@@ -12,21 +12,16 @@ use ringback_proto::provider::{Message, OutgoingUpgrade, Secret};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
+use super::close::{farewell, left};
 use super::listen::{Heard, Listener};
-use super::restart::{Ground, called_off, supervise};
-use super::talk::{BREACH, Broken, Carry, End, Failure, LATE, SLOT, Talk};
+use super::restart::{Ground, called_off, shortened, supervise};
+use super::talk::{BREACH, Broken, Carry, End, Failure, SLOT, Talk};
 use super::{FromHost, Hosted, Inbox, seat};
 use crate::client::WsUrl;
 use crate::outgoing::{ConnectError, Connector};
 use crate::socket::wire::Kind;
-use crate::socket::{
-    self, Closed, DialError, Incoming, Socket, SocketError, SocketOptions, close_code,
-};
+use crate::socket::{self, DialError, Incoming, Socket, SocketError, SocketOptions, close_code};
 
-/// The module did not let us in.
-const UNAUTHORIZED: u16 = 4001;
-/// There is no such module there.
-const UNKNOWN: u16 = 4004;
 /// A module that has taken nothing for so long is given up, even if it is the call that holds it up.
 const WRITE_DEADLINE: Duration = Duration::from_secs(5);
 
@@ -65,10 +60,7 @@ impl Ground for WebSocketSpec {
     }
 
     fn pause(&self, pause: Duration) -> Duration {
-        let mut chance = [0];
-        // Without a random number all calls come back at once, which is no reason not to come back.
-        let _ = getrandom::fill(&mut chance);
-        pause - pause * u32::from(chance[0]) / 1_024
+        shortened(pause)
     }
 
     async fn run(&self, start: &Start, to: &mut Inbox, from: &mpsc::Sender<FromHost>) -> End {
@@ -209,33 +201,6 @@ fn understood(
             listener.frame(Frame { slot: SLOT, kind: FrameKind::Audio, body })
         }
         None => Ok(Heard::Nothing),
-    }
-}
-
-/// What a module means that closes the connection.
-fn left(closed: Option<Closed>) -> End {
-    let Some(Closed { code, reason }) = closed else {
-        return End::failed("closed the connection without a word");
-    };
-    let colon = if reason.is_empty() { "" } else { ": " };
-    let reason = format!("closed the connection with {code}{colon}{}", reason.escape_debug());
-    match code {
-        // Without `done`, or it would have been heard before.
-        close_code::NORMAL => End::Over(Some(reason)),
-        UNAUTHORIZED => End::Over(Some(format!("{reason}; check `token`, which it does not take"))),
-        BREACH => End::Over(Some(format!("{reason}; it does not speak ringback.v1"))),
-        UNKNOWN => End::Over(Some(format!("{reason}; check the path of `url`"))),
-        _ => End::failed(reason),
-    }
-}
-
-/// What the module is told when the connection closes.
-fn farewell(end: &End, is_stopping: bool) -> (u16, String) {
-    match end {
-        End::Over(Some(reason)) if is_stopping => (LATE, reason.clone()),
-        End::Over(_) | End::Rejected(_) => (close_code::NORMAL, String::new()),
-        End::Failed(failure) => (failure.code, failure.reason.clone()),
-        End::Abandoned => (close_code::GOING_AWAY, "the call is gone".into()),
     }
 }
 

@@ -289,7 +289,7 @@ impl Watch for CallWatch {
         }
         let (at, id) = (WallTime::now(), format!("{call}-{number}"));
         let tag = Tag { event_id: &id, listener: &self.listener, route: &self.route };
-        let Some((json, _)) = events::json(at, call, now, seen, Some(tag)) else { return };
+        let Some((_, json, _)) = events::json(at, call, now, seen, Some(tag)) else { return };
         let (listener, route) = (self.listener.clone(), self.route.clone());
         let (call, at) = (call.to_owned(), at.to_string());
         let event = Arc::new(Event { id, call, kind, at, listener, route, json });

@@ -150,6 +150,15 @@ metrics! {
     hangups_over: Counter "ringback_api_hangups_total" "outcome=\"over\"", "Calls that a provider's API was asked to end.";
     hangups_failed: Counter "ringback_api_hangups_total" "outcome=\"failed\"", "Calls that a provider's API was asked to end.";
     hangups_overload: Counter "ringback_api_hangups_total" "outcome=\"overload\"", "Calls that a provider's API was asked to end.";
+    nats_connected: Gauge "ringback_nats_connected" "", "Connections to NATS that are there; one for each bridge.";
+    nats_connects: Counter "ringback_nats_connects_total" "", "Times the connection to NATS came or came back.";
+    nats_gaps: Counter "ringback_nats_gaps_total" "", "Times a worker's messages were lost between it and the bridge; its session was offered again.";
+    nats_overflows: Counter "ringback_nats_overflows_total" "", "Messages of workers that came faster than they were taken, and were lost.";
+    nats_events_stored: Counter "ringback_nats_events_total" "outcome=\"stored\"", "What happened on calls, by what became of it on its way to JetStream.";
+    nats_events_overflow: Counter "ringback_nats_events_total" "outcome=\"overflow\"", "What happened on calls, by what became of it on its way to JetStream.";
+    nats_events_expired: Counter "ringback_nats_events_total" "outcome=\"expired\"", "What happened on calls, by what became of it on its way to JetStream.";
+    nats_events_refused: Counter "ringback_nats_events_total" "outcome=\"refused\"", "What happened on calls, by what became of it on its way to JetStream.";
+    nats_events_shutdown: Counter "ringback_nats_events_total" "outcome=\"shutdown\"", "What happened on calls, by what became of it on its way to JetStream.";
     notices: Counter "ringback_notices_total" "", "Oddities of a provider's messages.";
     captures: Counter "ringback_captures_total" "", "Captures of calls begun.";
     captures_skipped: Counter "ringback_captures_skipped_total" "", "Calls not captured: a limit is reached, or there was no room.";

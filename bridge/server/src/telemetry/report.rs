@@ -101,6 +101,25 @@ pub enum Report<'a> {
         /// The whole reason, more than the peer was told.
         reason: &'a str,
     },
+    /// The connection to NATS is there, or is there again.
+    NatsConnected {
+        /// As the server calls itself.
+        server: &'a str,
+    },
+    /// The connection to NATS broke; it is tried again until it is there.
+    NatsLost,
+    /// A server of NATS says no to something, or cannot be used.
+    NatsRefused {
+        /// In its words.
+        reason: &'a str,
+    },
+    /// The stream for what happens on calls is not as it should be.
+    NatsStream {
+        /// Name of the stream.
+        stream: &'a str,
+        /// What is wrong.
+        reason: &'a str,
+    },
     /// A stream ended by a fault of this program.
     StreamPanicked {
         /// Name of the listener.
@@ -356,6 +375,10 @@ fn report_to(metrics: &Metrics, report: &Report<'_>) {
         Report::KeysRead { .. } | Report::KeysNotRead { .. } | Report::KeysExpired { .. } => {
             report_keys(metrics, report);
         }
+        Report::NatsConnected { .. }
+        | Report::NatsLost
+        | Report::NatsRefused { .. }
+        | Report::NatsStream { .. } => report_nats(metrics, report),
         Report::Draining { live, timeout } => {
             info!(live, ?timeout, "draining: no new calls, live ones go on");
         }
@@ -442,6 +465,25 @@ fn report_keys(metrics: &Metrics, report: &Report<'_>) {
         }
         Report::KeysExpired { listener, kept } => {
             error!(listener, ?kept, "the issuer's keys are too old and hold no longer");
+        }
+        _ => {}
+    }
+}
+
+fn report_nats(metrics: &Metrics, report: &Report<'_>) {
+    match report {
+        Report::NatsConnected { server } => {
+            metrics.nats_connects.increment();
+            metrics.nats_connected.increment();
+            info!(server = %PeerText(server), "connected to NATS");
+        }
+        Report::NatsLost => {
+            metrics.nats_connected.decrement();
+            warn!("the connection to NATS is lost, trying again");
+        }
+        Report::NatsRefused { reason } => error!(reason = %PeerText(reason), "NATS says no"),
+        Report::NatsStream { stream, reason } => {
+            error!(stream, reason = %PeerText(reason), "events are not stored in JetStream as they should be");
         }
         _ => {}
     }

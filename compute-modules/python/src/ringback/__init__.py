@@ -35,6 +35,7 @@ from ._messages import (
     Word,
 )
 from ._module import Module, Reject
+from ._nats_worker import nats
 from ._run import run
 from ._server import serve
 from ._session import Session
@@ -63,6 +64,7 @@ __all__ = [
     "Vad",
     "WireError",
     "Word",
+    "nats",
     "run",
     "serve",
 ]

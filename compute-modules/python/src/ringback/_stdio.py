@@ -38,6 +38,10 @@ Without a bridge, play a recording to it:
 Or have it wait for bridges that dial it:
 
     python3 {script} --serve 127.0.0.1:9000
+
+Or have it work for bridges on a NATS cluster:
+
+    python3 {script} --nats nats://127.0.0.1:4222 --group my-group
 """
 
 

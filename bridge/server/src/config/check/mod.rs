@@ -7,6 +7,7 @@ mod auth;
 mod hangup;
 mod listeners;
 mod modules;
+mod nats;
 mod passthrough;
 mod places;
 mod sinks;
@@ -52,6 +53,9 @@ pub(super) fn check(
     }
     let log = checker.log(raw, overrides);
     let capture = checker.capture(raw, overrides);
+    let ca_file = raw.outgoing.ca_file.as_ref().map(|at| at.get_ref().into());
+    let trust = Trust::from_options(ca_file, raw.outgoing.insecure);
+    let nats = checker.nats(raw, &trust);
     let (modules, mut routes) = checker.modules_and_routes(raw, socket);
     let sinks = checker.sinks(raw, &mut routes);
     let listeners = checker.listeners(raw, socket, &routes, bind, &bind_place);
@@ -61,8 +65,6 @@ pub(super) fn check(
             events: raw.server.events.unwrap_or_default(),
         };
         let file = source.map(|source| source.name.to_owned());
-        let ca_file = raw.outgoing.ca_file.as_ref().map(|at| at.get_ref().into());
-        let trust = Trust::from_options(ca_file, raw.outgoing.insecure);
         Ok(Config {
             file,
             bind,
@@ -73,6 +75,7 @@ pub(super) fn check(
             log,
             trust,
             capture,
+            nats,
             listeners,
             modules,
             routes,

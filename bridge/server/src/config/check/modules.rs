@@ -90,7 +90,7 @@ impl Checker<'_> {
 
     /// `kind` may be left out where one of its keys tells it.
     fn run(&mut self, table: Range<usize>, raw: &raw::Module, most: usize) -> ModuleRun {
-        use raw::ModuleKind::{Builtin as InProcess, Child, Function, Websocket};
+        use raw::ModuleKind::{Builtin as InProcess, Child, Function, Nats, Websocket};
         let given = [
             ("on", Function, span(&raw.on)),
             ("builtin", InProcess, span(&raw.builtin)),
@@ -98,11 +98,11 @@ impl Checker<'_> {
             ("url", Websocket, span(&raw.url)),
             ("token", Websocket, span(&raw.token)),
             ("ca_file", Websocket, span(&raw.ca_file)),
+            ("group", Nats, span(&raw.group)),
         ];
         let told = given.iter().find(|(.., span)| span.is_some()).map(|&(_, kind, _)| kind);
         let Some(kind) = raw.kind.as_ref().map(|kind| *kind.get_ref()).or(told) else {
-            let help =
-                "a module needs `builtin` (echo, recorder, player, vad, dtmf), `command` or `url`";
+            let help = "a module needs `builtin` (echo, recorder, player, vad, dtmf), `command`, `url` or `group`";
             self.problem(table, help);
             return ModuleRun::Builtin(Builtin::Echo);
         };
@@ -111,6 +111,7 @@ impl Checker<'_> {
             Child => ("kind \"child\"", child::KEYS),
             Function => ("kind \"function\"", functions::KEYS),
             Websocket => ("kind \"websocket\"", &["url", "token", "ca_file"]),
+            Nats => ("kind \"nats\"", &["group"]),
         };
         let given = given.map(|(key, _, span)| (key, span)).into_iter();
         let given = given.chain(child::spans(raw)).chain(functions::spans(raw));
@@ -131,6 +132,10 @@ impl Checker<'_> {
             Websocket => (
                 raw.url.as_ref().map(|at| self.websocket(at, raw)),
                 "`url`, such as \"ws://127.0.0.1:9000\" or \"wss://gpu.example.com/stt\"",
+            ),
+            Nats => (
+                raw.group.as_ref().map(|at| self.worker_of(at)),
+                "`group`, the name that its workers are started with",
             ),
         };
         run.unwrap_or_else(|| {

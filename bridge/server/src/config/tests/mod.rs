@@ -5,6 +5,8 @@ mod auth;
 mod example;
 mod functions;
 mod hangup;
+#[cfg(feature = "nats")]
+mod nats;
 mod places;
 mod problems;
 mod sinks;

@@ -9,7 +9,7 @@ fn every_complaint_names_place_key_finding_and_remedy() {
         ("[server", "f.toml:1:8: "),
         (
             "[sever]\n",
-            "f.toml:1:2: sever: unknown field `sever`, expected one of `server`, `limits`, `log`, `outgoing`, `capture`, `listener`, `module`, `route`, `sink`; did you mean \"server\"?",
+            "f.toml:1:2: sever: unknown field `sever`, expected one of `server`, `limits`, `log`, `outgoing`, `capture`, `nats`, `listener`, `module`, `route`, `sink`; did you mean \"server\"?",
         ),
         (
             "[server]\nbnid = \"x\"",
@@ -74,7 +74,7 @@ fn every_complaint_names_place_key_finding_and_remedy() {
         ),
         (
             "[[module]]\nname = \"m\"",
-            "f.toml:1:1: module[0]: a module needs `builtin` (echo, recorder, player, vad, dtmf), `command` or `url`",
+            "f.toml:1:1: module[0]: a module needs `builtin` (echo, recorder, player, vad, dtmf), `command`, `url` or `group`",
         ),
         (
             "[[module]]\nname = \"m\"\nbuiltin = \"ehco\"",

@@ -44,30 +44,75 @@ async fn attend(mode: &'static str, mut listener: MemoryListener, dialled: Arc<A
             ..SocketOptions::default()
         };
         let Ok(socket) = socket::answer(io, options).await else { continue };
-        tokio::spawn(Acted { mode, socket }.run());
+        tokio::spawn(Acted { mode, side: socket }.run());
     }
 }
 
-/// One connection.
-struct Acted {
-    mode: &'static str,
-    socket: Socket,
+/// One session of a module, whatever carries it.
+pub(super) struct Acted<S> {
+    pub(super) mode: &'static str,
+    pub(super) side: S,
 }
 
-/// The connection is over.
-struct Over;
+/// The session is over.
+pub(super) struct Over;
 
-impl Acted {
-    async fn run(mut self) {
+/// What came from the bridge.
+pub(super) enum Came {
+    Text(Value),
+    Sound(Vec<u8>),
+}
+
+/// The module's end of what carries a session.
+pub(super) trait Side: Send {
+    fn next(&mut self) -> impl Future<Output = Result<Came, Over>> + Send;
+    fn text(&mut self, text: &str) -> impl Future<Output = Result<(), Over>> + Send;
+    fn sound(&mut self, octets: &[u8]) -> impl Future<Output = Result<(), Over>> + Send;
+    /// Goodbye, where dropping it says nothing.
+    fn leave(&mut self) -> impl Future<Output = ()> + Send;
+}
+
+impl Side for Socket {
+    async fn next(&mut self) -> Result<Came, Over> {
+        loop {
+            let Some(Ok(came)) = self.recv().await else { return Err(Over) };
+            if let Incoming::Close(_) = came {
+                return Err(Over);
+            }
+            match self.message(&came) {
+                Some(Message::Text(text)) => {
+                    return Ok(Came::Text(serde_json::from_str(text).unwrap()));
+                }
+                Some(Message::Binary(octets)) => return Ok(Came::Sound(octets.to_vec())),
+                None => {}
+            }
+        }
+    }
+
+    async fn text(&mut self, text: &str) -> Result<(), Over> {
+        self.send(Outgoing::Text(text)).await.map_err(|_| Over)
+    }
+
+    async fn sound(&mut self, octets: &[u8]) -> Result<(), Over> {
+        self.send(Outgoing::Binary(octets)).await.map_err(|_| Over)
+    }
+
+    async fn leave(&mut self) {}
+}
+
+impl<S: Side> Acted<S> {
+    pub(super) async fn run(mut self) {
         while let Ok(()) = self.once().await {}
-        // Some hold the connection and do nothing.
-        if matches!(self.mode, "hang" | "late" | "slow") {
-            tokio::time::sleep(Duration::from_secs(600)).await;
+        match self.mode {
+            // Some hold the connection and do nothing.
+            "hang" | "late" | "slow" => tokio::time::sleep(Duration::from_secs(600)).await,
+            "crash" => {}
+            _ => self.side.leave().await,
         }
     }
 
     async fn say(&mut self, message: Value) -> Result<(), Over> {
-        self.socket.send(Outgoing::Text(&message.to_string())).await.map_err(|_| Over)
+        self.side.text(&message.to_string()).await
     }
 
     async fn event(&mut self, name: &str, data: Value) -> Result<(), Over> {
@@ -75,25 +120,15 @@ impl Acted {
     }
 
     async fn sound(&mut self, octets: &[u8]) -> Result<(), Over> {
-        self.socket.send(Outgoing::Binary(octets)).await.map_err(|_| Over)
+        self.side.sound(octets).await
     }
 
     /// Takes one message.
     async fn once(&mut self) -> Result<(), Over> {
-        let Some(Ok(came)) = self.socket.recv().await else { return Err(Over) };
-        if let Incoming::Close(_) = came {
-            return Err(Over);
-        }
-        let message = match self.socket.message(&came) {
-            Some(Message::Text(text)) => serde_json::from_str::<Value>(text).unwrap(),
-            Some(Message::Binary(octets)) => {
-                let octets = octets.to_vec();
-                if self.mode == "crash" {
-                    return Err(Over);
-                }
-                return self.sound(&octets).await;
-            }
-            None => return Ok(()),
+        let message = match self.side.next().await? {
+            Came::Text(message) => message,
+            Came::Sound(_) if self.mode == "crash" => return Err(Over),
+            Came::Sound(octets) => return self.sound(&octets).await,
         };
         match message["type"].as_str().unwrap() {
             "ping" => self.say(json!({"type": "pong", "t": message["t"]})).await,
@@ -145,7 +180,7 @@ impl Acted {
                 }
                 Ok(())
             }
-            "garbage" => self.socket.send(Outgoing::Text("hello")).await.map_err(|_| Over),
+            "garbage" => self.side.text("hello").await,
             "oversize" => self.sound(&[0; 262_146]).await,
             "odd" => self.sound(&[0; 3]).await,
             "fatal" => {
