@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::message::{FromModule, ToModule};
+use crate::message::{FromModule, FromWorker, ToModule, ToWorker};
 
 const CONTRACT: &str = include_str!("../CONTRACT.md");
 
@@ -197,4 +197,27 @@ fn add_unknown_fields(value: &mut Value) {
         Value::Array(items) => items.iter_mut().for_each(add_unknown_fields),
         _ => {}
     }
+}
+
+#[test]
+fn bridge_to_worker_is_documented() {
+    let tag = |message: &ToWorker| match message {
+        ToWorker::Registered(_) => "registered",
+        ToWorker::Open { .. } => "open",
+        ToWorker::Ping { .. } => "ping",
+        ToWorker::Unknown => "not a message of the contract",
+    };
+    check("Bridge to worker", tag, &["registered", "open", "ping"]);
+}
+
+#[test]
+fn worker_to_bridge_is_documented() {
+    let tag = |message: &FromWorker| match message {
+        FromWorker::Register(_) => "register",
+        FromWorker::Load(_) => "load",
+        FromWorker::Pong { .. } => "pong",
+        FromWorker::GoingAway { .. } => "going_away",
+        FromWorker::Unknown => "not a message of the contract",
+    };
+    check("Worker to bridge", tag, &["register", "load", "pong", "going_away"]);
 }

@@ -16,5 +16,7 @@ pub use module::{AudioFrame, FrameFlags, Input, Module, ModuleError, Output, Out
 
 /// WebSocket subprotocol and name of the contract's major version.
 pub const CONTRACT: &str = "ringback.v1";
+/// WebSocket subprotocol of a module that dials in, on the connection on which it registers.
+pub const WORKER_CONTRACT: &str = "ringback.v1.worker";
 /// Major version spoken by this crate.
 pub const VERSION: u32 = 1;

@@ -5,12 +5,14 @@
 
 mod report;
 mod session;
+mod worker;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 pub use report::*;
 pub use session::*;
+pub use worker::*;
 
 /// What the bridge tells a module.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

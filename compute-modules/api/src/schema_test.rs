@@ -9,21 +9,48 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
 use crate::contract_test::examples;
-use crate::message::{FromModule, ToModule};
+use crate::message::{FromModule, FromWorker, ToModule, ToWorker};
 use crate::wire;
 
 const SCHEMA: &str = "ringback.v1.schema.json";
 const ASYNCAPI: &str = "ringback.v1.asyncapi.json";
-const TO_MODULE: &str = "Bridge to module";
-const FROM_MODULE: &str = "Module to bridge";
 
-/// What is asked and how it is answered: who asks, with what, and the answers that may come.
-const QUESTIONS: [(Side, &str, &[&str]); 5] = [
-    (Side::Bridge, "start", &["ready", "reject"]),
-    (Side::Bridge, "finalize", &["finalized"]),
-    (Side::Bridge, "ping", &["pong"]),
-    (Side::Bridge, "stop", &["done"]),
-    (Side::Module, "clear", &["cleared"]),
+/// What is asked and how it is answered: who asks, with what, the answers that may come, and the operation's name.
+const QUESTIONS: [(Side, &str, &[&str], &str); 7] = [
+    (Side::Bridge, "start", &["ready", "reject"], "start"),
+    (Side::Bridge, "finalize", &["finalized"], "finalize"),
+    (Side::Bridge, "ping", &["pong"], "ping"),
+    (Side::Bridge, "stop", &["done"], "stop"),
+    (Side::Module, "clear", &["cleared"], "clear"),
+    (Side::Worker, "register", &["registered"], "worker.register"),
+    (Side::Host, "ping", &["pong"], "worker.ping"),
+];
+
+/// Where messages are said: a session, or the connection on which a worker registers.
+struct Channel {
+    name: &'static str,
+    sides: [Side; 2],
+    /// Operations of messages that are just said, by the first and the second side.
+    just_said: [&'static str; 2],
+    title: &'static str,
+    description: &'static str,
+}
+
+const CHANNELS: [Channel; 2] = [
+    Channel {
+        name: "session",
+        sides: [Side::Bridge, Side::Module],
+        just_said: ["hear", "say"],
+        title: "One session: a call heard by a module",
+        description: "Over stdio a slot of the process's streams (slot 0: register, ping, pong), over WebSocket a connection.",
+    },
+    Channel {
+        name: "worker",
+        sides: [Side::Host, Side::Worker],
+        just_said: ["worker.hear", "worker.say"],
+        title: "The connection on which a module that dials in registers",
+        description: "A WebSocket with the subprotocol ringback.v1.worker. Its sessions have connections of their own.",
+    },
 ];
 
 /// Who says a message.
@@ -31,15 +58,21 @@ const QUESTIONS: [(Side, &str, &[&str]); 5] = [
 enum Side {
     Bridge,
     Module,
+    /// The bridge, to a worker.
+    Host,
+    /// A module that dialled in, beside its sessions.
+    Worker,
 }
 
 impl Side {
-    const BOTH: [Self; 2] = [Self::Bridge, Self::Module];
+    const ALL: [Self; 4] = [Self::Bridge, Self::Module, Self::Host, Self::Worker];
 
     const fn name(self) -> &'static str {
         match self {
             Self::Bridge => "bridge",
             Self::Module => "module",
+            Self::Host => "host",
+            Self::Worker => "worker",
         }
     }
 
@@ -47,21 +80,57 @@ impl Side {
         match self {
             Self::Bridge => Self::Module,
             Self::Module => Self::Bridge,
+            Self::Host => Self::Worker,
+            Self::Worker => Self::Host,
         }
     }
 
     const fn section(self) -> &'static str {
         match self {
-            Self::Bridge => TO_MODULE,
-            Self::Module => FROM_MODULE,
+            Self::Bridge => "Bridge to module",
+            Self::Module => "Module to bridge",
+            Self::Host => "Bridge to worker",
+            Self::Worker => "Worker to bridge",
+        }
+    }
+
+    /// Name of its type.
+    const fn of_type(self) -> &'static str {
+        match self {
+            Self::Bridge => "ToModule",
+            Self::Module => "FromModule",
+            Self::Host => "ToWorker",
+            Self::Worker => "FromWorker",
+        }
+    }
+
+    const fn is_bridge(self) -> bool {
+        matches!(self, Self::Bridge | Self::Host)
+    }
+
+    /// Whether the types know what this says.
+    fn parses(self, message: &Value) -> bool {
+        fn known<T: serde::de::DeserializeOwned + PartialEq>(value: &Value, unknown: &T) -> bool {
+            serde_json::from_value::<T>(value.clone()).is_ok_and(|message| message != *unknown)
+        }
+        match self {
+            Self::Bridge => known(message, &ToModule::Unknown),
+            Self::Module => known(message, &FromModule::Unknown),
+            Self::Host => known(message, &ToWorker::Unknown),
+            Self::Worker => known(message, &FromWorker::Unknown),
         }
     }
 }
 
-/// The schema of all messages; either root will do for a message, `$defs/ToModule` and `$defs/FromModule` for one side's.
+/// The schema of all messages; its root will do for any, `$defs/ToModule` and so on for one side's.
 fn schema() -> Value {
     let mut generator = SchemaGenerator::new(SchemaSettings::draft2020_12());
-    let sides = [generator.subschema_for::<ToModule>(), generator.subschema_for::<FromModule>()];
+    let sides = [
+        generator.subschema_for::<ToModule>(),
+        generator.subschema_for::<FromModule>(),
+        generator.subschema_for::<ToWorker>(),
+        generator.subschema_for::<FromWorker>(),
+    ];
     let mut schema = json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": crate::CONTRACT,
@@ -80,10 +149,49 @@ fn asyncapi() -> Value {
         SchemaSettings::draft07().with(|s| s.definitions_path = "/components/schemas".into());
     let mut generator = SchemaGenerator::new(settings);
     let mut messages = Map::new();
-    for side in Side::BOTH {
+    let (mut channels, mut all_operations) = (Map::new(), Map::new());
+    for channel in &CHANNELS {
+        let own = messages_of(channel, &mut generator);
+        channels.insert(
+            channel.name.to_owned(),
+            json!({
+                "address": null,
+                "title": channel.title,
+                "description": channel.description,
+                "bindings": { "ws": { "method": "GET" } },
+                "messages": refs_by_key(&own, "#/components/messages/"),
+            }),
+        );
+        all_operations.extend(operations(channel, &own));
+        messages.extend(own);
+    }
+    let mut document = json!({
+        "asyncapi": "3.0.0",
+        "info": {
+            "title": crate::CONTRACT,
+            "version": format!("{}.0.0", crate::VERSION),
+            "description": "What a Ringback bridge and a compute module say to each other, from the side of the module. \
+                CONTRACT.md is the prose: framing, time, playback, deadlines.",
+            "license": { "name": "MIT OR Apache-2.0" },
+        },
+        "defaultContentType": "application/json",
+        "channels": channels,
+        "operations": all_operations,
+        "components": { "messages": messages, "schemas": generator.take_definitions(true) },
+    });
+    plain_descriptions(&mut document);
+    document
+}
+
+/// The messages of both sides, by key.
+fn messages_of(channel: &Channel, generator: &mut SchemaGenerator) -> Map<String, Value> {
+    let mut messages = Map::new();
+    for side in channel.sides {
         let all = match side {
-            Side::Bridge => variants::<ToModule>(&mut generator),
-            Side::Module => variants::<FromModule>(&mut generator),
+            Side::Bridge => variants::<ToModule>(generator),
+            Side::Module => variants::<FromModule>(generator),
+            Side::Host => variants::<ToWorker>(generator),
+            Side::Worker => variants::<FromWorker>(generator),
         };
         let examples = examples_by_type(side);
         for (name, payload) in all {
@@ -96,32 +204,11 @@ fn asyncapi() -> Value {
             });
             messages.insert(key(side, &name), message);
         }
-        messages.insert(key(side, "sound"), sound(side));
+        if channel.name == "session" {
+            messages.insert(key(side, "sound"), sound(side));
+        }
     }
-    let channel = json!({
-        "address": null,
-        "title": "One session: a call heard by a module",
-        "description": "Over stdio a slot of the process's streams (slot 0: register, ping, pong), over WebSocket a connection.",
-        "bindings": { "ws": { "method": "GET" } },
-        "messages": refs_by_key(&messages, "#/components/messages/"),
-    });
-    let operations = operations(&messages);
-    let mut document = json!({
-        "asyncapi": "3.0.0",
-        "info": {
-            "title": crate::CONTRACT,
-            "version": format!("{}.0.0", crate::VERSION),
-            "description": "What a Ringback bridge and a compute module say to each other, from the side of the module. \
-                CONTRACT.md is the prose: framing, time, playback, deadlines.",
-            "license": { "name": "MIT OR Apache-2.0" },
-        },
-        "defaultContentType": "application/json",
-        "channels": { "session": channel },
-        "operations": operations,
-        "components": { "messages": messages, "schemas": generator.take_definitions(true) },
-    });
-    plain_descriptions(&mut document);
-    document
+    messages
 }
 
 fn key(side: Side, name: &str) -> String {
@@ -137,31 +224,35 @@ fn refs_by_key(messages: &Map<String, Value>, path: &str) -> Map<String, Value> 
 }
 
 /// Every message stands in one operation: as a question, as an answer, or among those that are just said.
-fn operations(messages: &Map<String, Value>) -> Map<String, Value> {
-    let channel = reference("#/channels/", "session");
-    let of_channel = |key: &String| reference("#/channels/session/messages/", key);
+fn operations(of: &Channel, messages: &Map<String, Value>) -> Map<String, Value> {
+    let channel = reference("#/channels/", of.name);
+    let of_channel = |key: &String| reference(&format!("#/channels/{}/messages/", of.name), key);
+    let action = |side: Side| if side.is_bridge() { "receive" } else { "send" };
     let mut operations = Map::new();
     let mut dealt_with = Vec::new();
-    for (side, question, answers) in QUESTIONS {
+    for (side, question, answers, name) in QUESTIONS {
+        if !of.sides.contains(&side) {
+            continue;
+        }
         let question_key = key(side, question);
         let answers: Vec<_> = answers.iter().map(|answer| key(side.other(), answer)).collect();
         assert!(answers.iter().chain([&question_key]).all(|key| messages.contains_key(key)));
         let operation = json!({
-            "action": if side == Side::Bridge { "receive" } else { "send" },
+            "action": action(side),
             "channel": channel,
             "messages": [of_channel(&question_key)],
             "reply": { "channel": channel, "messages": answers.iter().map(of_channel).collect::<Vec<_>>() },
         });
-        operations.insert(question.to_owned(), operation);
+        operations.insert(name.to_owned(), operation);
         dealt_with.push(question_key);
         dealt_with.extend(answers);
     }
-    for (side, name, action) in [(Side::Bridge, "hear", "receive"), (Side::Module, "say", "send")] {
+    for (side, name) in of.sides.into_iter().zip(of.just_said) {
         let rest = messages.keys().filter(|key| {
             key.starts_with(&format!("{}.", side.name())) && !dealt_with.contains(key)
         });
         let messages: Vec<_> = rest.map(of_channel).collect();
-        let operation = json!({ "action": action, "channel": channel, "messages": messages });
+        let operation = json!({ "action": action(side), "channel": channel, "messages": messages });
         operations.insert(name.to_owned(), operation);
     }
     operations
@@ -226,7 +317,7 @@ fn plain(text: &str) -> String {
         let (path, name) = link.rsplit_once("::").unwrap_or(("", link));
         plain.push('`');
         for (at, letter) in name.char_indices() {
-            if path.ends_with("Module") && letter.is_uppercase() {
+            if (path.ends_with("Module") || path.ends_with("Worker")) && letter.is_uppercase() {
                 plain.extend((at > 0).then_some('_'));
                 plain.extend(letter.to_lowercase());
             } else {
@@ -321,13 +412,12 @@ fn has_type(says: &Value, value: &Value) -> bool {
 
 /// The schema's root, and what it says of a side's messages.
 fn of_side(side: Side) -> (Value, Value) {
-    let name = if side == Side::Bridge { "ToModule" } else { "FromModule" };
-    (schema(), reference("#/$defs/", name))
+    (schema(), reference("#/$defs/", side.of_type()))
 }
 
 #[test]
 fn documented_examples_are_valid_on_their_side() {
-    for side in Side::BOTH {
+    for side in Side::ALL {
         let (root, schema) = of_side(side);
         for example in examples_by_type(side).into_values() {
             assert_eq!(fault(&root, &schema, &example), None, "{example}");
@@ -339,16 +429,11 @@ fn documented_examples_are_valid_on_their_side() {
 #[test]
 fn the_schema_refuses_what_the_types_refuse() {
     let (mut refused, mut taken) = (0, 0);
-    for side in Side::BOTH {
+    for side in Side::ALL {
         let (root, schema) = of_side(side);
         for example in examples_by_type(side).into_values() {
             for broken in broken(&example) {
-                let parsed = match side {
-                    Side::Bridge => serde_json::from_value::<ToModule>(broken.clone())
-                        .is_ok_and(|message| message != ToModule::Unknown),
-                    Side::Module => serde_json::from_value::<FromModule>(broken.clone())
-                        .is_ok_and(|message| message != FromModule::Unknown),
-                };
+                let parsed = side.parses(&broken);
                 let fault = fault(&root, &schema, &broken);
                 assert_eq!(fault.is_none(), parsed, "{fault:?}: {broken}");
                 *(if parsed { &mut taken } else { &mut refused }) += 1;
