@@ -23,14 +23,14 @@ use crate::call::{
 };
 use crate::capture::{Capture, Captured, Opening};
 use crate::clock::{Clock, WallTime};
-use crate::config::{AnswerConfig, Config, ListenerConfig};
+use crate::config::{AnswerConfig, Config, ListenerConfig, ModuleConfig, ModuleRun};
 use crate::events::{self, Events};
 use crate::hangup::{HangUp, Pool};
 use crate::keyring::Keyring;
 use crate::listener::{
-    Admission, Answered, Drained, Endpoint, Posting, Readiness, Refusal, Server, Streams,
+    Admission, Answered, Drained, Endpoint, Entry, Posting, Readiness, Refusal, Server, Streams,
 };
-use crate::module_host::ChildPools;
+use crate::module_host::{ChildPools, RosterConfig, Rosters};
 use crate::net;
 use crate::outgoing::Connector;
 use crate::passthrough::{Opened, Passing, Passthrough};
@@ -110,6 +110,8 @@ pub struct Bridge {
     sinks: Arc<Sinks>,
     #[cfg(feature = "nats")]
     cluster: Option<Cluster>,
+    /// Modules that dialled in.
+    rosters: Rosters,
 }
 
 /// A stream that may come in.
@@ -183,6 +185,8 @@ impl Bridge {
         let watchers = watch.cloned().into_iter().fold(watchers, Watchers::with);
         #[cfg(feature = "nats")]
         let (watchers, cluster) = Cluster::of(config, clock, watchers);
+        let rosters = Rosters::new(shutdown.clone());
+        rosters.apply(&config.worker_path, config.modules.iter().filter_map(workers_of));
         let outside = Outside {
             clock,
             ways: Ways {
@@ -191,6 +195,7 @@ impl Bridge {
                 nats: cluster.as_ref().map(Cluster::nats),
                 children: ChildPools::default(),
                 functions: FunctionPools::new(clock),
+                rosters: rosters.clone(),
             },
             pool: Pool::new(),
             replays: Arc::default(),
@@ -213,6 +218,7 @@ impl Bridge {
             functions: outside.ways.functions.clone(),
             #[cfg(feature = "nats")]
             cluster,
+            rosters,
         }
     }
 
@@ -237,7 +243,7 @@ impl Bridge {
     ) -> Drained {
         let endpoints = self.plans.iter().map(|plan| plan.endpoint.clone()).collect();
         let shutdown = self.shutdown.clone();
-        let routes = events::routes(self.events.clone());
+        let routes = events::routes(self.events.clone()).merge(self.rosters.routes());
         let (limits, pages) = (config.limits, config.pages);
         // Ends with this set, when all calls have.
         let mut keeping = JoinSet::new();
@@ -363,6 +369,14 @@ impl Streams for Bridge {
             admission.subprotocol = Box::pin(passing.dial()).await?;
         }
         Ok(admission)
+    }
+
+    fn is_door(&self, path: &str) -> bool {
+        self.rosters.is_door(path)
+    }
+
+    fn enter(&self, upgrade: &Upgrade<'_>, peer: SocketAddr) -> Result<Entry, Refusal> {
+        self.rosters.enter(upgrade, peer)
     }
 
     async fn reconsider(&self, endpoint: &Endpoint) -> bool {
@@ -534,6 +548,14 @@ const LAST_EVENTS: Duration = Duration::from_secs(2);
 
 /// A hang-up by the provider's API says when it is over; the session waits this much longer for it to say so.
 const LEEWAY: Duration = Duration::from_millis(500);
+
+/// Who may dial in as this module.
+fn workers_of(module: &ModuleConfig) -> Option<(&str, &RosterConfig)> {
+    match &module.run {
+        ModuleRun::Worker(roster) => Some((module.name.as_str(), roster)),
+        _ => None,
+    }
+}
 
 fn no_keys() -> Refusal {
     Refusal {

@@ -9,9 +9,9 @@ use ringback_proto::provider::{Dial, find};
 use ringback_proto::session::Report;
 use support::{
     Caller, Entry, Folder, Host, NODE, PYTHON, TOKEN, assert_whole, has_node, known, quoted,
-    read_wav, root, send_signal, served_ears, summaries,
+    read_wav, root, send_signal, served_ears, soon, summaries, worker_ears,
 };
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
 /// Samples of a caller's frame at 8 kHz.
@@ -298,6 +298,86 @@ async fn a_server_that_is_killed_is_dialled_again_and_hears_what_it_missed() {
     let from_ms = started[1]["resume"]["from_ms"].as_u64().expect("it is told where to go on");
     assert!(from_ms > 0, "it had acknowledged what it heard before");
     host.stop().await;
+}
+
+/// A bridge where workers of the module `ears` dial in.
+fn bridge_of_workers(folder: &Folder) -> Host {
+    let token = quoted(format!("file:{}", folder.write("token", TOKEN).display()));
+    let ears = format!(
+        "[[module]]\nname = \"ears\"\nkind = \"worker\"\ntokens = {{ gpu = {token} }}\nready_timeout = \"20s\"\n"
+    );
+    Host::on_loopback(&[route(0, &["ears"]), ears].concat())
+}
+
+#[tokio::test]
+async fn a_worker_that_comes_late_hears_it_all_and_another_takes_over_when_it_is_killed() {
+    let folder = Folder::new("workers");
+    let host = bridge_of_workers(&folder);
+    let mut caller = call(&host).await;
+    // Two seconds of the call are over before anybody is there.
+    talk(&mut caller, 100).await;
+    let mut first = meanwhile(&mut caller, worker_ears(host.address)).await;
+    meanwhile(&mut caller, host.log.events_of("ears", "heard", 2)).await;
+    meanwhile(&mut caller, first.kill()).await.unwrap();
+    talk(&mut caller, 75).await;
+    let _second = meanwhile(&mut caller, worker_ears(host.address)).await;
+    let started = meanwhile(&mut caller, host.log.events_of("ears", "started", 2)).await;
+    talk(&mut caller, 25).await;
+    let caller = caller.hang_up().await;
+    assert_echoed(&caller, 0);
+
+    assert_whole(&host.log.ended_alone().await, &[]);
+    assert_heard_all(&host, "ears", caller.samples_sent);
+    assert_eq!(started[0]["resume"], serde_json::Value::Null);
+    assert!(started[1]["resume"]["from_ms"].as_u64().is_some_and(|from_ms| from_ms > 0));
+    host.stop().await;
+}
+
+#[tokio::test]
+async fn a_worker_that_drains_ends_its_call_and_the_next_one_goes_elsewhere() {
+    let folder = Folder::new("workers-drain");
+    let host = bridge_of_workers(&folder);
+    let mut first = worker_ears(host.address).await;
+    let mut one = call(&host).await;
+    let started = meanwhile(&mut one, host.log.events_of("ears", "started", 1)).await;
+    let _second = meanwhile(&mut one, worker_ears(host.address)).await;
+    let shown = meanwhile(&mut one, page(&host, "/workers")).await;
+    assert_eq!(shown["modules"][0]["name"], "ears");
+    let workers = shown["modules"][0]["workers"].as_array().unwrap();
+    assert_eq!(
+        (workers.len(), &workers[0]["worker"], &workers[0]["sessions"]),
+        (2, &"gpu#1".into(), &1.into())
+    );
+
+    send_signal("TERM", first.id().unwrap());
+    let leaves = async {
+        while page(&host, "/workers").await["modules"][0]["workers"][0]["going_away"] != true {}
+    };
+    meanwhile(&mut one, soon("that it leaves", leaves)).await;
+    let mut two = call(&host).await;
+    talk(&mut two, 10).await;
+    let both = meanwhile(&mut two, host.log.events_of("ears", "started", 2)).await;
+    assert_ne!(started[0]["pid"], both[1]["pid"], "the second call is with the other worker");
+    talk(&mut one, 50).await;
+    let one = one.hang_up().await;
+    assert_echoed(&one, 0);
+    assert_eq!(soon("its end", first.wait()).await.unwrap().code(), Some(0));
+    let two = two.hang_up().await;
+    assert_echoed(&two, 0);
+    // Nobody had to be told anything twice.
+    assert_eq!(host.log.events("ears", "started").len(), 2);
+    host.stop().await;
+}
+
+/// A page of the bridge, which is JSON.
+async fn page(host: &Host, path: &str) -> serde_json::Value {
+    let mut stream = host.connect().await;
+    let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.expect("it takes the request");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.expect("it answers");
+    let (_, body) = answer.split_once("\r\n\r\n").expect("a head");
+    serde_json::from_str(body).unwrap_or_else(|error| panic!("{error}: {answer}"))
 }
 
 /// Left the caller from the first sample on, right the echo as it was heard.

@@ -9,8 +9,8 @@ use ringback_module::message::Start;
 use crate::clock::Clock;
 use crate::config::{Builtin, FunctionConfig, ModuleConfig, ModuleRun};
 use crate::module_host::{
-    ChildPool, ChildPools, FunctionPool, Hosted, WebSocketSpec, spawn_child, spawn_function,
-    spawn_thread, spawn_websocket,
+    ChildPool, ChildPools, FunctionPool, Hosted, Rosters, WebSocketSpec, WorkerSpec, spawn_child,
+    spawn_function, spawn_thread, spawn_websocket, spawn_worker,
 };
 #[cfg(feature = "nats")]
 use crate::module_host::{NatsSpec, spawn_nats};
@@ -49,6 +49,8 @@ pub(super) enum Place {
     /// Whichever worker of a group has room.
     #[cfg(feature = "nats")]
     Nats(NatsSpec),
+    /// With a worker that dialled in.
+    Worker(WorkerSpec),
 }
 
 /// How modules are reached that are not part of the call.
@@ -63,6 +65,8 @@ pub(crate) struct Ways {
     /// Where workers are, if the configuration names a cluster.
     #[cfg(feature = "nats")]
     pub(crate) nats: Option<Arc<Nats>>,
+    /// Modules that dialled in.
+    pub(crate) rosters: Rosters,
 }
 
 /// Functions of all modules; clones share them.
@@ -136,6 +140,11 @@ impl Place {
                 let nats = ways.nats.clone().expect("a group was checked to have a cluster");
                 Self::Nats(NatsSpec { name: module.name.clone(), group: group.clone(), nats })
             }
+            ModuleRun::Worker(_) => {
+                let name = module.name.clone();
+                let roster = ways.rosters.roster(&name);
+                Self::Worker(WorkerSpec { name, roster })
+            }
             ModuleRun::Builtin(Builtin::Echo) => {
                 Self::Inline(|| Box::new(ringback_echo::Echo::new()))
             }
@@ -161,6 +170,7 @@ impl Place {
             Self::WebSocket(spec) => Some(spawn_websocket(spec.clone(), start)),
             #[cfg(feature = "nats")]
             Self::Nats(spec) => Some(spawn_nats(spec.clone(), start)),
+            Self::Worker(spec) => Some(spawn_worker(spec.clone(), start)),
         }
     }
 }

@@ -24,7 +24,7 @@ use crate::client::WsUrl;
 use crate::hangup::{HangupConfig, HangupCredential};
 use crate::keyring::KeySource;
 use crate::listener::{Endpoint, Limits, Pages};
-use crate::module_host::ChildSpec;
+use crate::module_host::{ChildSpec, RosterConfig};
 use crate::outgoing::Trust;
 use crate::reach::Reach;
 use crate::sink::{SinkConfig, SinkKind};
@@ -52,6 +52,8 @@ pub struct Config {
     pub bind: SocketAddr,
     /// Who may read the figures and the events of calls.
     pub pages: Pages,
+    /// Below this path modules dial in that are workers.
+    pub worker_path: String,
     /// Bounds of the server.
     pub limits: Limits,
     /// Threads that serve calls; 0 is one for each core.
@@ -153,6 +155,8 @@ pub enum ModuleRun {
         /// Name of the group: one token of a subject.
         group: String,
     },
+    /// Workers that dial in, at its name below [`Config::worker_path`].
+    Worker(RosterConfig),
 }
 
 /// A NATS cluster and what the bridge does there.
@@ -494,6 +498,17 @@ impl Config {
             let events =
                 events.as_ref().map(|stream| format!(", events to stream {}", stream.name));
             let _ = writeln!(text, "  {urls}  NATS, {prefix}.v1.>{}", events.unwrap_or_default());
+        }
+        for module in &self.modules {
+            if let ModuleRun::Worker(roster) = &module.run {
+                let (path, name) = (&self.worker_path, &module.name);
+                let who = if roster.tokens.is_empty() { ", of this machine only" } else { "" };
+                let _ = writeln!(
+                    text,
+                    "  ws://{}{path}/{name}  workers of {name} dial in{who}",
+                    self.bind
+                );
+            }
         }
         if let Some(capture) = &self.capture {
             let sound = match capture.sound {

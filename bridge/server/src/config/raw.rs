@@ -44,6 +44,7 @@ pub(super) struct Server {
     pub drain_timeout: Option<TimeSpan>,
     pub metrics: Option<Access>,
     pub events: Option<Access>,
+    pub workers: Option<At<String>>,
     #[serde(default)]
     pub trusted_proxies: Vec<At<String>>,
     pub threads: Option<At<usize>>,
@@ -226,6 +227,10 @@ pub(super) struct Module {
     pub result: Option<At<super::TextResult>>,
     pub schemas: Option<At<super::Schemas>>,
     pub listen: Option<At<Listen>>,
+    pub tokens: Option<At<Tokens>>,
+    pub max_workers: Option<At<usize>>,
+    pub max_waiting: Option<At<usize>>,
+    pub insecure: Option<At<bool>>,
     #[serde(default)]
     pub config: toml::Table,
     pub role: Option<At<Role>>,
@@ -250,6 +255,7 @@ pub(super) enum ModuleKind {
     Function,
     Websocket,
     Nats,
+    Worker,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -265,6 +271,17 @@ pub(super) struct Nats {
     pub prefix: Option<At<String>>,
     pub events: Option<At<String>>,
     pub create_stream: Option<At<bool>>,
+}
+
+/// Where the tokens of several are kept: a list, or a table that says whose each is.
+#[derive(Debug, Deserialize)]
+#[serde(
+    untagged,
+    expecting = "expected a list such as [\"env:TOKEN\"], or a table such as { gpu1 = \"env:TOKEN\" }"
+)]
+pub(super) enum Tokens {
+    List(Vec<String>),
+    Named(BTreeMap<String, String>),
 }
 
 /// Which function is called when.

@@ -6,7 +6,7 @@ use axum::http::uri::Authority;
 use axum::http::{HeaderMap, header};
 use serde::Deserialize;
 
-use super::routes::{EVENTS_PATH, METRICS_PATH};
+use super::routes::{EVENTS_PATH, METRICS_PATH, WORKERS_PATH};
 
 /// Who may read a page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
@@ -46,7 +46,7 @@ impl Pages {
     /// Whether a request for `path` may be answered; of paths that are no such pages, always.
     pub(super) fn may_see(&self, path: &str, peer: SocketAddr, headers: &HeaderMap) -> bool {
         match path {
-            METRICS_PATH => self.metrics.allows(peer),
+            METRICS_PATH | WORKERS_PATH => self.metrics.allows(peer),
             // What people say on calls is worth more care than figures.
             EVENTS_PATH => {
                 self.events.allows(peer) && (self.events == Access::Any || is_direct(headers))
@@ -59,6 +59,11 @@ impl Pages {
 /// Header fields by which a proxy says that it passes a request on.
 const PASSED_ON: [&str; 5] =
     ["forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-real-ip"];
+
+/// Whether a proxy says of a request that it passes it on.
+pub(crate) fn is_passed_on(headers: &[(&str, &str)]) -> bool {
+    headers.iter().any(|(name, _)| PASSED_ON.iter().any(|of| name.eq_ignore_ascii_case(of)))
+}
 
 /// Whether a request from this machine was meant for this machine. Through a proxy or tunnel that runs here, strangers have a
 /// local address, and so has a web page whose name was made to resolve to us (DNS rebinding); both are given away by their fields.

@@ -24,8 +24,8 @@ use tower_service::Service as _;
 
 use super::records::{Rewound, sorted};
 use super::{
-    ANSWER_TIMEOUT, Admission, Bounded, MAX_HEAD, MAX_HEADERS, Refusal, Shared, Streams, handshake,
-    posted, routes, webhook,
+    ANSWER_TIMEOUT, Admission, Bounded, MAX_HEAD, MAX_HEADERS, Refusal, Shared, Streams, dial_in,
+    handshake, posted, routes, webhook,
 };
 use crate::net::Io;
 use crate::socket::{Socket, linger};
@@ -122,6 +122,9 @@ async fn answer<S: Streams, I: Io>(
     seat: Arc<Seat>,
 ) -> Response<Body> {
     let path = request.uri().path();
+    if shared.streams.is_door(path) {
+        return dial_in::answer::<S, I>(shared, request, peer, seat);
+    }
     for (index, bounded) in shared.endpoints.iter().enumerate() {
         if let Some(point) = bounded.endpoint.answer.as_ref().filter(|point| point.path == path) {
             return webhook::answer(shared, index, point, request, peer).await;
@@ -212,7 +215,7 @@ fn admit<S: Streams>(
 ) -> Result<Asked<S::Admitted>, Refusal> {
     let seats = seats(shared, bounded)?;
     bounded.endpoint.sources.check(peer, &parts.headers)?;
-    let accept = handshake::check(parts, &bounded.endpoint)?;
+    let accept = handshake::check(parts, &bounded.endpoint.origins)?;
 
     let headers = text_headers(parts)?;
     let target = parts.uri.path_and_query().map_or("/", |target| target.as_str());
@@ -336,7 +339,7 @@ pub(super) async fn attend<S: Streams>(
 }
 
 /// The connection without the wrapping HTTP needed, which would cost an indirection for every read of a call.
-fn unwrap_io<I: Io>(upgraded: hyper::upgrade::Upgraded) -> (Box<dyn Io>, Bytes) {
+pub(super) fn unwrap_io<I: Io>(upgraded: hyper::upgrade::Upgraded) -> (Box<dyn Io>, Bytes) {
     match upgraded.downcast::<TokioIo<Rewound<I>>>() {
         Ok(parts) => (Box::new(parts.io.into_inner().io), parts.read_buf),
         Err(wrapped) => (Box::new(TokioIo::new(wrapped)), Bytes::new()),

@@ -6,11 +6,11 @@ use axum::http::{
     HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Version, header,
 };
 
-use super::{Endpoint, Refusal};
+use super::Refusal;
 use crate::socket::accept_key;
 
 /// Checks that a request is a proper upgrade and gives the value of `Sec-WebSocket-Accept`.
-pub(super) fn check(request: &Parts, endpoint: &Endpoint) -> Result<String, Refusal> {
+pub(super) fn check(request: &Parts, origins: &[String]) -> Result<String, Refusal> {
     let headers = &request.headers;
     if request.method != Method::GET {
         return Err(Refusal::new(405, "a stream is opened with GET"));
@@ -32,7 +32,7 @@ pub(super) fn check(request: &Parts, endpoint: &Endpoint) -> Result<String, Refu
     if !is_base64_of_16_octets(key) {
         return Err(Refusal::new(400, "`Sec-WebSocket-Key` must be 16 octets in base64"));
     }
-    check_origin(headers, host, endpoint)?;
+    check_origin(headers, host, origins)?;
     Ok(accept_key(key.as_bytes()))
 }
 
@@ -67,14 +67,14 @@ fn is_base64_of_16_octets(key: &str) -> bool {
 pub(super) fn check_origin(
     headers: &HeaderMap,
     host: &str,
-    endpoint: &Endpoint,
+    origins: &[String],
 ) -> Result<(), Refusal> {
     if !headers.contains_key(header::ORIGIN) {
         return Ok(());
     }
     let origin = single(headers, &header::ORIGIN)?;
     let name = origin.split_once("://").map_or(origin, |(_, name)| name);
-    let listed = endpoint.origins.iter().any(|known| known.eq_ignore_ascii_case(origin));
+    let listed = origins.iter().any(|known| known.eq_ignore_ascii_case(origin));
     if listed || name.eq_ignore_ascii_case(host) {
         return Ok(());
     }

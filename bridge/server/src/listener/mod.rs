@@ -5,6 +5,7 @@
 
 mod access;
 mod connection;
+mod dial_in;
 mod handshake;
 mod posted;
 mod records;
@@ -16,6 +17,7 @@ use std::fmt;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -31,9 +33,10 @@ use crate::socket::{Socket, SocketOptions};
 use crate::telemetry::{Report, report};
 use crate::workers::Workers;
 
+pub(crate) use access::is_passed_on;
 pub use access::{Access, Pages};
-pub(crate) use routes::EVENTS_PATH;
 pub use routes::RESERVED_PATHS;
+pub(crate) use routes::{EVENTS_PATH, WORKERS_PATH};
 pub use sources::{Sources, network};
 pub use webhook::{AnswerPoint, Answered};
 
@@ -85,6 +88,21 @@ pub trait Streams: Send + Sync + 'static {
         Err(Refusal::new(404, "no calls are asked for here"))
     }
 
+    /// Whether modules dial in at `path`.
+    fn is_door(&self, path: &str) -> bool {
+        let _ = path;
+        false
+    }
+
+    /// Decides about a module that dials in at such a path, before its upgrade is answered. Must not block.
+    ///
+    /// # Errors
+    /// The refusal becomes the HTTP answer. Whoever gives it reports it.
+    fn enter(&self, upgrade: &Upgrade<'_>, peer: SocketAddr) -> Result<Entry, Refusal> {
+        let _ = (upgrade, peer);
+        Err(Refusal::new(404, "no module dials in here"))
+    }
+
     /// Waits for what a [`Refusal`] that may change depends on; says whether it is worth to decide again. Must not take long.
     fn reconsider(&self, endpoint: &Endpoint) -> impl Future<Output = bool> + Send {
         let _ = endpoint;
@@ -133,6 +151,19 @@ pub enum Posting<T> {
     Answer(String),
     /// It begins a call, which is [`Streams::serve_posted`]'s.
     Call(T),
+}
+
+/// What serves a connection until it ends.
+pub type Serve = Box<dyn FnOnce(Socket) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send>;
+
+/// Yes to a module that dials in. Dropped unserved if it goes away before its upgrade is through.
+pub struct Entry {
+    /// Subprotocol to answer with; one of those offered.
+    pub subprotocol: &'static str,
+    /// Bounds of its socket.
+    pub socket: SocketOptions,
+    /// Serves it; ends soon after [`Shutdown::finished`].
+    pub serve: Serve,
 }
 
 /// Yes to a stream.

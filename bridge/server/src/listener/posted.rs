@@ -71,7 +71,7 @@ async fn decide<S: Streams>(
         return Err(Refusal::new(405, "calls are posted here"));
     }
     let host = handshake::single(&parts.headers, &header::HOST)?;
-    handshake::check_origin(&parts.headers, host, &bounded.endpoint)?;
+    handshake::check_origin(&parts.headers, host, &bounded.endpoint.origins)?;
     let headers = text_headers(&parts)?;
     let body = webhook::read(shared, body).await?;
     let target = parts.uri.path_and_query().map_or("/", |target| target.as_str());

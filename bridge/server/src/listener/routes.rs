@@ -12,10 +12,13 @@ use crate::shutdown::Shutdown;
 use crate::telemetry::METRICS;
 
 /// Paths that no listener can have.
-pub const RESERVED_PATHS: [&str; 4] = ["/healthz", "/readyz", METRICS_PATH, EVENTS_PATH];
+pub const RESERVED_PATHS: [&str; 5] =
+    ["/healthz", "/readyz", METRICS_PATH, EVENTS_PATH, WORKERS_PATH];
 pub(super) const METRICS_PATH: &str = "/metrics";
 /// Served by [`crate::events`], which are about single calls; who may read it is decided where requests are answered.
 pub(crate) const EVENTS_PATH: &str = "/events";
+/// Which modules have dialled in, for whoever may see the figures.
+pub(crate) const WORKERS_PATH: &str = "/workers";
 
 /// Liveness says that the process answers at all, and nothing about load: a supervisor that restarts a busy bridge would cut
 /// good calls. Readiness says whether new calls are taken, and what is not as it should be, a line for each.

@@ -10,11 +10,14 @@ mod function;
 mod listen;
 #[cfg(feature = "nats")]
 mod nats;
+mod over_socket;
 mod restart;
+mod roster;
 mod stderr;
 mod talk;
 mod thread;
 mod websocket;
+mod worker;
 
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -33,8 +36,10 @@ pub use function::{FunctionPool, spawn_function};
 pub use nats::{NatsSpec, spawn_nats};
 #[cfg(feature = "nats")]
 pub(crate) use restart::shortened;
+pub use roster::{RosterConfig, Rosters};
 pub use thread::spawn_thread;
 pub use websocket::{WebSocketSpec, spawn_websocket};
+pub use worker::{WorkerSpec, spawn_worker};
 
 /// Items each way between call and host: about a second of one track.
 const QUEUE: usize = 64;

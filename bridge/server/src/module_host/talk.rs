@@ -66,6 +66,11 @@ impl End {
     }
 }
 
+/// What a module comes to that has not answered in time.
+pub(super) fn not_ready(start: &Start) -> End {
+    End::late(format!("not ready within {} ms", start.limits.ready_ms))
+}
+
 /// What went wrong with a module that may be started again.
 #[derive(Debug)]
 pub(super) struct Failure {
@@ -133,7 +138,8 @@ pub(super) struct Talk<'a> {
     /// Of what it shares with others.
     pulse: Option<&'a Pulse>,
     pub(super) clock: Clock,
-    began: Instant,
+    /// When it has to be ready.
+    due: Instant,
     pub(super) ready: OnceLock<Ready>,
     pub(super) sound: Mutex<Option<SoundBucket>>,
     /// A sign of life since the watchdog last looked.
@@ -146,6 +152,16 @@ pub(super) struct Talk<'a> {
 impl<'a> Talk<'a> {
     /// A session that begins now.
     pub(super) fn new(name: &'a str, start: &'a Start, from: &'a mpsc::Sender<FromHost>) -> Self {
+        Self::with_left(name, start, from, Duration::from_millis(start.limits.ready_ms))
+    }
+
+    /// The same, of whose `ready_ms` only so much is left.
+    pub(super) fn with_left(
+        name: &'a str,
+        start: &'a Start,
+        from: &'a mpsc::Sender<FromHost>,
+        left: Duration,
+    ) -> Self {
         let clock = Clock::start();
         Self {
             name,
@@ -154,7 +170,7 @@ impl<'a> Talk<'a> {
             slot: SLOT,
             pulse: None,
             clock,
-            began: clock.now(),
+            due: clock.now() + left,
             ready: OnceLock::new(),
             sound: Mutex::new(None),
             alive: AtomicBool::new(true),
@@ -193,15 +209,14 @@ impl<'a> Talk<'a> {
         let mut looks =
             interval((Duration::from_millis(limits.dead_ms) / LOOKS).max(Duration::from_millis(1)));
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let deadline = self.began + Duration::from_millis(limits.ready_ms);
         let (mut silent, mut beats) = (0, 0);
         loop {
             looks.tick().await;
             let mut alive = self.alive.swap(false, Ordering::Relaxed);
             alive |= self.pulse.is_some_and(|pulse| pulse.has_moved(&mut beats));
             if self.ready.get().is_none() {
-                if self.clock.now() >= deadline {
-                    return self.not_ready();
+                if self.clock.now() >= self.due {
+                    return not_ready(self.start);
                 }
                 continue;
             }
@@ -211,11 +226,6 @@ impl<'a> Talk<'a> {
                 return End::late(format!("no sign of life for {} ms", limits.dead_ms));
             }
         }
-    }
-
-    /// What a module comes to that has not answered in time.
-    pub(super) fn not_ready(&self) -> End {
-        End::late(format!("not ready within {} ms", self.start.limits.ready_ms))
     }
 
     /// Sends the start, then what the call says, and pings in between.

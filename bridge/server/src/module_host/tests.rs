@@ -1,5 +1,6 @@
 //! Hosts against modules that behave and modules that do not; processes are real ones.
 
+mod dial_in;
 mod dialled;
 #[cfg(feature = "nats")]
 #[path = "../../tests/support/nats_server.rs"]

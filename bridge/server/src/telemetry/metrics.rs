@@ -142,6 +142,15 @@ metrics! {
     processes_started: Counter "ringback_module_processes_started_total" "", "Processes of modules started, ahead of calls or for one.";
     processes_lost: Counter "ringback_module_processes_lost_total" "", "Processes of modules that ended, or had to be ended, before nobody needed them any more.";
     sessions_without_process: Counter "ringback_module_sessions_refused_total" "", "Sessions of modules that found all processes taken until it was too late.";
+    workers: Gauge "ringback_module_workers" "", "Modules that have dialled in and take sessions.";
+    worker_sessions: Gauge "ringback_module_worker_sessions" "", "Sessions that have a place with a worker.";
+    worker_sessions_waiting: Gauge "ringback_module_worker_sessions_waiting" "", "Sessions that wait for a worker with a place.";
+    worker_sessions_passed_on: Counter "ringback_module_worker_failures_total" "reason=\"passed_on\"", "Times a session was passed on to another worker, or got none.";
+    worker_sessions_unserved: Counter "ringback_module_worker_failures_total" "reason=\"no_place\"", "Times a session was passed on to another worker, or got none.";
+    worker_sessions_refused: Counter "ringback_module_worker_failures_total" "reason=\"too_many_wait\"", "Times a session was passed on to another worker, or got none.";
+    workers_refused_unauthorized: Counter "ringback_module_workers_refused_total" "reason=\"unauthorized\"", "Connections of modules that dial in, refused.";
+    workers_refused_overload: Counter "ringback_module_workers_refused_total" "reason=\"overload\"", "Connections of modules that dial in, refused.";
+    workers_refused_bad_request: Counter "ringback_module_workers_refused_total" "reason=\"bad_request\"", "Connections of modules that dial in, refused.";
     results: Counter "ringback_results_total" "", "Results streamed by modules.";
     ledgers_unbalanced: Counter "ringback_ledgers_unbalanced_total" "", "Calls whose sound does not add up: a fault of this program.";
     keys_read: Counter "ringback_key_reads_total" "outcome=\"read\"", "Times the keys of a token's issuer were fetched or read again.";

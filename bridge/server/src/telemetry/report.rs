@@ -158,6 +158,50 @@ pub enum Report<'a> {
         /// They were kept so long.
         kept: Duration,
     },
+    /// A module dialled in as a worker.
+    WorkerCame {
+        /// Name of the module in the configuration.
+        module: &'a str,
+        /// Our name for the worker.
+        worker: &'a str,
+        /// Its address.
+        peer: SocketAddr,
+        /// Its own name and version.
+        program: (&'a str, &'a str),
+        /// Sessions it takes at once.
+        max_sessions: u32,
+    },
+    /// A worker wants no more sessions.
+    WorkerLeaves {
+        /// Name of the module in the configuration.
+        module: &'a str,
+        /// Our name for the worker.
+        worker: &'a str,
+        /// It will be gone then.
+        within: Duration,
+    },
+    /// The connection on which a worker registered has ended.
+    WorkerWent {
+        /// Name of the module in the configuration.
+        module: &'a str,
+        /// Our name for the worker.
+        worker: &'a str,
+        /// Why.
+        reason: &'a str,
+        /// It has so many sessions, which go on as long as their connections do.
+        sessions: usize,
+    },
+    /// A module that dialled in was not let in.
+    WorkerRefused {
+        /// Name of the module in the configuration.
+        module: &'a str,
+        /// Who dialled.
+        peer: SocketAddr,
+        /// HTTP status of the answer, or the close code.
+        status: u16,
+        /// The whole reason, more than the peer was told.
+        reason: &'a str,
+    },
     /// No new calls are taken, live ones go on.
     Draining {
         /// Live streams.
@@ -379,6 +423,10 @@ fn report_to(metrics: &Metrics, report: &Report<'_>) {
         | Report::NatsLost
         | Report::NatsRefused { .. }
         | Report::NatsStream { .. } => report_nats(metrics, report),
+        Report::WorkerCame { .. }
+        | Report::WorkerLeaves { .. }
+        | Report::WorkerWent { .. }
+        | Report::WorkerRefused { .. } => report_worker(metrics, report),
         Report::Draining { live, timeout } => {
             info!(live, ?timeout, "draining: no new calls, live ones go on");
         }
@@ -445,6 +493,33 @@ fn report_passed_on(metrics: &Metrics, call: &str, listener: &str, passed: &Pass
                 "messages could not be passed on any more"
             );
         }
+    }
+}
+
+fn report_worker(metrics: &Metrics, report: &Report<'_>) {
+    match report {
+        Report::WorkerCame { module, worker, peer, program: (name, version), max_sessions } => {
+            metrics.workers.increment();
+            let (name, version) = (PeerText(name), PeerText(version));
+            info!(module, worker, %peer, %name, %version, max_sessions, "a worker dialled in");
+        }
+        Report::WorkerLeaves { module, worker, within } => {
+            info!(module, worker, ?within, "a worker takes no more sessions");
+        }
+        Report::WorkerWent { module, worker, reason, sessions } => {
+            metrics.workers.decrement();
+            info!(module, worker, reason = %PeerText(reason), sessions, "a worker is gone");
+        }
+        Report::WorkerRefused { module, peer, status, reason } => {
+            match status {
+                401 | 403 => &metrics.workers_refused_unauthorized,
+                503 | 4029 => &metrics.workers_refused_overload,
+                _ => &metrics.workers_refused_bad_request,
+            }
+            .increment();
+            warn!(module, %peer, status, reason = %PeerText(reason), "a module that dialled in was refused");
+        }
+        _ => {}
     }
 }
 

@@ -63,7 +63,8 @@ impl Checker<'_> {
         let span = own.map_or(at.span(), At::span);
         if !is_path(&path) {
             self.problem(span, format!("found {path:?}: {PATH_RULE}"));
-        } else if path == listener || RESERVED_PATHS.contains(&path.as_str()) {
+        } else if path == listener || RESERVED_PATHS.contains(&path.as_str()) || self.is_door(&path)
+        {
             let help = "answers need a path of their own";
             self.problem(span, format!("{path:?} is taken: {help}"));
         } else if let Some(name) = taken(&path, others) {

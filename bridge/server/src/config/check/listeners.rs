@@ -243,6 +243,11 @@ impl Checker<'_> {
             self.problem(at.span(), format!("found {path:?}: {PATH_RULE}"));
         } else if RESERVED_PATHS.contains(&path.as_str()) {
             self.problem(at.span(), format!("{path:?} is taken by the bridge itself"));
+        } else if self.is_door(path) {
+            self.problem(
+                at.span(),
+                format!("{path:?} is where modules dial in (`workers` of [server])"),
+            );
         } else if let Some(name) = taken(path, others) {
             self.problem(at.span(), format!("{path:?} is the path of listener {name:?} already"));
         }

@@ -37,7 +37,7 @@ pub(super) fn check(
     overrides: &Overrides,
     context: &Context<'_>,
 ) -> Result<Config, ConfigError> {
-    let mut checker = Checker { source, context, problems: Vec::new() };
+    let mut checker = Checker { source, context, problems: Vec::new(), door: None };
     let (bind, bind_place) = checker.bind(raw, overrides);
     let mut limits = checker.limits(raw);
     limits.drain_timeout = overrides
@@ -58,6 +58,7 @@ pub(super) fn check(
     let nats = checker.nats(raw, &trust);
     let (modules, mut routes) = checker.modules_and_routes(raw, socket);
     let sinks = checker.sinks(raw, &mut routes);
+    let worker_path = checker.worker_path(raw, &modules);
     let listeners = checker.listeners(raw, socket, &routes, bind, &bind_place);
     if checker.problems.is_empty() {
         let pages = Pages {
@@ -69,6 +70,7 @@ pub(super) fn check(
             file,
             bind,
             pages,
+            worker_path,
             limits,
             threads,
             tick,
@@ -96,6 +98,8 @@ struct Checker<'a> {
     source: Option<Source<'a>>,
     context: &'a Context<'a>,
     problems: Vec<Problem>,
+    /// Below this path modules dial in.
+    door: Option<String>,
 }
 
 impl Checker<'_> {

@@ -2,6 +2,7 @@
 
 mod child;
 mod functions;
+mod workers;
 
 use std::ops::Range;
 use std::time::Duration;
@@ -90,7 +91,7 @@ impl Checker<'_> {
 
     /// `kind` may be left out where one of its keys tells it.
     fn run(&mut self, table: Range<usize>, raw: &raw::Module, most: usize) -> ModuleRun {
-        use raw::ModuleKind::{Builtin as InProcess, Child, Function, Nats, Websocket};
+        use raw::ModuleKind::{Builtin as InProcess, Child, Function, Nats, Websocket, Worker};
         let given = [
             ("on", Function, span(&raw.on)),
             ("builtin", InProcess, span(&raw.builtin)),
@@ -98,11 +99,12 @@ impl Checker<'_> {
             ("url", Websocket, span(&raw.url)),
             ("token", Websocket, span(&raw.token)),
             ("ca_file", Websocket, span(&raw.ca_file)),
+            ("tokens", Worker, span(&raw.tokens)),
             ("group", Nats, span(&raw.group)),
         ];
         let told = given.iter().find(|(.., span)| span.is_some()).map(|&(_, kind, _)| kind);
         let Some(kind) = raw.kind.as_ref().map(|kind| *kind.get_ref()).or(told) else {
-            let help = "a module needs `builtin` (echo, recorder, player, vad, dtmf), `command`, `url` or `group`";
+            let help = "a module needs `builtin` (echo, recorder, player, vad, dtmf), `command`, `url`, `tokens` or `group`";
             self.problem(table, help);
             return ModuleRun::Builtin(Builtin::Echo);
         };
@@ -112,9 +114,11 @@ impl Checker<'_> {
             Function => ("kind \"function\"", functions::KEYS),
             Websocket => ("kind \"websocket\"", &["url", "token", "ca_file"]),
             Nats => ("kind \"nats\"", &["group"]),
+            Worker => ("kind \"worker\"", workers::KEYS),
         };
         let given = given.map(|(key, _, span)| (key, span)).into_iter();
-        let given = given.chain(child::spans(raw)).chain(functions::spans(raw));
+        let given =
+            given.chain(child::spans(raw)).chain(functions::spans(raw)).chain(workers::spans(raw));
         self.superfluous(given, uses, whom);
         let (run, missing) = match kind {
             InProcess => (
@@ -136,6 +140,10 @@ impl Checker<'_> {
             Nats => (
                 raw.group.as_ref().map(|at| self.worker_of(at)),
                 "`group`, the name that its workers are started with",
+            ),
+            Worker => (
+                self.worker(raw),
+                "`tokens`, such as { gpu1 = \"env:GPU1_TOKEN\" }, or `insecure = true`, which lets in everybody on this machine",
             ),
         };
         run.unwrap_or_else(|| {

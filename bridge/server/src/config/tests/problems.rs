@@ -13,7 +13,7 @@ fn every_complaint_names_place_key_finding_and_remedy() {
         ),
         (
             "[server]\nbnid = \"x\"",
-            "f.toml:2:1: server.bnid: unknown field `bnid`, expected one of `bind`, `drain_timeout`, `metrics`, `events`, `trusted_proxies`, `threads`, `tick`; did you mean \"bind\"?",
+            "f.toml:2:1: server.bnid: unknown field `bnid`, expected one of `bind`, `drain_timeout`, `metrics`, `events`, `workers`, `trusted_proxies`, `threads`, `tick`; did you mean \"bind\"?",
         ),
         (
             "[server]\nbind = 8080",
@@ -74,7 +74,7 @@ fn every_complaint_names_place_key_finding_and_remedy() {
         ),
         (
             "[[module]]\nname = \"m\"",
-            "f.toml:1:1: module[0]: a module needs `builtin` (echo, recorder, player, vad, dtmf), `command`, `url` or `group`",
+            "f.toml:1:1: module[0]: a module needs `builtin` (echo, recorder, player, vad, dtmf), `command`, `url`, `tokens` or `group`",
         ),
         (
             "[[module]]\nname = \"m\"\nbuiltin = \"ehco\"",
@@ -115,6 +115,34 @@ fn every_complaint_names_place_key_finding_and_remedy() {
         (
             "[[module]]\nname = \"m\"\ncommand = [\"x\"]\ntoken = \"env:TOKEN\"",
             "f.toml:4:9: module[0].token: `token` is not used by kind \"child\", which takes command",
+        ),
+        (
+            "[[module]]\nname = \"m\"\nkind = \"worker\"",
+            "f.toml:1:1: module[0]: kind \"worker\" needs `tokens`, such as { gpu1 = \"env:GPU1_TOKEN\" }",
+        ),
+        (
+            "[[module]]\nname = \"m\"\ntokens = []",
+            "f.toml:3:10: module[0].tokens: no token is in it: nobody could dial in",
+        ),
+        (
+            "[[module]]\nname = \"m\"\ntokens = \"env:TOKEN\"",
+            "f.toml:3:10: module[0].tokens: expected a list such as [\"env:TOKEN\"]",
+        ),
+        (
+            "[[module]]\nname = \"m\"\ntokens = { gpu = \"s3cret\" }",
+            "f.toml:3:10: module[0].tokens: a secret is not written here",
+        ),
+        (
+            "[[module]]\nname = \"m\"\ntokens = [\"env:TOKEN\"]\ninsecure = true",
+            "f.toml:4:12: module[0].insecure: either `tokens` or `insecure`, found both",
+        ),
+        (
+            "[server]\nworkers = \"/modules/\"",
+            "f.toml:2:11: server.workers: found \"/modules/\": a path begins with `/`",
+        ),
+        (
+            "[[module]]\nname = \"m\"\nkind = \"worker\"\ninsecure = true\n[[listener]]\nname = \"a\"\npath = \"/modules/m\"",
+            "f.toml:7:8: listener[0].path: \"/modules/m\" is where modules dial in",
         ),
         (
             "[[module]]\nname = \"m\"\nbuiltin = \"vad\"\n[[module]]\nname = \"m\"\nbuiltin = \"echo\"",

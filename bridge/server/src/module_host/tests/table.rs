@@ -1,5 +1,6 @@
 //! What every place that a module can run in does alike, whatever the module does: the same situations for each of them.
 
+use super::dial_in::Bridge;
 use super::served::serve;
 #[cfg(feature = "nats")]
 use super::worked::Cluster;
@@ -13,6 +14,7 @@ enum Place {
     WebSocket,
     #[cfg(feature = "nats")]
     Nats(Box<Cluster>),
+    Worker,
 }
 
 /// The module, and who shares a process with it.
@@ -47,6 +49,11 @@ impl Place {
             Self::WebSocket => (spawn_websocket(serve(mode).spec, start), None),
             #[cfg(feature = "nats")]
             Self::Nats(cluster) => (spawn_nats(cluster.work(mode).await, start), None),
+            Self::Worker => {
+                let bridge = Bridge::new();
+                bridge.worker(mode, 8);
+                (spawn_worker(bridge.spec(), start), None)
+            }
         };
         Tested { hosted, _neighbour: neighbour }
     }
@@ -257,4 +264,9 @@ async fn every_situation_of_a_websocket() {
 async fn every_situation_of_a_worker_on_nats() {
     let Some(cluster) = Cluster::start("table", &[]).await else { return };
     every_situation(&Place::Nats(Box::new(cluster))).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_situation_of_a_worker() {
+    every_situation(&Place::Worker).await;
 }
