@@ -40,6 +40,7 @@ from ._run import run
 from ._server import serve
 from ._session import Session
 from ._wire import WireError
+from ._worker import connect
 
 __version__ = "0.1.0"
 
@@ -64,6 +65,7 @@ __all__ = [
     "Vad",
     "WireError",
     "Word",
+    "connect",
     "nats",
     "run",
     "serve",

@@ -26,7 +26,7 @@ class Host:
 
     `link` is the way to the bridge; None for a transport of several bridges, which calls `attach` for each.
     `on_failed` is called from another thread if the module cannot be loaded. `max_sessions`, if given, is in the place of the
-    class attribute.
+    class attribute. `on_change` is called on any thread when a session has begun or ended.
     """
 
     def __init__(
@@ -35,6 +35,7 @@ class Host:
         link: Optional[Link],
         on_failed: Callable[[], None],
         max_sessions: Optional[int] = None,
+        on_change: Callable[[], None] = lambda: None,
     ) -> None:
         check(module_class)
         self.module_class = module_class
@@ -46,6 +47,7 @@ class Host:
         self._links: Dict[int, Link] = {}
         self._slots = itertools.count(1)
         self._on_failed = on_failed
+        self._on_change = on_change
         self._runners: Dict[int, Runner] = {}
         self._lock = threading.Lock()
         self._loaded = threading.Event()
@@ -86,6 +88,11 @@ class Host:
             # None for a session that has just ended here, and for messages to the process this version does not know.
             if runner is not None:
                 runner.message(message)
+
+    @property
+    def sessions(self) -> int:
+        """Sessions that are held now."""
+        return len(self._runners)
 
     def attach(self, link: Link) -> int:
         """A bridge came: the slot of its session."""
@@ -189,6 +196,7 @@ class Host:
         with self._lock:
             if self._runners.get(slot) is runner:
                 del self._runners[slot]
+        self._on_change()
 
     # Inside
 
@@ -197,7 +205,7 @@ class Host:
             module = self.module_class()
             module.on_load()
             if self._link is not None:
-                self._link.send(PROCESS, JSON, dump(self._register()))
+                self._link.send(PROCESS, JSON, dump(self.registration()))
             self.module = module
         except BaseException:
             traceback.print_exc(file=sys.stderr)
@@ -206,7 +214,8 @@ class Host:
         finally:
             self._loaded.set()
 
-    def _register(self) -> Message:
+    def registration(self) -> Message:
+        """Who this is, as it registers with a bridge."""
         cls = self.module_class
         return {
             "type": "register",
@@ -226,6 +235,7 @@ class Host:
             if refusal is None:
                 runner = self._runners[slot] = Runner(self, slot, start)
                 runner.thread.start()
+                self._on_change()
                 return
         self.link(slot).send(slot, JSON, dump({"type": "reject", **refusal}), urgent=True)
 

@@ -73,6 +73,11 @@ class Module:
     def on_load(self) -> None:
         """Once per process, before any session is ready: load models here. A failure ends the process with code 70."""
 
+    def current_load(self) -> Optional[float]:
+        """How busy this process is, from 0 to 1, for bridges it has dialled: the least busy worker gets the call. None: as its number
+        of sessions says. Asked every two seconds on a thread of its own."""
+        return None
+
     def on_start(self, s: Session) -> Result:
         """A session begins; it is ready when this returns. Sound from before that is not lost. Raise `Reject` to decline."""
 

@@ -8,106 +8,16 @@ import sys
 from typing import List, NoReturn, Optional, Set, Tuple, Type
 
 from ._host import Host
+from ._line import GOING_AWAY, STOP_SECONDS, SUBPROTOCOL, Connection, converse
 from ._module import Module, name_of
-from ._outbox import Outbox
 from ._stdio import leave
-from ._websocket import (
-    BINARY,
-    CLOSE,
-    PING,
-    PONG,
-    TEXT,
-    Reader,
-    Refused,
-    Violation,
-    close_code,
-    close_frame,
-    frame,
-    upgrade,
-)
-from ._wire import AUDIO, JSON, MAX_BODY, WireError
+from ._websocket import Refused, upgrade
 
-SUBPROTOCOL = "ringback.v1"
-BREACH = 4002
-"""Close code for what is not the contract."""
-LATE = 4008
-"""Close code for a deadline that passed."""
-GOING_AWAY = 1001
 HEAD_OCTETS = 16_384
 HEAD_SECONDS = 5.0
 """Time for a whole request to come in."""
-SILENT_SECONDS = 15.0
-"""A bridge pings twice a second; one that is silent for so long is gone."""
-LINGER_SECONDS = 1.0
-"""Time for the last words to go out."""
-STOP_SECONDS = 1.5
-"""Time for all handlers to return when the process has to end."""
-READ_OCTETS = 65_536
 EXIT_OK, EXIT_USAGE, EXIT_UNAVAILABLE, EXIT_FAILED = 0, 64, 69, 70
 TOKEN_VARIABLE = "RINGBACK_TOKEN"
-
-
-class Connection:
-    """The way to one bridge, for one session. `send` may be called from any thread, everything else from the server's loop."""
-
-    def __init__(self, writer: asyncio.StreamWriter) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._writer = writer
-        self._closed = False
-        # Before Python 3.11 only one may wait for a writer at a time.
-        self._turn = asyncio.Lock()
-        self._outbox = Outbox(self._write, lambda: None)
-
-    def send(self, slot: int, kind: int, body: bytes, urgent: bool = False) -> None:
-        """Queues one message; to a bridge that is gone, nothing."""
-        if not self._closed:
-            self._outbox.put(frame(TEXT if kind == JSON else BINARY, body), urgent)
-
-    async def drained(self) -> None:
-        """Returns when there is room again."""
-        await self._outbox.drained()
-
-    def control(self, octets: bytes) -> None:
-        """Writes a control frame, ahead of what is queued."""
-        if not self._closed:
-            self._writer.write(octets)
-
-    async def pong(self, payload: bytes) -> None:
-        """Answers a ping. Whoever reads no answer waits here, or its pings would pile up as answers."""
-        self.control(frame(PONG, payload))
-        await asyncio.wait_for(self._drain(), SILENT_SECONDS)
-
-    def part(self, code: int, reason: str = "") -> None:
-        """Says goodbye; nothing is said after it, and nothing of what was queued."""
-        self.control(close_frame(code, reason))
-        self._closed = True
-        self._outbox.close(0)
-
-    async def end(self) -> None:
-        """Lets go of the connection once the goodbye is out."""
-        self._writer.close()
-        try:
-            await asyncio.wait_for(self._writer.wait_closed(), LINGER_SECONDS)
-        except (OSError, asyncio.TimeoutError):
-            self._writer.transport.abort()
-
-    def _write(self, data: bytes) -> None:
-        """For the outbox, on its thread: returns when the system has taken most of it."""
-        sending = asyncio.run_coroutine_threadsafe(self._send(data), self._loop)
-        try:
-            sending.result()
-        except Exception as error:
-            raise OSError("the connection is gone") from error
-
-    async def _send(self, data: bytes) -> None:
-        if self._closed:
-            raise ConnectionResetError
-        self._writer.write(data)
-        await self._drain()
-
-    async def _drain(self) -> None:
-        async with self._turn:
-            await self._writer.drain()
 
 
 class Server:
@@ -172,43 +82,10 @@ class Server:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         connection = Connection(writer)
         self._connections.add(connection)
-        slot = self.host.attach(connection)
-        code, reason = GOING_AWAY, ""
         try:
-            code, reason = await self._listen(reader, connection, slot)
-        except Violation as error:
-            code, reason = error.code, str(error)
-        except WireError as error:
-            code, reason = BREACH, str(error)
-        except asyncio.TimeoutError:
-            code, reason = LATE, f"nothing was heard, or no answer taken, for {SILENT_SECONDS:.0f} s"
+            await converse(self.host, reader, connection)
         finally:
             self._connections.discard(connection)
-            if reason:
-                print(f"ringback: closed with {code}: {reason}", file=sys.stderr, flush=True)
-            # Before the session ends, or its `done` would tell the bridge that all is said.
-            connection.part(code, reason)
-            self.host.detach(slot, STOP_SECONDS)
-        await connection.end()
-
-    async def _listen(
-        self, reader: asyncio.StreamReader, connection: Connection, slot: int
-    ) -> Tuple[int, str]:
-        """Takes what comes until the end; what to close with."""
-        frames = Reader(MAX_BODY)
-        while True:
-            data = await asyncio.wait_for(reader.read(READ_OCTETS), SILENT_SECONDS)
-            if not data:
-                return GOING_AWAY, ""
-            for opcode, payload in frames.feed(data):
-                if opcode == TEXT:
-                    self.host.receive(JSON, slot, payload)
-                elif opcode == BINARY:
-                    self.host.receive(AUDIO, slot, payload)
-                elif opcode == PING:
-                    await connection.pong(payload)
-                elif opcode == CLOSE:
-                    return close_code(payload), ""
 
 
 def serve(
@@ -266,16 +143,22 @@ def run_served(module_class: Type[Module], arguments: List[str]) -> NoReturn:
     parser.add_argument("--token-file", help=f"file with the bearer token; else {TOKEN_VARIABLE}")
     parser.add_argument("--insecure", action="store_true", help="serve others without a token")
     options = parser.parse_args(arguments)
-    token = os.environ.get(TOKEN_VARIABLE)
     try:
-        if options.token_file:
-            with open(options.token_file, encoding="utf-8") as file:
-                token = file.read().strip()
-        if token == "":
-            raise ValueError("the token is empty")
+        token = token_of(options.token_file)
         serve(module_class, options.serve, token, options.max_sessions, options.insecure)
     except (OSError, ValueError) as error:
         parser.exit(EXIT_USAGE, f"ringback: {error}\n")
+
+
+def token_of(file_name: Optional[str]) -> Optional[str]:
+    """The bearer token in a file, or else in the environment, if it is anywhere."""
+    token = os.environ.get(TOKEN_VARIABLE)
+    if file_name:
+        with open(file_name, encoding="utf-8") as file:
+            token = file.read().strip()
+    if token == "":
+        raise ValueError("the token is empty")
+    return token
 
 
 def _address(text: str) -> Tuple[str, int]:

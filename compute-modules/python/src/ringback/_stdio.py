@@ -39,6 +39,10 @@ Or have it wait for bridges that dial it:
 
     python3 {script} --serve 127.0.0.1:9000
 
+Or dial a bridge and wait there:
+
+    python3 {script} --connect wss://bridge.example/modules/NAME
+
 Or have it work for bridges on a NATS cluster:
 
     python3 {script} --nats nats://127.0.0.1:4222 --group my-group

@@ -1,9 +1,10 @@
-"""RFC 6455 as a server speaks it: upgrade, frames, messages. Pure; opens and reads nothing, and knows no contract."""
+"""RFC 6455 as both ends speak it: upgrade, frames, messages. Pure; opens and reads nothing, and knows no contract."""
 
 import base64
 import binascii
 import hashlib
 import hmac
+import os
 import struct
 from typing import Dict, Iterator, Optional, Tuple
 
@@ -31,6 +32,15 @@ class Refused(Exception):
         return head.encode() + body
 
 
+class Declined(Exception):
+    """The server did not upgrade: its HTTP status, 0 if what it said is no answer, and what it said."""
+
+    def __init__(self, status: int, reason: str, retry_after: float = 0.0) -> None:
+        super().__init__(f"{status} {reason}" if status else reason)
+        self.status = status
+        self.retry_after = retry_after
+
+
 class Violation(Exception):
     """The far end broke the protocol; the connection is to be closed with `code`."""
 
@@ -41,13 +51,7 @@ class Violation(Exception):
 
 def upgrade(head: bytes, subprotocol: str, token: Optional[str]) -> bytes:
     """The answer to the head of a request that asks for `subprotocol` and has `token`. Raises `Refused`."""
-    request, *lines = head.decode("latin-1").split("\r\n")
-    fields: Dict[str, str] = {}
-    for line in lines:
-        name, colon, value = line.partition(":")
-        if colon:
-            name, value = name.strip().lower(), value.strip()
-            fields[name] = f"{fields[name]}, {value}" if name in fields else value
+    request, fields = _head(head)
     method, _, rest = request.partition(" ")
     if method != "GET" or not rest.endswith(" HTTP/1.1"):
         raise Refused("400 Bad Request", "a WebSocket begins with GET and HTTP/1.1")
@@ -81,29 +85,70 @@ def accept_key(key: str) -> str:
     return base64.b64encode(hashlib.sha1(key.encode() + GUID).digest()).decode()
 
 
-def frame(opcode: int, payload: bytes) -> bytes:
-    """One whole message of a server, which masks nothing."""
-    length = len(payload)
+def request(host: str, target: str, subprotocol: str, bearer: Optional[str]) -> Tuple[bytes, str]:
+    """What a client asks with, and the key that the answer must fit."""
+    key = base64.b64encode(os.urandom(16)).decode()
+    authorization = "" if bearer is None else f"Authorization: Bearer {bearer}\r\n"
+    text = (
+        f"GET {target} HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        f"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n{authorization}"
+        f"Sec-WebSocket-Protocol: {subprotocol}\r\n\r\n"
+    )
+    return text.encode("latin-1"), key
+
+
+def agree(head: bytes, key: str, subprotocol: str) -> None:
+    """Checks the head of the answer to a request. Raises `Declined` if there is no WebSocket with `subprotocol`."""
+    first, fields = _head(head)
+    version, _, rest = first.partition(" ")
+    status = rest[:3]
+    if not version.startswith("HTTP/1.") or not status.isdecimal():
+        raise Declined(0, "the answer is not HTTP; is there a bridge at this address?")
+    if status != "101":
+        retry_after = fields.get("retry-after", "")
+        seconds = float(retry_after) if retry_after.isdecimal() else 0.0
+        raise Declined(int(status), rest[4:], seconds)
+    if "websocket" not in _words(fields, "upgrade"):
+        raise Declined(0, "the answer upgrades to something else than a WebSocket")
+    if fields.get("sec-websocket-accept") != accept_key(key):
+        raise Declined(0, "the answer does not fit the key of the request")
+    if fields.get("sec-websocket-protocol") != subprotocol or "sec-websocket-extensions" in fields:
+        raise Declined(0, f"the answer does not agree on {subprotocol} and nothing else")
+
+
+def body_length(head: bytes) -> int:
+    """Octets that follow the head of an answer, as far as it says."""
+    length = _head(head)[1].get("content-length", "")
+    return int(length) if length.isdecimal() else 0
+
+
+def frame(opcode: int, payload: bytes, masks: bool = False) -> bytes:
+    """One whole message: of a server, which masks nothing, or of a client, which `masks` all."""
+    length, bit = len(payload), 0x80 if masks else 0
     if length <= MAX_CONTROL:
-        head = struct.pack("!BB", 0x80 | opcode, length)
+        head = struct.pack("!BB", 0x80 | opcode, bit | length)
     elif length < 1 << 16:
-        head = struct.pack("!BBH", 0x80 | opcode, 126, length)
+        head = struct.pack("!BBH", 0x80 | opcode, bit | 126, length)
     else:
-        head = struct.pack("!BBQ", 0x80 | opcode, 127, length)
-    return head + payload
+        head = struct.pack("!BBQ", 0x80 | opcode, bit | 127, length)
+    if not masks:
+        return head + payload
+    mask = os.urandom(4)
+    return head + mask + _masked(payload, mask)
 
 
-def close_frame(code: int, reason: str = "") -> bytes:
+def close_frame(code: int, reason: str = "", masks: bool = False) -> bytes:
     """A close frame; of `reason`, what fits is sent."""
     text = reason.encode()[: MAX_CONTROL - 2].decode("utf-8", "ignore").encode()
-    return frame(CLOSE, struct.pack("!H", code) + text)
+    return frame(CLOSE, struct.pack("!H", code) + text, masks)
 
 
 class Reader:
-    """Cuts what a client sends into messages and control frames."""
+    """Cuts what a client sends, or with `of_server` a server, into messages and control frames."""
 
-    def __init__(self, max_message: int) -> None:
+    def __init__(self, max_message: int, of_server: bool = False) -> None:
         self._max = max_message
+        self._masked = not of_server
         self._buffer = bytearray()
         self._opcode: Optional[int] = None
         self._message = bytearray()
@@ -116,26 +161,28 @@ class Reader:
             if head is None:
                 return
             first, size, length = head
-            end = size + 4 + length
+            begin = size + (4 if self._masked else 0)
+            end = begin + length
             if len(self._buffer) < end:
                 return
-            mask = bytes(self._buffer[size : size + 4])
-            payload = _masked(bytes(self._buffer[size + 4 : end]), mask)
+            payload = bytes(self._buffer[begin:end])
+            if self._masked:
+                payload = _masked(payload, bytes(self._buffer[size:begin]))
             del self._buffer[:end]
             whole = self._frame(first & 0x0F, bool(first & 0x80), payload)
             if whole is not None:
                 yield whole
 
     def _head(self) -> Optional[Tuple[int, int, int]]:
-        """First octet of the next frame, octets in front of its mask, octets of its payload."""
+        """First octet of the next frame, octets in front of its mask or payload, octets of its payload."""
         if len(self._buffer) < 2:
             return None
         first, second = self._buffer[0], self._buffer[1]
         length, size = second & 0x7F, 2
         if first & 0x70:
             raise Violation(1002, "a reserved bit is set, and no extension was agreed on")
-        if not second & 0x80:
-            raise Violation(1002, "a frame of a client is not masked")
+        if self._masked != bool(second & 0x80):
+            raise Violation(1002, "frames of a client are masked, and those of a server are not")
         if first & 0x08 and (length > MAX_CONTROL or not first & 0x80):
             raise Violation(1002, "a control frame is in pieces or too long")
         if length >= 126:
@@ -183,6 +230,18 @@ def _masked(payload: bytes, mask: bytes) -> bytes:
     # As one number: a loop over octets costs more than all the rest.
     mixed = int.from_bytes(payload, "big") ^ int.from_bytes(key, "big")
     return mixed.to_bytes(size, "big")
+
+
+def _head(head: bytes) -> Tuple[str, Dict[str, str]]:
+    """The first line of a request or an answer, and its fields by lower-case name."""
+    first, *lines = head.decode("latin-1").split("\r\n")
+    fields: Dict[str, str] = {}
+    for line in lines:
+        name, colon, value = line.partition(":")
+        if colon:
+            name, value = name.strip().lower(), value.strip()
+            fields[name] = f"{fields[name]}, {value}" if name in fields else value
+    return first, fields
 
 
 def _words(fields: Dict[str, str], name: str, lower: bool = True) -> Tuple[str, ...]:
