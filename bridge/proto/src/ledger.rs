@@ -6,13 +6,13 @@ use std::fmt;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Drop {
-    /// Came before the stream started or for a track the stream does not have.
+    /// Came before the stream started, for a track the stream does not have, or in answer to sound that has not been.
     Early,
     /// Came after the stream ended.
     AfterEnd,
     /// Came before.
     Duplicate,
-    /// Came after its gap was given up.
+    /// Came after its gap was given up, or after what it was to replace.
     Late,
     /// The decoder could not read it.
     Undecodable,
@@ -38,6 +38,12 @@ pub enum Drop {
     Unencodable,
     /// The socket failed.
     SendFailed,
+    /// Passed a filter as it was: it was not answered in time.
+    BypassedLate,
+    /// Passed a filter as it was: the filter failed.
+    BypassedFailed,
+    /// Passed a filter as it was: the filter was not there.
+    BypassedDown,
 }
 
 impl Drop {
@@ -61,7 +67,16 @@ impl Drop {
             Self::Unread => "unread",
             Self::Unencodable => "unencodable",
             Self::SendFailed => "send_failed",
+            Self::BypassedLate => "bypassed_late",
+            Self::BypassedFailed => "bypassed_failed",
+            Self::BypassedDown => "bypassed_down",
         }
+    }
+
+    /// Whether nothing was lost: the sound took another way.
+    #[must_use]
+    pub const fn is_bypass(self) -> bool {
+        matches!(self, Self::BypassedLate | Self::BypassedFailed | Self::BypassedDown)
     }
 }
 

@@ -398,6 +398,71 @@ fn check_recording(folder: &Folder, spoken: u64) {
     assert!(heard.len() + 8 * 300 > said.len(), "{} of {} were heard", heard.len(), said.len());
 }
 
+/// Goes on until the sample that is heard last came through the filter, or did not.
+async fn talk_until(caller: &mut Caller, filtered: bool) {
+    for _ in 0..1_500 {
+        talk(caller, 1).await;
+        let said = known(caller.samples_heard - 1);
+        let octets = caller.heard.last().expect("it is in step");
+        let heard = i16::from_le_bytes([octets[octets.len() - 2], octets[octets.len() - 1]]);
+        if heard == if filtered { !said } else { said } {
+            return;
+        }
+    }
+    panic!("not within half a minute: filtered {filtered}");
+}
+
+#[tokio::test]
+async fn a_filter_is_heard_in_the_callers_place_and_a_killed_one_is_in_nobodys_way() {
+    let keys = "role = \"filter\"\nbudget = \"200ms\"\nready_timeout = \"20s\"";
+    let filter = child("inverter", "tests/support/inverter.py", &[], keys);
+    let host = Host::on_loopback(&[route(0, &["inverter"]), filter].concat());
+    let mut caller = call(&host).await;
+    talk_until(&mut caller, true).await;
+    let id = host.log.events("inverter", "started")[0]["pid"].as_u64().expect("a process id");
+    send_signal("KILL", u32::try_from(id).unwrap());
+    talk_until(&mut caller, false).await;
+    talk_until(&mut caller, true).await;
+    let caller = caller.hang_up().await;
+    let octets = caller.heard.concat();
+    assert_eq!(octets.len() as u64, 2 * caller.samples_sent);
+    let heard = octets.chunks_exact(2).map(|octets| i16::from_le_bytes([octets[0], octets[1]]));
+    let wrong =
+        heard.zip((0..).map(known)).position(|(heard, said)| ![said, !said].contains(&heard));
+    assert_eq!(
+        wrong, None,
+        "the first sample that is neither what was said nor what is made of it"
+    );
+    let summary = host.log.ended_alone().await;
+    let (way, answers) = ("filter.inverter", "filter.inverter.answers");
+    let passed = ["bypassed_late", "bypassed_failed", "bypassed_down", "call_ended"];
+    let but = passed.map(|reason| (way, reason)).into_iter();
+    let late = [(answers, "late"), ("module.inverter.out", "after_end")];
+    assert_whole(&summary, &but.chain(late).collect::<Vec<_>>());
+    let inverter = summary.modules.iter().find(|m| m.name == "inverter").unwrap();
+    assert_eq!(inverter.starts, 2);
+    assert!(!inverter.bypassed.is_empty(), "it was not there from the beginning");
+    host.stop().await;
+}
+
+#[tokio::test]
+async fn a_module_that_is_given_up_is_followed_by_its_fallback() {
+    let toml =
+        [route(0, &["reject"]), bad("reject", "on_fail = \"fallback:ears\""), ears("ears", None)];
+    let host = Host::on_loopback(&toml.concat());
+    let mut caller = call(&host).await;
+    talk(&mut caller, 10).await;
+    meanwhile(&mut caller, listening(&host, "ears")).await;
+    talk(&mut caller, 10).await;
+    let caller = caller.hang_up().await;
+    let summary = host.log.ended_alone().await;
+    assert_whole(&summary, &[]);
+    assert_heard_all(&host, "ears", caller.samples_sent);
+    let replaced: Vec<_> = summary.modules.iter().map(|m| (m.name.as_str(), m.replaced)).collect();
+    assert_eq!(replaced, [("echo", false), ("reject", true), ("ears", false)]);
+    host.stop().await;
+}
+
 #[tokio::test]
 async fn a_module_that_the_call_cannot_do_without_ends_it() {
     let toml = [route(0, &["reject"]), bad("reject", "on_fail = \"hangup\"")];

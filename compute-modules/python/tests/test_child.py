@@ -6,6 +6,7 @@ import time
 import unittest
 
 from .support import AUDIO, JSON, START, Child, frame
+from ringback._wire import pack_audio, unpack_audio
 
 LISTENER = """
     class Listener(ringback.Module):
@@ -19,6 +20,54 @@ LISTENER = """
     ringback.run(Listener)
 """
 FRAME = bytes(320)
+
+
+FILTER = """
+    class Odd(ringback.Module):
+        def on_filter(self, s, pcm):
+            s.state = s.rate
+            if pcm[0] == 1:
+                raise KeyError("one")
+            if pcm[0] == 2:
+                return b"x"
+            return None if pcm[0] == 3 else bytes(255 - octet for octet in pcm)
+    ringback.run(Odd)
+"""
+
+
+class Filtering(unittest.TestCase):
+    def test_each_frame_is_answered_with_its_position_and_a_failure_with_nothing(self):
+        with Child(FILTER) as child:
+            self.assertEqual(child.next()[2]["kinds"], ["filter"])
+            child.say({**START, "kind": "filter"})
+            pcm = {"encoding": "pcm_s16le", "rate": 8000}
+            accept = child.until("ready")["accept"]
+            self.assertEqual(accept["in"], {**pcm, "frame_ms": 20})
+            self.assertEqual((accept["out"], accept["framing"]), (pcm, "hdr16"))
+            for place, first in enumerate([0, 1, 2, 3, 4]):
+                child.sound(pack_audio(0, 0, place * 160, bytes([first]) + bytes(319)))
+            answers = []
+            while len(answers) < 3:
+                kind, _, body = child.next()
+                if kind == AUDIO:
+                    _, _, _, pts, samples = unpack_audio(body)
+                    answers.append((pts, samples[0], samples[1]))
+            self.assertEqual(answers, [(0, 255, 255), (480, 3, 0), (640, 251, 255)])
+            child.say({"type": "stop", "reason": "hangup", "deadline_ms": 3000})
+            child.until("done")
+            self.assertEqual(child.end(), 0)
+
+    def test_what_cannot_filter_this_call_says_why(self):
+        other = FILTER.replace("class Odd(ringback.Module):", "class Odd(ringback.Module):\n        rate = 16000")
+        for script, why in [
+            (LISTENER, "is no filter; override on_filter"),
+            (other, "has `rate = 16000`, and a filter gets the call's own sound, here with 8000"),
+        ]:
+            with Child(script) as child:
+                child.say({**START, "kind": "filter"})
+                reject = child.until("reject")
+                self.assertEqual(reject["code"], "unsupported_format")
+                self.assertIn(why, reject["message"])
 
 
 class Life(unittest.TestCase):

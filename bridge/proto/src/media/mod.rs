@@ -2,6 +2,7 @@
 
 mod backlog;
 mod drift;
+pub mod filter;
 pub mod mixer;
 pub mod playout;
 pub mod ring;

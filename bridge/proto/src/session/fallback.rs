@@ -2,7 +2,7 @@
 
 use ringback_module::message::Resume;
 
-use super::port::{OnFail, PortId, PortPhase};
+use super::port::{CALLER, OnFail, PortId, PortPhase, position_of};
 use super::{Report, Session};
 
 impl Session {
@@ -21,8 +21,9 @@ impl Session {
         let (heard, keys) = (from.heard.hand_over(), from.keys.hand_over());
         self.ports[to.0].heard.take_over(heard);
         self.ports[to.0].keys.take_over(keys);
-        let from_ms = self.ports[failed.0].acked_ms.max(self.oldest_ms());
+        let from_ms = self.resume_at(failed);
         self.ports[to.0].voice = self.ports[failed.0].voice;
+        self.ports[to.0].filter = self.ports[failed.0].filter;
         let epoch = self.epoch(to);
         let port = &mut self.ports[to.0];
         (port.from_ms, port.acked_ms) = (from_ms, from_ms);
@@ -31,12 +32,18 @@ impl Session {
         self.start_port(to, begun.then_some(Resume { token: None, from_ms, epoch }));
     }
 
-    /// Where the caller's sound that can still be had begins, in whole ms.
-    pub(super) fn oldest_ms(&self) -> u64 {
-        let ring = self.media.as_ref().and_then(|media| media.ring(super::port::CALLER));
-        ring.map_or(0, |ring| {
-            let whole = ring.rate().millis_of(ring.start());
-            whole + u64::from(super::port::position_of(whole, ring.rate()) < ring.start())
-        })
+    /// Where a module goes on that comes back, or another in its place, in ms of the call: what it acknowledged is not replayed, nor what
+    /// the ring no longer holds, nor anything to a filter, whose answers would come too late.
+    pub(super) fn resume_at(&self, id: PortId) -> u64 {
+        let port = &self.ports[id.0];
+        let Some(ring) = self.media.as_ref().and_then(|m| m.heard_by(port.filter, CALLER)) else {
+            return port.acked_ms;
+        };
+        if port.filter.is_some() {
+            return ring.rate().millis_of(ring.end());
+        }
+        let whole = ring.rate().millis_of(ring.start());
+        let oldest = whole + u64::from(position_of(whole, ring.rate()) < ring.start());
+        port.acked_ms.max(oldest)
     }
 }

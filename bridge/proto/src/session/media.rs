@@ -6,13 +6,14 @@ use ringback_codecs::{Encoder, SampleRate};
 
 use crate::Instant;
 use crate::ledger::{Drop, Hop, Unit};
+use crate::media::filter::Filter;
 use crate::media::playout::{Emit, Playout};
 use crate::media::ring::Ring;
 use crate::media::voices::Voices;
 use crate::provider::{Command, Media, Outbox, Protocol, ProtocolError, Start, Track};
 use crate::scratch::{Octets, Pcm};
 
-use super::port::{AGENT, CALLER, PortId};
+use super::port::{AGENT, CALLER, PortConfig, PortId};
 use super::track::{HeardTrack, WireTrack};
 use super::{Report, Session, SessionConfig};
 
@@ -22,6 +23,8 @@ const MAX_LEAD: Duration = Duration::from_secs(10);
 /// Tracks and playback of a call.
 pub(super) struct MediaPath {
     pub(super) caller: Option<WireTrack>,
+    /// What stands between the caller's sound and everybody else, in this order.
+    pub(super) filters: Vec<Filter>,
     pub(super) agent: Agent,
     pub(super) speaker: Option<Out>,
     /// When the first sound began, and its timestamp.
@@ -73,8 +76,13 @@ impl MediaPath {
             Some(track) => Agent::Wire(Box::new(track)),
             None => Agent::Heard(None),
         };
+        let caller = track(Track::Inbound)?;
+        let place = |(_, port): (usize, &PortConfig)| {
+            Some(Filter::new(caller.as_ref()?.ring.rate(), config.keep, port.budget))
+        };
         Ok(Self {
-            caller: track(Track::Inbound)?,
+            filters: config.filters().filter_map(place).collect(),
+            caller,
             agent,
             speaker,
             origin: None,
@@ -134,13 +142,17 @@ impl MediaPath {
             Agent::Heard(_) => None,
         };
         let speaker = self.speaker.as_ref().and_then(|s| s.voices.poll_timeout());
-        [caller, agent, speaker].into_iter().flatten().min()
+        let filters = self.filters.iter().filter_map(Filter::poll_timeout).min();
+        [caller, agent, speaker, filters].into_iter().flatten().min()
     }
 
     /// The ring of a track, if it is kept.
     pub(super) fn ring(&self, track: u16) -> Option<&Ring> {
         match (track, &self.agent) {
-            (CALLER, _) => self.caller.as_ref().map(|t| &t.ring),
+            (CALLER, _) => match self.filters.last() {
+                None => self.caller.as_ref().map(|t| &t.ring),
+                Some(filter) => Some(filter.ring()),
+            },
             (AGENT, Agent::Wire(track)) => Some(&track.ring),
             (AGENT, Agent::Heard(Some(track))) => Some(&track.ring),
             _ => None,
@@ -150,7 +162,10 @@ impl MediaPath {
     /// The ring of a track, to read from.
     pub(super) fn ring_mut(&mut self, track: u16) -> Option<&mut Ring> {
         match (track, &mut self.agent) {
-            (CALLER, _) => self.caller.as_mut().map(|t| &mut t.ring),
+            (CALLER, _) => match self.filters.last_mut() {
+                None => self.caller.as_mut().map(|t| &mut t.ring),
+                Some(filter) => Some(filter.ring_mut()),
+            },
             (AGENT, Agent::Wire(track)) => Some(&mut track.ring),
             (AGENT, Agent::Heard(Some(track))) => Some(&mut track.ring),
             _ => None,
@@ -381,5 +396,6 @@ impl Session {
         for (reason, count) in dropped.into_iter().filter(|(_, count)| *count > 0) {
             self.report(Report::Dropped { reason, count });
         }
+        self.run_filters(now);
     }
 }

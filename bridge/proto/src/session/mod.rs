@@ -5,6 +5,7 @@
 
 mod barge_in;
 mod fallback;
+mod filters;
 mod media;
 mod missed;
 mod modules;
@@ -22,12 +23,13 @@ use std::time::Duration;
 
 use ringback_module::ToModule;
 use ringback_module::message::{
-    Dtmf, ErrorReport, Event as NamedEvent, Limits, Log, Metric, Say, StopReason, Transcript, Turn,
-    Vad,
+    Dtmf, ErrorReport, Event as NamedEvent, Kind, Limits, Log, Metric, Say, StopReason, Transcript,
+    Turn, Vad,
 };
 
 use crate::Instant;
 use crate::ledger::Drop;
+use crate::media::filter::Bypass;
 use crate::media::mixer::WhenBoth;
 use crate::media::playout::PlayoutLimits;
 use crate::media::timeline::TimelinePolicy;
@@ -108,6 +110,12 @@ impl SessionConfig {
         let ports = self.ports.iter().enumerate();
         let speaking = ports.filter(|(_, port)| port.plays() && !port.standby);
         speaking.map(|(place, port)| (place, port.name.as_str()))
+    }
+
+    /// The filters of the caller's sound, with the place of each.
+    fn filters(&self) -> impl Iterator<Item = (usize, &PortConfig)> {
+        let ports = self.ports.iter().enumerate();
+        ports.filter(|(_, port)| port.kind == Kind::Filter && !port.standby)
     }
 }
 
@@ -208,6 +216,15 @@ pub enum Report {
         /// How many messages or samples.
         count: u64,
     },
+    /// Sound passed a filter as it was. Told once it is filtered again, or of each second.
+    Bypassed {
+        /// Which filter.
+        port: PortId,
+        /// Why.
+        why: Bypass,
+        /// How many samples.
+        count: u64,
+    },
     /// An oddity of the wire.
     Notice(Notice),
 }
@@ -261,6 +278,9 @@ impl Session {
         let mut ports: Vec<Port> = config.ports.iter().cloned().map(Port::new).collect();
         for (voice, (place, _)) in config.voices().enumerate() {
             ports[place].voice = Some(voice);
+        }
+        for (filter, (place, _)) in config.filters().enumerate() {
+            ports[place].filter = Some(filter);
         }
         let phase = Phase::AwaitingStart { deadline: now + config.start_timeout };
         let barge_in = barge_in::State::new(config.barge_in);
@@ -358,6 +378,9 @@ impl Session {
         }
         if let Some(media) = &mut self.media {
             media.handle_timeout(now);
+        }
+        if self.phase.is_live() {
+            self.run_filters(now);
         }
         if self.hanging_up.is_some_and(|at| at <= now) {
             self.close_after_hanging_up();
@@ -556,6 +579,8 @@ impl Session {
         if let Some(media) = &mut self.media {
             media.finish(now);
         }
+        self.run_filters(now);
+        self.end_filters();
         if !self.closed {
             self.hanging_up = self.hang_up_elsewhere(&reason).map(|within| now + within);
             if self.hanging_up.is_some() {

@@ -13,6 +13,7 @@ use ringback_module::{AudioFrame, ToModule, VERSION};
 use crate::Instant;
 use crate::ledger::{Drop, Hop, Ledger, Unit};
 use crate::media::playout::Playout;
+use crate::media::ring::Ring;
 use crate::media::tap::{Next, Tap};
 use crate::provider::{Digit, Start};
 use crate::scratch::Pcm;
@@ -149,6 +150,11 @@ impl Session {
         } else {
             port::check(ready, &offered)?;
         }
+        let filter = self.ports[id.0].filter;
+        let caller = self.media.as_ref().and_then(|media| media.heard_by(filter, CALLER));
+        if filter.is_some() {
+            port::check_filter(ready, caller.map(Ring::rate))?;
+        }
         let input = ready.accept.input;
         let tracks = match (&ready.accept.tracks, input) {
             (_, None) => Vec::new(),
@@ -168,8 +174,12 @@ impl Session {
         for track in tracks {
             if let (Some(input), Some(from)) = (input, media.rate(track)) {
                 let to = SampleRate::new(input.rate).ok_or("accept.in.rate is out of range")?;
-                let end = media.ring(track).map_or(0, crate::media::ring::Ring::end);
+                let end = media.heard_by(filter, track).map_or(0, Ring::end);
                 let position = port::position_of(from_ms, from).min(end);
+                if let Some((filter, _)) = filter.and_then(|filter| media.filter(filter)) {
+                    let frame = u64::from(from.hz()) * u64::from(input.frame_ms) / 1_000;
+                    filter.begin(position, frame, from_ms * u64::from(from.hz()) / 1_000);
+                }
                 taps.push((track, Tap::new(position, from, to, input.frame_ms)));
             }
         }
@@ -187,6 +197,7 @@ impl Session {
             fail_on_gap: ready.overflow == Overflow::Fail,
             resuming,
             turn: 0,
+            filter,
         })
     }
 
@@ -208,6 +219,7 @@ impl Session {
         port.phase = PortPhase::Down;
         port.last_error = Some(reason.to_owned());
         port.agreed = None;
+        self.filter_gone(id);
         self.report(Report::ModuleFailed { port: id, reason: reason.to_owned(), retrying: true });
         self.settle(now);
     }
@@ -218,10 +230,9 @@ impl Session {
         if self.ports.get(id.0).is_none_or(|p| p.phase != PortPhase::Down) {
             return;
         }
-        // What the ring no longer holds cannot be replayed; a module that never acknowledged gets what there is.
-        let oldest = self.oldest_ms();
+        let from_ms = self.resume_at(id);
         let port = &mut self.ports[id.0];
-        port.from_ms = port.acked_ms.max(oldest);
+        port.from_ms = from_ms;
         let (from_ms, token) = (port.from_ms, port.resume_token.clone());
         let epoch = self.epoch(id);
         self.start_port(id, Some(Resume { token, from_ms, epoch }));
@@ -244,6 +255,7 @@ impl Session {
             port.phase = PortPhase::Gone;
             port.last_error = error.or(port.last_error.take());
         }
+        self.filter_gone(id);
         self.forget_missed(id);
     }
 
@@ -320,6 +332,7 @@ impl Session {
             self.module_failed(self.now, id, "fell behind further than the ring reaches");
             return None;
         }
+        self.filter_skips(id, &lost);
         let reason = if resuming { GapReason::Resume } else { GapReason::Backpressure };
         Some(ToModule::Gap(Gap { track, from_ms, to_ms, reason }))
     }
@@ -371,14 +384,21 @@ impl Session {
             texts_out: self.words.as_ref().map_or(0, |words| words.sent),
             underruns: counts.map_or(0, |c| c.underruns),
             drift_ppm: self.media.as_ref().and_then(|m| m.caller.as_ref()?.timeline.drift_ppm()),
-            modules: self
-                .ports
-                .iter()
-                .filter(|port| port.took_part())
-                .map(module_summary)
-                .collect(),
+            modules: self.module_summaries(),
             ledger: self.ledger(),
         }
+    }
+
+    fn module_summaries(&self) -> Vec<ModuleSummary> {
+        let summary = |port: &port::Port| ModuleSummary {
+            name: port.config.name.clone(),
+            starts: port.starts,
+            results: port.results,
+            error: port.last_error.clone(),
+            replaced: port.replaced,
+            bypassed: self.bypassed(port),
+        };
+        self.ports.iter().filter(|port| port.took_part()).map(summary).collect()
     }
 
     /// Every hop's accounts as they stand.
@@ -405,7 +425,8 @@ impl Session {
         let mut hops = Vec::new();
         let name = &port.config.name;
         for (track, tap) in port.agreed.iter().flat_map(|a| &a.taps) {
-            let Some(ring) = self.media.as_ref().and_then(|m| m.ring(*track)) else { continue };
+            let ring = self.media.as_ref().and_then(|m| m.heard_by(port.filter, *track));
+            let Some(ring) = ring else { continue };
             let accounts = tap.accounts();
             let entered = ring.end() - accounts.origin;
             let queued = ring.end() - tap.cursor();
@@ -432,6 +453,7 @@ impl Session {
         }
         hops.extend(port.heard.hop(name, "text"));
         hops.extend(port.keys.hop(name, "keys"));
+        hops.extend(self.filter_hops(port));
         if port.unread > 0 {
             let name = format!("module.{name}.told");
             let read = port.told - port.unread;
@@ -441,16 +463,6 @@ impl Session {
             );
         }
         hops
-    }
-}
-
-fn module_summary(port: &port::Port) -> ModuleSummary {
-    ModuleSummary {
-        name: port.config.name.clone(),
-        starts: port.starts,
-        results: port.results,
-        error: port.last_error.clone(),
-        replaced: port.replaced,
     }
 }
 
@@ -476,7 +488,7 @@ impl Agreed {
         for _ in 0..self.taps.len() {
             self.turn = (self.turn + 1) % self.taps.len();
             let (track, tap) = &mut self.taps[self.turn];
-            let Some(ring) = media.ring_mut(*track) else { continue };
+            let Some(ring) = media.ring_for(self.filter, *track) else { continue };
             match tap.next(ring, samples) {
                 Next::Frame { pts, flags } => {
                     return Some(Took::Frame { track: *track, pts, flags, rate });

@@ -11,17 +11,44 @@ use super::port::{AGENT, CALLER, PortConfig};
 
 /// What a module is offered on a stream.
 pub(super) fn offer(start: &Start, port: &PortConfig) -> Offer {
-    let features = features(start, port).into_iter().map(str::to_owned).collect();
+    let features: Vec<String> = features(start, port).into_iter().map(str::to_owned).collect();
     if port.kind == Kind::Text {
         return Offer { features, ..Offer::default() };
+    }
+    if port.kind == Kind::Filter {
+        return filter_offer(start, features);
     }
     Offer {
         tracks: tracks(start),
         input: start.inbound.map(formats).unwrap_or_default(),
         output: start.outbound.filter(|_| port.speaks).map(formats).unwrap_or_default(),
+        features,
+        ..sounding()
+    }
+}
+
+/// A filter hears the caller and answers at the same rate, so that each sample of its answer has a place.
+fn filter_offer(start: &Start, features: Vec<String>) -> Offer {
+    let Some(wire) = start.inbound.filter(|_| start.tracks.contains(&Track::Inbound)) else {
+        return Offer { features, ..Offer::default() };
+    };
+    let mut formats = formats(wire);
+    formats.retain(|format| format.rate == wire.rate.hz());
+    Offer {
+        tracks: vec![OfferedTrack { id: CALLER, role: Role::Caller }],
+        input: formats.clone(),
+        output: formats,
+        features,
+        ..sounding()
+    }
+}
+
+/// What holds wherever there is sound.
+fn sounding() -> Offer {
+    Offer {
         frame_ms: vec![10, 20, 40, 60, 100],
         framing: vec![Framing::Raw, Framing::Hdr16],
-        features,
+        ..Offer::default()
     }
 }
 

@@ -45,6 +45,8 @@ pub struct PortConfig {
     pub ready_timeout: Duration,
     /// Whether it runs in step with the session, so that nothing it says can be out of date.
     pub in_step: bool,
+    /// A filter's answer to a frame is waited for so long.
+    pub budget: Duration,
     /// Whether it is started only when another that is to be followed by it ([`OnFail::Fallback`]) has failed.
     pub standby: bool,
 }
@@ -66,6 +68,7 @@ impl PortConfig {
             on_fail: OnFail::default(),
             ready_timeout: Duration::from_secs(10),
             in_step: false,
+            budget: Duration::from_millis(20),
             standby: false,
         }
     }
@@ -95,6 +98,8 @@ pub(super) struct Port {
     pub(super) config: PortConfig,
     /// As what it plays, if it may.
     pub(super) voice: Option<usize>,
+    /// As what it filters the caller's sound, if it does.
+    pub(super) filter: Option<usize>,
     pub(super) phase: PortPhase,
     pub(super) agreed: Option<Agreed>,
     /// Everything up to here need not be replayed, in ms of the call.
@@ -146,6 +151,8 @@ pub(super) struct Agreed {
     /// Nothing was given since a restart: what is missing now was lost while the module was away.
     pub(super) resuming: bool,
     pub(super) turn: usize,
+    /// See [`Port::filter`].
+    pub(super) filter: Option<usize>,
 }
 
 pub(super) struct Credit {
@@ -167,6 +174,7 @@ impl Port {
         Self {
             config,
             voice: None,
+            filter: None,
             phase: PortPhase::Idle,
             agreed: None,
             acked_ms: 0,
@@ -262,6 +270,22 @@ pub(super) fn check(ready: &Ready, tracks: &[u16]) -> Result<(), String> {
         return Err("raw framing carries one track; accept framing \"hdr16\" for more".into());
     }
     Ok(())
+}
+
+/// Checks the answer of a filter of a track at `rate`, which was found good otherwise.
+pub(super) fn check_filter(ready: &Ready, rate: Option<SampleRate>) -> Result<(), String> {
+    let rate = rate.map(SampleRate::hz);
+    let input = ready.accept.input.map(|input| input.rate);
+    let output = ready.accept.output.map(|output| output.rate);
+    match rate {
+        Some(hz) if (input, output) != (rate, rate) => Err(format!(
+            "a filter answers each frame with a frame: accept `in` and `out` at {hz} Hz, the track's own rate"
+        )),
+        None if input.or(output).is_some() => {
+            Err("there is no sound of the caller to filter; accept neither `in` nor `out`".into())
+        }
+        _ => Ok(()),
+    }
 }
 
 fn check_rate(field: &str, hz: u32) -> Result<(), String> {

@@ -76,6 +76,7 @@ impl Session {
         if let Some(port) = self.ports.get_mut(id.0) {
             port.spoken.entered += samples;
             port.spoken.flooded += samples;
+            self.filter_lost(id, samples);
             self.report(Report::Dropped { reason: Drop::Overflow, count: samples });
         }
     }
@@ -419,7 +420,7 @@ impl Session {
                 port.told_epoch = current;
                 let epoch = current.saturating_sub(1);
                 let message = ToModule::Cleared(Cleared { epoch, ..Cleared::default() });
-                self.actions.push_back(Action::TellModule { port: id, message });
+                self.tell(id, message);
             }
         }
     }
@@ -471,8 +472,7 @@ impl Session {
                     let whose = |port: &Port| port.voice == Some(voice) && port.wants("playback");
                     let message = ToModule::Playback(playback);
                     if let Some(index) = self.ports.iter().position(whose) {
-                        let port = PortId(index);
-                        self.actions.push_back(Action::TellModule { port, message });
+                        self.tell(PortId(index), message);
                     }
                 }
             }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::state::EndReason;
 use crate::ledger::Ledger;
+use crate::media::filter::Bypass;
 
 /// The end of a call.
 #[derive(Debug, Clone, PartialEq)]
@@ -53,4 +54,6 @@ pub struct ModuleSummary {
     pub error: Option<String>,
     /// Whether it was given up and another one started in its place.
     pub replaced: bool,
+    /// Of a filter: sound that passed it as it was, in ms by reason.
+    pub bypassed: Vec<(Bypass, u64)>,
 }

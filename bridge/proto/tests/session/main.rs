@@ -1,6 +1,7 @@
 //! Whole calls in virtual time: a provider's end on one side, modules as values on the other, the session between.
 
 mod ending;
+mod filtering;
 mod hearing;
 mod places;
 mod speakers;

@@ -1,10 +1,17 @@
 //! The modules of a route as the places of a call: what each may do, and who follows whom that fails. Starts none of them.
 
+use std::time::Duration;
+
 use ringback_module::message::Kind;
 use ringback_proto::session::{OnFail, PortConfig, PortId};
 
 use crate::call::{ModuleSource, Ways};
 use crate::config::{Config, ModuleConfig, OnFail as OnFailConfig, RouteConfig};
+
+/// So long a filter's answer is waited for.
+const BUDGET: Duration = Duration::from_millis(20);
+/// That of one that runs in step with the call, and nearly always answers before anything else happens.
+const IN_STEP_BUDGET: Duration = Duration::from_millis(5);
 
 /// Ports of a route's calls with what serves them: its modules in their order, then those that stand by for them.
 #[derive(Default)]
@@ -33,7 +40,9 @@ impl Ports {
 
     fn add(&mut self, module: &ModuleConfig, ways: &Ways, port: PortConfig) {
         let source = ModuleSource::of(module, ways);
-        self.configs.push(PortConfig { in_step: source.is_inline(), ..port });
+        let in_step = source.is_inline();
+        let budget = module.budget.unwrap_or(if in_step { IN_STEP_BUDGET } else { BUDGET });
+        self.configs.push(PortConfig { in_step, budget, ..port });
         self.sources.push(source);
     }
 

@@ -59,6 +59,10 @@ impl LogWatch {
                     call_goes_on: *retrying || !session.is_over(),
                 },
             ),
+            Happened::Bypassed { port, why, count } => {
+                let (why, count) = (*why, *count);
+                tell(call, CallReport::Bypassed { module: &name(port), why, count });
+            }
             Happened::FellBack { failed, to } => {
                 tell(call, CallReport::ModuleReplaced { module: &name(failed), by: &name(to) });
             }

@@ -294,6 +294,9 @@ impl Call {
                 let epoch = epoch.map_or(Epoch::Unnumbered, Epoch::Numbered);
                 self.session.module_audio(now, port, epoch, &samples);
             }
+            FromHost::Frame { pts, samples } => {
+                self.session.filter_audio(now, port, pts, &samples);
+            }
             FromHost::Dropped { samples } => self.session.module_flooded(now, port, samples),
             FromHost::Restarting { reason, .. } => {
                 if let Some(Host::Hosted { backlog, .. }) = self.hosts.get_mut(port.0) {
@@ -448,6 +451,9 @@ impl Call {
     fn take_outputs(&mut self, now: Instant, port: PortId, failed: Option<String>) {
         let Host::Inline(inline) = &mut self.hosts[port.0] else { return };
         inline.drain(|output| match output {
+            ringback_module::Output::Audio(samples) if self.session.is_filter(port) => {
+                self.session.filter_audio(now, port, None, samples);
+            }
             ringback_module::Output::Audio(samples) => {
                 self.session.module_audio(now, port, Epoch::Current, samples);
             }

@@ -234,6 +234,7 @@ pub(super) struct Module {
     #[serde(default)]
     pub config: toml::Table,
     pub role: Option<At<Role>>,
+    pub budget: Option<At<TimeSpan>>,
     pub on_fail: Option<At<super::OnFail>>,
     pub ready_timeout: Option<At<TimeSpan>>,
     pub ring: Option<At<TimeSpan>>,
@@ -244,6 +245,7 @@ pub(super) struct Module {
 pub(super) enum Role {
     Tap,
     Agent,
+    Filter,
     Text,
 }
 

@@ -1,5 +1,6 @@
 //! What an event looks like: the JSON of everything that is seen on a call. Numbers of people are redacted; what they say is not.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use ringback_module::message::{
@@ -61,6 +62,13 @@ enum Body<'a> {
         reason: String,
         retrying: bool,
     },
+    /// Sound passed the module, a filter, as it was.
+    #[serde(rename = "filter.bypassed")]
+    Bypassed {
+        reason: &'static str,
+        /// In samples.
+        count: u64,
+    },
     /// The envelope names who failed.
     #[serde(rename = "module.replaced")]
     ModuleReplaced {
@@ -97,6 +105,7 @@ impl Body<'_> {
             Self::ModuleReady => "module.ready",
             Self::ModuleFailed { .. } => "module.failed",
             Self::ModuleReplaced { .. } => "module.replaced",
+            Self::Bypassed { .. } => "filter.bypassed",
             Self::Transcript(_) => "transcript",
             Self::Say(_) => "say",
             Self::Turn(_) => "turn",
@@ -208,6 +217,9 @@ struct ModuleEnd<'a> {
     /// Another was started in its place.
     #[serde(skip_serializing_if = "is_false")]
     replaced: bool,
+    /// Of a filter, by reason.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    bypassed_ms: BTreeMap<&'static str, u64>,
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde gives it so")]
@@ -223,6 +235,7 @@ impl<'a> Ended<'a> {
             results: module.results,
             error: module.error.as_deref().map(peer_text),
             replaced: module.replaced,
+            bypassed_ms: module.bypassed.iter().map(|(why, ms)| (why.name(), *ms)).collect(),
         });
         Self {
             reason: summary.reason.name(),
@@ -299,6 +312,9 @@ fn body<'a>(report: &'a Report, session: &'a Session) -> Option<(Option<PortId>,
         Report::ModuleReady(port) => (Some(*port), Body::ModuleReady),
         Report::ModuleFailed { port, reason, retrying } => {
             (Some(*port), Body::ModuleFailed { reason: peer_text(reason), retrying: *retrying })
+        }
+        Report::Bypassed { port, why, count } => {
+            (Some(*port), Body::Bypassed { reason: why.name(), count: *count })
         }
         Report::FellBack { failed, to } => {
             (Some(*failed), Body::ModuleReplaced { by: name(session, *to) })

@@ -4,7 +4,7 @@ use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
 use ringback_module::VERSION;
-use ringback_module::message::{AcceptOut, Framing, FromModule, Ready, Register};
+use ringback_module::message::{AcceptOut, Framing, FromModule, Kind, Ready, Register};
 use ringback_module::wire::{self, AudioHeader, FrameKind};
 
 use super::FromHost;
@@ -79,12 +79,12 @@ impl<'a> Listener<'a> {
         let Some((format, framing)) = accept.and_then(|a| Some((a.output?, a.framing))) else {
             return Err(End::failed("sent sound without `accept.out` in a `ready` before it"));
         };
-        let (epoch, octets) = match framing {
+        let (header, octets) = match framing {
             Framing::Raw => (None, body),
             Framing::Hdr16 => {
                 let (header, octets) =
                     AudioHeader::decode(body).map_err(|e| End::failed(e.to_string()))?;
-                (Some(header.epoch), octets)
+                (Some(header), octets)
             }
         };
         let mut samples = Vec::new();
@@ -96,7 +96,14 @@ impl<'a> Listener<'a> {
             None => Verdict::Pass,
         };
         match verdict {
-            Verdict::Pass => Ok(Heard::Event(FromHost::Audio { epoch, samples })),
+            Verdict::Pass if self.talk.start.kind == Kind::Filter => {
+                let pts = header.map(|header| header.pts);
+                Ok(Heard::Event(FromHost::Frame { pts, samples }))
+            }
+            Verdict::Pass => {
+                let epoch = header.map(|header| header.epoch);
+                Ok(Heard::Event(FromHost::Audio { epoch, samples }))
+            }
             Verdict::Drop => Ok(Heard::Dropped { len, report_over: u64::from(format.rate) }),
             Verdict::Kill => Err(End::failed("sends sound without end and far beyond its credit")),
         }

@@ -90,6 +90,13 @@ pub enum FromHost {
         /// Mono.
         samples: Vec<i16>,
     },
+    /// The answer of a filter, at the rate of the track.
+    Frame {
+        /// Position of the first sample. `None` is bare sound, which goes on where the last ended.
+        pts: Option<u64>,
+        /// Mono.
+        samples: Vec<i16>,
+    },
     /// Sound of the module that was not let through, because it sends more than its credit. Follows the sound before it.
     Dropped {
         /// How many, at the rate of `accept.out`.

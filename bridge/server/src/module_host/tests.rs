@@ -16,7 +16,7 @@ mod worked;
 use std::os::fd::AsRawFd;
 use std::sync::mpsc::{Receiver, channel};
 
-use ringback_module::message::{Event, Limits, Resume, StartCredit};
+use ringback_module::message::{Event, Kind, Limits, Resume, StartCredit};
 use ringback_module::{Input, Module, ModuleError, Outputs};
 use serde_json::{Value, json};
 use tokio::io::AsyncReadExt;

@@ -135,6 +135,10 @@ metrics! {
     dropped_send_failed: Counter "ringback_sound_dropped_total" "reason=\"send_failed\"", "Sound dropped, by reason, in the unit of the hop: messages at the wire, samples behind it.";
     modules_started: Counter "ringback_modules_started_total" "", "Modules started for a call.";
     modules_gone: Counter "ringback_modules_gone_total" "", "Modules that crashed, hung or broke the contract.";
+    bypassed_late: Counter "ringback_filter_bypassed_samples_total" "reason=\"late\"", "Samples of callers' sound that passed a filter as it was, by reason.";
+    bypassed_failed: Counter "ringback_filter_bypassed_samples_total" "reason=\"failed\"", "Samples of callers' sound that passed a filter as it was, by reason.";
+    bypassed_down: Counter "ringback_filter_bypassed_samples_total" "reason=\"down\"", "Samples of callers' sound that passed a filter as it was, by reason.";
+    bypassed_ended: Counter "ringback_filter_bypassed_samples_total" "reason=\"ended\"", "Samples of callers' sound that passed a filter as it was, by reason.";
     modules_replaced: Counter "ringback_modules_replaced_total" "", "Modules that failed and whose fallback was started in their place.";
     processes_starting: Gauge "ringback_module_processes" "state=\"starting\"", "Processes of modules: started and not heard of yet, waiting for a session, with one or more.";
     processes_idle: Gauge "ringback_module_processes" "state=\"idle\"", "Processes of modules: started and not heard of yet, waiting for a session, with one or more.";

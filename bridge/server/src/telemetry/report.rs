@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use ringback_proto::ledger::Drop;
+use ringback_proto::media::filter::Bypass;
 use ringback_proto::provider::ProtocolError;
 use ringback_proto::session::{EndReason, Summary};
 use tracing::{debug, error, info, warn};
@@ -291,6 +292,15 @@ pub enum CallReport<'a> {
         /// Whether the call goes on without it.
         call_goes_on: bool,
     },
+    /// Sound passed a filter as it was.
+    Bypassed {
+        /// Name of the filter.
+        module: &'a str,
+        /// Why.
+        why: Bypass,
+        /// How many samples.
+        count: u64,
+    },
     /// A module that is gone is followed by another.
     ModuleReplaced {
         /// Its name.
@@ -354,6 +364,15 @@ const fn drop_metric(reason: Drop, metrics: &Metrics) -> &Metric {
         Drop::Unread => &metrics.dropped_unread,
         Drop::Unencodable => &metrics.dropped_unencodable,
         _ => &metrics.dropped_send_failed,
+    }
+}
+
+const fn bypass_metric(why: Bypass, metrics: &Metrics) -> &Metric {
+    match why {
+        Bypass::Late => &metrics.bypassed_late,
+        Bypass::Failed => &metrics.bypassed_failed,
+        Bypass::Down => &metrics.bypassed_down,
+        Bypass::Ended => &metrics.bypassed_ended,
     }
 }
 
@@ -620,6 +639,10 @@ fn report_call(metrics: &Metrics, call: &str, what: &CallReport<'_>) {
             metrics.modules_gone.increment();
             error!(call, module, reason = %PeerText(reason), call_goes_on, "module gone");
         }
+        CallReport::Bypassed { module, why, count } => {
+            bypass_metric(*why, metrics).add(*count);
+            debug!(call, module, why = why.name(), count, "sound passed a filter as it was");
+        }
         CallReport::ModuleReplaced { module, by } => {
             metrics.modules_replaced.increment();
             warn!(call, module, by, "another module takes its place");
@@ -669,8 +692,11 @@ fn report_end(metrics: &Metrics, call: &str, listener: &str, summary: &Summary) 
     );
     for hop in &summary.ledger.hops {
         for (reason, count) in &hop.dropped {
-            let (hop, reason, wanted) = (&hop.name, reason.name(), reason.is_wanted());
-            if wanted {
+            let (wanted, bypass) = (reason.is_wanted(), reason.is_bypass());
+            let (hop, reason) = (&hop.name, reason.name());
+            if bypass {
+                warn!(call, hop, reason, count, "sound passed a filter of this call as it was");
+            } else if wanted {
                 debug!(call, hop, reason, count, "sound was dropped on this call, as asked");
             } else {
                 warn!(call, hop, reason, count, "sound was dropped on this call");

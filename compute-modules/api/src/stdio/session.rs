@@ -10,7 +10,8 @@ use std::sync::mpsc::Receiver;
 use super::{Output, StdioError};
 use crate::epoch::Epochs;
 use crate::message::{
-    Accept, AcceptIn, AcceptOut, ErrorReport, Framing, FromModule, Start, StopReason, ToModule,
+    Accept, AcceptIn, AcceptOut, ErrorReport, Framing, FromModule, Kind, Start, StopReason,
+    ToModule,
 };
 use crate::module::Output as Answer;
 use crate::wire::{self, AudioHeader};
@@ -60,7 +61,9 @@ pub(super) struct Session<W> {
     /// Set before the last message, so that the slot is free when the bridge reads it.
     over: Arc<AtomicBool>,
     accept: Accept,
-    /// Samples heard so far; the position of the next where the framing is raw.
+    /// Whether each frame is answered with one, which has its position.
+    filters: bool,
+    /// Position of the next sample.
     heard: u64,
     samples: Vec<i16>,
     answers: Outputs,
@@ -73,7 +76,7 @@ struct Speech {
     epochs: Epochs,
     /// Epoch last told to the bridge; both sides start at that of `start`.
     announced: u32,
-    /// Samples spoken in it.
+    /// Samples spoken in it; of a filter, the position of the next.
     spoken: u64,
 }
 
@@ -90,6 +93,7 @@ impl<W: Write> Session<W> {
             out,
             over,
             accept: Accept::default(),
+            filters: false,
             heard: 0,
             samples: Vec::new(),
             answers: Outputs::new(),
@@ -159,6 +163,10 @@ impl<W: Write> Session<W> {
         self.speech.announced = self.speech.epochs.current();
         let rate = ready.accept.input.map_or(0, |input| u64::from(input.rate));
         self.heard = from_ms.saturating_mul(rate) / 1_000;
+        self.filters = start.kind == Kind::Filter;
+        if self.filters {
+            self.speech.spoken = self.heard;
+        }
         self.out.message(self.slot, &FromModule::Ready(ready))?;
         Ok(())
     }
@@ -194,8 +202,12 @@ impl<W: Write> Session<W> {
         };
         self.samples.clear();
         wire::decode_samples(encoding, octets, &mut self.samples).map_err(StdioError::from)?;
-        self.heard += self.samples.len() as u64;
         let AudioHeader { track, flags, pts, .. } = header;
+        if self.filters {
+            // What it was not given it does not answer.
+            self.speech.spoken += pts.saturating_sub(self.heard);
+        }
+        self.heard = pts.saturating_add(self.samples.len() as u64);
         let frame = AudioFrame { track, rate, pts, flags, samples: &self.samples };
         let processed = self.module.process(Input::Audio(frame), &mut self.answers);
         self.flush()?;

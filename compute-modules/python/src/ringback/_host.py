@@ -159,7 +159,11 @@ class Host:
             "framing": cls.framing,
             "tracks": list(cls.tracks),
         }
-        if _is_silent(s):
+        if s.filters and not _is_silent(s):
+            accept["in"] = {"encoding": cls.encoding, "rate": s.rate, "frame_ms": cls.frame_ms}
+            accept["out"] = {"encoding": cls.encoding, "rate": s.rate}
+            accept["framing"], accept["tracks"] = "hdr16", [0]
+        elif _is_silent(s):
             accept["tracks"] = []
         elif _hears(cls):
             accept["in"] = {"encoding": cls.encoding, "rate": cls.rate, "frame_ms": cls.frame_ms}
@@ -180,6 +184,8 @@ class Host:
     def missing(self, s: Session) -> Optional[str]:
         """What the class cannot do without and the call has not, in words."""
         cls = self.module_class
+        if s.filters:
+            return _unfit_to_filter(cls, s)
         if _is_silent(s) and _hears(cls) and not overrides(cls, "on_text"):
             return (
                 f"{name_of(cls)} hears sound and this call has none: the provider recognises speech by itself; "
@@ -286,6 +292,19 @@ def _is_silent(s: Session) -> bool:
     return not (s.start.get("offer") or {}).get("in")
 
 
+def _unfit_to_filter(cls: Type[Module], s: Session) -> Optional[str]:
+    """Why the class cannot filter the sound of this call, if it cannot."""
+    if not overrides(cls, "on_filter"):
+        return f"{name_of(cls)} is no filter; override on_filter to make it one"
+    own_rate = any("rate" in vars(c) for c in cls.__mro__ if c is not Module)
+    if own_rate and cls.rate != s.rate and not _is_silent(s):
+        return (
+            f"{name_of(cls)} has `rate = {cls.rate}`, and a filter gets the call's own sound, here with {s.rate} samples per second; "
+            "leave `rate` away and go by `s.rate`"
+        )
+    return None
+
+
 def _hears(cls: Type[Module]) -> bool:
     return overrides(cls, "on_audio") or overrides(cls, "on_frame")
 
@@ -294,6 +313,8 @@ def _kinds(cls: Type[Module]) -> List[str]:
     if cls.kinds:
         return list(cls.kinds)
     kinds = ["text"] if overrides(cls, "on_text") else []
+    if overrides(cls, "on_filter"):
+        kinds.append("filter")
     if cls.speaks is not None:
         kinds.append("agent")
     if _hears(cls) or not kinds:

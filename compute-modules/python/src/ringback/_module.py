@@ -11,6 +11,7 @@ from ._messages import Cleared, Dtmf, Event, Frame, Gap, Mark, Playback, Spoken,
 from ._session import Session
 
 Result = Union[None, Awaitable[None]]
+Filtered = Union[None, bytes, bytearray, memoryview, Awaitable[Any]]
 
 
 class Reject(Exception):
@@ -86,6 +87,11 @@ class Module:
 
     def on_frame(self, s: Session, frame: Frame) -> Result:
         """Like `on_audio` and instead of it if overridden: sound with its track, position and flags."""
+
+    def on_filter(self, s: Session, pcm: bytes) -> Filtered:
+        """The next sound of the caller, in a module that is used as a filter: return as much sound, which everybody else hears in its
+        place, or None for it as it is. It has the call's own rate, `s.rate`, and a budget of a few milliseconds; after that it passes
+        as it was. Is called in the place of `on_audio`."""
 
     def on_gap(self, s: Session, gap: Gap) -> Result:
         """Sound is missing. With framing `raw` the bridge fills its gaps with silence; gaps of this process are skipped."""

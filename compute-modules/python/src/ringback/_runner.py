@@ -61,7 +61,7 @@ class Runner:
         self._host = host
         self._slot = slot
         self._start = start
-        self._rate = module.rate
+        self._rate = self.session.rate
         self._octets = SAMPLE_OCTETS[module.encoding]
         self._hears_frames = overrides(module, "on_frame")
         self._failures: Dict[str, int] = {}
@@ -79,7 +79,7 @@ class Runner:
     def sound(self, body: bytes) -> None:
         """Sound came in."""
         track, flags, pts, samples = 0, 0, self._next_pts, body
-        if self._host.module_class.framing == "hdr16":
+        if self.session._hdr16:
             flags, track, _, pts, samples = unpack_audio(body)
         count, rest = divmod(len(samples), self._octets)
         if rest:
@@ -184,7 +184,9 @@ class Runner:
         if frame.track in lost:
             frame = dataclasses.replace(frame, flags=frame.flags | DISCONTINUITY)
         s.now_ms = max(s.now_ms, frame.end_ms)
-        if self._hears_frames:
+        if s.filters:
+            self._guard("on_filter", self._filter, frame)
+        elif self._hears_frames:
             self._guard("on_frame", self._call, "on_frame", s, frame)
         else:
             self._guard("on_audio", self._call, "on_audio", s, frame.pcm)
@@ -193,6 +195,9 @@ class Runner:
             s.ack(s.now_ms)
         if self._unreported_ms and s.now_ms >= self._report_at_ms:
             self._report_dropped()
+
+    def _filter(self, frame: Frame) -> None:
+        self.session._answer_frame(frame, self._call("on_filter", self.session, frame.pcm))
 
     def _skip(self, track: int, begin: int, end: int) -> None:
         """Sound did not fit into the inbox."""
@@ -237,15 +242,17 @@ class Runner:
             s._finalize_id = None
             s._say("finalized", id=id)
 
-    def _call(self, handler: str, *args: Any) -> None:
+    def _call(self, handler: str, *args: Any) -> Any:
         result = getattr(self._host.module, handler)(*args)
         if inspect.isawaitable(result):
-            asyncio.run_coroutine_threadsafe(self._await(result), self._host.loop()).result()
+            loop = self._host.loop()
+            return asyncio.run_coroutine_threadsafe(self._await(result), loop).result()
+        return result
 
-    async def _await(self, awaitable: Any) -> None:
+    async def _await(self, awaitable: Any) -> Any:
         self._task = asyncio.current_task()
         try:
-            await awaitable
+            return await awaitable
         finally:
             self._task = None
 

@@ -4,7 +4,7 @@ import dataclasses
 import threading
 from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, Sequence, Tuple, Union
 
-from ._messages import SAMPLE_OCTETS, Call, Word, read
+from ._messages import SAMPLE_OCTETS, Call, Frame, Word, read
 from ._outbox import Link, Outbox
 from ._wire import AUDIO, JSON, MAX_BODY, dump, pack_audio
 
@@ -41,10 +41,18 @@ class Session:
         """Playback generation; one more after every clear."""
         self.stop_reason: Optional[str] = None
         """Why the session ended: `hangup`, `replaced`, `drain`, `timeout`, `error`, or `gone` if the bridge vanished."""
-        offered = (start.get("offer") or {}).get("out")
-        self.can_speak: bool = module.speaks is not None and bool(offered)
+        offer = start.get("offer") or {}
+        self.filters: bool = start.get("kind") == "filter"
+        """Whether `on_filter` is called: others hear what it returns."""
+        self.rate: int = module.rate
+        """Samples per second of the sound that handlers are given."""
+        if self.filters and offer.get("in"):
+            self.rate = int(offer["in"][0]["rate"])
+        self.can_speak: bool = (
+            module.speaks is not None and bool(offer.get("out")) and not self.filters
+        )
         """Whether `play` reaches anybody."""
-        features = (start.get("offer") or {}).get("features") or ()
+        features = offer.get("features") or ()
         self.can_say: bool = "say" in features
         """Whether `say` reaches anybody: the call carries words, the provider hears and speaks by itself."""
         self.can_play_url: bool = "play" in features
@@ -53,7 +61,8 @@ class Session:
         self._link = link
         self._slot = slot
         self._speaks: Optional[int] = module.speaks
-        self._hdr16: bool = module.framing == "hdr16"
+        # An answer of a filter says itself what it is the answer to.
+        self._hdr16: bool = module.framing == "hdr16" or self.filters
         self._octets: int = SAMPLE_OCTETS[module.encoding]
         self._lock = threading.Lock()
         self._held: Optional[List[Tuple[int, bytes]]] = []
@@ -321,6 +330,15 @@ class Session:
                 self._hold(kind, body)
                 return
         self._link.send(self._slot, kind, body)
+
+    def _answer_frame(self, frame: Frame, made: Any) -> None:
+        """A filter made this of a frame; None leaves it as it was."""
+        samples = frame.pcm if made is None else bytes(memoryview(made).cast("B"))
+        if len(samples) != len(frame.pcm):
+            raise ValueError(
+                f"{len(samples)} octets were returned for {len(frame.pcm)}; a filter keeps the length of what it gets"
+            )
+        self._put(AUDIO, pack_audio(frame.track, 0, frame.pts, samples))
 
     def _hold(self, kind: int, body: bytes) -> None:
         """Nothing may go out before `ready`, so what `on_start` says waits for it."""

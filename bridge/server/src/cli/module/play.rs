@@ -294,7 +294,9 @@ impl<'a> Test<'a> {
     fn take(&mut self, event: FromHost) -> Result<(), String> {
         match event {
             FromHost::Message(message) => self.message(&message),
-            FromHost::Audio { samples, .. } => self.spoken.extend_from_slice(&samples),
+            FromHost::Audio { samples, .. } | FromHost::Frame { samples, .. } => {
+                self.spoken.extend_from_slice(&samples)
+            }
             FromHost::Dropped { samples } => {
                 self.errors += 1;
                 self.note(&format!("{samples} samples of it were dropped: over its credit"));

@@ -83,6 +83,7 @@ impl Checker<'_> {
             run: self.run(table.span(), raw, most),
             config: json(&toml::Value::Table(raw.config.clone())),
             role: raw.role.as_ref().map(|role| kind(*role.get_ref())),
+            budget: self.budget(raw),
             on_fail: raw.on_fail.as_ref().map(|at| at.get_ref().clone()).unwrap_or_default(),
             ready_timeout: self.time(raw.ready_timeout.as_ref(), ready, DEFAULT_READY),
             ring: raw.ring.as_ref().map(|at| self.time(Some(at), ring, Duration::ZERO)),
@@ -209,6 +210,7 @@ fn echo() -> ModuleConfig {
         run: ModuleRun::Builtin(Builtin::Echo),
         config: Value::Object(serde_json::Map::new()),
         role: None,
+        budget: None,
         on_fail: OnFail::default(),
         ready_timeout: DEFAULT_READY,
         ring: None,
@@ -219,6 +221,7 @@ fn kind(role: raw::Role) -> Kind {
     match role {
         raw::Role::Tap => Kind::Tap,
         raw::Role::Agent => Kind::Agent,
+        raw::Role::Filter => Kind::Filter,
         raw::Role::Text => Kind::Text,
     }
 }

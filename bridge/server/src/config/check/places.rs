@@ -1,12 +1,13 @@
 //! The places that modules have on a route: who speaks, and who follows whom that fails. What a module is, is checked elsewhere.
 
 use std::ops::Range;
+use std::time::Duration;
 
 use ringback_module::message::Kind;
 use ringback_proto::media::mixer::WhenBoth;
 
 use super::super::raw::{self, At};
-use super::super::{ModuleConfig, OnFail};
+use super::super::{Builtin, ModuleConfig, OnFail};
 use super::Checker;
 
 impl Checker<'_> {
@@ -42,7 +43,7 @@ impl Checker<'_> {
         };
         let speakers = match (named, members, agents.as_slice()) {
             (Some(named), ..) => self.named_speakers(named, members, modules),
-            (None, [only], _) if role(only, modules) != Some(Kind::Tap) => vec![only.clone()],
+            (None, [only], _) if !listens(only, modules) => vec![only.clone()],
             (None, _, [agent]) => vec![(*agent).clone()],
             (None, ..) => Vec::new(),
         };
@@ -69,12 +70,29 @@ impl Checker<'_> {
                 self.unknown(at, what, members.iter().map(String::as_str));
             } else if speakers.contains(name) {
                 self.problem(at.span(), format!("{name:?} is in the list twice"));
-            } else if role(name, modules) == Some(Kind::Tap) {
-                self.problem(at.span(), format!("{name:?} has role \"tap\" and only listens"));
+            } else if listens(name, modules) {
+                let message = format!("{name:?} has role \"tap\" or \"filter\" and says nothing");
+                self.problem(at.span(), message);
             }
             speakers.push(name.clone());
         }
         speakers
+    }
+
+    /// How long a filter's answer is waited for: all that hear the caller hear it so much later.
+    pub(super) fn budget(&mut self, raw: &raw::Module) -> Option<Duration> {
+        let is_filter = raw.role.as_ref().is_some_and(|at| *at.get_ref() == raw::Role::Filter);
+        if let Some(at) = raw.budget.as_ref().filter(|_| !is_filter) {
+            self.problem(at.span(), "is for modules with role \"filter\"");
+        }
+        let mute = [Builtin::Recorder, Builtin::Player, Builtin::Vad, Builtin::Dtmf];
+        if let Some(at) = raw.builtin.as_ref().filter(|at| is_filter && mute.contains(at.get_ref()))
+        {
+            let name = at.get_ref().name();
+            self.problem(at.span(), format!("{name} answers no sound with sound and is no filter"));
+        }
+        let range = Duration::from_millis(1)..=Duration::from_millis(200);
+        raw.budget.as_ref().map(|at| self.time(Some(at), range, Duration::ZERO))
     }
 
     /// Who is named as another's follower must be there, fit into its place, and not be followed by it.
@@ -117,6 +135,11 @@ fn followers<'m>(
 fn follower<'m>(module: &ModuleConfig, modules: &'m [ModuleConfig]) -> Option<&'m ModuleConfig> {
     let OnFail::Fallback(to) = &module.on_fail else { return None };
     modules.iter().find(|other| other.name == *to)
+}
+
+/// Whether a module has nothing to say on any route.
+fn listens(name: &str, modules: &[ModuleConfig]) -> bool {
+    matches!(role(name, modules), Some(Kind::Tap | Kind::Filter))
 }
 
 fn role(name: &str, modules: &[ModuleConfig]) -> Option<Kind> {

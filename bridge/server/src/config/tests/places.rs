@@ -46,7 +46,7 @@ fn a_place_that_does_not_fit_is_told_with_what_to_do() {
     let cases = [
         (
             route("modules = [\"a\", \"b\"]\nspeaker = \"a\""),
-            "f.toml:20:11: route[0].speaker: \"a\" has role \"tap\" and only listens",
+            "f.toml:20:11: route[0].speaker: \"a\" has role \"tap\" or \"filter\" and says nothing",
         ),
         (
             route("modules = [\"b\", \"c\"]"),
@@ -78,7 +78,19 @@ fn a_place_that_does_not_fit_is_told_with_what_to_do() {
         ),
         (
             module("role = \"singer\""),
-            "f.toml:4:8: module[0].role: unknown variant `singer`, expected one of `tap`, `agent`, `text`",
+            "f.toml:4:8: module[0].role: unknown variant `singer`, expected one of `tap`, `agent`, `filter`, `text`",
+        ),
+        (
+            module("budget = \"10ms\""),
+            "f.toml:4:10: module[0].budget: is for modules with role \"filter\"",
+        ),
+        (
+            module("role = \"filter\""),
+            "f.toml:3:11: module[0].builtin: vad answers no sound with sound and is no filter",
+        ),
+        (
+            module("role = \"filter\"\nbudget = \"1s\""),
+            "f.toml:5:10: module[0].budget: found 1s, expected 1ms to 200ms",
         ),
         (
             module("on_fail = \"hang\""),

@@ -114,6 +114,16 @@ async fn headers_carry_the_epoch(place: &Place) {
     assert_eq!(next(&mut hosted).await, FromHost::Audio { epoch: Some(0), samples: vec![5] });
 }
 
+/// What a filter answers comes with the position of the first sample, if it tells one.
+async fn a_filters_answers_have_positions(place: &Place) {
+    for (mode, pts) in [("hdr16", Some(70)), ("good", None)] {
+        let mut hosted = place.host(mode, Start { kind: Kind::Filter, ..start() }).await;
+        ready(&mut hosted, Value::Null).await;
+        hosted.try_send(audio(if pts.is_some() { 70 } else { 0 }, &[5])).unwrap();
+        assert_eq!(next(&mut hosted).await, FromHost::Frame { pts, samples: vec![5] });
+    }
+}
+
 async fn late_start(place: &Place) {
     let mut start = start();
     start.limits.ready_ms = 100;
@@ -232,6 +242,7 @@ async fn stop_not_heeded(place: &Place) {
 async fn every_situation(place: &Place) {
     happy_path(place).await;
     headers_carry_the_epoch(place).await;
+    a_filters_answers_have_positions(place).await;
     late_start(place).await;
     crash_and_replay(place).await;
     hang(place).await;
