@@ -237,6 +237,10 @@ export interface Session<S = undefined> {
   readonly epoch: number;
   /** Why the session ended: `hangup`, `replaced`, `drain`, `timeout`, `error`, or `gone` if the bridge vanished. */
   readonly stopReason: string | undefined;
+  /** Whether `onFilter` is called: others hear what it returns. */
+  readonly filters: boolean;
+  /** Samples per second of the sound that handlers are given. */
+  readonly rate: number;
   /** Whether `play` reaches anybody. */
   readonly canSpeak: boolean;
   /** Whether `say` reaches anybody: the call carries words, the provider hears and speaks by itself. */
@@ -295,6 +299,8 @@ export interface Session<S = undefined> {
 }
 
 type Result = void | Promise<void>;
+/** What a filter returns. */
+export type Filtered<E extends Encoding> = Samples<E> | undefined | void | Promise<Samples<E> | undefined | void>;
 
 /**
  * What a module asks for and what it is told. Everything is optional. Handlers of one session run one at a time and in order; each may be
@@ -341,6 +347,12 @@ export interface Definition<S = undefined, E extends Encoding = "pcm_s16le"> {
   onAudio?(s: Session<S>, samples: Samples<E>): Result;
   /** Like `onAudio` and instead of it: sound with its track, position and flags. */
   onFrame?(s: Session<S>, frame: Frame<E>): Result;
+  /**
+   * The next sound of the caller, in a module that is used as a filter, and called in the place of `onAudio`: return as much sound,
+   * which everybody else hears in its place, or nothing for it as it is. It has the call's own rate, `s.rate`, and a budget of a few
+   * milliseconds; after that it passes as it was. The samples may be changed in place and returned.
+   */
+  onFilter?(s: Session<S>, samples: Samples<E>): Filtered<E>;
   /** Sound is missing. */
   onGap?(s: Session<S>, gap: Gap): Result;
   onDtmf?(s: Session<S>, dtmf: Dtmf): Result;

@@ -88,17 +88,19 @@ export class Host {
    * @param {import("./session.js").Session} s
    */
   ready(s) {
-    const { encoding, rate, frameMs, speaks, pace, framing, tracks, overflow } = this.settings;
-    const hears = this.#hears() && !isSilent(s);
+    const { encoding, frameMs, speaks, pace, framing, tracks, overflow } = this.settings;
+    const hears = (s.filters || this.#hears()) && !isSilent(s);
+    const answer = s.filters && hears ? { encoding, rate: s.rate } : null;
     const wants = { dtmf: "onDtmf", vad: "onVad", text: "onText", spoken: "onSpoken", playback: "onPlayback" };
     return {
       type: "ready",
       session: s.id,
       accept: {
-        in: hears ? { encoding, rate, frame_ms: frameMs } : null,
-        out: s.canSpeak ? { encoding, rate: speaks, pace } : null,
-        tracks: isSilent(s) ? [] : tracks,
-        framing,
+        in: hears ? { encoding, rate: s.rate, frame_ms: frameMs } : null,
+        out: s.canSpeak ? { encoding, rate: speaks, pace } : answer,
+        tracks: isSilent(s) ? [] : s.filters ? [0] : tracks,
+        // An answer of a filter says itself what it is the answer to.
+        framing: s.filters ? "hdr16" : framing,
       },
       want: Object.entries(wants).filter(([, handler]) => this.definition[handler]).map(([want]) => want),
       overflow,
@@ -110,10 +112,25 @@ export class Host {
    * @param {import("./session.js").Session} s
    */
   missing(s) {
+    if (s.filters) return this.#unfitToFilter(s);
     if (!isSilent(s) || !this.#hears() || this.definition.onText) return undefined;
     return (
       `${this.settings.name} hears sound and this call has none: the provider recognises speech by itself; ` +
       "give it onText to take its words"
+    );
+  }
+
+  /**
+   * Why the module cannot filter the sound of this call, if it cannot.
+   * @param {import("./session.js").Session} s
+   */
+  #unfitToFilter(s) {
+    const { name, rate } = this.settings;
+    if (!this.definition.onFilter) return `${name} is no filter; give it onFilter to make it one`;
+    if (this.definition.rate === undefined || rate === s.rate || isSilent(s)) return undefined;
+    return (
+      `${name} has \`rate: ${rate}\`, and a filter gets the call's own sound, here with ${s.rate} samples per second; ` +
+      "leave `rate` away and go by `s.rate`"
     );
   }
 
@@ -133,6 +150,7 @@ export class Host {
   #register() {
     const { name, version, maxSessions, encoding, rate, speaks } = this.settings;
     const kinds = this.definition.onText ? ["text"] : [];
+    if (this.definition.onFilter) kinds.push("filter");
     if (speaks !== undefined) kinds.push("agent");
     if (this.#hears() || kinds.length === 0) kinds.push("tap");
     return {

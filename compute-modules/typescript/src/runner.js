@@ -55,7 +55,7 @@ export class Runner {
     this.#settings = host.settings;
     this.#inbox = new Inbox(this.#settings.maxQueueMs);
     this.session = new Session(host.link, slot, start, this.#settings);
-    this.#nextPts = Math.floor((this.session.nowMs * this.#settings.rate) / 1000);
+    this.#nextPts = Math.floor((this.session.nowMs * this.session.rate) / 1000);
     /** Settles when the session is over; never rejects. */
     this.over = this.#run();
   }
@@ -64,9 +64,10 @@ export class Runner {
 
   /** @param {Buffer} body */
   sound(body) {
-    const { rate, encoding, framing } = this.#settings;
+    const { encoding, framing } = this.#settings;
+    const { rate, filters } = this.session;
     const bare = { flags: 0, track: 0, pts: this.#nextPts, octets: body };
-    const { flags, track, pts, octets } = framing === "raw" ? bare : unpackAudio(body);
+    const { flags, track, pts, octets } = framing === "raw" && !filters ? bare : unpackAudio(body);
     const samples = samplesOf(octets, encoding);
     this.#nextPts = pts + samples.length;
     const ms = (/** @type {number} */ at) => Math.floor((at * 1000) / rate);
@@ -168,11 +169,18 @@ export class Runner {
     for (const [track, { from, to }] of lost) await this.#skip(track, from, to);
     if (lost.has(frame.track)) frame = { ...frame, flags: frame.flags | DISCONTINUITY };
     s.nowMs = Math.max(s.nowMs, frame.end_ms);
-    if (this.#module.onFrame) await this.#guard("onFrame", () => this.#module.onFrame(s, frame));
+    if (s.filters) await this.#guard("onFilter", () => this.#filter(frame));
+    else if (this.#module.onFrame) await this.#guard("onFrame", () => this.#module.onFrame(s, frame));
     else await this.#guard("onAudio", () => this.#module.onAudio?.(s, frame.samples));
     this.#handledMs += frame.end_ms - frame.at_ms;
     if (this.#settings.autoAck) s.ack(s.nowMs);
     if (this.#unreportedMs > 0 && s.nowMs >= this.#reportAtMs) this.#reportDropped();
+  }
+
+  /** @param {import("./inbox.js").Frame} frame */
+  async #filter(frame) {
+    // What it gets may be changed in place, and what it failed at is not answered.
+    this.session._answerFrame(frame, await this.#module.onFilter(this.session, frame.samples));
   }
 
   /**
@@ -182,7 +190,7 @@ export class Runner {
    * @param {number} to
    */
   async #skip(track, from, to) {
-    const ms = (/** @type {number} */ at) => Math.floor((at * 1000) / this.#settings.rate);
+    const ms = (/** @type {number} */ at) => Math.floor((at * 1000) / this.session.rate);
     const gap = { track, from_ms: ms(from), to_ms: ms(to), reason: "backpressure" };
     this.#droppedMs += gap.to_ms - gap.from_ms;
     this.#unreportedMs += gap.to_ms - gap.from_ms;

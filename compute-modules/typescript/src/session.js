@@ -65,7 +65,9 @@ export class Session {
     this.nowMs = Number(resume.from_ms ?? 0);
     this.heardMs = this.nowMs;
     this.epoch = Number(resume.epoch ?? 0);
-    this.canSpeak = settings.speaks !== undefined && (start.offer?.out ?? []).length > 0;
+    this.filters = start.kind === "filter";
+    this.rate = Number((this.filters && start.offer?.in?.[0]?.rate) || settings.rate);
+    this.canSpeak = settings.speaks !== undefined && (start.offer?.out ?? []).length > 0 && !this.filters;
     this.canSay = features.includes("say");
     this.canPlayUrl = features.includes("play");
     this.#latestEpoch = this.epoch;
@@ -139,6 +141,19 @@ export class Session {
       this.#played += piece.length / size;
     }
     return true;
+  }
+
+  /**
+   * A filter made this of a frame; `undefined` leaves it as it was.
+   * @param {import("./inbox.js").Frame} frame
+   * @param {ArrayBufferView | null | undefined} made
+   */
+  _answerFrame(frame, made) {
+    const [octets, whole] = [octetsOf(made ?? frame.samples), frame.samples.byteLength];
+    if (octets.length !== whole) {
+      throw new RangeError(`${octets.length} octets were returned for ${whole}; a filter keeps the length of what it gets`);
+    }
+    this.#put(AUDIO_KIND, packAudio(0, frame.pts, octets, frame.track));
   }
 
   /** Whether what is said now reaches the caller: nobody has cut in since the handler was called. */

@@ -9,7 +9,7 @@ import { join } from "node:path";
 import { after, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { runCommand } from "../src/testing.js";
-import { AUDIO_KIND, FrameReader, JSON_KIND, dump, frame, load } from "../src/wire.js";
+import { AUDIO_KIND, FrameReader, JSON_KIND, dump, frame, load, packAudio, unpackAudio } from "../src/wire.js";
 
 const INDEX = fileURLToPath(new URL("../src/index.js", import.meta.url));
 const folder = mkdtempSync(join(tmpdir(), "ringback-"));
@@ -39,7 +39,7 @@ class Child {
     const reader = new FrameReader();
     this.process.stdout.on("data", (data) => {
       for (const { kind, slot, body } of reader.feed(data)) {
-        this.arrived.push({ slot, ...(kind === JSON_KIND ? load(body) : { type: "sound", octets: body.length }) });
+        this.arrived.push({ slot, ...(kind === JSON_KIND ? load(body) : { type: "sound", octets: body.length, body }) });
       }
       this.#wake();
     });
@@ -311,4 +311,49 @@ test("a bridge that vanished ends a talker", limit, async () => {
   await child.until("sound");
   child.process.stdout.destroy();
   assert.equal(await child.exited, 0);
+});
+
+test("a filter answers each frame with its position, and a failure with nothing", async () => {
+  const child = new Child(`run({
+    name: "odd",
+    onFilter(s, samples) {
+      if (samples[0] === 1) throw new Error("one");
+      if (samples[0] === 2) return samples.subarray(1);
+      if (samples[0] !== 3) return samples.map((sample) => ~sample);
+    },
+  });`);
+  child.start({ kind: "filter" });
+  assert.deepEqual((await child.until("register")).kinds, ["filter"]);
+  const { accept } = await child.until("ready");
+  const pcm = { encoding: "pcm_s16le", rate: 8000 };
+  assert.deepEqual([accept.in, accept.out, accept.framing], [{ ...pcm, frame_ms: 20 }, pcm, "hdr16"]);
+  for (let first = 0; first < 5; first += 1) {
+    const samples = new Int16Array(160).fill(first);
+    child.raw(frame(AUDIO_KIND, 1, packAudio(0, first * 160, new Uint8Array(samples.buffer), 0)));
+  }
+  const answers = [];
+  while (answers.length < 3) {
+    const { pts, octets } = unpackAudio((await child.until("sound")).body);
+    answers.push([pts, octets.length, octets.readInt16LE(0)]);
+  }
+  assert.deepEqual(answers, [[0, 320, -1], [480, 320, 3], [640, 320, -5]]);
+  child.say({ type: "stop", reason: "hangup", deadline_ms: 3000 });
+  await child.until("done");
+  child.process.stdin.end();
+  assert.equal(await child.exited, 0);
+});
+
+test("what cannot filter a call says why", async () => {
+  for (const [body, why] of [
+    ["onAudio() {}", "is no filter; give it onFilter"],
+    ["rate: 16000, onFilter() {}", "has `rate: 16000`, and a filter gets the call's own sound, here with 8000"],
+  ]) {
+    const child = new Child(`run({ name: "odd", ${body} });`);
+    child.start({ kind: "filter" });
+    const reject = await child.until("reject");
+    assert.equal(reject.code, "unsupported_format");
+    assert.ok(reject.message.includes(why), reject.message);
+    child.process.stdin.end();
+    await child.exited;
+  }
 });

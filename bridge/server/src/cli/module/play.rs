@@ -295,7 +295,7 @@ impl<'a> Test<'a> {
         match event {
             FromHost::Message(message) => self.message(&message),
             FromHost::Audio { samples, .. } | FromHost::Frame { samples, .. } => {
-                self.spoken.extend_from_slice(&samples)
+                self.spoken.extend_from_slice(&samples);
             }
             FromHost::Dropped { samples } => {
                 self.errors += 1;
