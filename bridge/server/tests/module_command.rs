@@ -224,4 +224,28 @@ fn modules_of_our_own_keep_to_the_contract() {
     for session in ["A call", "taken up again", "A call of words", "vanishes"] {
         assert!(checked.stdout.contains(session), "{}", checked.stdout);
     }
+    assert!(!checked.stdout.contains("filters"), "{}", checked.stdout);
+}
+
+#[test]
+fn a_filter_is_checked_for_its_answers() {
+    let folder = Folder::new("module-check-filter");
+    let filter = |name: &str, answer: &str| {
+        let body = format!(
+            "import ringback\n\
+            class Filter(ringback.Module):\n    \
+            def on_filter(self, s, pcm): {answer}\n\
+            ringback.run(Filter)\n"
+        );
+        folder.write(name, &body);
+        module(&folder.path(""), &["check", &format!("{PYTHON} {name}")])
+    };
+    let good = filter("good.py", "return bytes(255 - octet for octet in pcm)");
+    for said in ["A call whose sound it filters", "answers a frame after"] {
+        assert!(good.stdout.contains(said), "{}", good.stdout);
+    }
+    let failing = filter("failing.py", "return pcm[2:]");
+    for said in ["reports an error: exception on_filter", "answers 0 of 8000 samples"] {
+        assert!(failing.stdout.contains(said), "{}", failing.stdout);
+    }
 }

@@ -6,7 +6,7 @@ mod rules;
 
 use std::time::Duration;
 
-use ringback_module::message::FromModule;
+use ringback_module::message::{FromModule, Kind};
 use serde_json::{Value, json};
 
 use self::peer::Peer;
@@ -70,8 +70,11 @@ pub(super) fn run(args: &Args) -> Exit {
 
 /// Everything, in order; how much was wrong.
 async fn check(command: &[String], config: &Value) -> usize {
-    let mut wrong = 0;
+    let (mut wrong, mut is_filter) = (0, false);
     for (title, session) in SESSIONS {
+        if session == Session::Filter && !is_filter {
+            continue;
+        }
         screen::painted(&format!("{}\n", Style::of_stdout().bold(title)));
         let mut rules = Rules::default();
         match Peer::spawn(command) {
@@ -83,6 +86,7 @@ async fn check(command: &[String], config: &Value) -> usize {
             Err(error) => rules.wrong(error),
         }
         wrong += rules.print();
+        is_filter |= rules.kinds.contains(&Kind::Filter);
         if !rules.began && session == Session::Call {
             // The others would only say the same.
             break;
@@ -97,13 +101,16 @@ enum Session {
     Call,
     Resumed,
     Words,
+    /// Only for who says that it is one.
+    Filter,
     Vanished,
 }
 
-const SESSIONS: [(&str, Session); 4] = [
+const SESSIONS: [(&str, Session); 5] = [
     ("A call", Session::Call),
     ("A call taken up again after a crash", Session::Resumed),
     ("A call of words", Session::Words),
+    ("A call whose sound it filters", Session::Filter),
     ("A bridge that vanishes", Session::Vanished),
 ];
 
@@ -119,6 +126,7 @@ async fn hold(
     let start = start(session, config);
     let resumed = &start["resume"];
     rules.begin(resumed["from_ms"].as_u64(), resumed["epoch"].as_u64(), session == Session::Words);
+    rules.filters = session == Session::Filter;
     peer.say(rules, 1, &start).await?;
     if !begin(session, peer, rules).await? {
         return Ok(());
@@ -132,6 +140,7 @@ async fn hold(
             peer.say(rules, 1, &said).await?;
             peer.ping(rules, 0).await?;
         }
+        Session::Filter => peer.answers(rules).await?,
         Session::Resumed | Session::Vanished => {}
     }
     if session != Session::Vanished {
@@ -224,7 +233,16 @@ fn start(session: Session, config: &Value) -> Value {
         rates.map(|rate| json!({ "encoding": "pcm_s16le", "rate": rate })).collect()
     };
     let track = |id: u16, role: &str| json!({ "id": id, "role": role });
-    let tracks = if has_sound { vec![track(0, "caller"), track(1, "agent")] } else { vec![] };
+    let tracks = match session {
+        Session::Words => vec![],
+        Session::Filter => vec![track(0, "caller")],
+        _ => vec![track(0, "caller"), track(1, "agent")],
+    };
+    let (rates, spoken): (&[u32], &[u32]) = match session {
+        Session::Filter => (&[8_000], &[8_000]),
+        _ => (&[8_000, 16_000], &[8_000, 24_000]),
+    };
+    let kind = if session == Session::Filter { "filter" } else { "agent" };
     let features = if has_sound {
         json!([
             "dtmf",
@@ -242,11 +260,11 @@ fn start(session: Session, config: &Value) -> Value {
         json!(["text", "say", "language", "hangup", "resume"])
     };
     let mut start = json!({
-        "type": "start", "v": 1, "session": "check-1", "wall": "2026-11-20T22:00:00.123Z", "kind": "agent",
+        "type": "start", "v": 1, "session": "check-1", "wall": "2026-11-20T22:00:00.123Z", "kind": kind,
         "call": { "id": "check", "from": "+15550100", "to": "+15550199", "direction": "inbound", "provider": "check" },
         "config": config,
         "offer": {
-            "tracks": tracks, "in": formats(&[8_000, 16_000]), "out": formats(&[8_000, 24_000]),
+            "tracks": tracks, "in": formats(rates), "out": formats(spoken),
             "frame_ms": [10, 20, 40, 60, 100], "framing": ["raw", "hdr16"], "features": features,
         },
         "limits": { "ready_ms": READY.as_millis() as u64, "stop_ms": STOP.as_millis() as u64, "ping_ms": 500,
@@ -275,6 +293,7 @@ mod tests {
             assert_eq!(read.limits, ringback_module::message::Limits::default());
             assert_eq!(read.carries_text(), session == Session::Words);
             assert_eq!(read.resume.is_some(), session == Session::Resumed);
+            assert_eq!(read.kind == Kind::Filter, session == Session::Filter);
         }
     }
 }

@@ -17,6 +17,9 @@ use super::{Broken, DEAD};
 /// Frames that wait to be looked at.
 const QUEUE: usize = 256;
 
+/// A filter's answer is waited for so long at most.
+const BUDGET: Duration = Duration::from_millis(200);
+
 /// What came out of the process.
 pub(super) enum Arrived {
     Json {
@@ -103,6 +106,38 @@ impl Peer {
             self.pts += size;
             rules.sent_ms = self.pts * 1_000 / u64::from(input.rate);
             self.write(rules, &frame).await?;
+        }
+        Ok(())
+    }
+
+    /// All sound that was sent is answered with as much, and the next frame within the time that a filter has.
+    pub(super) async fn answers(&mut self, rules: &mut Rules) -> Result<(), Broken> {
+        self.answered(rules).await?;
+        let began = Instant::now();
+        let next = self.accept.input.map_or(20, |input| u64::from(input.frame_ms));
+        self.sound(rules, rules.sent_ms + next).await?;
+        self.answered(rules).await?;
+        let took = began.elapsed();
+        let verdict = if took > BUDGET { Rules::wrong } else { Rules::well };
+        let (took, most) = (took.as_millis(), BUDGET.as_millis());
+        verdict(
+            rules,
+            format!(
+                "answers a frame after {took} ms; `budget` says how long that may take, 20 ms or else up to {most}"
+            ),
+        );
+        Ok(())
+    }
+
+    async fn answered(&mut self, rules: &mut Rules) -> Result<(), Broken> {
+        let deadline = Instant::now() + DEAD;
+        while rules.answered < self.pts {
+            let Ok(Some(arrived)) = timeout_at(deadline, self.arrived.recv()).await else {
+                let (answered, sent) = (rules.answered, self.pts);
+                rules.wrong(format!("answers {answered} of {sent} samples; a filter answers each frame with one as long"));
+                return Err(Broken);
+            };
+            rules.look(arrived)?;
         }
         Ok(())
     }

@@ -1,7 +1,7 @@
 //! What a module may say and when: looks at each frame of a session and writes down what is wrong with it. Sends nothing.
 
 use ringback_module::VERSION;
-use ringback_module::message::{Accept, Framing, FromModule, RATES, Ready};
+use ringback_module::message::{Accept, Framing, FromModule, Kind, RATES, Ready};
 use ringback_module::wire::AudioHeader;
 use serde_json::Value;
 
@@ -16,6 +16,12 @@ pub(super) struct Rules {
     pub(super) began: bool,
     /// End of the sound it was sent.
     pub(super) sent_ms: u64,
+    /// What it can be used as.
+    pub(super) kinds: Vec<Kind>,
+    /// It is to answer each frame with one.
+    pub(super) filters: bool,
+    /// So many samples it answered.
+    pub(super) answered: u64,
     from_ms: u64,
     of_words: bool,
     registered: bool,
@@ -140,6 +146,7 @@ impl Rules {
                         register.v
                     ));
                 }
+                self.kinds.clone_from(&register.kinds);
                 self.well(format!("registers as {:?}", register.module));
                 return;
             }
@@ -244,6 +251,11 @@ impl Rules {
         if let Some(input) = accept.input.filter(|input| !(1..=1_000).contains(&input.frame_ms)) {
             self.wrong(format!("`accept.in.frame_ms` is {}", input.frame_ms));
         }
+        let both = |rate: u32| (Some(rate), Some(rate));
+        let rates = (accept.input.map(|input| input.rate), accept.output.map(|output| output.rate));
+        if self.filters && rates != both(8_000) {
+            self.wrong("does not accept `in` and `out` at the one rate that was offered; a filter answers at the rate of what it gets");
+        }
         if accept.tracks.len() > 1 && accept.framing != Framing::Hdr16 {
             self.wrong(
                 "takes several tracks in `raw` framing, which cannot tell them apart; take `hdr16`",
@@ -274,10 +286,10 @@ impl Rules {
             self.wrong("plays, and its `ready` has no `accept.out`");
             return;
         };
-        let (epoch, octets) = match accept.framing {
-            Framing::Raw => (self.announced, body.len()),
+        let (epoch, pts, octets) = match accept.framing {
+            Framing::Raw => (self.announced, None, body.len()),
             Framing::Hdr16 => match AudioHeader::decode(body) {
-                Ok((header, octets)) => (u64::from(header.epoch), octets.len()),
+                Ok((header, octets)) => (u64::from(header.epoch), Some(header.pts), octets.len()),
                 Err(error) => {
                     self.wrong(format!("plays without a header in framing `hdr16`: {error}"));
                     return;
@@ -290,7 +302,15 @@ impl Rules {
                 output.encoding.octets()
             ));
         }
-        if epoch > self.epoch {
+        if self.filters {
+            let samples = (octets / output.encoding.octets()) as u64;
+            let sent = self.sent_ms * u64::from(output.rate) / 1_000;
+            self.answered += samples;
+            let end = pts.map_or(self.answered, |pts| pts.saturating_add(samples));
+            if end > sent {
+                self.wrong(format!("answers sound up to sample {end}, and {sent} were sent; the `pts` of an answer is that of its frame"));
+            }
+        } else if epoch > self.epoch {
             self.wrong(format!("plays for epoch {epoch}, and {} is current", self.epoch));
         }
         if self.done {
