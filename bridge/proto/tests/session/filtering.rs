@@ -52,7 +52,7 @@ fn said(from: usize, to: usize) -> Vec<i16> {
 fn heard(rig: &mut Rig, port: usize) -> Vec<i16> {
     let mut all = Vec::new();
     for (pts, samples) in rig.frames(port) {
-        assert!(all.is_empty() || pts as usize % 160 == 0);
+        assert!(all.is_empty() || pts.is_multiple_of(160));
         all.extend(samples);
     }
     all
@@ -340,7 +340,12 @@ fn whatever_a_filter_answers_everybody_hears_each_sample_once_as_it_was_or_filte
                     0 => {}
                     1 => answer(&mut rig, 0, Some(pts + 40), &filtered(&samples[40..])),
                     2 => {
-                        answer(&mut rig, 0, Some(pts + next(100_000)), &vec![12_345; samples.len()])
+                        answer(
+                            &mut rig,
+                            0,
+                            Some(pts + next(100_000)),
+                            &vec![12_345; samples.len()],
+                        );
                     }
                     _ => answer(&mut rig, 0, Some(pts), &filtered(&samples)),
                 }
