@@ -31,6 +31,8 @@ use crate::listener::{
     Admission, Answered, Drained, Endpoint, Entry, Posting, Readiness, Refusal, Server, Streams,
 };
 use crate::module_host::{ChildPools, RosterConfig, Rosters};
+#[cfg(feature = "nats")]
+use crate::nats::Nats;
 use crate::net;
 use crate::outgoing::Connector;
 use crate::passthrough::{Opened, Passing, Passthrough};
@@ -110,6 +112,8 @@ pub struct Bridge {
     sinks: Arc<Sinks>,
     #[cfg(feature = "nats")]
     cluster: Option<Cluster>,
+    #[cfg(feature = "nats")]
+    nats: Option<Arc<Nats>>,
     /// Modules that dialled in.
     rosters: Rosters,
 }
@@ -217,6 +221,8 @@ impl Bridge {
             children: outside.ways.children.clone(),
             functions: outside.ways.functions.clone(),
             #[cfg(feature = "nats")]
+            nats: cluster.as_ref().map(Cluster::nats),
+            #[cfg(feature = "nats")]
             cluster,
             rosters,
         }
@@ -308,6 +314,11 @@ impl Streams for Bridge {
         for warmth in cold {
             readiness.waits |= !warmth.was_warm;
             readiness.lines.push(warmth.to_string());
+        }
+        // Calls are taken all the same: what else they go to is there, and whoever is up again soon finds the sound kept.
+        #[cfg(feature = "nats")]
+        if self.nats.as_ref().is_some_and(|nats| !nats.is_connected()) {
+            readiness.lines.push("NATS is not connected".into());
         }
         readiness
     }

@@ -20,7 +20,7 @@ use serde_json::Value;
 use support::{
     Caller, Folder, Host, PYTHON, Process, What, assert_whole, known, not_run, root, soon,
 };
-use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 
@@ -148,6 +148,22 @@ async fn until_heard(host: &Host, callers: &mut [Caller], beyond: u64) {
     meanwhile(callers, host.log.until("all are heard again", is_beyond)).await;
 }
 
+/// What the bridge answers there.
+async fn page(host: &Host, path: &str) -> String {
+    let mut io = host.connect().await;
+    let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+    io.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    soon("an answer", io.read_to_string(&mut answer)).await.unwrap();
+    answer.split_once("\r\n\r\n").unwrap().1.to_owned()
+}
+
+/// Waits until the page has this line.
+async fn told_at(host: &Host, path: &str, line: &str) {
+    soon(&format!("{line:?} at {path}"), async { while !page(host, path).await.contains(line) {} })
+        .await;
+}
+
 /// Waits for something while the callers talk on.
 async fn meanwhile(callers: &mut [Caller], future: impl Future<Output = ()>) {
     let mut future = std::pin::pin!(future);
@@ -194,9 +210,10 @@ async fn two_bridges_and_three_workers_lose_one_each_and_no_call_of_the_other_br
     }
 
     doomed.signal("KILL");
+    // As they came, whichever call they are of.
     let pids = |host: &Host| -> Vec<u64> {
-        let starts = heard(host, "started").into_iter();
-        starts.flat_map(|(_, starts)| starts).map(|s| s["pid"].as_u64().unwrap()).collect()
+        let starts = host.log.events("ears", "started");
+        starts.iter().map(|start| start["pid"].as_u64().unwrap()).collect()
     };
     let victim = pids(&host)[0];
     let lost = pids(&host).iter().filter(|pid| **pid == victim).count();
@@ -231,7 +248,9 @@ async fn a_nats_server_that_is_started_anew_costs_no_call_a_sample() {
     let host = Host::on_loopback(&route(&nats.url(), ""));
     let mut callers = vec![call(&host).await, call(&host).await];
     until_started(&host, &mut callers, 2).await;
+    assert_eq!(page(&host, "/readyz").await, "ready\n");
     nats.kill();
+    meanwhile(&mut callers, told_at(&host, "/readyz", "NATS is not connected\n")).await;
     join_all(callers.iter_mut().map(|caller| talk(caller, 25))).await;
     nats.run();
     // If something was under way it is lost, and its session begins again; if not, it goes on. Heard is all of it in either case.

@@ -26,6 +26,8 @@ mod survey;
 mod table;
 mod tally;
 mod usage;
+#[cfg(feature = "nats")]
+mod worker;
 
 use std::time::Duration;
 

@@ -12,6 +12,8 @@ use ringback_proto::provider::{Message, Upgrade};
 use tokio::runtime::Builder;
 
 use super::floors;
+#[cfg(feature = "nats")]
+use super::worker;
 use crate::exit::Exit;
 use crate::listener::{Admission, Endpoint, Limits, Pages, Refusal, Server, Streams};
 use crate::net::{Listener as _, TcpListener};
@@ -29,6 +31,9 @@ pub enum Place {
     Stdio,
     /// A server on this machine that the bridge dials, over one WebSocket for each call.
     Websocket,
+    /// A worker on the NATS server at 127.0.0.1:4222, which has to be there.
+    #[cfg(feature = "nats")]
+    Nats,
 }
 
 impl Place {
@@ -38,6 +43,8 @@ impl Place {
         match self {
             Self::Stdio => "stdio",
             Self::Websocket => "websocket",
+            #[cfg(feature = "nats")]
+            Self::Nats => "nats",
         }
     }
 
@@ -47,12 +54,26 @@ impl Place {
         match self {
             Self::Stdio => 0.3,
             Self::Websocket => 0.4,
+            #[cfg(feature = "nats")]
+            Self::Nats => 0.8,
         }
     }
 
     /// Whether it is a process that the bridge does not start itself.
     pub(super) const fn is_server(self) -> bool {
-        matches!(self, Self::Websocket)
+        !matches!(self, Self::Stdio)
+    }
+
+    /// What is beside the module in the configuration of a bridge whose module runs there.
+    pub(super) fn tables(self) -> String {
+        match self {
+            Self::Stdio | Self::Websocket => String::new(),
+            #[cfg(feature = "nats")]
+            Self::Nats => {
+                let (server, prefix) = (worker::SERVER, worker::prefix());
+                format!("[nats]\nurls = [\"nats://{server}\"]\nprefix = \"{prefix}\"\n")
+            }
+        }
     }
 
     /// The keys of a `[[module]]` that runs there; `server` is where, if it is a server.
@@ -64,6 +85,8 @@ impl Place {
                 format!("command = [{program}, \"bench\", \"--serve-module\", \"stdio\"]\n")
             }
             Self::Websocket => format!("url = \"ws://{server}{}\"\n", floors::PATH),
+            #[cfg(feature = "nats")]
+            Self::Nats => format!("kind = \"nats\"\ngroup = \"{}\"\n", worker::GROUP),
         }
     }
 
@@ -81,6 +104,13 @@ impl Place {
                 let runtime = Builder::new_current_thread().enable_all().build();
                 let runtime = runtime.map_err(|error| format!("cannot start: {error}"))?;
                 runtime.block_on(serve_sockets(listening))?;
+                Ok(Exit::Ok)
+            }
+            #[cfg(feature = "nats")]
+            Self::Nats => {
+                let runtime = Builder::new_current_thread().enable_all().build();
+                let runtime = runtime.map_err(|error| format!("cannot start: {error}"))?;
+                runtime.block_on(worker::work(listening))?;
                 Ok(Exit::Ok)
             }
         }
@@ -156,7 +186,8 @@ impl Streams for Sessions {
     }
 }
 
-fn answer(text: &str) -> Option<FromModule> {
+/// What the module says to a message, if anything.
+pub(super) fn answer(text: &str) -> Option<FromModule> {
     match serde_json::from_str(text).ok()? {
         ToModule::Start(start) => Some(FromModule::Ready(ready(&start))),
         ToModule::Ping { t } => Some(FromModule::Pong { t }),

@@ -104,9 +104,10 @@ impl Setup {
         let Self::Bridge { ring, module, .. } = self else { return None };
         let ring = ring.map(|ring| format!("ring = \"{}ms\"\n", ring.as_millis()));
         Some(format!(
-            "[limits]\nmax_calls = {MAX_CALLS}\nmax_connections = {}\n\n\
+            "[limits]\nmax_calls = {MAX_CALLS}\nmax_connections = {}\n\n{}\
              [[module]]\nname = \"echo\"\n{}config = {{ rate = 16000 }}\n{}",
             MAX_CALLS + 100,
+            module.map_or_else(String::new, Place::tables),
             module.map_or_else(
                 || "builtin = \"echo\"\n".into(),
                 |place| place.keys(server.unwrap_or_default())

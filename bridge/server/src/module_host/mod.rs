@@ -35,6 +35,11 @@ pub use function::{FunctionPool, spawn_function};
 #[cfg(feature = "nats")]
 pub use nats::{NatsSpec, spawn_nats};
 #[cfg(feature = "nats")]
+pub(crate) use nats::{
+    flow::{Sent, Taken},
+    head::Head,
+};
+#[cfg(feature = "nats")]
 pub(crate) use restart::shortened;
 pub use roster::{RosterConfig, Rosters};
 pub use thread::spawn_thread;

@@ -260,3 +260,88 @@ impl Store {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use ringback_proto::ledger::Ledger;
+    use ringback_proto::session::{EndReason, Summary};
+
+    use super::*;
+    use crate::config::{NatsConfig, NatsLogin};
+    use crate::outgoing::Trust;
+
+    /// To a server that is not there.
+    fn nowhere(clock: Clock) -> (Arc<NatsEvents>, Lanes) {
+        let nats = Nats::new(NatsConfig {
+            urls: vec!["nats://127.0.0.1:1".into()],
+            login: NatsLogin::default(),
+            trust: Trust::System,
+            prefix: "test".into(),
+            events: None,
+        });
+        lanes(clock, &nats, NatsStream { name: "calls".into(), create: false })
+    }
+
+    fn summary() -> Summary {
+        Summary {
+            call: "c1".into(),
+            provider_call: None,
+            provider: "raw",
+            reason: EndReason::NoStart,
+            duration: Duration::ZERO,
+            heard: Duration::ZERO,
+            played: Duration::ZERO,
+            frames_in: 0,
+            frames_out: 0,
+            texts_in: 0,
+            texts_out: 0,
+            underruns: 0,
+            drift_ppm: None,
+            modules: Vec::new(),
+            ledger: Ledger::default(),
+        }
+    }
+
+    #[tokio::test]
+    async fn what_does_not_fit_is_counted_and_holds_nobody_up() {
+        let clock = Clock::start();
+        let (events, lanes) = nowhere(clock);
+        let before = METRICS.nats_events_overflow.get();
+        for _ in 0..QUEUE + 7 {
+            events.see("c1", clock.now(), &Seen::Ended(&summary()));
+        }
+        assert_eq!(METRICS.nats_events_overflow.get() - before, 7);
+        drop(lanes);
+        let before = METRICS.nats_events_shutdown.get();
+        events.see("c1", clock.now(), &Seen::Ended(&summary()));
+        assert_eq!(METRICS.nats_events_shutdown.get() - before, 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_cannot_be_stored_for_a_minute_is_left_out_and_at_the_end_in_three_seconds() {
+        let clock = Clock::start();
+        let (events, lanes) = nowhere(clock);
+        for _ in 0..3 {
+            events.see("c1", clock.now(), &Seen::Ended(&summary()));
+        }
+        let ending = CancellationToken::new();
+        let running = tokio::spawn(lanes.run(ending.clone()));
+        let before = METRICS.nats_events_expired.get();
+        sleep(KEPT - Duration::from_secs(1)).await;
+        assert_eq!(METRICS.nats_events_expired.get() - before, 0);
+        sleep(Duration::from_secs(2)).await;
+        assert_eq!(METRICS.nats_events_expired.get() - before, 3);
+
+        for _ in 0..3 {
+            events.see("c1", clock.now(), &Seen::Ended(&summary()));
+        }
+        sleep(Duration::from_secs(1)).await;
+        let (before, began) = (METRICS.nats_events_shutdown.get(), clock.now());
+        ending.cancel();
+        running.await.unwrap();
+        assert_eq!(METRICS.nats_events_shutdown.get() - before, 3);
+        let took = clock.now() - began;
+        // The one that was being stored has its own three seconds, the others have them together.
+        assert!(took <= 2 * LAST + Duration::from_secs(1), "{took:?}");
+    }
+}

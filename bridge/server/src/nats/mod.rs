@@ -1,5 +1,5 @@
 //! The bridge's one connection to a NATS cluster: made at the start, kept, and its state told. What goes over it is said by others:
-//! [`crate::module_host`] speaks to workers, [`events`] stores what happens on calls.
+//! [`crate::module_host`] speaks to workers, and `events.rs` beside this stores what happens on calls.
 
 pub(crate) mod events;
 
@@ -71,6 +71,11 @@ impl Nats {
                 options.connect(self.config.urls.as_slice()).await.map_err(io::Error::other)
             })
             .await
+    }
+
+    /// Whether the connection is there.
+    pub(crate) fn is_connected(&self) -> bool {
+        self.client.get().is_some_and(|client| client.connection_state() == State::Connected)
     }
 
     /// Waits until the connection is there.

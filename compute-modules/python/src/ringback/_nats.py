@@ -191,6 +191,7 @@ class Client:
         self._sids = itertools.count(1)
         self._subscriptions: Dict[int, Tuple[str, str, Callable[[Msg], None]]] = {}
         self._writer: Optional[asyncio.StreamWriter] = None
+        self._below_tls: Optional[asyncio.StreamWriter] = None
         self._connected = asyncio.Event()
         # Who waits for which answer; None for nobody.
         self._pongs: List["Optional[asyncio.Future[None]]"] = []
@@ -269,7 +270,7 @@ class Client:
 
     def _lost(self) -> None:
         self._connected.clear()
-        writer, self._writer = self._writer, None
+        writer, self._writer, self._below_tls = self._writer, None, None
         if writer is not None:
             writer.transport.abort()
         for pong in self._pongs:
@@ -366,6 +367,8 @@ class Client:
         except ssl.SSLCertVerificationError as error:
             raise NatsError(f"its certificate: {error.verify_message}", final=True) from error
         assert transport is not None
+        # Forgotten, it would close what TLS runs over.
+        self._below_tls = writer
         return reader, asyncio.StreamWriter(transport, protocol, reader, loop)
 
     def _connect(self, info: Dict[str, Any]) -> Dict[str, Any]:

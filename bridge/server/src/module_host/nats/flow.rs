@@ -10,7 +10,7 @@ pub(super) const WINDOW_OCTETS: usize = 256 * 1024;
 
 /// What goes out.
 #[derive(Debug, Default)]
-pub(super) struct Sent {
+pub(crate) struct Sent {
     /// Number of the next one; as many were sent.
     next: u64,
     /// Sizes of those that were not confirmed.
@@ -20,12 +20,12 @@ pub(super) struct Sent {
 
 impl Sent {
     /// Whether another message may go.
-    pub(super) fn has_room(&self) -> bool {
+    pub(crate) fn has_room(&self) -> bool {
         (self.under_way.len() as u64) < WINDOW && self.octets < WINDOW_OCTETS
     }
 
     /// The number of a message that goes now.
-    pub(super) fn number(&mut self, octets: usize) -> u64 {
+    pub(crate) fn number(&mut self, octets: usize) -> u64 {
         self.under_way.push_back(octets);
         self.octets += octets;
         self.next += 1;
@@ -33,7 +33,7 @@ impl Sent {
     }
 
     /// The other end has taken so many since the session began. False if that is more than were sent.
-    pub(super) fn confirmed(&mut self, taken: u64) -> bool {
+    pub(crate) fn confirmed(&mut self, taken: u64) -> bool {
         let first = self.next - self.under_way.len() as u64;
         if taken > self.next {
             return false;
@@ -48,7 +48,7 @@ impl Sent {
 
 /// What comes in.
 #[derive(Debug, Default)]
-pub(super) struct Taken {
+pub(crate) struct Taken {
     /// So many came.
     count: u64,
     octets: usize,
@@ -59,7 +59,7 @@ pub(super) struct Taken {
 
 impl Taken {
     /// A message came. An error is how many are missing before it.
-    pub(super) fn take(&mut self, number: u64, octets: usize) -> Result<(), u64> {
+    pub(crate) fn take(&mut self, number: u64, octets: usize) -> Result<(), u64> {
         // One that came before comes again only if somebody else sends it.
         if number != self.count {
             return Err(number.abs_diff(self.count));
@@ -70,13 +70,13 @@ impl Taken {
     }
 
     /// The count to confirm with what is said anyway.
-    pub(super) fn tell(&mut self) -> u64 {
+    pub(crate) fn tell(&mut self) -> u64 {
         (self.told, self.told_octets) = (self.count, self.octets);
         self.count
     }
 
     /// Whether it is time to say it if nothing else is said.
-    pub(super) fn is_due(&self) -> bool {
+    pub(crate) fn is_due(&self) -> bool {
         self.count - self.told >= WINDOW / 2 || self.octets - self.told_octets >= WINDOW_OCTETS / 2
     }
 }

@@ -16,7 +16,7 @@ const MAX_REASON: usize = 120;
 
 /// What a message is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Head {
+pub(crate) enum Head {
     /// A message or sound of the contract: the how manieth, counted from 0, and how many were taken.
     Frame { kind: FrameKind, number: u64, taken: u64 },
     /// Nothing but how many were taken.
@@ -27,7 +27,7 @@ pub(super) enum Head {
 
 impl Head {
     /// As it is read; `None` if it is none of ours.
-    pub(super) fn of(headers: &HeaderMap) -> Option<Self> {
+    pub(crate) fn of(headers: &HeaderMap) -> Option<Self> {
         let text = |name: &HeaderName| headers.get(name.clone()).map(|value| value.as_str());
         let frame = |kind, text: &str| {
             let (number, taken) = text.split_once(' ')?;
@@ -47,7 +47,7 @@ impl Head {
     }
 
     /// As it is written.
-    pub(super) fn headers(&self) -> HeaderMap {
+    pub(crate) fn headers(&self) -> HeaderMap {
         let (name, value) = match self {
             Self::Frame { kind, number, taken } => {
                 let name = match kind {

@@ -1,8 +1,8 @@
 //! A module that is a worker on a NATS cluster: whichever of a group has room takes the session. Makes no connection of its own; what
 //! it does over the bridge's is in the contract under NATS.
 
-mod flow;
-mod head;
+pub(super) mod flow;
+pub(super) mod head;
 mod offer;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -1,0 +1,95 @@
+//! The least that a worker on NATS can be: it sends back the sound that it hears. For one machine, and without the patience of a kit.
+
+use std::net::SocketAddr;
+
+use async_nats::{Client, Message};
+use bytes::Bytes;
+use futures_util::StreamExt as _;
+use ringback_module::wire::FrameKind;
+use serde_json::json;
+
+use super::place::answer;
+use crate::module_host::{Head, Sent, Taken};
+
+/// Where NATS is; it is not started for this.
+pub(super) const SERVER: &str = "127.0.0.1:4222";
+/// The group of the worker.
+pub(super) const GROUP: &str = "bench";
+
+/// Works until whoever started it ends it; `listening` is told where NATS is, once offers are taken.
+pub(super) async fn work(listening: impl FnOnce(SocketAddr)) -> Result<(), String> {
+    let failed = |error: &dyn std::fmt::Display| format!("NATS at {SERVER}: {error}");
+    let client = async_nats::connect(SERVER).await.map_err(|e| failed(&e))?;
+    let offers = format!("{}.v1.offer.{GROUP}", prefix());
+    let offers = client.queue_subscribe(offers, "workers".into()).await;
+    let mut offers = offers.map_err(|e| failed(&e))?;
+    client.flush().await.map_err(|e| failed(&e))?;
+    listening(SERVER.parse().map_err(|e| failed(&e))?);
+    while let Some(offer) = offers.next().await {
+        if let Some(session) = Session::take(&client, &offer).await {
+            tokio::spawn(session.run());
+        }
+    }
+    Ok(())
+}
+
+/// What subjects of this bench begin with.
+pub(super) fn prefix() -> String {
+    format!("{GROUP}-ringback")
+}
+
+struct Session {
+    client: Client,
+    messages: async_nats::Subscriber,
+    output: String,
+    sent: Sent,
+    taken: Taken,
+}
+
+impl Session {
+    async fn take(client: &Client, offer: &Message) -> Option<Self> {
+        // Letters and digits, and as hard to guess as a bench needs.
+        let inbox = client.new_inbox();
+        let name = inbox.rsplit('.').next()?;
+        let subject = format!("{}.v1.session.{name}", prefix());
+        let messages = client.subscribe(format!("{subject}.in")).await.ok()?;
+        let taken = json!({"type": "take", "session": name, "worker": "bench"}).to_string();
+        client.publish(offer.reply.clone()?, taken.into()).await.ok()?;
+        let (client, output) = (client.clone(), format!("{subject}.out"));
+        Some(Self { client, messages, output, sent: Sent::default(), taken: Taken::default() })
+    }
+
+    async fn run(mut self) {
+        while let Some(message) = self.messages.next().await {
+            let said = match message.headers.as_ref().and_then(Head::of) {
+                Some(Head::Frame { kind, number, taken }) => {
+                    let counts = self.taken.take(number, message.payload.len()).is_ok()
+                        && self.sent.confirmed(taken);
+                    if !counts {
+                        return;
+                    }
+                    self.frame(kind, message.payload).await
+                }
+                Some(Head::Taken(taken)) if self.sent.confirmed(taken) => Some(()),
+                _ => return,
+            };
+            if said.is_none() {
+                return;
+            }
+        }
+    }
+
+    /// Answers what wants an answer; `None` if that cannot be said.
+    async fn frame(&mut self, kind: FrameKind, body: Bytes) -> Option<()> {
+        let body = match kind {
+            FrameKind::Audio => body,
+            FrameKind::Json => match answer(std::str::from_utf8(&body).ok()?) {
+                Some(answer) => serde_json::to_vec(&answer).ok()?.into(),
+                None => return Some(()),
+            },
+        };
+        let (number, taken) = (self.sent.number(body.len()), self.taken.tell());
+        let headers = Head::Frame { kind, number, taken }.headers();
+        self.client.publish_with_headers(self.output.clone(), headers, body).await.ok()
+    }
+}
