@@ -328,7 +328,7 @@ export interface Definition<S = undefined, E extends Encoding = "pcm_s16le"> {
   speaks?: number;
   /** What a backlog of your sound means: `clip` (if not given) all of it is to be played, `live` trim what piles up in a stall. */
   pace?: "clip" | "live";
-  /** Calls this process could take at once; 1 if not given. */
+  /** Calls this process takes at once; 1 if not given. */
   maxSessions?: number;
   /** What the bridge does when you cannot keep up; `drop_oldest` if not given. */
   overflow?: "drop_oldest" | "spool" | "fail";
@@ -341,6 +341,11 @@ export interface Definition<S = undefined, E extends Encoding = "pcm_s16le"> {
   state?: (s: Session<undefined>) => S;
   /** Once per process, before any session is ready: load models here. A failure ends the process with code 70. */
   onLoad?(): Result;
+  /**
+   * How busy this process is, from 0 to 1, for bridges it has dialled: the least busy worker gets the call. Without it, as its number of
+   * sessions says. Asked every two seconds.
+   */
+  currentLoad?(): number | undefined | Promise<number | undefined>;
   /** A session begins; it is ready when this is done. Sound from before that is not lost. Throw `Reject` to decline. */
   onStart?(s: Session<S>): Result;
   /** The next sound. `s.nowMs` is where it ends. The samples are yours to keep. */
@@ -385,5 +390,45 @@ export function defineModule<S = undefined, E extends Encoding = "pcm_s16le">(de
 /**
  * Serves the bridge that started this process until it closes standard input or sends SIGTERM, then exits: 0 all done, 64 started by hand,
  * 65 standard input is no bridge, 70 the module could not be loaded. Last in your file.
+ *
+ * With `--serve HOST:PORT` on the command line it serves bridges that dial it instead, see `serve`; with `--connect URL` it dials a bridge
+ * and waits there for calls, see `connect`; `--help` beside them tells more.
  */
 export function run<S = undefined, E extends Encoding = "pcm_s16le">(definition: Definition<S, E>): void;
+
+export interface ServeOptions {
+  /** Where to listen: `127.0.0.1:9000`; port 0 takes a free one. */
+  address: string;
+  /** What bridges must show as a bearer token. Without one, only this machine is served. */
+  token?: string;
+  /** Calls at a time, in the place of `maxSessions` of the module. */
+  maxSessions?: number;
+  /** Serve others without a token. */
+  insecure?: boolean;
+}
+
+/**
+ * Serves bridges that dial it, one connection for each call, until SIGTERM or Ctrl-C, then exits: 0 all done, 64 it needs a token, 69 the
+ * address cannot be listened on, 70 the module could not be loaded. Prints its URL once it listens. Throws for an address that is none.
+ */
+export function serve<S = undefined, E extends Encoding = "pcm_s16le">(definition: Definition<S, E>, options: ServeOptions): void;
+
+export interface ConnectOptions {
+  /** Where modules dial in: `wss://bridge.example/modules/NAME`. Several are dialled alike. */
+  url: string | readonly string[];
+  /** Shown as a bearer token. Without one a bridge lets in who is on its own machine, if at all. */
+  token?: string;
+  /** Calls at a time, in the place of `maxSessions` of the module. */
+  maxSessions?: number;
+  /** File with the authorities to trust, in the place of those that Node.js trusts. */
+  caFile?: string;
+  /** Time for calls to end after SIGTERM; 20000 if not given. */
+  drainMs?: number;
+}
+
+/**
+ * Dials bridges and waits there for calls until SIGTERM or Ctrl-C; exits when those it has are over, after `drainMs`, or on a second
+ * signal: 0 all done, 69 no bridge lets it in, 70 the module could not be loaded. A bridge that is gone is dialled again. Throws for a URL
+ * that is none.
+ */
+export function connect<S = undefined, E extends Encoding = "pcm_s16le">(definition: Definition<S, E>, options: ConnectOptions): void;

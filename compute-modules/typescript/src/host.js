@@ -31,20 +31,30 @@ const DEFAULTS = {
 export class Host {
   /** @type {Map<number, Runner>} */
   #runners = new Map();
+  /** @type {Map<number, import("./session.js").Link>} */
+  #links = new Map();
+  #slots = PROCESS;
+  #link;
+  #onChange;
 
   /**
    * @param {any} definition
-   * @param {import("./session.js").Link} link
+   * @param {import("./session.js").Link | undefined} link the way to the bridge; none for a transport of several bridges, which calls
+   *   `attach` for each
+   * @param {{ maxSessions?: number | undefined, onChange?: () => void }} [options] in the place of the module's own; called when a session
+   *   has begun or ended
    */
-  constructor(definition, link) {
-    this.settings = settings(definition);
+  constructor(definition, link, options = {}) {
+    const { maxSessions = definition.maxSessions, onChange = () => {} } = options;
+    this.settings = settings(maxSessions === undefined ? definition : { ...definition, maxSessions });
     this.definition = definition;
-    this.link = link;
-    const register = dump(this.#register());
-    /** Settles when the module has loaded what it needs, and the bridge is told so by `register`. */
+    this.#link = link;
+    this.#onChange = onChange;
+    const register = dump(this.registration());
+    /** Settles when the module has loaded what it needs, and a bridge that started it is told so by `register`. */
     this.loaded = Promise.resolve()
       .then(() => definition.onLoad?.())
-      .then(() => link.send(PROCESS, JSON_KIND, register));
+      .then(() => link?.send(PROCESS, JSON_KIND, register));
     // Who waits for it is told; nobody waits yet.
     this.loaded.catch(() => {});
   }
@@ -62,10 +72,46 @@ export class Host {
       return runner?.sound(body);
     }
     const message = load(body);
-    if (message.type === "ping") this.link.send(slot, JSON_KIND, dump({ type: "pong", t: message.t ?? 0 }), true);
+    if (message.type === "ping") this.link(slot).send(slot, JSON_KIND, dump({ type: "pong", t: message.t ?? 0 }), true);
     else if (message.type === "start") this.#open(slot, message);
     // No runner: a session that has just ended here, or a message to the process that this version does not know.
     else runner?.message(message);
+  }
+
+  /** Sessions that are held now. */
+  get sessions() {
+    return this.#runners.size;
+  }
+
+  /**
+   * A bridge came: the slot of its session.
+   * @param {import("./session.js").Link} link
+   */
+  attach(link) {
+    this.#slots += 1;
+    this.#links.set(this.#slots, link);
+    return this.#slots;
+  }
+
+  /**
+   * The bridge of `slot` is gone: ends its session within about `ms`, if it has not ended.
+   * @param {number} slot
+   * @param {number} ms
+   */
+  detach(slot, ms) {
+    const runner = this.#runners.get(slot);
+    this.#links.delete(slot);
+    runner?.lose(ms);
+  }
+
+  /**
+   * The way to the bridge of `slot`.
+   * @param {number} slot
+   */
+  link(slot) {
+    const link = this.#links.get(slot) ?? this.#link;
+    if (!link) throw new WireError(`slot ${slot} has no bridge`);
+    return link;
   }
 
   /**
@@ -141,13 +187,11 @@ export class Host {
    */
   ended(slot, runner) {
     if (this.#runners.get(slot) === runner) this.#runners.delete(slot);
+    this.#onChange();
   }
 
-  #hears() {
-    return Boolean(this.definition.onAudio || this.definition.onFrame);
-  }
-
-  #register() {
+  /** Who this is, as it registers with a bridge. */
+  registration() {
     const { name, version, maxSessions, encoding, rate, speaks } = this.settings;
     const kinds = this.definition.onText ? ["text"] : [];
     if (this.definition.onFilter) kinds.push("filter");
@@ -164,6 +208,10 @@ export class Host {
     };
   }
 
+  #hears() {
+    return Boolean(this.definition.onAudio || this.definition.onFrame);
+  }
+
   /**
    * @param {number} slot
    * @param {Message} start
@@ -171,8 +219,9 @@ export class Host {
   #open(slot, start) {
     if (slot === PROCESS) throw new WireError("start for slot 0, which is the process and no session");
     const refusal = this.#refusal(slot, start);
-    if (refusal) this.link.send(slot, JSON_KIND, dump({ type: "reject", ...refusal }), true);
-    else this.#runners.set(slot, new Runner(this, slot, start));
+    if (refusal) return this.link(slot).send(slot, JSON_KIND, dump({ type: "reject", ...refusal }), true);
+    this.#runners.set(slot, new Runner(this, slot, start));
+    this.#onChange();
   }
 
   /**

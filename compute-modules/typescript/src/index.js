@@ -1,6 +1,8 @@
 // What a module imports. See `index.d.ts` for what each of it means.
 
-export { run } from "./stdio.js";
+export { run } from "./run.js";
+export { serve } from "./server.js";
+export { connect } from "./worker.js";
 export { Reject } from "./reject.js";
 export const DISCONTINUITY = 1;
 export const SYNTHESIZED = 2;

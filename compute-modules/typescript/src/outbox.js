@@ -64,6 +64,14 @@ export class Outbox {
     }
   }
 
+  /** Nothing of what waits is to be written any more, and nothing is taken. */
+  forget() {
+    this.#broken = true;
+    this.#queue = [];
+    this.#octets = 0;
+    for (const wake of this.#waiters.splice(0)) wake();
+  }
+
   #next() {
     if (this.#writing) return;
     const data = this.#queue.shift();
@@ -71,7 +79,7 @@ export class Outbox {
     this.#writing = true;
     this.#write(data, (error) => {
       this.#writing = false;
-      this.#octets -= data.length;
+      if (!this.#broken) this.#octets -= data.length;
       if (error && !this.#broken) {
         this.#broken = true;
         this.#queue = [];

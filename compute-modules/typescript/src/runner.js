@@ -54,7 +54,7 @@ export class Runner {
     this.#module = /** @type {any} */ (host.definition);
     this.#settings = host.settings;
     this.#inbox = new Inbox(this.#settings.maxQueueMs);
-    this.session = new Session(host.link, slot, start, this.#settings);
+    this.session = new Session(host.link(slot), slot, start, this.#settings);
     this.#nextPts = Math.floor((this.session.nowMs * this.session.rate) / 1000);
     /** Settles when the session is over; never rejects. */
     this.over = this.#run();
@@ -89,6 +89,15 @@ export class Runner {
    */
   abandon(ms) {
     this.#inbox.stop({ type: "stop", reason: "gone" }, ms);
+  }
+
+  /**
+   * The bridge is gone while others are not: the same, and what is said from here on goes nowhere.
+   * @param {number} ms
+   */
+  lose(ms) {
+    this.session._lose();
+    this.abandon(ms);
   }
 
   // Handlers, one after the other

@@ -296,6 +296,12 @@ export class Session {
     this.#ended = true;
   }
 
+  /** Nobody hears this session any more. */
+  _lose() {
+    this.#ended = true;
+    this.stopReason = "gone";
+  }
+
   /** @param {import("./wire.js").Message} message */
   _say(message) {
     this.#put(JSON_KIND, dump(message));

@@ -6,7 +6,6 @@
 import { Console } from "node:console";
 import { writeSync } from "node:fs";
 import { Socket } from "node:net";
-import { endianness } from "node:os";
 import { basename } from "node:path";
 import { Host } from "./host.js";
 import { Outbox } from "./outbox.js";
@@ -26,16 +25,20 @@ let isClaimed = false;
 if (process.env.RINGBACK_STDIO === "1") claimStdout();
 delete process.env.RINGBACK_STDIO;
 
+/** Whether a bridge said so when it started this process. */
+export function isChild() {
+  return isClaimed;
+}
+
 /** @param {any} definition */
-export function run(definition) {
-  if (endianness() !== "LE" || process.platform === "win32") {
-    throw new Error("ringback: modules run on Linux, macOS and other little-endian POSIX systems");
-  }
+export function runStdio(definition) {
   if (!isClaimed && process.stdin.isTTY) {
     const script = basename(process.argv[1] ?? "module.js");
     process.stderr.write(
       `${script} is a compute module: a Ringback bridge starts it and talks to it through standard input.\n` +
-        `Without a bridge, play a recording to it:\n\n    ringback module test "node ${script}" call.wav\n`,
+        `Without a bridge, play a recording to it:\n\n    ringback module test "node ${script}" call.wav\n\n` +
+        `Or have it wait for bridges that dial it, or dial one and wait there:\n\n` +
+        `    node ${script} --serve 127.0.0.1:9000\n    node ${script} --connect wss://bridge.example/modules/NAME\n`,
     );
     process.exit(EXIT_USAGE);
   }

@@ -2,9 +2,9 @@
 
 import * as implementation from "../src/index.js";
 import * as testing from "../src/testing.js";
-import { defineModule, run } from "ringback";
+import { connect, defineModule, run, serve } from "ringback";
 
-const declared: Pick<typeof import("ringback"), "run" | "defineModule" | "Reject"> = implementation;
+const declared: Pick<typeof import("ringback"), "run" | "serve" | "connect" | "defineModule" | "Reject"> = implementation;
 const helpers: typeof import("ringback/testing") = testing;
 void [declared, helpers];
 
@@ -33,3 +33,7 @@ run(floats);
 run({ encoding: "mp3" });
 // @ts-expect-error handlers are spelt in camel case
 run({ on_audio() {} });
+serve(floats, { address: "127.0.0.1:0", maxSessions: 4 });
+connect({ currentLoad: () => 0.5 }, { url: ["wss://a.example/modules/m"], token: "t", drainMs: 1000 });
+// @ts-expect-error where to?
+connect({}, {});

@@ -37,7 +37,7 @@ use tokio::task::JoinHandle;
 
 pub use caller::{Caller, FRAME, Goodbye};
 pub use process::{Finished, Process, ringback, run, send_signal};
-pub use served::{TOKEN, served_ears, worker_ears};
+pub use served::{TOKEN, served_ears, worker_ears, worker_ears_in_typescript};
 
 /// No test waits longer than this for anything; long, because the machine may be busy.
 pub const PATIENCE: Duration = Duration::from_secs(30);
