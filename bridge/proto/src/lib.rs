@@ -12,5 +12,6 @@ pub mod session;
 pub mod simulator;
 mod time;
 pub mod transcript;
+pub mod translation;
 
 pub use time::{Instant, UnixSeconds};

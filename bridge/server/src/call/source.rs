@@ -5,18 +5,19 @@ use std::time::Duration;
 
 use ringback_module::Module;
 use ringback_module::message::Start;
+use ringback_proto::translation::Bot;
 
 use crate::clock::Clock;
-use crate::config::{Builtin, FunctionConfig, ModuleConfig, ModuleRun};
+use crate::config::{BotConfig, Builtin, FunctionConfig, ModuleConfig, ModuleRun};
 use crate::module_host::{
-    ChildPool, ChildPools, FunctionPool, Hosted, Rosters, WebSocketSpec, WorkerSpec, spawn_child,
-    spawn_function, spawn_thread, spawn_websocket, spawn_worker,
+    BotSpec, ChildPool, ChildPools, FunctionPool, Hosted, Rosters, WebSocketSpec, WorkerSpec,
+    spawn_bot, spawn_child, spawn_function, spawn_thread, spawn_websocket, spawn_worker,
 };
 #[cfg(feature = "nats")]
 use crate::module_host::{NatsSpec, spawn_nats};
 #[cfg(feature = "nats")]
 use crate::nats::Nats;
-use crate::outgoing::Connector;
+use crate::outgoing::{Connector, Trust};
 
 /// Sound kept for a module that may be slow or start again.
 const RING: Duration = Duration::from_secs(10);
@@ -51,6 +52,8 @@ pub(super) enum Place {
     Nats(NatsSpec),
     /// With a worker that dialled in.
     Worker(WorkerSpec),
+    /// The same, in the words of a provider.
+    Bot(Box<BotSpec>),
 }
 
 /// How modules are reached that are not part of the call.
@@ -101,6 +104,17 @@ impl FunctionPools {
     }
 }
 
+impl Ways {
+    /// What dials those that trust as `trust` says, or as all do.
+    fn connector(&self, trust: Option<&Trust>) -> Connector {
+        let Some(trust) = trust else { return (*self.connector).clone() };
+        let connector = self.connector.trusting(trust.clone());
+        // Read now and not by a call; that there is nobody to trust shows again with each connection.
+        let _ = connector.prepare();
+        connector
+    }
+}
+
 impl ModuleSource {
     /// What the configuration says.
     pub(crate) fn of(module: &ModuleConfig, ways: &Ways) -> Self {
@@ -124,15 +138,7 @@ impl Place {
             ModuleRun::Function(config) => Self::Function(ways.functions.of(&module.name, config)),
             ModuleRun::WebSocket { url, token, trust } => {
                 let (name, url, token) = (module.name.clone(), url.clone(), token.clone());
-                let connector = match trust {
-                    None => Arc::clone(&ways.connector),
-                    Some(trust) => {
-                        let connector = ways.connector.trusting(trust.clone());
-                        // Read now and not by a call; that there is nobody to trust shows again with each connection.
-                        let _ = connector.prepare();
-                        Arc::new(connector)
-                    }
-                };
+                let connector = Arc::new(ways.connector(trust.as_ref()));
                 Self::WebSocket(WebSocketSpec { name, url, token, connector })
             }
             #[cfg(feature = "nats")]
@@ -145,6 +151,7 @@ impl Place {
                 let roster = ways.rosters.roster(&name);
                 Self::Worker(WorkerSpec { name, roster })
             }
+            ModuleRun::Bot(config) => Self::bot(&module.name, config, ways),
             ModuleRun::Builtin(Builtin::Echo) => {
                 Self::Inline(|| Box::new(ringback_echo::Echo::new()))
             }
@@ -160,6 +167,23 @@ impl Place {
             }
         }
     }
+
+    fn bot(name: &str, config: &BotConfig, ways: &Ways) -> Self {
+        let bot = Bot {
+            provider: config.provider(),
+            target: config.to.url.target.clone(),
+            parameters: config.parameters.clone(),
+            format: config.format,
+        };
+        Self::Bot(Box::new(BotSpec {
+            name: name.to_owned(),
+            bot,
+            to: config.to.clone(),
+            headers: config.headers.clone(),
+            connector: ways.connector(config.trust.as_ref()),
+        }))
+    }
+
     /// Starts it somewhere else, unless it runs inline.
     pub(super) fn spawn(&self, start: Start) -> Option<Hosted> {
         match self {
@@ -171,6 +195,7 @@ impl Place {
             #[cfg(feature = "nats")]
             Self::Nats(spec) => Some(spawn_nats(spec.clone(), start)),
             Self::Worker(spec) => Some(spawn_worker(spec.clone(), start)),
+            Self::Bot(spec) => Some(spawn_bot((**spec).clone(), start)),
         }
     }
 }

@@ -12,15 +12,19 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use ringback_codecs::MediaFormat;
 use ringback_module::message::Kind as ModuleKind;
 use ringback_proto::media::mixer::WhenBoth;
-use ringback_proto::provider::{Auth, Options, PROVIDERS, Secret, Transport, WebhookAuth};
+use ringback_proto::provider::{
+    self, Auth, Options, PROVIDERS, Provider, Secret, Transport, WebhookAuth,
+};
 use ringback_proto::redaction::Sound;
 use serde::Deserialize;
 use serde_json::Value;
 
 use crate::capture::CaptureOptions;
 use crate::client::WsUrl;
+use crate::destination::Destination;
 use crate::hangup::{HangupConfig, HangupCredential};
 use crate::keyring::KeySource;
 use crate::listener::{Endpoint, Limits, Pages};
@@ -142,6 +146,8 @@ pub enum ModuleRun {
     Child(ChildSpec),
     /// Programs whose functions are called when something happens.
     Function(Box<FunctionConfig>),
+    /// Somebody's bot, dialled as its provider would.
+    Bot(Box<BotConfig>),
     /// A server that is dialled, once for each call.
     WebSocket {
         /// Where it is.
@@ -201,6 +207,31 @@ pub struct NatsStream {
     pub name: String,
     /// Whether it is made if it is not there.
     pub create: bool,
+}
+
+/// A bot that was written for a provider.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BotConfig {
+    /// Name of the provider whose streams it takes.
+    pub provider: String,
+    /// Where it is, and what it is shown.
+    pub to: Destination,
+    /// Custom parameters of all its calls.
+    pub parameters: Vec<(String, String)>,
+    /// Header fields beside the provider's.
+    pub headers: Vec<(String, String)>,
+    /// The format it takes, where its provider has a choice.
+    pub format: Option<MediaFormat>,
+    /// Whom its certificate must be signed by, if that is not as [`Config::trust`] says.
+    pub trust: Option<Trust>,
+}
+
+impl BotConfig {
+    /// The provider; it was looked up when the configuration was checked.
+    #[must_use]
+    pub fn provider(&self) -> &'static dyn Provider {
+        provider::find(&self.provider).unwrap_or(PROVIDERS[0])
+    }
 }
 
 /// Modules that are part of the binary.
@@ -417,6 +448,7 @@ impl Config {
     pub fn trusts(&self) -> Vec<Trust> {
         let dialled = self.modules.iter().filter_map(|module| match &module.run {
             ModuleRun::WebSocket { url, trust, .. } if url.secure => Some(trust),
+            ModuleRun::Bot(bot) if bot.to.url.secure => Some(&bot.trust),
             _ => None,
         });
         let shared = self.wants_tls().then_some(&self.trust);
@@ -428,8 +460,10 @@ impl Config {
     /// provider is dialled for tries only.
     #[must_use]
     pub fn wants_tls(&self) -> bool {
-        let modules = self.modules.iter().any(|module| {
-            matches!(&module.run, ModuleRun::WebSocket { url, trust: None, .. } if url.secure)
+        let modules = self.modules.iter().any(|module| match &module.run {
+            ModuleRun::WebSocket { url, trust: None, .. } => url.secure,
+            ModuleRun::Bot(bot) => bot.to.url.secure && bot.trust.is_none(),
+            _ => false,
         });
         let mut passed_on = self.routes.iter().filter_map(|route| route.passthrough.as_ref());
         let sinks = self

@@ -217,6 +217,12 @@ pub(super) struct Module {
     pub token: Option<At<String>>,
     pub ca_file: Option<At<String>>,
     pub group: Option<At<String>>,
+    pub provider: Option<At<String>>,
+    pub auth: Option<At<Auth>>,
+    pub public_url: Option<At<String>>,
+    pub parameters: Option<At<BTreeMap<String, String>>>,
+    pub headers: Option<At<BTreeMap<String, String>>>,
+    pub format: Option<At<String>>,
     pub on: Option<At<On>>,
     pub replicas: Option<At<usize>>,
     pub concurrency: Option<At<usize>>,
@@ -252,6 +258,7 @@ pub(super) enum Role {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum ModuleKind {
+    Bot,
     Builtin,
     Child,
     Function,

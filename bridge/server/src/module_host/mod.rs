@@ -1,6 +1,7 @@
 //! Modules that do not run in the call's own task: behind bounded queues, on a thread, in a process of their own or at the
 //! other end of a connection. Knows nothing of calls, and keeps no sound: what is replayed after a crash comes from the call's ring.
 
+mod bot;
 mod child;
 mod close;
 mod feed;
@@ -29,6 +30,7 @@ use ringback_module::FrameFlags;
 use ringback_module::message::{FromModule, Ready, Reject, Start, StopReason, ToModule};
 use tokio::sync::mpsc;
 
+pub use bot::{BotSpec, spawn_bot};
 pub(crate) use child::ChildPools;
 pub use child::{ChildPool, ChildSpec, spawn_child};
 pub use function::{FunctionPool, spawn_function};

@@ -272,7 +272,7 @@ impl Checker<'_> {
         }
     }
 
-    fn public_url(&mut self, url: Option<&At<String>>) -> Option<String> {
+    pub(super) fn public_url(&mut self, url: Option<&At<String>>) -> Option<String> {
         let at = url?;
         let url = at.get_ref();
         let rest = url.strip_prefix("wss://").or_else(|| url.strip_prefix("ws://"));
@@ -299,7 +299,7 @@ impl Checker<'_> {
         origins.iter().map(|at| at.get_ref().clone()).collect()
     }
 
-    fn format(&mut self, at: &At<String>) -> Option<MediaFormat> {
+    pub(super) fn format(&mut self, at: &At<String>) -> Option<MediaFormat> {
         let format = provider::format_named(at.get_ref());
         if format.is_none() {
             let found = at.get_ref();

@@ -1,5 +1,6 @@
 //! Modules and the routes made of them.
 
+mod bot;
 mod child;
 mod functions;
 mod workers;
@@ -92,9 +93,12 @@ impl Checker<'_> {
 
     /// `kind` may be left out where one of its keys tells it.
     fn run(&mut self, table: Range<usize>, raw: &raw::Module, most: usize) -> ModuleRun {
-        use raw::ModuleKind::{Builtin as InProcess, Child, Function, Nats, Websocket, Worker};
+        use raw::ModuleKind::{
+            Bot, Builtin as InProcess, Child, Function, Nats, Websocket, Worker,
+        };
         let given = [
             ("on", Function, span(&raw.on)),
+            ("provider", Bot, span(&raw.provider)),
             ("builtin", InProcess, span(&raw.builtin)),
             ("command", Child, span(&raw.command)),
             ("url", Websocket, span(&raw.url)),
@@ -110,6 +114,7 @@ impl Checker<'_> {
             return ModuleRun::Builtin(Builtin::Echo);
         };
         let (whom, uses): (_, &[_]) = match kind {
+            Bot => ("kind \"bot\"", bot::KEYS),
             InProcess => ("kind \"builtin\"", &["builtin"]),
             Child => ("kind \"child\"", child::KEYS),
             Function => ("kind \"function\"", functions::KEYS),
@@ -118,10 +123,20 @@ impl Checker<'_> {
             Worker => ("kind \"worker\"", workers::KEYS),
         };
         let given = given.map(|(key, _, span)| (key, span)).into_iter();
-        let given =
-            given.chain(child::spans(raw)).chain(functions::spans(raw)).chain(workers::spans(raw));
+        let given = given
+            .chain(child::spans(raw))
+            .chain(functions::spans(raw))
+            .chain(workers::spans(raw))
+            .chain(bot::spans(raw));
         self.superfluous(given, uses, whom);
         let (run, missing) = match kind {
+            Bot => (
+                raw.provider
+                    .as_ref()
+                    .zip(raw.url.as_ref())
+                    .map(|(provider, url)| self.bot(provider, url, raw)),
+                "`provider`, whose streams it takes, and `url`, such as \"wss://bot.example/media\"",
+            ),
             InProcess => (
                 raw.builtin.as_ref().map(|at| ModuleRun::Builtin(*at.get_ref())),
                 "`builtin`: echo, recorder, player, vad or dtmf",

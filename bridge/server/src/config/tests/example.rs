@@ -57,7 +57,7 @@ fn the_example_works_as_it_stands_and_with_everything_switched_on() {
     let config = Config::parse("ringback.toml", &text, &flags, &context).unwrap();
     let kinds: BTreeSet<_> = config.listeners.iter().map(|l| l.auth.kind()).collect();
     assert_eq!((config.listeners.len(), kinds.len()), (20, 14), "{kinds:?}");
-    assert_eq!(config.modules.len(), 7);
+    assert_eq!(config.modules.len(), 8);
     assert_eq!((config.sinks.len(), config.routes[0].sinks.len()), (4, 4));
     let lines = &config.sinks[0];
     assert_eq!((lines.events, lines.queue), (SinkConfig::default_events(), 10_000));
@@ -88,7 +88,8 @@ fn used_keys(path: &str, value: &DeValue<'_>, keys: &mut BTreeSet<(String, Strin
         DeValue::Table(table) => {
             for (key, value) in table {
                 // What proves that one may ask is written as what proves that one may call.
-                let of = if path == "listener.answer.auth" { "listener.auth" } else { path };
+                let also = ["listener.answer.auth", "module.auth"];
+                let of = if also.contains(&path) { "listener.auth" } else { path };
                 keys.insert((of.to_owned(), key.get_ref().to_string()));
                 let below = if path.is_empty() { String::new() } else { format!("{path}.") };
                 used_keys(&format!("{below}{}", key.get_ref()), value.get_ref(), keys);
@@ -102,9 +103,11 @@ fn used_keys(path: &str, value: &DeValue<'_>, keys: &mut BTreeSet<(String, Strin
 }
 
 /// Tables whose keys are the user's own.
-const FREE: [&str; 5] = [
+const FREE: [&str; 7] = [
     "module.config",
     "module.tokens",
+    "module.parameters",
+    "module.headers",
     "listener.auth.shared_keys",
     "listener.auth.claims",
     "listener.answer.parameters",
