@@ -7,6 +7,7 @@ pub mod ledger;
 pub mod media;
 pub mod provider;
 pub mod redaction;
+pub mod rule;
 pub mod scratch;
 pub mod session;
 pub mod simulator;

@@ -14,7 +14,7 @@ use ringback_proto::provider::{
     self, Dial, Digit, Message, Options, Outbox, PROVIDERS, Provider, Send,
 };
 use ringback_proto::session::{
-    Action, EndReason, OnFail, PortConfig, PortId, Report, Session, SessionConfig, Summary,
+    Action, EndReason, OnFail, PortConfig, PortId, Report, Route, Session, SessionConfig, Summary,
 };
 use ringback_proto::simulator::{PhoneEvent, Simulator};
 
@@ -52,7 +52,8 @@ impl Talk {
         let (request, mut phone) = Simulator::new(provider, &Dial::default(), false);
         let accepted = request.arrives(|upgrade| provider.accept(upgrade, &Options::default()));
         let accepted = accepted.expect("accepts");
-        let config = SessionConfig { ports, ..SessionConfig::new("call-1", provider.name()) };
+        let mut config = SessionConfig::new("call-1", provider.name());
+        config.routes = Route::to(ports).into();
         let now = Instant::from_millis(500);
         let session = Session::new(now, config, accepted.protocol);
         let mut out = Outbox::new();
@@ -103,6 +104,7 @@ impl Talk {
     fn settle(&mut self) {
         while let Some(action) = self.session.poll_action() {
             match action {
+                Action::Routed { .. } => {}
                 Action::StartModule { start, .. } => self.starts.push(*start),
                 Action::TellModule { port, message } => self.told.push((port.0, message)),
                 Action::StopModule { port, .. } => self.stopped.push(port.0),

@@ -13,9 +13,9 @@ use crate::media::voices::Voices;
 use crate::provider::{Command, Media, Outbox, Protocol, ProtocolError, Start, Track};
 use crate::scratch::{Octets, Pcm};
 
-use super::port::{AGENT, CALLER, PortConfig, PortId};
+use super::port::{AGENT, CALLER, Port, PortId};
 use super::track::{HeardTrack, WireTrack};
-use super::{Report, Session, SessionConfig};
+use super::{Report, Route, Session, SessionConfig};
 
 /// A track's timestamps may place its begin this much later than our own clock does; more is a clock gone wrong.
 const MAX_LEAD: Duration = Duration::from_secs(10);
@@ -49,13 +49,21 @@ pub(super) struct Out {
 }
 
 impl MediaPath {
-    pub(super) fn new(start: &Start, config: &SessionConfig) -> Result<Self, String> {
+    /// The way of a call with these modules.
+    pub(super) fn new(
+        start: &Start,
+        config: &SessionConfig,
+        route: &Route,
+        ports: &[Port],
+    ) -> Result<Self, String> {
+        let configs = || ports.iter().map(|port| &port.config);
+        let voices = configs().filter(|port| port.is_voice()).map(|port| port.name.as_str());
         let track = |wanted: Track| {
             if !start.tracks.contains(&wanted) {
                 return Ok(None);
             }
             let format = start.inbound.ok_or("a track without a format")?;
-            let track = WireTrack::new(format, config.keep, config.timeline);
+            let track = WireTrack::new(format, route.keep, config.timeline);
             track.map(Some).map_err(|error| error.to_string())
         };
         let speaker = match start.outbound {
@@ -64,8 +72,8 @@ impl MediaPath {
                     format.rate,
                     start.capabilities,
                     config.playout,
-                    &config.voices().map(|(_, name)| name).collect::<Vec<_>>(),
-                    config.when_both,
+                    &voices.collect::<Vec<_>>(),
+                    route.when_both,
                 ),
                 encoder: format.encoder().map_err(|e| e.to_string())?,
                 encode_failed: 0,
@@ -77,11 +85,12 @@ impl MediaPath {
             None => Agent::Heard(None),
         };
         let caller = track(Track::Inbound)?;
-        let place = |(_, port): (usize, &PortConfig)| {
-            Some(Filter::new(caller.as_ref()?.ring.rate(), config.keep, port.budget))
-        };
+        let filters = configs().filter(|port| port.is_filter());
+        let filters = filters.filter_map(|port| {
+            Some(Filter::new(caller.as_ref()?.ring.rate(), route.keep, port.budget))
+        });
         Ok(Self {
-            filters: config.filters().filter_map(place).collect(),
+            filters: filters.collect(),
             caller,
             agent,
             speaker,

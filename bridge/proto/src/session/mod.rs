@@ -11,6 +11,7 @@ mod missed;
 mod modules;
 mod offer;
 mod port;
+mod route;
 mod speech;
 mod state;
 mod summary;
@@ -19,6 +20,7 @@ mod track;
 mod words;
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ringback_module::ToModule;
@@ -30,7 +32,6 @@ use ringback_module::message::{
 use crate::Instant;
 use crate::ledger::Drop;
 use crate::media::filter::Bypass;
-use crate::media::mixer::WhenBoth;
 use crate::media::playout::PlayoutLimits;
 use crate::media::timeline::TimelinePolicy;
 use crate::provider::{
@@ -41,6 +42,7 @@ use crate::provider::{
 pub use barge_in::BargeIn;
 pub use modules::{FrameBuf, Given};
 pub use port::{OnFail, PortConfig, PortId};
+pub use route::{Canary, Route, RouteTable, Share};
 pub use speech::Epoch;
 pub use state::EndReason;
 pub use summary::{ModuleSummary, Summary};
@@ -62,8 +64,6 @@ pub struct SessionConfig {
     pub provider: &'static str,
     /// Wall clock at the beginning, RFC 3339; a label.
     pub wall: String,
-    /// Sound kept for modules that are late or come back.
-    pub keep: Duration,
     /// How order is repaired.
     pub timeline: TimelinePolicy,
     /// How playback is paced.
@@ -74,14 +74,12 @@ pub struct SessionConfig {
     pub start_timeout: Duration,
     /// A call may last this long.
     pub max_duration: Duration,
-    /// Whether speech of the caller clears playback.
-    pub barge_in: Option<BargeIn>,
     /// A hang-up for which the wire has no message is the shell's to carry out, who has so long; `None` only closes the stream.
     pub hang_up_within: Option<Duration>,
-    /// What happens when several modules that may speak have something to say.
-    pub when_both: WhenBoth,
-    /// Modules on the call.
-    pub ports: Vec<PortConfig>,
+    /// Routes of the listener; the first that takes the call says which modules it gets.
+    pub routes: Arc<RouteTable>,
+    /// Header fields of the request for the stream, as [`RouteTable::headers_of`] keeps them.
+    pub headers: Vec<(String, String)>,
 }
 
 impl SessionConfig {
@@ -92,30 +90,15 @@ impl SessionConfig {
             call: call.into(),
             provider,
             wall: String::new(),
-            keep: Duration::from_secs(10),
             timeline: TimelinePolicy::default(),
             playout: PlayoutLimits::default(),
             limits: Limits::default(),
             start_timeout: Duration::from_secs(5),
             max_duration: Duration::from_secs(4 * 3_600),
-            barge_in: None,
             hang_up_within: None,
-            when_both: WhenBoth::default(),
-            ports: Vec::new(),
+            routes: Route::default().into(),
+            headers: Vec::new(),
         }
-    }
-
-    /// The modules that play sound from the beginning, with the place of each.
-    fn voices(&self) -> impl Iterator<Item = (usize, &str)> {
-        let ports = self.ports.iter().enumerate();
-        let speaking = ports.filter(|(_, port)| port.plays() && !port.standby);
-        speaking.map(|(place, port)| (place, port.name.as_str()))
-    }
-
-    /// The filters of the caller's sound, with the place of each.
-    fn filters(&self) -> impl Iterator<Item = (usize, &PortConfig)> {
-        let ports = self.ports.iter().enumerate();
-        ports.filter(|(_, port)| port.kind == Kind::Filter && !port.standby)
     }
 }
 
@@ -123,10 +106,20 @@ impl SessionConfig {
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum Action {
+    /// The call has so many ports, and only these of the shell's numbers will be asked for: what runs the modules of other routes
+    /// can be let go. At most once, before any module is started.
+    Routed {
+        /// How many ports.
+        ports: usize,
+        /// [`PortConfig::source`] of all that may run on them.
+        sources: Vec<usize>,
+    },
     /// Start a module's session, or start it again after it went down.
     StartModule {
         /// Which.
         port: PortId,
+        /// What runs it.
+        source: usize,
         /// What to tell it.
         start: Box<ringback_module::message::Start>,
     },
@@ -234,6 +227,8 @@ pub struct Session {
     config: SessionConfig,
     protocol: Box<dyn Protocol>,
     phase: Phase,
+    /// The route that takes the call, once it started.
+    route: Option<usize>,
     ports: Vec<Port>,
     media: Option<MediaPath>,
     /// Where the provider recognises speech and speaks by itself.
@@ -275,20 +270,13 @@ impl Session {
     /// A call whose stream was just accepted.
     #[must_use]
     pub fn new(now: Instant, config: SessionConfig, protocol: Box<dyn Protocol>) -> Self {
-        let mut ports: Vec<Port> = config.ports.iter().cloned().map(Port::new).collect();
-        for (voice, (place, _)) in config.voices().enumerate() {
-            ports[place].voice = Some(voice);
-        }
-        for (filter, (place, _)) in config.filters().enumerate() {
-            ports[place].filter = Some(filter);
-        }
         let phase = Phase::AwaitingStart { deadline: now + config.start_timeout };
-        let barge_in = barge_in::State::new(config.barge_in);
         let mut session = Self {
             config,
             protocol,
             phase,
-            ports,
+            route: None,
+            ports: Vec::new(),
             media: None,
             words: None,
             handoff: None,
@@ -296,7 +284,7 @@ impl Session {
             inbox: Outbox::new(),
             outbox: Outbox::new(),
             actions: VecDeque::new(),
-            barge_in,
+            barge_in: barge_in::State::new(None),
             wire: WireCounts::default(),
             closed: false,
             parting: false,
@@ -685,6 +673,21 @@ impl Session {
         self.ports.iter().filter(|port| port.took_part()).count()
     }
 
+    /// Name of the route that took the call, once it started and one did.
+    #[must_use]
+    pub fn route(&self) -> Option<&str> {
+        self.chosen().map(|route| &*route.name)
+    }
+
+    fn chosen(&self) -> Option<&Route> {
+        self.config.routes.get(self.route?)
+    }
+
+    /// Sound kept for modules that are late or come back.
+    fn keep(&self) -> Duration {
+        self.chosen().map_or(Duration::ZERO, |route| route.keep)
+    }
+
     /// Name of the provider.
     #[must_use]
     pub fn provider(&self) -> &'static str {
@@ -709,9 +712,10 @@ fn stop_reason(reason: &EndReason) -> StopReason {
         EndReason::Remote | EndReason::Hangup { .. } => StopReason::Hangup,
         EndReason::Drain => StopReason::Drain,
         EndReason::NoStart | EndReason::TooLong => StopReason::Timeout,
-        EndReason::Protocol(_) | EndReason::Module { .. } | EndReason::Socket { .. } => {
-            StopReason::Error
-        }
+        EndReason::Protocol(_)
+        | EndReason::NoRoute
+        | EndReason::Module { .. }
+        | EndReason::Socket { .. } => StopReason::Error,
     }
 }
 

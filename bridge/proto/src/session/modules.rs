@@ -16,14 +16,17 @@ use crate::media::playout::Playout;
 use crate::media::ring::Ring;
 use crate::media::tap::{Next, Tap};
 use crate::provider::{Digit, Start};
+use crate::rule::Facts;
 use crate::scratch::Pcm;
 
 use super::media::MediaPath;
 use super::offer::offer;
-use super::port::{self, AGENT, Agreed, CALLER, Credit, OnFail, PortId, PortPhase, Speaker};
+use super::port::{
+    self, AGENT, Agreed, CALLER, Credit, OnFail, Port, PortId, PortPhase, Speaker,
+};
 use super::state::Phase;
 use super::words::Words;
-use super::{Action, EndReason, ModuleSummary, Report, Session, Summary};
+use super::{Action, EndReason, ModuleSummary, Report, Session, Summary, barge_in};
 
 /// What a module is given next.
 #[derive(Debug)]
@@ -45,7 +48,12 @@ impl Session {
         if !matches!(self.phase, Phase::AwaitingStart { .. }) {
             return;
         }
-        let mut media = match MediaPath::new(start, &self.config) {
+        self.take_route(start);
+        let Some(route) = self.chosen() else {
+            self.begin(start);
+            return self.end(now, EndReason::NoRoute);
+        };
+        let mut media = match MediaPath::new(start, &self.config, route, &self.ports) {
             Ok(media) => media,
             Err(what) => {
                 let error = crate::provider::ProtocolError::Unsupported { index: 0, what };
@@ -57,14 +65,39 @@ impl Session {
             self.words = Some(Box::new(Words::new(now)));
         }
         self.media = Some(media);
-        self.start = Some(Box::new(start.clone()));
+        self.begin(start);
         self.phase = Phase::Streaming { since: now, deadline: now + self.config.max_duration };
-        self.report(Report::Started(Box::new(start.clone())));
         for index in 0..self.ports.len() {
             if !self.ports[index].config.standby {
                 self.start_port(PortId(index), None);
             }
         }
+    }
+
+    /// Finds the route of a call that starts, if there is one, and makes its ports.
+    fn take_route(&mut self, start: &Start) {
+        let facts = Facts {
+            from: start.from.as_deref(),
+            to: start.to.as_deref(),
+            parameters: &start.parameters,
+            headers: &self.config.headers,
+        };
+        self.route = self.config.routes.find(&facts);
+        if let Some(index) = self.route {
+            let (ports, sources) = self.config.routes.ports(index, &self.config.call);
+            self.ports = ports.into_iter().map(Port::new).collect();
+            let voices = self.ports.iter_mut().filter(|port| port.config.is_voice());
+            voices.enumerate().for_each(|(voice, port)| port.voice = Some(voice));
+            let filters = self.ports.iter_mut().filter(|port| port.config.is_filter());
+            filters.enumerate().for_each(|(filter, port)| port.filter = Some(filter));
+            self.barge_in = barge_in::State::new(self.chosen().and_then(|route| route.barge_in));
+            self.actions.push_back(Action::Routed { ports: self.ports.len(), sources });
+        }
+    }
+
+    fn begin(&mut self, start: &Start) {
+        self.start = Some(Box::new(start.clone()));
+        self.report(Report::Started(Box::new(start.clone())));
     }
 
     pub(super) fn start_port(&mut self, id: PortId, resume: Option<Resume>) {
@@ -75,7 +108,8 @@ impl Session {
         port.starts += 1;
         port.told_epoch = told_epoch;
         port.resumed = start.resume.is_some();
-        self.actions.push_back(Action::StartModule { port: id, start: Box::new(start) });
+        let (source, start) = (port.config.source, Box::new(start));
+        self.actions.push_back(Action::StartModule { port: id, source, start });
     }
 
     fn module_start(&self, id: PortId, resume: Option<Resume>) -> Option<ModuleStart> {
@@ -99,7 +133,7 @@ impl Session {
             offer: offer(start, &port.config),
             limits: ringback_module::message::Limits {
                 ready_ms: port.config.ready_timeout.as_millis() as u64,
-                pre_roll_ms: self.config.keep.as_millis() as u64,
+                pre_roll_ms: self.keep().as_millis() as u64,
                 ..self.config.limits
             },
             credit: ringback_module::message::StartCredit {
@@ -165,7 +199,7 @@ impl Session {
         };
         let from_ms = self.ports[id.0].from_ms;
         let resuming = self.ports[id.0].resumed;
-        let keep = self.config.keep;
+        let keep = self.keep();
         let media = self.media.as_mut().ok_or("the call has no sound")?;
         if let (true, Some(format)) = (tracks.contains(&AGENT), outbound) {
             media.listen_to_agent(format, keep);
@@ -374,6 +408,7 @@ impl Session {
             call: self.config.call.clone(),
             provider_call: self.start.as_ref().and_then(|s| s.call.clone()),
             provider: self.config.provider,
+            route: self.route().map(str::to_owned),
             reason,
             duration: self.ended_after,
             heard: self.media.as_ref().map_or(Duration::ZERO, MediaPath::heard),
@@ -391,6 +426,7 @@ impl Session {
 
     fn module_summaries(&self) -> Vec<ModuleSummary> {
         let summary = |port: &port::Port| ModuleSummary {
+            replaces: port.config.replaces.clone(),
             name: port.config.name.clone(),
             starts: port.starts,
             results: port.results,

@@ -49,12 +49,26 @@ pub struct PortConfig {
     pub budget: Duration,
     /// Whether it is started only when another that is to be followed by it ([`OnFail::Fallback`]) has failed.
     pub standby: bool,
+    /// The shell's number for what runs it, told back in [`Action::StartModule`](super::Action::StartModule).
+    pub source: usize,
+    /// The module of the route in whose place it is, where it is a canary.
+    pub replaces: Option<String>,
 }
 
 impl PortConfig {
     /// Whether it may play sound.
     pub(super) fn plays(&self) -> bool {
         self.speaks && self.kind != Kind::Text
+    }
+
+    /// Whether it plays sound from the beginning.
+    pub(super) fn is_voice(&self) -> bool {
+        self.plays() && !self.standby
+    }
+
+    /// Whether it stands between the caller's sound and everybody else from the beginning.
+    pub(super) fn is_filter(&self) -> bool {
+        self.kind == Kind::Filter && !self.standby
     }
 
     /// A module that listens, with nothing configured.
@@ -70,6 +84,8 @@ impl PortConfig {
             in_step: false,
             budget: Duration::from_millis(20),
             standby: false,
+            source: 0,
+            replaces: None,
         }
     }
 }

@@ -407,7 +407,7 @@ impl Session {
 
     /// Whether each who speaks has playback of its own.
     fn several_speak(&self) -> bool {
-        self.config.voices().nth(1).is_some()
+        self.ports.iter().filter(|port| port.config.is_voice()).nth(1).is_some()
     }
 
     /// Modules that play nothing and may clear all of it are told that this happened; their epoch counts just that.

@@ -22,6 +22,8 @@ pub enum EndReason {
     Protocol(ProtocolError),
     /// The stream never started.
     NoStart,
+    /// No route of the listener takes the call.
+    NoRoute,
     /// The call lasted longer than is allowed.
     TooLong,
     /// A module that the call cannot do without failed.
@@ -47,7 +49,7 @@ impl EndReason {
         match self {
             Self::Remote | Self::Hangup { .. } => 1000,
             Self::Protocol(error) => error.close_code(),
-            Self::NoStart | Self::TooLong => 1008,
+            Self::NoStart | Self::NoRoute | Self::TooLong => 1008,
             Self::Module { .. } => 1011,
             Self::Drain => 1001,
             Self::Socket { .. } => 1002,
@@ -62,6 +64,7 @@ impl EndReason {
             Self::Hangup { .. } => "hangup",
             Self::Protocol(_) => "protocol",
             Self::NoStart => "no_start",
+            Self::NoRoute => "no_route",
             Self::TooLong => "too_long",
             Self::Module { .. } => "module",
             Self::Drain => "drain",
@@ -80,6 +83,9 @@ impl fmt::Display for EndReason {
             Self::Hangup { module, reason } => write!(f, "module {module} hung up: {reason}"),
             Self::Protocol(error) => write!(f, "protocol error: {error}"),
             Self::NoStart => f.write_str("the stream was opened but never started"),
+            Self::NoRoute => f.write_str(
+                "no route of the listener takes this call; a [[route]] without `when` at the end of its `routes` takes every call",
+            ),
             Self::TooLong => f.write_str("the call reached its longest allowed duration"),
             Self::Module { module, reason } => {
                 write!(f, "module {module} failed and is required: {reason}")

@@ -15,6 +15,8 @@ pub struct Summary {
     pub provider_call: Option<String>,
     /// Name of the provider.
     pub provider: &'static str,
+    /// Name of the route that took it, if one did.
+    pub route: Option<String>,
     /// Why it ended.
     pub reason: EndReason,
     /// From the stream's start to its end; zero if it never started.
@@ -46,6 +48,8 @@ pub struct Summary {
 pub struct ModuleSummary {
     /// Name, as in the configuration.
     pub name: String,
+    /// The module of the route in whose place it was, where it was a canary.
+    pub replaces: Option<String>,
     /// Times it was started; more than once means that it crashed and came back.
     pub starts: u32,
     /// Results it streamed.

@@ -60,7 +60,7 @@ fn a_provider_that_does_not_use_its_last_word_is_closed_upon() {
 /// A module hangs up on a provider whose wire has no message for it, and somebody else may do it within 3 s.
 fn hung_up_elsewhere(provider: &str) -> Rig {
     let mut rig = Rig::with(provider, |config| {
-        config.ports = vec![port("agent", true)];
+        config.routes = Route::to(vec![port("agent", true)]).into();
         config.hang_up_within = Some(Duration::from_secs(3));
     });
     rig.ready(0, &speaks(Pace::Clip));
@@ -126,7 +126,7 @@ fn a_stream_that_is_only_tried_starts_no_module() {
     let upgrade = Upgrade { target: "/", public_url: None, headers: &[] };
     let accepted = provider.accept(&upgrade, &Options::default()).expect("accepted");
     let mut config = SessionConfig::new("call-1", "genesys-audiohook");
-    config.ports = vec![port("stt", false)];
+    config.routes = Route::to(vec![port("stt", false)]).into();
     let mut session = Session::new(Instant::ZERO, config, accepted.protocol);
     let open = r#"{"version":"2","type":"open","id":"s","seq":1,"serverseq":0,"position":"PT0S","parameters":{
         "conversationId":"00000000-0000-0000-0000-000000000000",
@@ -196,7 +196,8 @@ fn garbage_ends_the_one_call_with_evidence() {
 #[test]
 fn a_required_module_that_fails_ends_the_call() {
     let mut rig = Rig::with("twilio", |config| {
-        config.ports = vec![PortConfig { on_fail: OnFail::Hangup, ..port("agent", true) }];
+        config.routes =
+            Route::to(vec![PortConfig { on_fail: OnFail::Hangup, ..port("agent", true) }]).into();
     });
     let now = rig.at();
     rig.session.module_gone(now, PortId(0), Some("exit status 1".into()));

@@ -325,8 +325,9 @@ fn whatever_a_filter_answers_everybody_hears_each_sample_once_as_it_was_or_filte
             (state >> 33) % below
         };
         let mut rig = Rig::with("twilio", |config| {
-            config.ports = vec![filter("odd"), port("ears", false)];
-            config.ports[0].budget = Duration::from_millis(1 + seed % 60);
+            let budget = Duration::from_millis(1 + seed % 60);
+            let filter = PortConfig { budget, ..filter("odd") };
+            config.routes = Route::to(vec![filter, port("ears", false)]).into();
         });
         rig.ready(0, &answers([10, 20, 40][seed as usize % 3]));
         rig.ready(1, &listens(8_000));

@@ -2,6 +2,11 @@
 
 use super::*;
 
+/// A route to these modules, for which so much sound is kept.
+fn keeping(keep: Duration, ports: Vec<PortConfig>) -> Arc<RouteTable> {
+    Route { keep, ..Route::to(ports) }.into()
+}
+
 #[test]
 fn every_frame_is_heard_and_echoed_bit_exact() {
     let mut rig = Rig::new("twilio", vec![port("echo", true)]);
@@ -70,8 +75,8 @@ fn a_module_that_comes_back_is_replayed_what_it_had_not_acknowledged() {
 #[test]
 fn what_the_ring_no_longer_holds_is_told_as_a_gap_with_its_bounds() {
     let mut rig = Rig::with("twilio", |config| {
-        config.ports = vec![port("slow", false), port("quick", false)];
-        config.keep = Duration::from_secs(1);
+        config.routes =
+            keeping(Duration::from_secs(1), vec![port("slow", false), port("quick", false)]);
     });
     rig.ready(0, &listens(8_000));
     rig.ready(1, &listens(8_000));
@@ -100,8 +105,7 @@ fn what_the_ring_no_longer_holds_is_told_as_a_gap_with_its_bounds() {
 #[test]
 fn a_module_that_cannot_bear_gaps_is_let_go() {
     let mut rig = Rig::with("twilio", |config| {
-        config.ports = vec![port("strict", false)];
-        config.keep = Duration::from_millis(200);
+        config.routes = keeping(Duration::from_millis(200), vec![port("strict", false)]);
     });
     rig.ready(0, &Ready { overflow: Overflow::Fail, ..listens(8_000) });
     for frame in 0..50 {
@@ -213,8 +217,7 @@ fn a_first_message_of_any_length_begins_at_zero() {
 #[test]
 fn a_module_that_never_acknowledged_resumes_where_the_ring_begins() {
     let mut rig = Rig::with("twilio", |config| {
-        config.ports = vec![port("stt", false)];
-        config.keep = Duration::from_secs(1);
+        config.routes = keeping(Duration::from_secs(1), vec![port("stt", false)]);
     });
     rig.ready(0, &Ready { overflow: Overflow::Fail, ..listens(8_000) });
     for frame in 0..500 {
@@ -247,8 +250,7 @@ fn a_module_that_never_acknowledged_resumes_where_the_ring_begins() {
 #[test]
 fn a_gap_does_not_eat_the_credit_of_a_module_that_waits() {
     let mut rig = Rig::with("twilio", |config| {
-        config.ports = vec![port("slow", false)];
-        config.keep = Duration::from_secs(1);
+        config.routes = keeping(Duration::from_secs(1), vec![port("slow", false)]);
     });
     rig.ready(0, &Ready { credit: Some(ReadyCredit { in_ms: 100 }), ..listens(8_000) });
     for frame in 0..200 {
@@ -277,9 +279,9 @@ fn beside(wedged: bool) -> Got {
     let mut ports = vec![port("stt", false), port("agent", true)];
     ports.extend(wedged.then(|| port("wedged", false)));
     let mut rig = Rig::with("twilio", |config| {
-        config.ports = ports;
-        config.keep = Duration::from_secs(1);
-        config.barge_in = Some(BargeIn { min_speech: Duration::from_millis(100) });
+        let barge_in = Some(BargeIn { min_speech: Duration::from_millis(100) });
+        let keep = Duration::from_secs(1);
+        config.routes = Route { keep, barge_in, ..Route::to(ports) }.into();
     });
     rig.ready(0, &Ready { want: vec!["dtmf".into(), "vad".into()], ..listens(16_000) });
     rig.ready(1, &Ready { want: vec!["playback".into()], ..speaks(Pace::Clip) });

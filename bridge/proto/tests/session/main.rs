@@ -4,11 +4,13 @@ mod ending;
 mod filtering;
 mod hearing;
 mod places;
+mod routing;
 mod speakers;
 mod speaking;
 mod telling;
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ringback_module::message::{
@@ -22,8 +24,8 @@ use ringback_proto::provider::{
     self, Command, Dial, Event, Message, Notice, Options, Outbox, Protocol, Send, Track, Upgrade,
 };
 use ringback_proto::session::{
-    Action, BargeIn, EndReason, Epoch, FrameBuf, Given, OnFail, PortConfig, PortId, Report,
-    Session, SessionConfig, Summary,
+    Action, BargeIn, EndReason, Epoch, FrameBuf, Given, OnFail, PortConfig, PortId, Report, Route,
+    RouteTable, Session, SessionConfig, Summary,
 };
 
 /// A call between a provider's end and a session, with every answer of either kept.
@@ -44,6 +46,8 @@ struct Rig {
     /// Times the session wanted the call ended by other means than the wire.
     hang_ups: usize,
     dropped_modules: Vec<usize>,
+    /// What the shell keeps to run modules, by its own numbers.
+    sources: Option<Vec<usize>>,
     reports: Vec<Report>,
     closed: Option<u16>,
     summary: Option<Summary>,
@@ -56,12 +60,16 @@ fn port(name: &str, speaks: bool) -> PortConfig {
 
 impl Rig {
     fn new(provider: &str, ports: Vec<PortConfig>) -> Self {
-        Self::with(provider, |config| config.ports = ports)
+        Self::with(provider, |config| config.routes = Route::to(ports).into())
     }
 
     fn with(provider: &str, set: impl FnOnce(&mut SessionConfig)) -> Self {
+        Self::dialled(provider, Dial::default(), set)
+    }
+
+    fn dialled(provider: &str, dial: Dial, set: impl FnOnce(&mut SessionConfig)) -> Self {
         let provider = provider::find(provider).expect("a provider of the table");
-        let dial = Dial { target: format!("/{}", provider.name()), ..Dial::default() };
+        let dial = Dial { target: format!("/{}", provider.name()), ..dial };
         let (request, far) = provider.dial(&dial);
         let accepted = request.arrives(|upgrade| provider.accept(upgrade, &Options::default()));
         let accepted = accepted.expect("accepted");
@@ -81,6 +89,7 @@ impl Rig {
             stopped: Vec::new(),
             hang_ups: 0,
             dropped_modules: Vec::new(),
+            sources: None,
             reports: Vec::new(),
             closed: None,
             summary: None,
@@ -157,7 +166,12 @@ impl Rig {
         while let Some(action) = self.session.poll_action() {
             match action {
                 Action::HangUp => self.hang_ups += 1,
-                Action::StartModule { port, start } => drop(self.started.insert(port.0, *start)),
+                Action::Routed { ports, sources } => self.routed(ports, sources),
+                Action::StartModule { port, source, start } => {
+                    let kept = self.sources.as_ref().expect("it is routed first");
+                    assert!(kept.contains(&source), "{source} is not among {kept:?}");
+                    self.started.insert(port.0, *start);
+                }
                 Action::TellModule { port, message } => self.told.push((port.0, message)),
                 Action::StopModule { port, .. } => self.stopped.push(port.0),
                 Action::DropModule { port } => self.dropped_modules.push(port.0),
@@ -166,6 +180,12 @@ impl Rig {
                 other => panic!("unknown action {other:?}"),
             }
         }
+    }
+
+    fn routed(&mut self, ports: usize, sources: Vec<usize>) {
+        assert!(self.sources.is_none() && self.started.is_empty(), "once, and before any module");
+        assert!(ports >= self.session.port_count(), "some may stand by");
+        self.sources = Some(sources);
     }
 
     fn command(&mut self, command: Command<'_>) {

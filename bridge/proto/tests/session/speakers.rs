@@ -8,8 +8,8 @@ use super::*;
 /// Two speakers on a provider, both ready.
 fn two(provider: &str, when_both: WhenBoth) -> Rig {
     let mut rig = Rig::with(provider, |config| {
-        config.when_both = when_both;
-        config.ports = vec![port("agent", true), port("music", true)];
+        let ports = vec![port("agent", true), port("music", true)];
+        config.routes = Route { when_both, ..Route::to(ports) }.into();
     });
     let want = vec!["playback".to_owned()];
     for port in 0..2 {
@@ -149,9 +149,10 @@ fn a_clear_by_one_drops_its_own_and_the_other_is_heard_to_the_end() {
 #[test]
 fn speech_of_the_caller_clears_them_all() {
     let mut rig = Rig::with("twilio", |config| {
-        config.barge_in = Some(BargeIn { min_speech: Duration::from_millis(100) });
-        config.ports = vec![port("agent", true), port("music", true), port("vad", false)];
-        config.ports.push(PortConfig { kind: Kind::Text, ..PortConfig::listening("words") });
+        let barge_in = Some(BargeIn { min_speech: Duration::from_millis(100) });
+        let mut ports = vec![port("agent", true), port("music", true), port("vad", false)];
+        ports.push(PortConfig { kind: Kind::Text, ..PortConfig::listening("words") });
+        config.routes = Route { barge_in, ..Route::to(ports) }.into();
     });
     rig.ready(0, &speaks(Pace::Clip));
     rig.ready(1, &speaks(Pace::Clip));
@@ -219,9 +220,10 @@ fn whose_turn_it_is_loses_it_who_says_nothing_for_half_a_second() {
 #[test]
 fn what_waits_has_a_bound_and_what_is_over_it_is_counted() {
     let mut rig = Rig::with("twilio", |config| {
-        config.when_both = WhenBoth::Queue;
+        let when_both = WhenBoth::Queue;
         config.playout.max_queue = Duration::from_secs(1);
-        config.ports = vec![port("agent", true), port("music", true)];
+        let ports = vec![port("agent", true), port("music", true)];
+        config.routes = Route { when_both, ..Route::to(ports) }.into();
     });
     rig.ready(0, &speaks(Pace::Clip));
     rig.ready(1, &speaks(Pace::Clip));
@@ -281,7 +283,7 @@ fn a_follower_speaks_in_the_voice_of_whom_it_follows() {
     let mut rig = Rig::with("twilio", |config| {
         let first = PortConfig { on_fail: OnFail::Fallback(PortId(2)), ..port("agent", true) };
         let second = PortConfig { standby: true, ..port("second", true) };
-        config.ports = vec![first, port("music", true), second];
+        config.routes = Route::to(vec![first, port("music", true), second]).into();
     });
     rig.ready(0, &speaks(Pace::Clip));
     rig.ready(1, &speaks(Pace::Clip));

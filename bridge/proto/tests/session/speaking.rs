@@ -5,8 +5,9 @@ use super::*;
 #[test]
 fn barge_in_clears_provider_and_queue_and_says_what_was_heard() {
     let mut rig = Rig::with("twilio", |config| {
-        config.ports = vec![port("agent", true), port("vad", false)];
-        config.barge_in = Some(BargeIn { min_speech: Duration::from_millis(100) });
+        let barge_in = Some(BargeIn { min_speech: Duration::from_millis(100) });
+        let ports = vec![port("agent", true), port("vad", false)];
+        config.routes = Route { barge_in, ..Route::to(ports) }.into();
     });
     rig.ready(0, &speaks(Pace::Clip));
     rig.ready(1, &listens(16_000));
@@ -137,8 +138,9 @@ fn a_mark_behind_cleared_sound_is_never_told_as_played() {
 #[test]
 fn speech_of_long_ago_interrupts_nothing() {
     let mut rig = Rig::with("twilio", |config| {
-        config.ports = vec![port("agent", true), port("vad", false)];
-        config.barge_in = Some(BargeIn { min_speech: Duration::from_millis(100) });
+        let barge_in = Some(BargeIn { min_speech: Duration::from_millis(100) });
+        let ports = vec![port("agent", true), port("vad", false)];
+        config.routes = Route { barge_in, ..Route::to(ports) }.into();
     });
     rig.ready(0, &speaks(Pace::Clip));
     rig.speak(&ramp(0));

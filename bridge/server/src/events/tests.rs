@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use ringback_module::message::{Dtmf, Transcript, Vad, VadState};
 use ringback_proto::provider::{self, Message, Options, Upgrade};
-use ringback_proto::session::{Action, PortConfig, PortId, Report, Session, SessionConfig};
+use ringback_proto::session::{Action, PortConfig, PortId, Report, Route, Session, SessionConfig};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
@@ -22,7 +22,7 @@ fn call() -> (Session, Vec<Report>) {
     let upgrade = Upgrade { target, public_url: None, headers: &[] };
     let accepted = provider.accept(&upgrade, &Options::default()).unwrap();
     let mut config = SessionConfig::new("c1", "raw");
-    config.ports = vec![PortConfig::listening("stt")];
+    config.routes = Route::to(vec![PortConfig::listening("stt")]).into();
     let now = Instant::from_millis(1_020);
     let mut session = Session::new(now, config, accepted.protocol);
     session.handle_message(now, Message::Binary(&[0xff; 160]));

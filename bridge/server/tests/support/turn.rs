@@ -11,7 +11,7 @@ use ringback_proto::provider::{
     Provider, Send, Track,
 };
 use ringback_proto::session::{
-    Action, Epoch, FrameBuf, Given, PortConfig, PortId, Session, SessionConfig,
+    Action, Epoch, FrameBuf, Given, PortConfig, PortId, Route, Session, SessionConfig,
 };
 
 const FRAME: Duration = Duration::from_millis(20);
@@ -147,13 +147,14 @@ impl Turn {
         let mut config = SessionConfig::new("call", provider.name());
         // Where nothing can be played there is nobody to echo to.
         if provider.capabilities().playout != PlayoutPolicy::None {
-            config.ports.push(PortConfig {
+            let echo = PortConfig {
                 kind: Kind::Agent,
                 speaks: true,
                 in_step: true,
                 config: serde_json::json!({ "rate": 16_000 }),
                 ..PortConfig::listening("echo")
-            });
+            };
+            config.routes = Route::to(vec![echo]).into();
         }
         let opening = opening(provider, phone.as_mut());
         let mut turn = Self {
@@ -195,7 +196,7 @@ impl Turn {
         loop {
             let mut busy = false;
             while let Some(action) = self.session.poll_action() {
-                if let Action::StartModule { port, start } = action {
+                if let Action::StartModule { port, start, .. } = action {
                     let ready = self.echo.start(&start).expect("agrees");
                     self.session.module_ready(self.now, port, &ready);
                 }
