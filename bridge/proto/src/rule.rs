@@ -130,6 +130,12 @@ impl Rule {
         self.conditions.is_empty()
     }
 
+    /// Whether it looks at nothing but the request for the stream.
+    #[must_use]
+    pub fn needs_only_the_request(&self) -> bool {
+        self.conditions.iter().all(|condition| matches!(condition.key, Key::Header(_)))
+    }
+
     /// Names of the header fields that it looks at.
     pub fn headers(&self) -> impl Iterator<Item = &str> {
         self.conditions.iter().filter_map(|condition| match &condition.key {
@@ -159,6 +165,15 @@ impl Condition {
         let covered = |their: &Pattern| self.patterns.iter().any(|mine| mine.covers(their));
         self.key == other.key && other.patterns.iter().all(covered)
     }
+}
+
+/// Whether a header field of that name, in lower case, is one by which callers prove who they are. Rules look at no such field.
+#[must_use]
+pub fn is_credential(name: &str) -> bool {
+    // By the fourth a browser may show a token.
+    let whole = ["authorization", "proxy-authorization", "cookie", "sec-websocket-protocol"];
+    let parts = ["signature", "token", "secret", "password", "api-key", "apikey", "jwt"];
+    whole.contains(&name) || parts.iter().any(|part| name.contains(part))
 }
 
 /// A number without what people write into it to read it better.
@@ -262,6 +277,22 @@ mod tests {
         assert!(!takes("+49301", &[("lang", "de")], &[("x-tenant", "acme2")]));
         assert!(Rule::default().takes(&Facts::default()) && Rule::default().takes_all());
         assert!(rule.headers().eq(["x-tenant"]));
+    }
+
+    #[test]
+    fn what_proves_who_calls_is_known_by_its_name() {
+        for name in [
+            "authorization",
+            "cookie",
+            "x-twilio-signature",
+            "telnyx-signature-ed25519",
+            "x-cx-apikey",
+        ] {
+            assert!(is_credential(name), "{name}");
+        }
+        for name in ["x-tenant", "host", "x-forwarded-host", "user-agent", "x-author"] {
+            assert!(!is_credential(name), "{name}");
+        }
     }
 
     #[test]

@@ -10,17 +10,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use ringback_proto::media::mixer::WhenBoth;
 use ringback_proto::provider::{
     self, Answer, Auth, Credential, Grant, Options, Posted, Protocol, Provider, Replays, Upgrade,
     Used, Webhook,
 };
-use ringback_proto::session::{BargeIn, PortConfig, Session, SessionConfig};
+use ringback_proto::rule::{Facts, Rule};
+use ringback_proto::session::{RouteTable, Session, SessionConfig};
 use tokio::task::JoinSet;
 
-use crate::call::{
-    Call, FunctionPools, Lines, LogWatch, ModuleSource, Watch, Watchers, Ways, Wire,
-};
+use crate::call::{Call, FunctionPools, Lines, LogWatch, Sources, Watch, Watchers, Ways, Wire};
 use crate::capture::{Capture, Captured, Opening};
 use crate::clock::{Clock, WallTime};
 use crate::config::{AnswerConfig, Config, ListenerConfig, ModuleConfig, ModuleRun};
@@ -43,7 +41,7 @@ use crate::socket::Socket;
 use crate::workers::Workers;
 #[cfg(feature = "nats")]
 use cluster::Cluster;
-use ports::Ports;
+use ports::Stock;
 use posted::{Posts, Running};
 
 /// A call that we dial has so long to start: its provider keeps it for a minute, and its protocol knows when to give up.
@@ -63,20 +61,17 @@ struct Plan {
     /// signed alike, by the thread that answers it.
     replays: Arc<Mutex<Replays>>,
     options: Options,
-    barge_in: Option<BargeIn>,
-    ports: Vec<PortConfig>,
-    when_both: WhenBoth,
-    sources: Vec<ModuleSource>,
-    /// Sound kept for the module that wants most.
-    keep: Duration,
+    routes: Arc<RouteTable>,
+    /// What runs the modules, by the numbers that the routes know.
+    sources: Sources,
     watchers: Watchers,
-    /// Its route, and the sinks of that.
-    route: (String, Vec<String>),
+    /// Its routes, and the sinks of each.
+    sinks: Vec<(String, Vec<String>)>,
     /// Whom its calls may have us dial.
     reach: Reach,
     running: Running,
-    /// In the place of modules: whom its streams are passed on to.
-    passthrough: Option<Arc<Passthrough>>,
+    /// Streams that become no calls of ours: by which rule, and whom they are passed on to. Tried before routes with modules.
+    passed_on: Vec<(Rule, Arc<Passthrough>)>,
 }
 
 impl Plan {
@@ -89,6 +84,19 @@ impl Plan {
         };
         let auth = fresh.as_deref().unwrap_or(&self.auth);
         Ok(auth.check_posted(request, body, now, &mut self.replays())?)
+    }
+
+    /// Whom a stream is passed on to, if it is. Nothing but its request is known of it.
+    fn passes_on(&self, request: &Upgrade<'_>) -> Option<&Arc<Passthrough>> {
+        if self.passed_on.is_empty() {
+            return None;
+        }
+        let headers = request.headers.iter();
+        let headers: Vec<_> =
+            headers.map(|&(name, value)| (name.to_owned(), value.to_owned())).collect();
+        let facts = Facts { headers: &headers, ..Facts::default() };
+        let mut passed_on = self.passed_on.iter();
+        passed_on.find(|(rule, _)| rule.takes(&facts)).map(|(_, to)| to)
     }
 
     fn replays(&self) -> MutexGuard<'_, Replays> {
@@ -131,6 +139,8 @@ enum Stream {
 struct Accepted {
     plan: usize,
     protocol: Box<dyn Protocol>,
+    /// Header fields that routes ask for.
+    headers: Vec<(String, String)>,
     /// Of a call that is captured.
     opening: Option<Box<Opening>>,
     /// Of a call that was posted.
@@ -204,10 +214,11 @@ impl Bridge {
             pool: Pool::new(),
             replays: Arc::default(),
         };
+        let stock = Stock::of(config, &outside.ways, None);
         let plans = config
             .listeners
             .iter()
-            .filter_map(|listener| plan(config, listener, &watchers, &outside));
+            .filter_map(|listener| plan(config, listener, &stock, &watchers, &outside));
         Self {
             clock,
             shutdown,
@@ -331,12 +342,13 @@ impl Streams for Bridge {
     ) -> Result<Admission<Admitted>, Refusal> {
         let (index, plan) = self.plan(endpoint)?;
         let grant = plan.check(upgrade, &[])?;
-        if let Some(passthrough) = &plan.passthrough {
+        if let Some(passthrough) = plan.passes_on(upgrade) {
             return Ok(self.pass_on(plan, passthrough, upgrade, peer, grant));
         }
         let accepted = plan.provider.accept(upgrade, &plan.options)?;
         let opening = self.opening(plan, upgrade, accepted.subprotocol.as_deref());
-        let state = Accepted { plan: index, protocol: accepted.protocol, opening, posted: None };
+        let (protocol, headers) = (accepted.protocol, plan.routes.headers_of(upgrade));
+        let state = Accepted { plan: index, protocol, headers, opening, posted: None };
         let state = Admitted(Stream::Call(state));
         let by_credential = || grant.subprotocol.map(|name| name.expose().to_owned());
         Ok(Admission { state, subprotocol: accepted.subprotocol.or_else(by_credential) })
@@ -451,8 +463,8 @@ impl Streams for Bridge {
             return Ok(Posting::Taken);
         };
         let (protocol, opening) = (accepted.protocol, self.opening(plan, request, None));
-        let posted = Some((posts, receipt));
-        let accepted = Accepted { plan: index, protocol, opening, posted };
+        let (posted, headers) = (Some((posts, receipt)), plan.routes.headers_of(request));
+        let accepted = Accepted { plan: index, protocol, headers, opening, posted };
         Ok(Posting::Call(Admitted(Stream::Call(accepted))))
     }
 
@@ -528,13 +540,11 @@ impl Bridge {
         let name = self.next_name();
         let mut config = SessionConfig::new(name.clone(), plan.provider.name());
         config.wall = WallTime::now().to_string();
-        config.keep = plan.keep;
         if let Wire::Lines(_) = wire {
             config.start_timeout = DIALLING;
         }
-        config.barge_in = plan.barge_in;
-        config.ports.clone_from(&plan.ports);
-        config.when_both = plan.when_both;
+        config.routes = Arc::clone(&plan.routes);
+        config.headers = admitted.headers;
         config.hang_up_within = plan.hangup.as_ref().map(|hangup| hangup.deadline() + LEEWAY);
         let now = self.clock.now();
         let opening = self.capture.as_ref().zip(admitted.opening);
@@ -544,9 +554,8 @@ impl Bridge {
             None => admitted.protocol,
         };
         let session = Session::new(now, config, protocol);
-        let sources = plan.sources.clone();
-        let (route, sinks) = &plan.route;
-        let sinks = self.sinks.watch(sinks, &plan.endpoint.name, route);
+        let sources = Arc::clone(&plan.sources);
+        let sinks = self.sinks.watch(&plan.sinks, &plan.endpoint.name);
         let watchers = sinks.into_iter().fold(plan.watchers.clone(), Watchers::with);
         let hangup = plan.hangup.clone();
         let call = Call::new(self.clock, name, session, wire, sources, watchers, hangup);
@@ -603,18 +612,26 @@ impl Outside {
 fn plan(
     config: &Config,
     listener: &ListenerConfig,
+    stock: &Stock,
     watchers: &Watchers,
     outside: &Outside,
 ) -> Option<Plan> {
     let provider = provider::find(&listener.provider)?;
-    let route = config.route(&listener.route)?;
+    let routes = || listener.routes.iter().filter_map(|name| config.route(name));
+    let name = &listener.endpoint.name;
+    let passed_on = routes().filter(|route| route.when.is_for(name)).filter_map(|route| {
+        let to = Passthrough::new(route.passthrough.as_ref()?, &outside.ways.connector);
+        Some((route.when.clone(), to))
+    });
+    let calls = routes().filter(|route| route.passthrough.is_none());
+    let sinks = calls.clone().map(|route| (route.name.clone(), route.sinks.clone()));
+    let calls = calls.map(|route| ports::route(route, stock));
     let log: Arc<dyn Watch> = Arc::new(LogWatch { listener: listener.endpoint.name.clone() });
     let watchers = watchers.clone().with(log);
     let auth = listener.auth.clone();
     let mut options = listener.options.clone();
     options.one_way |= listener.one_way;
     options.credential_query = auth.query_parameter().map(str::to_owned);
-    let Ports { configs: ports, sources } = Ports::of(config, route, &outside.ways);
     Some(Plan {
         endpoint: listener.endpoint.clone(),
         provider,
@@ -624,22 +641,13 @@ fn plan(
         answer: Answer::of(provider.name()).zip(listener.answer.clone()),
         replays: Arc::clone(&outside.replays),
         options,
-        barge_in: route
-            .barge_in
-            .filter(|b| b.on_speech)
-            .map(|b| BargeIn { min_speech: b.min_speech }),
-        ports,
-        when_both: route.when_both,
-        keep: sources.iter().map(|source| source.ring).max().unwrap_or(Duration::ZERO),
-        sources,
+        routes: Arc::new(RouteTable::new(name, calls)),
+        sources: Arc::clone(&stock.sources),
         watchers,
-        route: (route.name.clone(), route.sinks.clone()),
+        sinks: sinks.collect(),
         reach: listener.reach.clone(),
         running: Running::default(),
-        passthrough: route
-            .passthrough
-            .as_ref()
-            .map(|config| Passthrough::new(config, &outside.ways.connector)),
+        passed_on: passed_on.collect(),
     })
 }
 

@@ -123,6 +123,34 @@ async fn every_frame_that_is_said_is_heard() {
     host.stop().await;
 }
 
+/// Who posts tells neither numbers nor parameters, but a request has header fields, too.
+#[tokio::test]
+async fn what_is_posted_is_routed_as_well() {
+    for provider in dialled() {
+        let name = provider.name();
+        let module = |name: &str| format!("[[module]]\nname = \"{name}\"\nbuiltin = \"vad\"\n");
+        let route = |name: &str, when: &str| {
+            module(name) + &format!("[[route]]\nname = \"{name}\"\nmodules = [\"{name}\"]\n{when}")
+        };
+        let toml = format!(
+            "[[listener]]\nname = \"{name}\"\npath = \"/{name}\"\nprovider = \"{name}\"\ninsecure = true\n\
+             options = {{ dial = [\"ws://127.0.0.1\"] }}\n"
+        );
+        let routes = route("elsewhere", "when = { headers = { host = \"elsewhere*\" } }\n")
+            + &route("here", "when = { headers = { host = \"127.0.0.1:*\" } }\n");
+        let host = Host::on_loopback(&(toml + &routes));
+        let format = provider.formats()[0];
+        let mut client = place(&host, provider, dial("a-call", format)).await.unwrap();
+        started(&mut client).await.unwrap();
+        speak(&mut client, format).await;
+        client.hang_up().await.unwrap();
+        let summary = host.log.ended("a-call").await;
+        assert_whole(&summary, &[]);
+        assert_eq!(summary.route.as_deref(), Some("here"), "{name}");
+        host.stop().await;
+    }
+}
+
 /// What the only call of a provider was captured as.
 fn captured(folder: &Folder, provider: &dyn Provider) -> (PathBuf, String) {
     let files = std::fs::read_dir(folder.path("captures").join(provider.name())).unwrap();

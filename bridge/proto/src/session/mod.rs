@@ -684,7 +684,7 @@ impl Session {
     }
 
     /// Sound kept for modules that are late or come back.
-    fn keep(&self) -> Duration {
+    fn kept(&self) -> Duration {
         self.chosen().map_or(Duration::ZERO, |route| route.keep)
     }
 

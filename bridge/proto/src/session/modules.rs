@@ -21,9 +21,7 @@ use crate::scratch::Pcm;
 
 use super::media::MediaPath;
 use super::offer::offer;
-use super::port::{
-    self, AGENT, Agreed, CALLER, Credit, OnFail, Port, PortId, PortPhase, Speaker,
-};
+use super::port::{self, AGENT, Agreed, CALLER, Credit, OnFail, Port, PortId, PortPhase, Speaker};
 use super::state::Phase;
 use super::words::Words;
 use super::{Action, EndReason, ModuleSummary, Report, Session, Summary, barge_in};
@@ -133,7 +131,7 @@ impl Session {
             offer: offer(start, &port.config),
             limits: ringback_module::message::Limits {
                 ready_ms: port.config.ready_timeout.as_millis() as u64,
-                pre_roll_ms: self.keep().as_millis() as u64,
+                pre_roll_ms: self.kept().as_millis() as u64,
                 ..self.config.limits
             },
             credit: ringback_module::message::StartCredit {
@@ -199,7 +197,7 @@ impl Session {
         };
         let from_ms = self.ports[id.0].from_ms;
         let resuming = self.ports[id.0].resumed;
-        let keep = self.keep();
+        let keep = self.kept();
         let media = self.media.as_mut().ok_or("the call has no sound")?;
         if let (true, Some(format)) = (tracks.contains(&AGENT), outbound) {
             media.listen_to_agent(format, keep);

@@ -58,7 +58,7 @@ impl Route {
             let Some(mut drawn) = self.draw(index, call) else { continue };
             let chosen =
                 self.canaries.iter().filter(|canary| canary.port == index).find(|canary| {
-                    let share = u32::from(canary.share.0);
+                    let share = canary.share.of_ten_thousand();
                     let is_its = drawn < share;
                     drawn = drawn.saturating_sub(share);
                     is_its
@@ -94,7 +94,7 @@ pub struct Canary {
 }
 
 /// A part of all calls, in ten-thousandths.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct Share(u16);
 
 impl Share {
@@ -105,6 +105,12 @@ impl Share {
     #[must_use]
     pub fn percent(percent: f64) -> Option<Self> {
         (0.0..=100.0).contains(&percent).then(|| Self((percent * 100.0).round() as u16))
+    }
+
+    /// So many of ten thousand calls.
+    #[must_use]
+    pub fn of_ten_thousand(self) -> u32 {
+        u32::from(self.0)
     }
 }
 

@@ -45,6 +45,8 @@ impl LogWatch {
                     provider: session.provider(),
                     from: Phone(start.from.as_deref().unwrap_or("-")),
                     to: Phone(start.to.as_deref().unwrap_or("-")),
+                    route: session.route(),
+                    modules: &modules(session),
                     format: &start.inbound.map_or("words".into(), |format| format.to_string()),
                 },
             ),
@@ -95,6 +97,12 @@ impl LogWatch {
             _ => {}
         }
     }
+}
+
+/// The names of a call's modules, as one text.
+fn modules(session: &Session) -> String {
+    let names: Vec<_> = (0..session.port_count()).map(|n| session.port_name(PortId(n))).collect();
+    names.join(", ")
 }
 
 fn result(call: &str, module: &str, kind: &str, text: &str) {

@@ -34,8 +34,8 @@ use inline::Inline;
 use lines::Happened;
 pub(crate) use lines::{Lines, MOST_POSTED};
 pub(crate) use log::{LogWatch, notice_text};
-use source::Place;
-pub(crate) use source::{FunctionPools, ModuleSource, Ways};
+pub(crate) use source::{FunctionPools, ModuleSource, Sources, Ways};
+use source::{Place, Supply};
 pub use watch::{Seen, Watch, Watchers};
 
 /// Frames given to one module before the others and the wire get their turn: a replay of 10 s must not hold up the call.
@@ -78,7 +78,7 @@ pub(crate) struct Call {
     /// In the place of a socket, where we dial.
     lines: Option<Box<Lines>>,
     hosts: Vec<Host>,
-    sources: Vec<ModuleSource>,
+    sources: Supply,
     watchers: Watchers,
     hangup: Option<Arc<HangUp>>,
     /// Hears when the provider's API has ended the call, or could not.
@@ -103,17 +103,16 @@ enum Errand {
 }
 
 impl Call {
-    /// A call over `wire` whose ports are served by `sources`, in the session's order.
+    /// A call over `wire` whose modules are run by `sources`.
     pub(crate) fn new(
         clock: Clock,
         name: String,
         session: Session,
         wire: Wire,
-        sources: Vec<ModuleSource>,
+        sources: Sources,
         watchers: Watchers,
         hangup: Option<Arc<HangUp>>,
     ) -> Self {
-        let hosts = sources.iter().map(|_| Host::None).collect();
         let (socket, lines) = match wire {
             Wire::Socket(socket) => (Some(*socket), None),
             Wire::Lines(lines) => (None, Some(lines)),
@@ -123,8 +122,8 @@ impl Call {
             session,
             socket,
             lines,
-            hosts,
-            sources,
+            hosts: Vec::new(),
+            sources: Supply::All(sources),
             watchers,
             hangup,
             hanging_up: None,
@@ -335,7 +334,13 @@ impl Call {
 
     fn perform(&mut self, now: Instant, action: Action) {
         match action {
-            Action::StartModule { port, start } => self.start_module(now, port, *start),
+            Action::Routed { ports, sources } => {
+                self.hosts.resize_with(ports, || Host::None);
+                self.sources.keep(&sources);
+            }
+            Action::StartModule { port, source, start } => {
+                self.start_module(now, port, source, *start);
+            }
             Action::TellModule { port, message } => self.tell(now, port, message),
             Action::StopModule { port, reason, deadline } => {
                 self.stop_module(now, port, reason, deadline);
@@ -362,9 +367,11 @@ impl Call {
         &mut self,
         now: Instant,
         port: PortId,
+        source: usize,
         mut start: ringback_module::message::Start,
     ) {
-        start.limits.ready_ms = self.sources[port.0].ready_ms;
+        let Some(source) = self.sources.get(source) else { return };
+        start.limits.ready_ms = source.ready_ms;
         if let Host::Hosted { hosted, .. } = &self.hosts[port.0] {
             // The host kept itself alive over a crash and asked for this.
             if hosted.try_send(ToHost::Start(Box::new(start))).is_err() {
@@ -372,7 +379,7 @@ impl Call {
             }
             return;
         }
-        match &self.sources[port.0].place {
+        match &source.place {
             Place::Inline(make) => {
                 let mut inline = Box::new(Inline::new(make()));
                 let answer = inline.start(&start);

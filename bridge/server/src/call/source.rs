@@ -24,8 +24,34 @@ const RING: Duration = Duration::from_secs(10);
 /// Sound kept for one that runs in step with the call and has always heard everything.
 const IN_STEP_RING: Duration = Duration::from_millis(500);
 
+/// Whatever runs the modules of a configuration, by its numbers.
+pub(crate) type Sources = Arc<[Arc<ModuleSource>]>;
+
+/// What may run the modules of one call.
+pub(super) enum Supply {
+    /// Everything there is: the call has no route yet.
+    All(Sources),
+    /// What its route uses, by number. The rest is let go, which may be the last of a configuration that holds no more.
+    Own(Vec<(usize, Arc<ModuleSource>)>),
+}
+
+impl Supply {
+    pub(super) fn keep(&mut self, numbers: &[usize]) {
+        if let Self::All(all) = self {
+            let own = numbers.iter().filter_map(|&number| Some((number, all.get(number)?)));
+            *self = Self::Own(own.map(|(number, source)| (number, Arc::clone(source))).collect());
+        }
+    }
+
+    pub(super) fn get(&self, number: usize) -> Option<&ModuleSource> {
+        match self {
+            Self::All(all) => all.get(number).map(AsRef::as_ref),
+            Self::Own(own) => own.iter().find(|(own, _)| *own == number).map(|(_, s)| s.as_ref()),
+        }
+    }
+}
+
 /// Makes the modules of a port, one for each call.
-#[derive(Clone)]
 pub(crate) struct ModuleSource {
     /// A module has so long to be ready; its own, whatever others of the route are given.
     pub(super) ready_ms: u64,
@@ -35,7 +61,6 @@ pub(crate) struct ModuleSource {
 }
 
 /// Where a module runs.
-#[derive(Clone)]
 pub(super) enum Place {
     /// In the call's own task: quick modules that touch no file.
     Inline(fn() -> Box<dyn Module>),

@@ -19,6 +19,8 @@ use ringback_proto::provider::{
     self, Auth, Options, PROVIDERS, Provider, Secret, Transport, WebhookAuth,
 };
 use ringback_proto::redaction::Sound;
+use ringback_proto::rule::Rule;
+use ringback_proto::session::Share;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -103,8 +105,8 @@ pub struct ListenerConfig {
     pub options: Options,
     /// Whom its calls may have us dial.
     pub reach: Reach,
-    /// Name of the route, one of [`Config::routes`].
-    pub route: String,
+    /// Names of the routes that are tried for its calls, in this order, each one of [`Config::routes`]; never empty.
+    pub routes: Vec<String>,
 }
 
 /// How a provider is answered that asks what to do with a call.
@@ -117,7 +119,7 @@ pub struct AnswerConfig {
 }
 
 /// A compute module.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct ModuleConfig {
     /// Name, as routes know it.
     pub name: String,
@@ -298,6 +300,8 @@ impl TryFrom<String> for OnFail {
 pub struct RouteConfig {
     /// Name, as listeners know it.
     pub name: String,
+    /// Which calls it takes.
+    pub when: Rule,
     /// Names of modules, each one of [`Config::modules`].
     pub modules: Vec<String>,
     /// Those of them that are heard by the caller.
@@ -306,10 +310,23 @@ pub struct RouteConfig {
     pub when_both: WhenBoth,
     /// Whether and when the caller's speech drops what is being played.
     pub barge_in: Option<BargeInConfig>,
+    /// Modules that some of its calls get in the place of others.
+    pub canaries: Vec<CanaryConfig>,
     /// In the place of modules: the server that its streams are passed on to as they come.
     pub passthrough: Option<PassthroughConfig>,
     /// Names of the sinks that its calls' events go to, each one of [`Config::sinks`].
     pub sinks: Vec<String>,
+}
+
+impl RouteConfig {
+    /// Its name and where its calls go.
+    fn summary(&self) -> String {
+        let goes = match &self.passthrough {
+            Some(PassthroughConfig { url, .. }) => format!("passed on to {}", url.authority),
+            None => self.modules.join(", "),
+        };
+        format!("{}: {goes}", self.name)
+    }
 }
 
 /// Where streams are passed on to as they come.
@@ -323,6 +340,17 @@ pub struct PassthroughConfig {
     pub idle: Duration,
     /// Bounds of the connection to it.
     pub socket: SocketOptions,
+}
+
+/// A module that a share of a route's calls gets in the place of another.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CanaryConfig {
+    /// Name of the module that it stands in for, one of the route's.
+    pub module: String,
+    /// Its own name, one of [`Config::modules`].
+    pub with: String,
+    /// Its share of the route's calls.
+    pub share: Share,
 }
 
 /// When the caller's speech drops what is being played.
@@ -437,6 +465,26 @@ impl Config {
         self.modules.iter().find(|module| module.name == name)
     }
 
+    /// The modules that calls may get: those of routes, their canaries, and those that follow them if they fail.
+    #[must_use]
+    pub fn modules_in_use(&self) -> Vec<&ModuleConfig> {
+        let mut names = Vec::<&String>::new();
+        for route in &self.routes {
+            names.extend(&route.modules);
+            names.extend(route.canaries.iter().map(|canary| &canary.with));
+        }
+        let mut place = 0;
+        while let Some(name) = names.get(place) {
+            if let Some(OnFail::Fallback(next)) = self.module(name).map(|module| &module.on_fail)
+                && !names.contains(&next)
+            {
+                names.push(next);
+            }
+            place += 1;
+        }
+        self.modules.iter().filter(|module| names.contains(&&module.name)).collect()
+    }
+
     /// The listener of that name.
     #[must_use]
     pub fn listener(&self, name: &str) -> Option<&ListenerConfig> {
@@ -506,17 +554,16 @@ impl Config {
             self.listeners.iter().map(|listener| self.address(&listener.endpoint)).collect();
         let width = addresses.iter().map(String::len).max().unwrap_or(0);
         for (listener, address) in self.listeners.iter().zip(&addresses) {
-            let ListenerConfig { endpoint, provider, auth, answer, route, .. } = listener;
-            let goes = self.route(route).map(|route| match &route.passthrough {
-                Some(PassthroughConfig { url, .. }) => format!("passed on to {}", url.authority),
-                None => route.modules.join(", "),
-            });
+            let ListenerConfig { endpoint, provider, auth, answer, routes, .. } = listener;
+            let plural = if routes.len() > 1 { "s" } else { "" };
+            let routes = routes.iter().filter_map(|name| self.route(name));
+            let routes: Vec<_> = routes.map(RouteConfig::summary).collect();
             // Writing to a string cannot fail.
             let _ = writeln!(
                 text,
-                "  {address:width$}  {provider}, auth {}, route {route}: {}",
+                "  {address:width$}  {provider}, auth {}, route{plural} {}",
                 auth.kind(),
-                goes.unwrap_or_default(),
+                routes.join("; "),
             );
             if let Some((point, answer)) = endpoint.answer.as_ref().zip(answer.as_ref()) {
                 let (url, kind) = (&point.public_url, answer.auth.kind());

@@ -1,9 +1,12 @@
 //! The configuration file as it is written: one struct per table, every key optional. Checks spelling and types, nothing else.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::time::Duration;
 
-use serde::Deserialize;
+use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
+use serde::de::{Error, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use toml::Spanned;
 
 use crate::listener::Access;
@@ -100,6 +103,7 @@ pub(super) struct Listener {
     #[serde(default)]
     pub insecure: bool,
     pub route: Option<At<String>>,
+    pub routes: Option<At<Vec<At<String>>>>,
     pub max_calls: Option<At<usize>>,
     pub keepalive: Option<At<Keepalive>>,
     #[serde(default)]
@@ -322,6 +326,9 @@ pub(super) struct Route {
     pub speaker: Option<At<String>>,
     pub speakers: Option<At<Speakers>>,
     pub barge_in: Option<At<BargeIn>>,
+    pub when: Option<When>,
+    #[serde(default)]
+    pub canary: Canaries,
     pub passthrough: Option<At<Passthrough>>,
     #[serde(default)]
     pub sinks: Vec<At<String>>,
@@ -382,6 +389,83 @@ pub(super) struct Sink {
 pub(super) enum SinkKind {
     Jsonl,
     Webhook,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct When {
+    pub listener: Option<At<Values>>,
+    pub from: Option<At<Values>>,
+    pub to: Option<At<Values>>,
+    #[serde(default)]
+    pub parameters: BTreeMap<String, At<Values>>,
+    #[serde(default)]
+    pub headers: BTreeMap<String, At<Values>>,
+}
+
+/// A text or a list of them.
+#[derive(Debug)]
+pub(super) struct Values(pub Vec<String>);
+
+impl<'de> Deserialize<'de> for Values {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Any;
+
+        impl<'de> Visitor<'de> for Any {
+            type Value = Values;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a string or a list of strings")
+            }
+
+            fn visit_str<E: Error>(self, one: &str) -> Result<Values, E> {
+                Ok(Values(vec![one.to_owned()]))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, items: A) -> Result<Values, A::Error> {
+                Vec::deserialize(SeqAccessDeserializer::new(items)).map(Values)
+            }
+        }
+
+        deserializer.deserialize_any(Any)
+    }
+}
+
+/// A table or a list of them.
+#[derive(Debug, Default)]
+pub(super) struct Canaries(pub Vec<Canary>);
+
+impl<'de> Deserialize<'de> for Canaries {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Any;
+
+        impl<'de> Visitor<'de> for Any {
+            type Value = Canaries;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a table or a list of tables")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, table: A) -> Result<Canaries, A::Error> {
+                Canary::deserialize(MapAccessDeserializer::new(table))
+                    .map(|one| Canaries(vec![one]))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, items: A) -> Result<Canaries, A::Error> {
+                Vec::deserialize(SeqAccessDeserializer::new(items)).map(Canaries)
+            }
+        }
+
+        deserializer.deserialize_any(Any)
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Canary {
+    pub module: At<String>,
+    pub with: At<String>,
+    pub percent: At<f64>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -31,6 +31,8 @@ struct Line<'a> {
     provider_call: Option<&'a str>,
     provider: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
+    route: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     module: Option<&'a str>,
     #[serde(flatten)]
     body: Body<'a>,
@@ -43,8 +45,6 @@ pub(crate) struct Tag<'a> {
     pub(crate) event_id: &'a str,
     /// Name of the listener.
     pub(crate) listener: &'a str,
-    /// Name of the route.
-    pub(crate) route: &'a str,
 }
 
 /// What happened. No field may be called as one of the envelope, `at_ms` excepted: see [`Body::tells_its_time`].
@@ -52,7 +52,7 @@ pub(crate) struct Tag<'a> {
 #[serde(tag = "type", rename_all = "snake_case")]
 enum Body<'a> {
     #[serde(rename = "call.started")]
-    Started(Started),
+    Started(Started<'a>),
     #[serde(rename = "call.ended")]
     Ended(Ended<'a>),
     #[serde(rename = "module.ready")]
@@ -129,7 +129,8 @@ impl Body<'_> {
 }
 
 #[derive(Serialize)]
-struct Started {
+struct Started<'a> {
+    modules: Vec<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     from: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -140,11 +141,13 @@ struct Started {
     outbound: Option<String>,
 }
 
-impl Started {
+impl<'a> Started<'a> {
     /// Custom parameters stay untold: operators put tokens and numbers into them.
-    fn of(start: &Start) -> Self {
+    fn of(start: &Start, session: &'a Session) -> Self {
         let redacted = |number: &Option<String>| number.as_deref().map(|n| Phone(n).to_string());
+        let ports = (0..session.port_count()).map(PortId);
         Self {
+            modules: ports.map(|port| name(session, port)).collect(),
             from: redacted(&start.from),
             to: redacted(&start.to),
             inbound: start.inbound.map(|format| format.to_string()),
@@ -210,6 +213,9 @@ fn by_reason<S: Serializer>(dropped: &[(Drop, u64)], serializer: S) -> Result<S:
 #[derive(Serialize)]
 struct ModuleEnd<'a> {
     name: &'a str,
+    /// Of a canary, in whose place it was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    replaces: Option<&'a str>,
     starts: u32,
     results: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -231,6 +237,7 @@ impl<'a> Ended<'a> {
     fn of(summary: &'a Summary) -> Self {
         let modules = summary.modules.iter().map(|module| ModuleEnd {
             name: &module.name,
+            replaces: module.replaces.as_deref(),
             starts: module.starts,
             results: module.results,
             error: module.error.as_deref().map(peer_text),
@@ -287,13 +294,17 @@ pub(crate) fn json<'a>(
             let at_ms = elapsed.filter(|_| !body.tells_its_time());
             let module = port.map(|port| name(session, port));
             let (provider, provider_call) = (session.provider(), session.provider_call());
-            (Line { tag, at, at_ms, call, provider_call, provider, module, body }, provider_call)
+            let route = session.route();
+            (
+                Line { tag, at, at_ms, call, provider_call, provider, route, module, body },
+                provider_call,
+            )
         }
         Seen::Ended(summary) => {
             let provider_call = summary.provider_call.as_deref();
             let (provider, body) = (summary.provider, Body::Ended(Ended::of(summary)));
-            let line =
-                Line { tag, at, at_ms: None, call, provider_call, provider, module: None, body };
+            let (at_ms, module, route) = (None, None, summary.route.as_deref());
+            let line = Line { tag, at, at_ms, call, provider_call, provider, route, module, body };
             (line, provider_call)
         }
     };
@@ -308,7 +319,7 @@ pub(super) fn lagged(missed: u64) -> String {
 /// Which module did what.
 fn body<'a>(report: &'a Report, session: &'a Session) -> Option<(Option<PortId>, Body<'a>)> {
     Some(match report {
-        Report::Started(start) => (None, Body::Started(Started::of(start))),
+        Report::Started(start) => (None, Body::Started(Started::of(start, session))),
         Report::ModuleReady(port) => (Some(*port), Body::ModuleReady),
         Report::ModuleFailed { port, reason, retrying } => {
             (Some(*port), Body::ModuleFailed { reason: peer_text(reason), retrying: *retrying })

@@ -93,6 +93,7 @@ fn a_call_is_told_from_its_start_to_its_accounts_without_numbers_and_parameters(
     for (key, value) in wanted {
         assert_eq!(started[key], value, "{started}");
     }
+    assert_eq!((&started["route"], &started["modules"]), (&json!("default"), &json!(["stt"])));
     assert!(!started.to_string().contains("s3cret"), "{started}");
 
     session.module_gone(Instant::from_millis(1_030), PortId(0), Some("it said 15550100002".into()));
@@ -109,8 +110,9 @@ fn a_call_is_told_from_its_start_to_its_accounts_without_numbers_and_parameters(
     }
     assert_eq!((&failed["type"], &failed["module"]), (&json!("module.failed"), &json!("stt")));
     assert_eq!(failed["reason"], "it said ***");
-    let wanted =
-        json!({"type": "call.ended", "reason": "remote", "balanced": true, "heard_ms": 20});
+    let wanted = json!({
+        "type": "call.ended", "route": "default", "reason": "remote", "balanced": true, "heard_ms": 20,
+    });
     for (key, value) in wanted.as_object().unwrap() {
         assert_eq!(&ended[key], value, "{key} in {ended}");
     }

@@ -18,7 +18,7 @@ pub struct Event {
     pub at: String,
     /// Name of the listener.
     pub listener: String,
-    /// Name of the route.
+    /// Name of the route; empty before the call has one.
     pub route: String,
     /// A JSON object in one line, as `/events` tells it, with `event_id`, `listener` and `route`.
     pub json: String,

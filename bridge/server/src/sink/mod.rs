@@ -177,19 +177,24 @@ impl Sinks {
         }
     }
 
-    /// What looks on at a call of that name for those of `names`, or `None` if there are none.
+    /// What looks on at a call of that listener, which may take one of these routes, each with the names of its sinks; `None` if there
+    /// are no sinks on any.
     #[must_use]
-    pub fn watch(&self, names: &[String], listener: &str, route: &str) -> Option<Arc<dyn Watch>> {
-        if names.is_empty() {
+    pub fn watch(
+        &self,
+        routes: &[(String, Vec<String>)],
+        listener: &str,
+    ) -> Option<Arc<dyn Watch>> {
+        if routes.iter().all(|(_, names)| names.is_empty()) {
             return None;
         }
         let outlets = lock(&self.outlets);
-        let wanted = |outlet: &&Arc<Outlet>| names.contains(&outlet.config.name);
-        let outlets: Vec<_> = outlets.iter().filter(wanted).cloned().collect();
-        let events =
-            outlets.iter().fold(EventSet::default(), |events, o| events.and(o.config.events));
-        let (listener, route) = (listener.to_owned(), route.to_owned());
-        Some(Arc::new(CallWatch { outlets, events, listener, route, seen: AtomicU64::new(0) }))
+        let routes = routes.iter().map(|(route, names)| {
+            let wanted = |outlet: &&Arc<Outlet>| names.contains(&outlet.config.name);
+            (route.clone(), outlets.iter().filter(wanted).cloned().collect())
+        });
+        let (routes, listener) = (routes.collect(), listener.to_owned());
+        Some(Arc::new(CallWatch { routes, listener, seen: AtomicU64::new(0) }))
     }
 
     /// Ends all sinks once they have delivered what they have, but no later than `deadline` is ready. What is not delivered by
@@ -271,36 +276,53 @@ fn open(config: &SinkConfig, connector: &Arc<Connector>, tasks: &mut JoinSet<()>
 
 /// Looks on at one call and gives its events to the sinks of its route.
 struct CallWatch {
-    outlets: Vec<Arc<Outlet>>,
-    /// What any of them wants.
-    events: EventSet,
+    /// The routes that it may take, with the sinks of each.
+    routes: Vec<(String, Vec<Arc<Outlet>>)>,
     listener: String,
-    route: String,
     /// Events so far, of any kind.
     seen: AtomicU64,
+}
+
+impl CallWatch {
+    /// The sinks of a route. What happens before a call has one, or on a call that gets none, is for those that all routes have.
+    fn outlets(&self, route: Option<&str>) -> impl Iterator<Item = &Arc<Outlet>> {
+        let taken = self.routes.iter().find(|(name, _)| Some(name.as_str()) == route);
+        let is_told = move |outlet: &&Arc<Outlet>| {
+            let has = |(_, outlets): &(String, Vec<Arc<Outlet>>)| {
+                outlets.iter().any(|other| Arc::ptr_eq(other, outlet))
+            };
+            taken.is_some() || self.routes.iter().all(has)
+        };
+        taken.or(self.routes.first()).into_iter().flat_map(|(_, all)| all).filter(is_told)
+    }
 }
 
 impl Watch for CallWatch {
     fn see(&self, call: &str, now: Instant, seen: &Seen<'_>) {
         let Some(kind) = EventKind::of(seen) else { return };
         let number = self.seen.fetch_add(1, Relaxed) + 1;
-        if !self.events.contains(kind) {
+        let route = match seen {
+            Seen::Report { session, .. } => session.route(),
+            Seen::Ended(summary) => summary.route.as_deref(),
+            Seen::SocketFailed(_) => None,
+        };
+        let wanted = |outlet: &&Arc<Outlet>| outlet.config.events.contains(kind);
+        let mut outlets = self.outlets(route).filter(wanted).peekable();
+        if outlets.peek().is_none() {
             return;
         }
         let (at, id) = (WallTime::now(), format!("{call}-{number}"));
-        let tag = Tag { event_id: &id, listener: &self.listener, route: &self.route };
+        let tag = Tag { event_id: &id, listener: &self.listener };
         let Some((_, json, _)) = events::json(at, call, now, seen, Some(tag)) else { return };
-        let (listener, route) = (self.listener.clone(), self.route.clone());
+        let (listener, route) = (self.listener.clone(), route.unwrap_or_default().to_owned());
         let (call, at) = (call.to_owned(), at.to_string());
         let event = Arc::new(Event { id, call, kind, at, listener, route, json });
-        for outlet in self.outlets.iter().filter(|outlet| outlet.config.events.contains(kind)) {
-            outlet.put(Arc::clone(&event));
-        }
+        outlets.for_each(|outlet| outlet.put(Arc::clone(&event)));
     }
 }
 
 impl fmt::Debug for CallWatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("CallWatch").field("route", &self.route).finish_non_exhaustive()
+        f.debug_struct("CallWatch").field("listener", &self.listener).finish_non_exhaustive()
     }
 }

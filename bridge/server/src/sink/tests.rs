@@ -77,8 +77,9 @@ fn values(text: &str) -> Vec<Value> {
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-fn names(names: &[&str]) -> Vec<String> {
-    names.iter().map(|name| (*name).to_owned()).collect()
+/// The one route that calls here take, with its sinks.
+fn on_route(names: &[&str]) -> [(String, Vec<String>); 1] {
+    [("default".to_owned(), names.iter().map(|name| (*name).to_owned()).collect())]
 }
 
 #[tokio::test]
@@ -91,8 +92,8 @@ async fn each_sink_gets_the_events_it_asked_for_under_the_same_names() {
         lines("nobodys", &folder, "nobodys.jsonl", SinkConfig::default_events()),
     ];
     let sinks = Sinks::start(&configs, &Arc::default());
-    assert!(sinks.watch(&[], "twilio", "default").is_none(), "a call without sinks pays nothing");
-    let watch = sinks.watch(&names(&["all", "keys"]), "twilio", "default").unwrap();
+    assert!(sinks.watch(&on_route(&[]), "twilio").is_none(), "a call without sinks pays nothing");
+    let watch = sinks.watch(&on_route(&["all", "keys"]), "twilio").unwrap();
     live("c1", &*watch);
     drop(watch);
     sinks.finish(std::future::pending()).await;
@@ -132,7 +133,7 @@ async fn a_sink_that_takes_nothing_is_not_waited_for_and_its_oldest_events_are_l
     let sinks = Sinks::start(&configs, &Arc::new(mock.connector()));
     let before = tokio::time::Instant::now();
     for call in 0..10 {
-        let watch = sinks.watch(&names(&["stuck"]), "twilio", "default").unwrap();
+        let watch = sinks.watch(&on_route(&["stuck"]), "twilio").unwrap();
         live(&format!("c{call}"), &*watch);
     }
     assert_eq!(before.elapsed(), Duration::ZERO, "calls go on as if there were no sink");
@@ -150,7 +151,7 @@ async fn a_sink_that_takes_nothing_is_not_waited_for_and_its_oldest_events_are_l
 async fn the_end_waits_for_what_can_still_be_delivered() {
     let mock = Mock::new(vec![reply("503 Busy", "", ""), reply("200 OK", "", "")]);
     let sinks = Sinks::start(&[hook("late", &mock, 100)], &Arc::new(mock.connector()));
-    live("c1", &*sinks.watch(&names(&["late"]), "twilio", "default").unwrap());
+    live("c1", &*sinks.watch(&on_route(&["late"]), "twilio").unwrap());
     sinks.finish(tokio::time::sleep(Duration::from_secs(30))).await;
     let figures = sink_figures("late");
     assert_eq!((figures.delivered(), figures.retries(), figures.waiting()), (6, 1, 0));
@@ -162,11 +163,11 @@ async fn a_new_configuration_keeps_what_is_the_same_and_ends_the_rest_with_their
     let same = lines("same", &folder, "same.jsonl", SinkConfig::default_events());
     let old = lines("moved", &folder, "old.jsonl", SinkConfig::default_events());
     let new = lines("moved", &folder, "new.jsonl", SinkConfig::default_events());
-    let (both, connector) = (names(&["same", "moved"]), Arc::default());
+    let (both, connector) = (on_route(&["same", "moved"]), Arc::default());
     let sinks = Sinks::start(&[same.clone(), old], &connector);
-    let before = sinks.watch(&both, "twilio", "default").unwrap();
+    let before = sinks.watch(&both, "twilio").unwrap();
     sinks.apply(&[same, new], &connector);
-    let after = sinks.watch(&both, "twilio", "default").unwrap();
+    let after = sinks.watch(&both, "twilio").unwrap();
     live("c1", &*before);
     live("c2", &*after);
     drop((before, after));

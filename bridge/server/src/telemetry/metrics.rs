@@ -112,6 +112,7 @@ metrics! {
     ended_local: Counter "ringback_calls_ended_total" "reason=\"local\"", "Calls ended, by who or what ended them.";
     ended_shutdown: Counter "ringback_calls_ended_total" "reason=\"shutdown\"", "Calls ended, by who or what ended them.";
     ended_timeout: Counter "ringback_calls_ended_total" "reason=\"timeout\"", "Calls ended, by who or what ended them.";
+    ended_no_route: Counter "ringback_calls_ended_total" "reason=\"no_route\"", "Calls ended, by who or what ended them.";
     ended_protocol: Counter "ringback_calls_ended_total" "reason=\"protocol\"", "Calls ended, by who or what ended them.";
     ended_network: Counter "ringback_calls_ended_total" "reason=\"network\"", "Calls ended, by who or what ended them.";
     ended_module: Counter "ringback_calls_ended_total" "reason=\"module\"", "Calls ended, by who or what ended them.";

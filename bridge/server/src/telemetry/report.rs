@@ -252,6 +252,10 @@ pub enum CallReport<'a> {
         from: Phone<'a>,
         /// Who is called.
         to: Phone<'a>,
+        /// Name of the route that takes it, if one does.
+        route: Option<&'a str>,
+        /// Names of the modules that it gets.
+        modules: &'a str,
         /// What arrives, in words.
         format: &'a str,
     },
@@ -340,6 +344,7 @@ const fn end_metric<'m>(reason: &EndReason, metrics: &'m Metrics) -> &'m Metric 
         EndReason::Hangup { .. } => &metrics.ended_local,
         EndReason::Drain => &metrics.ended_shutdown,
         EndReason::NoStart | EndReason::TooLong => &metrics.ended_timeout,
+        EndReason::NoRoute => &metrics.ended_no_route,
         EndReason::Protocol(_) => &metrics.ended_protocol,
         EndReason::Module { .. } => &metrics.ended_module,
         _ => &metrics.ended_network,
@@ -618,9 +623,9 @@ fn report_hangup(
 
 fn report_call(metrics: &Metrics, call: &str, what: &CallReport<'_>) {
     match what {
-        CallReport::Started { listener, provider, from, to, format } => {
+        CallReport::Started { listener, provider, from, to, route, modules, format } => {
             metrics.calls_started.increment();
-            info!(call, listener, provider, %from, %to, format, "call started");
+            info!(call, listener, provider, %from, %to, route, modules, format, "call started");
         }
         CallReport::Ended { listener, summary } => report_end(metrics, call, listener, summary),
         CallReport::Dropped { reason, count } => {
@@ -678,6 +683,7 @@ fn report_end(metrics: &Metrics, call: &str, listener: &str, summary: &Summary) 
         call,
         listener,
         provider = summary.provider,
+        route = summary.route,
         end = summary.reason.name(),
         detail = %PeerText(&detail),
         lasted_ms = millis(summary.duration),
@@ -748,6 +754,7 @@ mod tests {
             call: "c1".into(),
             provider_call: None,
             provider: "twilio",
+            route: None,
             reason: EndReason::NoStart,
             duration: Duration::from_secs(40),
             heard: Duration::from_millis(10_020),
@@ -795,6 +802,8 @@ mod tests {
                 provider: "twilio",
                 from: Phone(number),
                 to: Phone("sip:+15550100003@pbx.example"),
+                route: Some("default"),
+                modules: "echo",
                 format: "PCMU 8000 Hz",
             }));
             report(&call(CallReport::Notice {

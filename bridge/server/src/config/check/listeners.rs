@@ -9,7 +9,7 @@ use toml::Spanned;
 
 use super::super::raw::{self, At};
 use super::super::{ListenerConfig, Place, Problem, RouteConfig};
-use super::{Checker, DEFAULT_ROUTE};
+use super::Checker;
 use crate::listener::{Endpoint, RESERVED_PATHS, Sources};
 use crate::socket::SocketOptions;
 
@@ -74,7 +74,7 @@ impl Checker<'_> {
             );
             self.problems.push(Problem { place: bind_place.clone(), message });
         }
-        let route = self.default_route(0..0, routes);
+        let context = self.context;
         let listener = |provider: &&str| ListenerConfig {
             endpoint: Endpoint {
                 name: (*provider).to_owned(),
@@ -96,9 +96,12 @@ impl Checker<'_> {
             one_way: false,
             options: Options::default(),
             reach: Self::near(transport(provider)),
-            route: route.clone(),
+            routes: self.usual_routes(0..0, provider, routes),
         };
-        self.context.providers.iter().map(listener).collect()
+        let listeners = context.providers.iter().map(listener).collect();
+        // What is wrong with the routes is wrong for each of them.
+        self.problems.dedup();
+        listeners
     }
 
     fn listener(
@@ -119,15 +122,7 @@ impl Checker<'_> {
         let hangup = self.hangup(raw.hangup.as_ref(), &provider);
         let inbound_format = raw.options.inbound_format.as_ref().and_then(|at| self.format(at));
         let outbound_format = raw.options.outbound_format.as_ref().and_then(|at| self.format(at));
-        let route = match &raw.route {
-            Some(at) => {
-                if !routes.iter().any(|route| route.name == *at.get_ref()) {
-                    self.unknown(at, "[[route]]", routes.iter().map(|route| route.name.as_str()));
-                }
-                at.get_ref().clone()
-            }
-            None => self.default_route(table.span(), routes),
-        };
+        let list = self.routes_of(table.span(), raw, &name, routes);
         let max_streams = raw.max_calls.as_ref().map(|at| self.number(Some(at), 1..=1_000_000, 1));
         let keepalive = self.keepalive(raw.keepalive.as_ref(), socket.keepalive);
         let transport = transport(&provider);
@@ -139,9 +134,7 @@ impl Checker<'_> {
         {
             self.wrong_kind(at.span(), &auth, &provider, transport);
         }
-        if let Some(route) = routes.iter().find(|known| known.name == route) {
-            self.passed_on(table, transport, route);
-        }
+        self.passed_on(table, transport, &list, routes);
         let (point, answer) = self.answer(raw, &path, &provider, &auth, others).unzip();
         let endpoint = Endpoint {
             name,
@@ -168,7 +161,7 @@ impl Checker<'_> {
             one_way,
             options,
             reach,
-            route,
+            routes: list,
         }
     }
 
@@ -207,25 +200,6 @@ impl Checker<'_> {
             ),
         };
         self.problem(at, help);
-    }
-
-    /// The route of a listener that names none: the one called `default`, or the only one.
-    fn default_route(&mut self, table: Range<usize>, routes: &[RouteConfig]) -> String {
-        let named = routes.iter().find(|route| route.name == DEFAULT_ROUTE);
-        match (named, routes) {
-            (Some(route), _) | (None, [route]) => route.name.clone(),
-            (None, _) => {
-                let names: Vec<_> = routes.iter().map(|route| route.name.as_str()).collect();
-                let known = names.join(", ");
-                self.problem(
-                    table,
-                    format!(
-                        "`route` is missing and none is called {DEFAULT_ROUTE:?} (known: {known})"
-                    ),
-                );
-                DEFAULT_ROUTE.to_owned()
-            }
-        }
     }
 
     fn path(

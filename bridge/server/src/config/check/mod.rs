@@ -10,8 +10,10 @@ mod modules;
 mod nats;
 mod passthrough;
 mod places;
+mod routes;
 mod sinks;
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::ops::Range;
 use std::path::PathBuf;
@@ -37,7 +39,9 @@ pub(super) fn check(
     overrides: &Overrides,
     context: &Context<'_>,
 ) -> Result<Config, ConfigError> {
-    let mut checker = Checker { source, context, problems: Vec::new(), door: None };
+    let credential_headers = credential_headers(raw);
+    let problems = Vec::new();
+    let mut checker = Checker { source, context, credential_headers, problems, door: None };
     let (bind, bind_place) = checker.bind(raw, overrides);
     let mut limits = checker.limits(raw);
     limits.drain_timeout = overrides
@@ -60,6 +64,7 @@ pub(super) fn check(
     let sinks = checker.sinks(raw, &mut routes);
     let worker_path = checker.worker_path(raw, &modules);
     let listeners = checker.listeners(raw, socket, &routes, bind, &bind_place);
+    checker.reach(raw, &listeners, &routes);
     if checker.problems.is_empty() {
         let pages = Pages {
             metrics: raw.server.metrics.unwrap_or_default(),
@@ -93,10 +98,18 @@ fn span<T>(at: &Option<At<T>>) -> Option<Range<usize>> {
     at.as_ref().map(At::span)
 }
 
+/// Header fields by which the listeners' callers prove who they are, in lower case.
+fn credential_headers(raw: &raw::File) -> BTreeSet<String> {
+    let auths = raw.listener.iter().filter_map(|table| table.get_ref().auth.as_ref());
+    let headers = auths.filter_map(|auth| auth.get_ref().header.as_ref());
+    headers.map(|at| at.get_ref().to_ascii_lowercase()).collect()
+}
+
 /// Collects what is wrong.
 struct Checker<'a> {
     source: Option<Source<'a>>,
     context: &'a Context<'a>,
+    credential_headers: BTreeSet<String>,
     problems: Vec<Problem>,
     /// Below this path modules dial in.
     door: Option<String>,

@@ -9,6 +9,7 @@ use std::ops::Range;
 use std::time::Duration;
 
 use ringback_module::message::Kind;
+use ringback_proto::rule::Rule;
 use serde_json::Value;
 use toml::Spanned;
 
@@ -59,10 +60,12 @@ impl Checker<'_> {
                 self.speakers(0..0, &raw::Route::default(), &members, &modules);
             routes.push(RouteConfig {
                 name: DEFAULT_ROUTE.into(),
+                when: Rule::default(),
                 modules: members,
                 speakers,
                 when_both,
                 barge_in: None,
+                canaries: Vec::new(),
                 passthrough: None,
                 sinks: Vec::new(),
             });
@@ -214,8 +217,19 @@ impl Checker<'_> {
             let min_speech = self.time(barge_in.min_speech.as_ref(), range, DEFAULT_MIN_SPEECH);
             BargeInConfig { on_speech: barge_in.on_speech, min_speech }
         });
-        let sinks = Vec::new();
-        RouteConfig { name, modules: members, speakers, when_both, barge_in, passthrough, sinks }
+        let raw::Canaries(canaries) = &raw.canary;
+        let canaries = self.canaries(canaries, &members, modules);
+        RouteConfig {
+            name,
+            when: self.rule(raw.when.as_ref()),
+            modules: members,
+            speakers,
+            when_both,
+            barge_in,
+            canaries,
+            passthrough,
+            sinks: Vec::new(),
+        }
     }
 }
 

@@ -61,6 +61,8 @@ fn the_example_works_as_it_stands_and_with_everything_switched_on() {
     assert_eq!((config.sinks.len(), config.routes[0].sinks.len()), (4, 4));
     let lines = &config.sinks[0];
     assert_eq!((lines.events, lines.queue), (SinkConfig::default_events(), 10_000));
+    assert_eq!(config.listener("azure").unwrap().routes, ["default"], "the other is not for it");
+    assert_eq!(config.listener("twilio-path").unwrap().routes, ["german", "default"]);
 }
 
 /// The keys a table knows, as serde tells them when it meets one that it does not know.
@@ -71,7 +73,8 @@ fn known_keys(table: &str) -> BTreeSet<String> {
         "listener.auth" => "[[listener]]\nauth = { kind = \"none\", zz = 1 }".to_owned(),
         "listener.hangup" => "[[listener]]\nhangup = { kind = \"rest\", zz = 1 }".to_owned(),
         "listener.options" | "listener.answer" | "module.on" | "module.listen"
-        | "route.barge_in" | "route.speakers" | "route.passthrough" => {
+        | "route.barge_in" | "route.speakers" | "route.passthrough" | "route.when"
+        | "route.canary" => {
             let (outer, inner) = table.split_once('.').unwrap();
             format!("[[{outer}]]\n{inner} = {{ zz = 1 }}")
         }
@@ -111,6 +114,8 @@ const FREE: [&str; 7] = [
     "listener.auth.shared_keys",
     "listener.auth.claims",
     "listener.answer.parameters",
+    "route.when.parameters",
+    "route.when.headers",
 ];
 
 #[test]

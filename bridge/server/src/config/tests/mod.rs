@@ -9,6 +9,7 @@ mod hangup;
 mod nats;
 mod places;
 mod problems;
+mod routes;
 mod sinks;
 
 use std::collections::BTreeSet;
@@ -44,7 +45,8 @@ fn without_a_file_every_provider_is_echoed_on_this_machine() {
     assert_eq!(config.listeners.len(), PROVIDER_NAMES.len());
     let twilio = config.listener("twilio").unwrap();
     assert_eq!((twilio.endpoint.path.as_str(), twilio.auth.kind()), ("/twilio", "none"));
-    let route = config.route(&twilio.route).unwrap();
+    assert_eq!(twilio.routes, ["default"]);
+    let route = config.route("default").unwrap();
     assert_eq!(
         (route.modules.as_slice(), route.speakers.as_slice()),
         (&["echo".to_owned()][..], &["echo".to_owned()][..])
@@ -121,8 +123,8 @@ fn a_whole_file_means_what_it_says() {
     assert_eq!(config.log, LogOptions { format: LogFormat::Json, filter: "debug".into() });
     let main = config.listener("main").unwrap();
     assert_eq!(
-        (main.provider.as_str(), main.route.as_str(), main.one_way),
-        ("telnyx", "only", true)
+        (main.provider.as_str(), main.routes.as_slice(), main.one_way),
+        ("telnyx", &["only".to_owned()][..], true)
     );
     assert_eq!(
         main.auth,
