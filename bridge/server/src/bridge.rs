@@ -2,6 +2,7 @@
 
 #[cfg(feature = "nats")]
 mod cluster;
+mod live;
 mod ports;
 mod posted;
 
@@ -11,8 +12,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use ringback_proto::provider::{
-    self, Answer, Auth, Credential, Grant, Options, Posted, Protocol, Provider, Replays, Upgrade,
-    Used, Webhook,
+    self, Answer, Auth, Credential, Grant, Options, Posted, Protocol, Provider, Replays, Transport,
+    Upgrade, Used, Webhook,
 };
 use ringback_proto::rule::{Facts, Rule};
 use ringback_proto::session::{RouteTable, Session, SessionConfig};
@@ -36,18 +37,19 @@ use crate::outgoing::Connector;
 use crate::passthrough::{Opened, Passing, Passthrough};
 use crate::reach::Reach;
 use crate::shutdown::Shutdown;
-use crate::sink::Sinks;
 use crate::socket::Socket;
 use crate::workers::Workers;
 #[cfg(feature = "nats")]
 use cluster::Cluster;
+use live::Live;
+pub use live::Reload;
 use ports::Stock;
 use posted::{Posts, Running};
 
 /// A call that we dial has so long to start: its provider keeps it for a minute, and its protocol knows when to give up.
 const DIALLING: Duration = Duration::from_secs(90);
 
-/// What a listener's calls get, worked out once at start.
+/// What a listener's calls get, worked out once for a configuration.
 struct Plan {
     endpoint: Endpoint,
     provider: &'static dyn Provider,
@@ -109,15 +111,13 @@ impl Plan {
 pub struct Bridge {
     clock: Clock,
     shutdown: Shutdown,
-    plans: Vec<Plan>,
+    live: Arc<Live>,
     calls: AtomicU64,
     born: String,
     events: Events,
     capture: Option<Capture>,
     connector: Arc<Connector>,
     children: ChildPools,
-    functions: FunctionPools,
-    sinks: Arc<Sinks>,
     #[cfg(feature = "nats")]
     cluster: Option<Cluster>,
     #[cfg(feature = "nats")]
@@ -137,7 +137,7 @@ enum Stream {
 
 /// A stream that becomes a call.
 struct Accepted {
-    plan: usize,
+    plan: Arc<Plan>,
     protocol: Box<dyn Protocol>,
     /// Header fields that routes ask for.
     headers: Vec<(String, String)>,
@@ -214,23 +214,16 @@ impl Bridge {
             pool: Pool::new(),
             replays: Arc::default(),
         };
-        let stock = Stock::of(config, &outside.ways, None);
-        let plans = config
-            .listeners
-            .iter()
-            .filter_map(|listener| plan(config, listener, &stock, &watchers, &outside));
         Self {
             clock,
             shutdown,
-            plans: plans.collect(),
             calls: AtomicU64::new(0),
             born: WallTime::now().compact(),
             events,
             capture: None,
-            sinks: Arc::new(Sinks::start(&config.sinks, &connector)),
             connector,
             children: outside.ways.children.clone(),
-            functions: outside.ways.functions.clone(),
+            live: Live::new(config.clone(), outside, watchers),
             #[cfg(feature = "nats")]
             nats: cluster.as_ref().map(Cluster::nats),
             #[cfg(feature = "nats")]
@@ -251,6 +244,12 @@ impl Bridge {
         self.events.clone()
     }
 
+    /// For another configuration, while it runs.
+    #[must_use]
+    pub fn reloading(&self) -> Reload {
+        Reload(Arc::clone(&self.live))
+    }
+
     /// Takes calls from `listener` until shut down and all have ended, and serves them on `workers`.
     pub async fn run<L: net::Listener>(
         #[cfg_attr(not(feature = "nats"), allow(unused_mut))] mut self,
@@ -258,18 +257,21 @@ impl Bridge {
         listener: L,
         workers: Workers,
     ) -> Drained {
-        let endpoints = self.plans.iter().map(|plan| plan.endpoint.clone()).collect();
+        // Kept to the end, and with it what runs modules.
+        let live = Arc::clone(&self.live);
+        let standing = live.now();
+        let endpoints = standing.plans.iter().map(|plan| plan.endpoint.clone()).collect();
         let shutdown = self.shutdown.clone();
         let routes = events::routes(self.events.clone()).merge(self.rosters.routes());
         let (limits, pages) = (config.limits, config.pages);
         // Ends with this set, when all calls have.
         let mut keeping = JoinSet::new();
-        for ring in self.plans.iter().filter_map(|plan| plan.keyring.clone()) {
+        for ring in standing.plans.iter().filter_map(|plan| plan.keyring.clone()) {
             keeping.spawn(async move { ring.keep_fresh().await });
         }
-        let functions = self.functions.all();
-        functions.iter().for_each(|pool| pool.start());
-        let (sinks, clock, draining) = (Arc::clone(&self.sinks), self.clock, shutdown.clone());
+        drop(standing);
+        live.outside.ways.functions.all().iter().for_each(|pool| pool.start());
+        let (clock, draining) = (self.clock, shutdown.clone());
         #[cfg(feature = "nats")]
         let storing = self.cluster.take().map(|cluster| cluster.start(&mut keeping));
         let server =
@@ -292,20 +294,21 @@ impl Bridge {
             }
         };
         // Programs end one beside the other, and beside what is left to be written.
+        let functions = live.outside.ways.functions.all().into_iter();
         let mut ending: JoinSet<()> =
-            functions.into_iter().map(|pool| async move { pool.stop().await }).collect();
+            functions.map(|pool| async move { pool.stop().await }).collect();
         #[cfg(feature = "nats")]
         if let Some(storing) = storing {
             ending.spawn(storing.finish());
         }
-        sinks.finish(deadline).await;
+        live.sinks.finish(deadline).await;
         while ending.join_next().await.is_some() {}
         drained
     }
 
-    fn plan(&self, endpoint: &Endpoint) -> Result<(usize, &Plan), Refusal> {
-        let mut plans = self.plans.iter().enumerate();
-        let found = plans.find(|(_, plan)| plan.endpoint.name == endpoint.name);
+    /// What calls get that begin now at an endpoint.
+    fn plan(&self, endpoint: &Endpoint) -> Result<Arc<Plan>, Refusal> {
+        let found = self.live.now().plan(&endpoint.name).map(Arc::clone);
         found.ok_or_else(|| Refusal::new(404, "no such listener"))
     }
 
@@ -340,15 +343,15 @@ impl Streams for Bridge {
         upgrade: &Upgrade<'_>,
         peer: SocketAddr,
     ) -> Result<Admission<Admitted>, Refusal> {
-        let (index, plan) = self.plan(endpoint)?;
+        let plan = self.plan(endpoint)?;
         let grant = plan.check(upgrade, &[])?;
         if let Some(passthrough) = plan.passes_on(upgrade) {
-            return Ok(self.pass_on(plan, passthrough, upgrade, peer, grant));
+            return Ok(self.pass_on(&plan, passthrough, upgrade, peer, grant));
         }
         let accepted = plan.provider.accept(upgrade, &plan.options)?;
-        let opening = self.opening(plan, upgrade, accepted.subprotocol.as_deref());
+        let opening = self.opening(&plan, upgrade, accepted.subprotocol.as_deref());
         let (protocol, headers) = (accepted.protocol, plan.routes.headers_of(upgrade));
-        let state = Accepted { plan: index, protocol, headers, opening, posted: None };
+        let state = Accepted { plan, protocol, headers, opening, posted: None };
         let state = Admitted(Stream::Call(state));
         let by_credential = || grant.subprotocol.map(|name| name.expose().to_owned());
         Ok(Admission { state, subprotocol: accepted.subprotocol.or_else(by_credential) })
@@ -360,7 +363,7 @@ impl Streams for Bridge {
         webhook: &Webhook<'_>,
         room: Result<(), Refusal>,
     ) -> Result<Answered, Refusal> {
-        let (_, plan) = self.plan(endpoint)?;
+        let plan = self.plan(endpoint)?;
         let Some((answer, config)) = &plan.answer else {
             return Err(Refusal::new(404, "no calls are asked for here"));
         };
@@ -403,9 +406,9 @@ impl Streams for Bridge {
     }
 
     async fn reconsider(&self, endpoint: &Endpoint) -> bool {
-        match self.plan(endpoint) {
-            Ok((_, Plan { keyring: Some(ring), .. })) => ring.renewed().await,
-            _ => false,
+        match self.plan(endpoint).ok().and_then(|plan| plan.keyring.clone()) {
+            Some(ring) => ring.renewed().await,
+            None => false,
         }
     }
 
@@ -434,7 +437,7 @@ impl Streams for Bridge {
         request: &Upgrade<'_>,
         body: &[u8],
     ) -> Result<Posting<Admitted>, Refusal> {
-        let (index, plan) = self.plan(endpoint)?;
+        let plan = self.plan(endpoint)?;
         let grant = plan.check(request, body)?;
         // Whoever is told to come again may come with the same.
         let receipt = Receipt { replays: Arc::clone(&plan.replays), used: grant.used };
@@ -462,9 +465,9 @@ impl Streams for Bridge {
             receipt.keep();
             return Ok(Posting::Taken);
         };
-        let (protocol, opening) = (accepted.protocol, self.opening(plan, request, None));
+        let (protocol, opening) = (accepted.protocol, self.opening(&plan, request, None));
         let (posted, headers) = (Some((posts, receipt)), plan.routes.headers_of(request));
-        let accepted = Accepted { plan: index, protocol, headers, opening, posted };
+        let accepted = Accepted { plan, protocol, headers, opening, posted };
         Ok(Posting::Call(Admitted(Stream::Call(accepted))))
     }
 
@@ -480,7 +483,7 @@ impl Streams for Bridge {
                 receipt.keep();
                 posts
             });
-            let plan = &self.plans[accepted.plan];
+            let plan = Arc::clone(&accepted.plan);
             call = posts.as_mut().and_then(|posts| posts.incoming.take()).map(|incoming| {
                 let (connector, reach) = (Arc::clone(&self.connector), plan.reach.clone());
                 let lines = Lines::new(incoming, connector, reach, plan.endpoint.socket);
@@ -536,7 +539,7 @@ impl Bridge {
     }
 
     fn call(&self, admitted: Accepted, wire: Wire) -> Box<Call> {
-        let plan = &self.plans[admitted.plan];
+        let plan = Arc::clone(&admitted.plan);
         let name = self.next_name();
         let mut config = SessionConfig::new(name.clone(), plan.provider.name());
         config.wall = WallTime::now().to_string();
@@ -555,7 +558,7 @@ impl Bridge {
         };
         let session = Session::new(now, config, protocol);
         let sources = Arc::clone(&plan.sources);
-        let sinks = self.sinks.watch(&plan.sinks, &plan.endpoint.name);
+        let sinks = self.live.sinks.watch(&plan.sinks, &plan.endpoint.name);
         let watchers = sinks.into_iter().fold(plan.watchers.clone(), Watchers::with);
         let hangup = plan.hangup.clone();
         let call = Call::new(self.clock, name, session, wire, sources, watchers, hangup);
@@ -608,18 +611,22 @@ impl Outside {
     }
 }
 
-/// Works out what the calls of a listener get. The configuration was checked: every name in it exists.
+/// Works out what the calls of a listener get, of which `before` goes on that cannot change. The configuration was checked: every name in it exists.
 fn plan(
     config: &Config,
     listener: &ListenerConfig,
     stock: &Stock,
     watchers: &Watchers,
     outside: &Outside,
+    before: Option<&Plan>,
 ) -> Option<Plan> {
     let provider = provider::find(&listener.provider)?;
     let routes = || listener.routes.iter().filter_map(|name| config.route(name));
     let name = &listener.endpoint.name;
-    let passed_on = routes().filter(|route| route.when.is_for(name)).filter_map(|route| {
+    // What is no WebSocket cannot be passed on; its route is another's since the provider was.
+    let can_pass_on = provider.transport() == Transport::WebSocket;
+    let passed_on = routes().filter(|route| can_pass_on && route.when.is_for(name));
+    let passed_on = passed_on.filter_map(|route| {
         let to = Passthrough::new(route.passthrough.as_ref()?, &outside.ways.connector);
         Some((route.when.clone(), to))
     });
@@ -635,7 +642,11 @@ fn plan(
     Some(Plan {
         endpoint: listener.endpoint.clone(),
         provider,
-        keyring: outside.keyring(listener),
+        keyring: match before {
+            // With the keys that it has; where they come from cannot change.
+            Some(before) => before.keyring.clone(),
+            None => outside.keyring(listener),
+        },
         hangup: outside.hangup(listener),
         auth,
         answer: Answer::of(provider.name()).zip(listener.answer.clone()),
@@ -646,7 +657,7 @@ fn plan(
         watchers,
         sinks: sinks.collect(),
         reach: listener.reach.clone(),
-        running: Running::default(),
+        running: before.map(|before| before.running.clone()).unwrap_or_default(),
         passed_on: passed_on.collect(),
     })
 }

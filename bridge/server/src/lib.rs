@@ -25,6 +25,7 @@ pub mod outgoing;
 pub mod passthrough;
 pub mod picture;
 pub mod reach;
+mod reload;
 pub mod replay;
 pub mod shutdown;
 pub mod sink;

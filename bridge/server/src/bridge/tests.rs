@@ -39,7 +39,8 @@ async fn status(bridge: &Bridge, token: &str) -> u16 {
     let bearer = format!("Bearer {token}");
     let headers = [("authorization", bearer.as_str())];
     let upgrade = Upgrade { target: "/x", public_url: None, headers: &headers };
-    let endpoint = &bridge.plans[0].endpoint;
+    let standing = bridge.live.now();
+    let endpoint = &standing.plans[0].endpoint;
     let peer = SocketAddr::from(([127, 0, 0, 1], 1));
     let admit = || bridge.admit(endpoint, &upgrade, peer).map(drop);
     let mut verdict = admit();
@@ -52,7 +53,7 @@ async fn status(bridge: &Bridge, token: &str) -> u16 {
 }
 
 fn keep_fresh(bridge: &Arc<Bridge>) -> tokio::task::JoinHandle<()> {
-    let ring = bridge.plans[0].keyring.clone().expect("it has keys");
+    let ring = bridge.live.now().plans[0].keyring.clone().expect("it has keys");
     tokio::spawn(async move { ring.keep_fresh().await })
 }
 
@@ -96,7 +97,8 @@ async fn what_is_posted_is_held_to_the_keys_that_are_there_now_too() {
     let headers = [("authorization", bearer.as_str())];
     let request = Upgrade { target: "/x", public_url: None, headers: &headers };
     let body = br#"{"event":"meeting.rtms_stopped","payload":{"rtms_stream_id":"a"}}"#;
-    let endpoint = &bridge.plans[0].endpoint;
+    let standing = bridge.live.now();
+    let endpoint = &standing.plans[0].endpoint;
     let posted = || bridge.posted(endpoint, &request, body).map(drop);
     let early = posted().expect_err("no keys were read yet");
     assert!(early.status == 503 && early.may_change, "{early:?}");

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -13,11 +14,12 @@ use super::{LogArgs, screen};
 use crate::bridge::Bridge;
 use crate::capture::Capture;
 use crate::clock::Clock;
-use crate::config::{Config, Context, Overrides};
+use crate::config::{Config, Context, FILE_NAME, Overrides};
 use crate::events::Subscription;
 use crate::exit::Exit;
 use crate::net::{Listener as _, TcpListener};
 use crate::outgoing::Connector;
+use crate::reload;
 use crate::shutdown::Shutdown;
 use crate::workers::{Tick, Workers};
 
@@ -25,11 +27,15 @@ use crate::workers::{Tick, Workers};
 const LAST_LINES: Duration = Duration::from_secs(5);
 
 /// Options of `ringback serve`.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Clone, clap::Args)]
 pub(super) struct Args {
     /// Configuration; the default is ringback.toml in this folder, if there is one.
     #[arg(long, short, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// Read the configuration again whenever its file has changed; on SIGHUP it is in any case. New calls take what is new, live ones
+    /// keep what they began with. A file with anything wrong in it changes nothing.
+    #[arg(long)]
+    watch: bool,
     /// Read no configuration file at all.
     #[arg(long, conflicts_with = "config")]
     no_config: bool,
@@ -74,7 +80,7 @@ pub(super) fn run(args: &Args, log: &LogArgs) -> Exit {
         return screen::failed(Exit::Usage, error);
     }
     match Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime.block_on(serve(config, args.show)),
+        Ok(runtime) => runtime.block_on(serve(config, args, log)),
         Err(error) => screen::failed(Exit::Internal, error),
     }
 }
@@ -90,8 +96,7 @@ fn load(args: &Args, log: &LogArgs) -> Result<Config, String> {
         ..log.overrides()
     };
     let context = Context::of_process();
-    let ad_hoc = !args.modules.is_empty() || args.record.is_some() || args.max_calls.is_some();
-    let config = if ad_hoc {
+    let config = if is_ad_hoc(args) {
         Config::parse("the command line", &as_toml(args)?, &overrides, &context)
     } else if args.no_config {
         Config::defaults(&overrides, &context)
@@ -170,7 +175,18 @@ pub(super) fn words(command: &str) -> Result<Vec<String>, String> {
     if words.is_empty() { Err("the command is empty".into()) } else { Ok(words) }
 }
 
-async fn serve(mut config: Config, show: bool) -> Exit {
+/// The file that the configuration comes from, if it comes from one.
+fn file(args: &Args) -> Option<PathBuf> {
+    let usual = || args.config.clone().unwrap_or_else(|| FILE_NAME.into());
+    (!is_ad_hoc(args) && !args.no_config).then(usual)
+}
+
+/// Whether flags take the place of a configuration.
+fn is_ad_hoc(args: &Args) -> bool {
+    !args.modules.is_empty() || args.record.is_some() || args.max_calls.is_some()
+}
+
+async fn serve(config: Config, args: &Args, log: &LogArgs) -> Exit {
     let capture = match config.capture.clone().map(Capture::start).transpose() {
         Ok(capture) => capture,
         Err(error) => return screen::failed(Exit::Usage, error),
@@ -185,8 +201,9 @@ async fn serve(mut config: Config, show: bool) -> Exit {
             );
         }
     };
+    let mut told = config.clone();
     if let Ok(address) = listener.local_addr() {
-        config.bind = address;
+        told.bind = address;
     }
     for trust in config.trusts() {
         if let Err(error) = Connector::new(trust).prepare() {
@@ -207,9 +224,19 @@ async fn serve(mut config: Config, show: bool) -> Exit {
         }
     };
     let bridge = Bridge::new(&config, Clock::start(), shutdown, None).capturing(capture);
-    screen::print(&config.summary());
-    screen::line(format!("listening on http://{}", config.bind));
-    let shown = show.then(|| tokio::spawn(transcripts(bridge.events().subscribe(None))));
+    let (again, logged) = (args.clone(), log.clone());
+    let read: reload::Read = Arc::new(move || load(&again, &logged));
+    let watched = file(args).filter(|_| args.watch);
+    match reload::on_demand(bridge.reloading(), read, watched) {
+        Ok(reloading) => drop(tokio::spawn(reloading)),
+        Err(error) => {
+            let what = format!("cannot watch for signals: {error}");
+            return screen::failed(Exit::Internal, what);
+        }
+    }
+    screen::print(&told.summary());
+    screen::line(format!("listening on http://{}", told.bind));
+    let shown = args.show.then(|| tokio::spawn(transcripts(bridge.events().subscribe(None))));
     let drained = bridge.run(&config, listener, workers).await;
     if let Some(shown) = shown {
         // It ends with the bridge; all it can fail by is a panic, which was told.

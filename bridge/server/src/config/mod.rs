@@ -1,6 +1,7 @@
 //! What the operator wants: `ringback.toml`, overridden by the environment, overridden by flags, checked as a whole before
 //! anything starts. Starts nothing; reads no file but the configuration and the secrets it names.
 
+mod changes;
 mod check;
 mod function;
 mod problem;
@@ -39,6 +40,7 @@ use crate::telemetry::{LogFormat, LogOptions};
 use crate::workers::Tick;
 use problem::Source;
 
+pub use changes::Succession;
 pub use function::{FunctionConfig, FunctionListen, Schemas, TextResult, Trigger};
 pub use problem::{ConfigError, Place, Problem};
 pub(crate) use raw::AuthKind;

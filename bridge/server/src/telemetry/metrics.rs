@@ -105,6 +105,8 @@ metrics! {
     unanswered_unauthorized: Counter "ringback_webhooks_total" "answer=\"unauthorized\"", "Times a provider asked what to do with a call, by what it was told.";
     unanswered_bad_request: Counter "ringback_webhooks_total" "answer=\"bad_request\"", "Times a provider asked what to do with a call, by what it was told.";
     unanswered_overload: Counter "ringback_webhooks_total" "answer=\"overload\"", "Times a provider asked what to do with a call, by what it was told.";
+    configs_applied: Counter "ringback_config_reloads_total" "outcome=\"applied\"", "Times the configuration was read again while calls were taken.";
+    configs_refused: Counter "ringback_config_reloads_total" "outcome=\"refused\"", "Times the configuration was read again while calls were taken.";
     streams: Gauge "ringback_streams" "", "Streams open.";
     stream_panics: Counter "ringback_stream_panics_total" "", "Streams that ended by a fault of this program.";
     calls_started: Counter "ringback_calls_started_total" "", "Calls whose stream told that it started.";

@@ -203,6 +203,23 @@ pub enum Report<'a> {
         /// The whole reason, more than the peer was told.
         reason: &'a str,
     },
+    /// The configuration was read again, and holds for new calls.
+    ConfigApplied {
+        /// Routes in it.
+        routes: usize,
+        /// Modules in it.
+        modules: usize,
+    },
+    /// A key of a configuration that was read again has no effect before a restart.
+    ConfigNeedsRestart {
+        /// Which.
+        key: &'a str,
+    },
+    /// The configuration was read again, and what holds goes on to.
+    ConfigRefused {
+        /// What is wrong, a line each.
+        problems: &'a str,
+    },
     /// No new calls are taken, live ones go on.
     Draining {
         /// Live streams.
@@ -451,6 +468,9 @@ fn report_to(metrics: &Metrics, report: &Report<'_>) {
         | Report::WorkerLeaves { .. }
         | Report::WorkerWent { .. }
         | Report::WorkerRefused { .. } => report_worker(metrics, report),
+        Report::ConfigApplied { .. }
+        | Report::ConfigNeedsRestart { .. }
+        | Report::ConfigRefused { .. } => report_config(metrics, report),
         Report::Draining { live, timeout } => {
             info!(live, ?timeout, "draining: no new calls, live ones go on");
         }
@@ -542,6 +562,25 @@ fn report_worker(metrics: &Metrics, report: &Report<'_>) {
             }
             .increment();
             warn!(module, %peer, status, reason = %PeerText(reason), "a module that dialled in was refused");
+        }
+        _ => {}
+    }
+}
+
+fn report_config(metrics: &Metrics, report: &Report<'_>) {
+    match report {
+        Report::ConfigApplied { routes, modules } => {
+            metrics.configs_applied.increment();
+            info!(routes, modules, "configuration read again: it holds for new calls");
+        }
+        Report::ConfigNeedsRestart { key } => {
+            warn!(key, "needs a restart: until then it stays as it was");
+        }
+        Report::ConfigRefused { problems } => {
+            metrics.configs_refused.increment();
+            for problem in problems.lines() {
+                error!(problem, "configuration read again and not taken: what held goes on to");
+            }
         }
         _ => {}
     }

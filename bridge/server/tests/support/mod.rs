@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use ringback::bridge::Bridge;
+use ringback::bridge::{Bridge, Reload};
 use ringback::call::{Seen, Watch};
 use ringback::capture::{Capture, Finish};
 use ringback::clock::Clock;
@@ -245,6 +245,8 @@ pub struct Host {
     pub address: SocketAddr,
     /// How to reach it, and how it reaches others.
     pub connector: Connector,
+    /// To give it another configuration.
+    pub reload: Reload,
     serving: JoinHandle<Drained>,
     captured: Option<Finish>,
 }
@@ -278,9 +280,10 @@ impl Host {
         let outside = Arc::new(connector.clone());
         let bridge = Bridge::through(&config, clock, shutdown.clone(), Some(&watch), outside);
         let bridge = bridge.capturing(capture);
+        let reload = bridge.reloading();
         let serving =
             tokio::spawn(async move { bridge.run(&config, listener, Workers::here()).await });
-        Self { clock, shutdown, log, address, connector, serving, captured }
+        Self { clock, shutdown, log, address, connector, reload, serving, captured }
     }
 
     /// A connection to it.

@@ -136,6 +136,19 @@ impl Process {
         send_signal(name, id);
     }
 
+    /// Waits until it logs a line with `what` in it; gives all that it logged up to there.
+    pub fn logged(&self, what: &str) -> String {
+        let running = self.running.as_ref().expect("running");
+        let mut log = String::new();
+        while !log.lines().any(|line| line.contains(what)) {
+            match running.stderr.recv_timeout(PATIENCE) {
+                Ok(line) => log.push_str(&line),
+                Err(_) => panic!("{what:?} was not logged:\n{log}"),
+            }
+        }
+        log
+    }
+
     /// Waits for its end. What it printed before it listened is in [`Self::greeting`].
     pub fn finish(mut self) -> Finished {
         self.running.take().expect("running").finish(PATIENCE)

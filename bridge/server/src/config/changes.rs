@@ -1,0 +1,194 @@
+//! What of a configuration can take the place of one that is in use, and what of it has to wait for a restart. Applies nothing.
+
+use super::{Config, ListenerConfig};
+#[cfg(feature = "nats")]
+use super::{ModuleConfig, ModuleRun};
+use crate::listener::{Endpoint, Limits, Pages, Sources};
+use crate::socket::SocketOptions;
+
+/// What comes of a configuration that is asked for while another one is in use.
+#[derive(Debug, Clone)]
+pub struct Succession {
+    /// What holds from now on.
+    pub config: Config,
+    /// The keys in which that is not what was asked for: they need a restart.
+    pub restart: Vec<String>,
+}
+
+impl Config {
+    /// What holds if `wanted` is asked for while this is in use. Routes and modules are as wanted, and so is what listeners do with
+    /// calls. Where and how connections are taken stays as it is. Who may call changes only where the rest of the listener is as
+    /// wanted: credentials were checked together with the addresses that they guard.
+    ///
+    /// # Errors
+    /// If it has modules that could run only after a restart.
+    pub fn succeeded_by(&self, wanted: Self) -> Result<Succession, String> {
+        #[cfg(feature = "nats")]
+        self.has_its_cluster(&wanted)?;
+        // Named one by one, so that no key is forgotten here.
+        let Self {
+            file,
+            bind,
+            pages,
+            limits,
+            threads,
+            tick,
+            log,
+            trust,
+            capture,
+            nats,
+            worker_path,
+            ..
+        } = self;
+        let Self { listeners, modules, routes, sinks, .. } = wanted;
+        let mut keys = Keys::default();
+        keys.note("server.bind", *bind != wanted.bind);
+        keys.of_pages(*pages, wanted.pages);
+        keys.of_limits(*limits, wanted.limits);
+        keys.note("server.threads", *threads != wanted.threads);
+        keys.note("server.tick", *tick != wanted.tick);
+        keys.note("log.format", log.format != wanted.log.format);
+        keys.note("log.level", log.filter != wanted.log.filter);
+        keys.note("outgoing", *trust != wanted.trust);
+        keys.note("capture", *capture != wanted.capture);
+        keys.note("nats", *nats != wanted.nats);
+        keys.note("server.workers", *worker_path != wanted.worker_path);
+        let find = |among: &[ListenerConfig], name: &str| {
+            among.iter().position(|listener| listener.endpoint.name == name)
+        };
+        let is_elsewhere = *bind != wanted.bind;
+        let kept = self.listeners.iter().filter_map(|running| {
+            // One that is no more takes no more calls.
+            let wanted = &listeners[find(&listeners, &running.endpoint.name)?];
+            Some(running.succeeded_by(wanted, is_elsewhere, &mut keys))
+        });
+        let kept: Vec<_> = kept.collect();
+        for new in &listeners {
+            let name = &new.endpoint.name;
+            keys.note(&format!("listener.{name}"), find(&self.listeners, name).is_none());
+        }
+        let config = Self {
+            file: file.clone(),
+            bind: *bind,
+            pages: *pages,
+            limits: *limits,
+            threads: *threads,
+            tick: *tick,
+            log: log.clone(),
+            trust: trust.clone(),
+            capture: capture.clone(),
+            nats: nats.clone(),
+            worker_path: worker_path.clone(),
+            listeners: kept,
+            modules,
+            routes,
+            sinks,
+        };
+        Ok(Succession { config, restart: keys.0 })
+    }
+
+    /// Workers are reached by a connection that is made at the start.
+    #[cfg(feature = "nats")]
+    fn has_its_cluster(&self, wanted: &Self) -> Result<(), String> {
+        let is_worker = |module: &&ModuleConfig| matches!(module.run, ModuleRun::Nats { .. });
+        match wanted.modules.iter().find(is_worker).filter(|_| self.nats.is_none()) {
+            None => Ok(()),
+            Some(module) => Err(format!(
+                "module {:?} is a worker on NATS, and [nats] needs a restart: nothing was changed",
+                module.name
+            )),
+        }
+    }
+}
+
+impl ListenerConfig {
+    fn succeeded_by(&self, wanted: &Self, is_elsewhere: bool, keys: &mut Keys) -> Self {
+        let name = &self.endpoint.name;
+        let known = keys.0.len();
+        keys.of_endpoint(&self.endpoint, &wanted.endpoint);
+        let is_another = self.provider != wanted.provider;
+        keys.note(&format!("listener.{name}.provider"), is_another);
+        let by_keys = self.keys.is_some() || wanted.keys.is_some();
+        let new_auth = self.auth != wanted.auth || self.keys != wanted.keys;
+        // Whatever guards a door stays with it.
+        let is_fixed = is_elsewhere || keys.0.len() > known || self.endpoint != wanted.endpoint;
+        let keeps_auth = is_fixed || by_keys;
+        keys.note(&format!("listener.{name}.auth"), keeps_auth && new_auth);
+        keys.note(&format!("listener.{name}.answer"), is_fixed && self.answer != wanted.answer);
+        let mut next = if is_another { self.clone() } else { wanted.clone() };
+        next.endpoint = self.endpoint.clone();
+        next.keys = self.keys.clone();
+        next.routes = wanted.routes.clone();
+        if keeps_auth {
+            next.auth = self.auth.clone();
+        }
+        if is_fixed {
+            next.answer = self.answer.clone();
+        }
+        next
+    }
+}
+
+/// Keys that need a restart, each once.
+#[derive(Default)]
+struct Keys(Vec<String>);
+
+impl Keys {
+    fn note(&mut self, key: &str, is_other: bool) {
+        if is_other && !self.0.iter().any(|known| known == key) {
+            self.0.push(key.to_owned());
+        }
+    }
+
+    fn of_pages(&mut self, running: Pages, wanted: Pages) {
+        let Pages { metrics, events } = running;
+        self.note("server.metrics", metrics != wanted.metrics);
+        self.note("server.events", events != wanted.events);
+    }
+
+    fn of_limits(&mut self, running: Limits, wanted: Limits) {
+        // The last two have no key.
+        let Limits {
+            max_connections,
+            max_streams,
+            header_timeout,
+            drain_timeout,
+            grace: _,
+            retry_after: _,
+        } = running;
+        self.note("limits.max_connections", max_connections != wanted.max_connections);
+        self.note("limits.max_calls", max_streams != wanted.max_streams);
+        self.note("limits.header_timeout", header_timeout != wanted.header_timeout);
+        self.note("server.drain_timeout", drain_timeout != wanted.drain_timeout);
+    }
+
+    fn of_endpoint(&mut self, running: &Endpoint, wanted: &Endpoint) {
+        // The name is what both are found by; transport and path's token follow from provider and auth.
+        let Endpoint {
+            name,
+            transport: _,
+            path,
+            token_in_path: _,
+            public_url,
+            answer,
+            max_streams,
+            origins,
+            sources: Sources { allow, trusted_proxies },
+            socket: SocketOptions { max_message, write_deadline, keepalive, .. },
+        } = running;
+        self.note("server.trusted_proxies", *trusted_proxies != wanted.sources.trusted_proxies);
+        self.note("limits.max_message", *max_message != wanted.socket.max_message);
+        self.note("limits.write_timeout", *write_deadline != wanted.socket.write_deadline);
+        for (key, is_other) in [
+            ("path", *path != wanted.path),
+            ("public_url", *public_url != wanted.public_url),
+            ("answer", *answer != wanted.answer),
+            ("max_calls", *max_streams != wanted.max_streams),
+            ("origins", *origins != wanted.origins),
+            ("allow", *allow != wanted.sources.allow),
+            ("keepalive", *keepalive != wanted.socket.keepalive),
+        ] {
+            self.note(&format!("listener.{name}.{key}"), is_other);
+        }
+    }
+}
