@@ -611,7 +611,8 @@ impl Outside {
     }
 }
 
-/// Works out what the calls of a listener get, of which `before` goes on that cannot change. The configuration was checked: every name in it exists.
+/// Works out what the calls of a listener get; of `before` goes on what cannot change. The configuration was checked: every name in
+/// it exists.
 fn plan(
     config: &Config,
     listener: &ListenerConfig,

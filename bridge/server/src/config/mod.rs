@@ -467,11 +467,14 @@ impl Config {
         self.modules.iter().find(|module| module.name == name)
     }
 
-    /// The modules that calls may get: those of routes, their canaries, and those that follow them if they fail.
+    /// The modules that calls may get: those of the listeners' routes, their canaries, and those that follow them if they fail.
     #[must_use]
     pub fn modules_in_use(&self) -> Vec<&ModuleConfig> {
         let mut names = Vec::<&String>::new();
-        for route in &self.routes {
+        let is_used = |route: &&RouteConfig| {
+            self.listeners.iter().any(|listener| listener.routes.contains(&route.name))
+        };
+        for route in self.routes.iter().filter(is_used) {
             names.extend(&route.modules);
             names.extend(route.canaries.iter().map(|canary| &canary.with));
         }

@@ -58,7 +58,7 @@ fn results_are_told_in_an_envelope_with_the_contracts_fields() {
     let told = told(&Seen::Report { report: &report, session: &session });
     let wanted = json!({
         "at": "2026-11-21T07:05:09.042Z", "at_ms": 2_500, "call": "c1", "provider_call": "CA42", "provider": "raw",
-        "module": "stt", "type": "transcript",
+        "route": "default", "module": "stt", "type": "transcript",
         "id": "u1", "track": 0, "text": "fünf \"five\"\n", "final": true, "start_ms": 0, "end_ms": 2_100,
     });
     assert_eq!(told, wanted);

@@ -169,6 +169,11 @@ impl Checker<'_> {
             return;
         }
         for (table, route) in raw.route.iter().zip(routes) {
+            let is_named = listeners.iter().any(|listener| listener.routes.contains(&route.name));
+            // One without a rule may lie ready for a listener; a rule is meant for calls.
+            if !is_named && route.when == Rule::default() {
+                continue;
+            }
             let those_of =
                 listeners.iter().filter(|listener| listener.routes.contains(&route.name));
             let mut is_for = listeners.iter().map(|listener| &listener.endpoint.name);
