@@ -334,6 +334,11 @@ impl Streams for Bridge {
         if self.nats.as_ref().is_some_and(|nats| !nats.is_connected()) {
             readiness.lines.push("NATS is not connected".into());
         }
+        let functions = self.live.outside.ways.functions.all();
+        for (line, was_ready) in functions.iter().filter_map(|pool| pool.missing()) {
+            readiness.waits |= !was_ready;
+            readiness.lines.push(line);
+        }
         readiness
     }
 

@@ -118,6 +118,10 @@ impl FunctionPools {
         same.unwrap_or_else(|| {
             let pool = Arc::new(FunctionPool::new(name.to_owned(), config.clone(), self.clock));
             pools.push(Arc::downgrade(&pool));
+            // Elsewhere they are started by their first call.
+            if tokio::runtime::Handle::try_current().is_ok() {
+                pool.start();
+            }
             pool
         })
     }

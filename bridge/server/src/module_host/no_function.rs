@@ -28,6 +28,12 @@ impl FunctionPool {
     /// Does nothing.
     pub const fn start(&self) {}
 
+    /// Nothing is.
+    #[must_use]
+    pub const fn missing(&self) -> Option<(String, bool)> {
+        None
+    }
+
     /// There is nothing to wait for.
     #[expect(clippy::unused_async, reason = "the same shape as with functions")]
     pub async fn stop(&self) {}

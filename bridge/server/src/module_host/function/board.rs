@@ -14,8 +14,6 @@ use tokio_util::sync::CancellationToken;
 const QUEUE: usize = 8;
 /// A job whose replica went away before it said anything is given to another, so often in all.
 const ATTEMPTS: u32 = 2;
-/// A replica has so long to come back from a job that nobody waits for any more.
-const GRACE: Duration = Duration::from_secs(5);
 
 /// What jobs are held to.
 #[derive(Debug, Clone, Copy)]
@@ -28,6 +26,8 @@ pub(super) struct Bounds {
     pub(super) job_timeout: Duration,
     /// Between values of a stream.
     pub(super) idle_timeout: Duration,
+    /// To come back from a job that was given up, before the replica is.
+    pub(super) grace: Duration,
 }
 
 /// A job, as everybody who has to do with it sees it.
@@ -386,7 +386,7 @@ impl Board {
 
     /// Fails jobs whose time is over; gives those whose replica does not even come back from them.
     pub(super) fn expire(&self, now: Instant) -> Vec<Wedged> {
-        let Bounds { job_timeout, idle_timeout, .. } = self.bounds;
+        let Bounds { job_timeout, idle_timeout, grace, .. } = self.bounds;
         let mut state = self.state();
         let mut wedged = Vec::new();
         for lease in state.open.values_mut().filter(|lease| lease.deadline <= now) {
@@ -395,14 +395,14 @@ impl Board {
                     lease
                         .job
                         .end(Outcome::Failed(format!("it did not answer within {job_timeout:?}")));
-                    lease.abandon(now + GRACE);
+                    lease.abandon(now + grace);
                 }
                 Phase::Streaming { is_held_up: true, .. } => lease.deadline = now + idle_timeout,
                 Phase::Streaming { .. } => {
                     lease.job.end(Outcome::Failed(format!(
                         "its stream was silent for {idle_timeout:?}"
                     )));
-                    lease.abandon(now + GRACE);
+                    lease.abandon(now + grace);
                 }
                 Phase::Abandoned => {
                     wedged.push(Wedged { replica: lease.replica, job: lease.job.id.clone() });

@@ -38,6 +38,8 @@ const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const MAX_PAUSE: Duration = Duration::from_secs(30);
 /// A program that ran for so long has not failed at its start.
 const GOOD_RUN: Duration = Duration::from_secs(60);
+/// A replica has so long to come back from a job that was given up.
+const GRACE: Duration = Duration::from_secs(5);
 /// At the end jobs have so long to be done, and programs as long again to leave.
 const DRAIN: Duration = Duration::from_secs(5);
 
@@ -64,6 +66,8 @@ struct Inner {
 struct State {
     /// Replicas that take jobs.
     ready: usize,
+    /// There was one before.
+    was_ready: bool,
     /// What went wrong last.
     problem: Option<String>,
 }
@@ -77,6 +81,7 @@ impl FunctionPool {
             concurrency: config.concurrency,
             job_timeout: config.job_timeout,
             idle_timeout: config.idle_timeout,
+            grace: GRACE,
         };
         let board = Arc::new(Board::new(bounds, config.replicas));
         let inner = Inner {
@@ -103,6 +108,16 @@ impl FunctionPool {
         if !self.inner.is_started.swap(true, Ordering::SeqCst) {
             tokio::spawn(Arc::clone(&self.inner).run());
         }
+    }
+
+    /// What is to be said of replicas that are not ready, and whether any has been; `None` if all are.
+    #[must_use]
+    pub fn missing(&self) -> Option<(String, bool)> {
+        let Inner { name, config, state, .. } = &*self.inner;
+        let (State { ready, was_ready, .. }, wanted) = (state.borrow().clone(), config.replicas);
+        let line =
+            || format!("module {name}: {ready} of {wanted} programs with its functions are ready");
+        (ready < wanted).then(|| (line(), was_ready))
     }
 
     /// Lets the replicas finish what they have and ends them; returns when they are gone.
@@ -193,8 +208,10 @@ impl Inner {
                 self.board.work.notify_waiters();
             }
             let ready = self.board.ready(self.config.schemas == Schemas::Required);
-            self.state
-                .send_if_modified(|state| std::mem::replace(&mut state.ready, ready) != ready);
+            self.state.send_if_modified(|state| {
+                state.was_ready |= ready > 0;
+                std::mem::replace(&mut state.ready, ready) != ready
+            });
             if ready > 0 && !is_checked {
                 is_checked = true;
                 self.check_names();
@@ -344,4 +361,4 @@ impl Inner {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -69,8 +69,10 @@ impl Address {
         let (host, https, http) = match &config.listen {
             None => ("localhost".to_owned(), loopback, Some(loopback)),
             Some(listen) => {
+                // 0 is any port, for both.
+                let port = listen.address.port();
                 let next =
-                    SocketAddr::new(listen.address.ip(), listen.address.port().saturating_add(1));
+                    SocketAddr::new(listen.address.ip(), port.saturating_add(u16::from(port > 0)));
                 (listen.host.clone(), listen.address, next.ip().is_loopback().then_some(next))
             }
         };

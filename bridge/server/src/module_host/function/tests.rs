@@ -1,7 +1,9 @@
 //! Every rule of the clients' protocol and what results mean to a call, with a client that is acted out octet by octet, in virtual time.
 
+mod programs;
 mod protocol;
 mod sessions;
+pub(in super::super) mod situations;
 
 use std::collections::BTreeMap;
 

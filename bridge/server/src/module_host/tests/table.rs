@@ -279,3 +279,21 @@ async fn every_situation_of_a_worker_on_nats() {
 async fn every_situation_of_a_worker() {
     every_situation(&Place::Worker).await;
 }
+
+/// Functions are asked and answer; they have no sound that flows both ways. For them it is the job that fails and not the module, which
+/// is why there is no restart here, nor a last word of theirs. Of the situations these are not theirs: a wrong offer (a function
+/// takes what there is, and an utterance comes only where there is sound), epochs in headers (the bridge keeps them), babble (they
+/// are read as fast as the call takes it), fatal errors, and a stop that is not heeded (they are not told).
+#[cfg(feature = "functions")]
+#[tokio::test(start_paused = true)]
+async fn every_situation_of_functions() {
+    use super::super::function::tests::situations;
+    situations::happy_path().await;
+    situations::late_start().await;
+    situations::crash_and_replay().await;
+    situations::hang().await;
+    situations::flood().await;
+    situations::lying_about_its_rate().await;
+    situations::oversize_message().await;
+    situations::slow_reader().await;
+}

@@ -7,7 +7,7 @@ use ringback_module::{FrameFlags, ToModule};
 use super::*;
 use crate::module_host::{FromHost, ToHost};
 
-fn start(text: bool) -> Start {
+pub(super) fn start(text: bool) -> Start {
     let features: &[&str] = if text { &["say"] } else { &[] };
     let mut start: Start = serde_json::from_value(json!({
         "v": 1, "session": "c.1-0", "call": {"id": "c.1", "provider": "p", "from": "+15550100"},
@@ -26,7 +26,7 @@ fn start(text: bool) -> Start {
 }
 
 /// A call with functions for these, and a replica that waits for work.
-async fn call(triggers: &[Trigger], text: bool) -> (Rig, Client, Hosted) {
+pub(super) async fn call(triggers: &[Trigger], text: bool) -> (Rig, Client, Hosted) {
     let mut config = config();
     config.on.retain(|trigger, _| triggers.contains(trigger));
     let rig = Rig::new(config);
@@ -37,12 +37,12 @@ async fn call(triggers: &[Trigger], text: bool) -> (Rig, Client, Hosted) {
     (rig, client, hosted)
 }
 
-async fn next(hosted: &mut Hosted) -> FromHost {
+pub(super) async fn next(hosted: &mut Hosted) -> FromHost {
     timeout(PATIENCE, hosted.recv()).await.expect("the host says something")
 }
 
 /// The next message that is not just an acknowledgement.
-async fn message(hosted: &mut Hosted) -> Value {
+pub(super) async fn message(hosted: &mut Hosted) -> Value {
     loop {
         match next(hosted).await {
             FromHost::Message(FromModule::Ack { .. } | FromModule::Vad(_)) => {}
@@ -52,13 +52,13 @@ async fn message(hosted: &mut Hosted) -> Value {
     }
 }
 
-fn words(id: &str, text: &str, is_final: bool) -> ToHost {
+pub(super) fn words(id: &str, text: &str, is_final: bool) -> ToHost {
     let transcript =
         Transcript { id: id.into(), text: text.into(), is_final, ..Transcript::default() };
     ToHost::Message(ToModule::Text(transcript))
 }
 
-fn key(digit: char) -> ToHost {
+pub(super) fn key(digit: char) -> ToHost {
     let told = json!({"type": "dtmf", "digit": digit, "at_ms": 7});
     ToHost::Message(serde_json::from_value(told).unwrap())
 }
@@ -196,7 +196,7 @@ async fn a_key_does_not_wait_for_the_answer_to_a_question() {
 }
 
 /// `seconds` of sound at 16 kHz, as a function gives it.
-fn sound(seconds: usize) -> Value {
+pub(super) fn sound(seconds: usize) -> Value {
     let octets = vec![1_u8; seconds * 32_000];
     json!({"type": "audio", "pcm16": STANDARD.encode_to_string(octets), "rate": 16_000})
 }
