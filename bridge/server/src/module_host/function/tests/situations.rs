@@ -33,7 +33,7 @@ pub(in super::super::super) async fn crash_and_replay() {
     let (rig, client, mut hosted) = call(&[Trigger::Dtmf], true).await;
     hosted.try_send(key('1')).unwrap();
     let id = client.take().await;
-    assert_eq!(rig.board().lost(0, "killed"), [id.clone()]);
+    assert_eq!(rig.board().lost(0, "killed").as_slice(), std::slice::from_ref(&id));
     assert_eq!(client.take().await, id);
     client.answer(&id, &json!("one")).await;
     assert_eq!(message(&mut hosted).await["text"], "one");
