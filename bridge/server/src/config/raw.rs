@@ -389,6 +389,8 @@ pub(super) struct Sink {
 pub(super) enum SinkKind {
     Jsonl,
     Webhook,
+    Sqlite,
+    Postgres,
 }
 
 #[derive(Debug, Default, Deserialize)]

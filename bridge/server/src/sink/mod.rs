@@ -5,6 +5,8 @@ mod backoff;
 mod event;
 mod jsonl;
 mod queue;
+#[cfg_attr(not(feature = "sql"), path = "no_sql.rs")]
+mod sql;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
@@ -27,6 +29,8 @@ use crate::telemetry::{Lost, Report, SinkFigures, SinkReport, report, sink_figur
 pub use event::Event;
 pub use jsonl::{JsonLines, Template};
 use queue::Queue;
+pub(crate) use sql::check as check_database;
+pub use sql::{Database, Sql};
 pub use webhook::{SigningKey, Webhook};
 
 /// Where the events of calls go.
@@ -62,6 +66,8 @@ pub enum SinkKind {
     JsonLines(JsonLines),
     /// A server that is told by HTTP.
     Webhook(Webhook),
+    /// Tables of a database.
+    Sql(Sql),
 }
 
 /// The end of a queue that a sink takes events from, and what it says of them.
@@ -246,6 +252,11 @@ impl fmt::Display for SinkKind {
         match self {
             Self::JsonLines(lines) => write!(f, "lines in {}", lines.path),
             Self::Webhook(hook) => write!(f, "told to {}", hook.url),
+            Self::Sql(Sql { database: Database::Sqlite { path }, .. }) => {
+                write!(f, "SQLite in {}", path.display())
+            }
+            // Its URL is a secret.
+            Self::Sql(Sql { database: Database::Postgres { .. }, .. }) => f.write_str("PostgreSQL"),
         }
     }
 }
@@ -254,7 +265,7 @@ impl SinkKind {
     /// Whether what it has not delivered outlives the process.
     const fn spools(&self) -> bool {
         match self {
-            Self::JsonLines(_) => false,
+            Self::JsonLines(_) | Self::Sql(_) => false,
             Self::Webhook(webhook) => webhook.spool.is_some(),
         }
     }
@@ -267,6 +278,7 @@ fn open(config: &SinkConfig, connector: &Arc<Connector>, tasks: &mut JoinSet<()>
     let intake = Intake { name, queue: Arc::clone(&queue), figures: Arc::clone(&figures) };
     match config.kind.clone() {
         SinkKind::JsonLines(lines) => tasks.spawn(jsonl::run(lines, intake)),
+        SinkKind::Sql(sql) => tasks.spawn(sql::run(sql, intake)),
         SinkKind::Webhook(hook) => {
             tasks.spawn(webhook::run(hook, config.queue, Arc::clone(connector), intake))
         }

@@ -10,7 +10,9 @@ use super::super::raw::{self, At};
 use super::{Checker, span};
 use crate::events::{EventKind, EventSet};
 use crate::reach::Addresses;
-use crate::sink::{JsonLines, SigningKey, SinkConfig, SinkKind, Template, Webhook};
+use crate::sink::{
+    Database, JsonLines, SigningKey, SinkConfig, SinkKind, Sql, Template, Webhook, check_database,
+};
 
 /// Events that may wait where nothing else is said.
 const DEFAULT_QUEUE: usize = 10_000;
@@ -101,7 +103,10 @@ impl Checker<'_> {
 
     fn sink_kind(&mut self, table: Range<usize>, raw: &raw::Sink) -> Option<SinkKind> {
         let Some(kind) = raw.kind.as_ref().map(|kind| *kind.get_ref()) else {
-            self.problem(table, "`kind` is missing: \"jsonl\" or \"webhook\"");
+            self.problem(
+                table,
+                "`kind` is missing: \"jsonl\", \"webhook\", \"sqlite\" or \"postgres\"",
+            );
             return None;
         };
         let given = [
@@ -136,9 +141,14 @@ impl Checker<'_> {
                     "spool",
                 ],
             ),
+            raw::SinkKind::Sqlite => ("kind \"sqlite\"", &["path", "source"]),
+            raw::SinkKind::Postgres => ("kind \"postgres\"", &["url", "source"]),
         };
         self.superfluous(given, uses, whom);
         match kind {
+            raw::SinkKind::Sqlite | raw::SinkKind::Postgres => {
+                self.database(table, raw, kind).map(SinkKind::Sql)
+            }
             raw::SinkKind::Jsonl => self.lines(table, raw).map(SinkKind::JsonLines),
             raw::SinkKind::Webhook => self.webhook(table, raw).map(SinkKind::Webhook),
         }
@@ -158,6 +168,39 @@ impl Checker<'_> {
         let range = Duration::ZERO..=Duration::from_secs(60);
         let flush_every = self.time(raw.flush_every.as_ref(), range, Duration::ZERO);
         Some(JsonLines { path: template.ok()?, max_file, flush_every })
+    }
+
+    fn database(
+        &mut self,
+        table: Range<usize>,
+        raw: &raw::Sink,
+        kind: raw::SinkKind,
+    ) -> Option<Sql> {
+        let source = self.event_source(raw.source.as_ref());
+        let (key, help) = match kind {
+            raw::SinkKind::Sqlite => {
+                (&raw.path, "kind \"sqlite\" needs `path`, such as \"calls.db\"")
+            }
+            _ => {
+                (&raw.url, "kind \"postgres\" needs `url`, where it is kept: \"env:DATABASE_URL\"")
+            }
+        };
+        let Some(at) = key else {
+            self.problem(table, help);
+            return None;
+        };
+        let database = match kind {
+            raw::SinkKind::Sqlite => Database::Sqlite { path: at.get_ref().into() },
+            _ => Database::Postgres { url: self.resolve(at) },
+        };
+        // One that could not be read was complained about already.
+        let empty = matches!(&database, Database::Postgres { url } if url.expose().is_empty());
+        if let Err(problem) = check_database(&database)
+            && !empty
+        {
+            self.problem(at.span(), problem);
+        }
+        Some(Sql { database, source })
     }
 
     fn webhook(&mut self, table: Range<usize>, raw: &raw::Sink) -> Option<Webhook> {

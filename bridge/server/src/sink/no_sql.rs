@@ -1,0 +1,19 @@
+//! Databases in a build without them: none can be configured.
+
+#[path = "sql/config.rs"]
+mod config;
+
+use super::Intake;
+
+pub use config::{Database, Sql};
+
+/// No database is one here.
+///
+/// # Errors
+/// Always.
+pub(crate) fn check(_: &Database) -> Result<(), String> {
+    Err("this build has no databases: build it with the feature `sql`".into())
+}
+
+/// Never: no configuration gets this far.
+pub(super) async fn run(_: Sql, _: Intake) {}

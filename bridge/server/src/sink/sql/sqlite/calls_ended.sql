@@ -1,0 +1,30 @@
+-- ?1: events as a JSON array; ?2: the bridge.
+INSERT INTO calls (source, call, provider, provider_call, listener, route, ended_at, reason, detail, duration_ms, heard_ms, played_ms, balanced, summary)
+SELECT
+    ?2,
+    e ->> 'call',
+    e ->> 'provider',
+    e ->> 'provider_call',
+    e ->> 'listener',
+    e ->> 'route',
+    e ->> 'at',
+    e ->> 'reason',
+    e ->> 'detail',
+    e ->> 'duration_ms',
+    e ->> 'heard_ms',
+    e ->> 'played_ms',
+    e ->> 'balanced',
+    e
+FROM (SELECT value AS e FROM json_each(?1))
+WHERE e ->> 'type' = 'call.ended'
+ON CONFLICT (source, call) DO UPDATE SET
+    provider_call = excluded.provider_call,
+    route = excluded.route,
+    ended_at = excluded.ended_at,
+    reason = excluded.reason,
+    detail = excluded.detail,
+    duration_ms = excluded.duration_ms,
+    heard_ms = excluded.heard_ms,
+    played_ms = excluded.played_ms,
+    balanced = excluded.balanced,
+    summary = excluded.summary;
