@@ -80,11 +80,26 @@ async fn a_calls_transcript_ends_in_all_kinds_of_sinks() {
     let sdk = quoted(root().join("compute-modules/python/src").display());
     let (url, told) = receiver().await;
     let file = quoted(folder.path("{date}/{listener}.jsonl").display());
+    let (recordings, database) = (folder.path("recordings"), folder.path("calls.db"));
+    let (recordings, database) = (quoted(recordings.display()), quoted(database.display()));
+    let mut more = String::new();
+    if cfg!(feature = "sql") {
+        more +=
+            &format!("[[sink]]\nname = \"db\"\nkind = \"sqlite\"\nall = true\npath = {database}\n");
+    }
+    if cfg!(feature = "object-store") {
+        let url = quoted(format!("file://{}", folder.path("archive").display()));
+        more += &format!(
+            "[[sink]]\nname = \"archive\"\nkind = \"object_store\"\nall = true\nurl = {url}\ndir = {recordings}\ndelete_local = true\n"
+        );
+    }
     let host = Host::on_loopback(&format!(
         "[[listener]]\nname = \"phone\"\npath = \"/raw\"\nprovider = \"raw\"\n\
          [[module]]\nname = \"ears\"\ncommand = [\"{PYTHON}\", {script}, {sdk}]\n\
+         [[module]]\nname = \"recorder\"\nbuiltin = \"recorder\"\nconfig = {{ dir = {recordings} }}\n\
+         [[route]]\nname = \"default\"\nmodules = [\"ears\", \"recorder\"]\n\
          [[sink]]\nname = \"lines\"\nkind = \"jsonl\"\nall = true\npath = {file}\n\
-         [[sink]]\nname = \"hook\"\nkind = \"webhook\"\nall = true\nurl = \"{url}\"\ninsecure = true\n"
+         [[sink]]\nname = \"hook\"\nkind = \"webhook\"\nall = true\nurl = \"{url}\"\ninsecure = true\n{more}"
     ));
     let dial = Dial { target: "/raw?call=CA7".into(), ..Dial::default() };
     let stream = host.connect().await;
@@ -103,7 +118,7 @@ async fn a_calls_transcript_ends_in_all_kinds_of_sinks() {
     host.stop().await;
 
     let mut days: Vec<_> = std::fs::read_dir(folder.path("")).unwrap().flatten().collect();
-    days.retain(|entry| entry.path().is_dir());
+    days.retain(|entry| entry.path().join("phone.jsonl").exists());
     let text = std::fs::read_to_string(days[0].path().join("phone.jsonl")).unwrap();
     let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(words(&lines), ["grün", "the end"]);
@@ -114,6 +129,22 @@ async fn a_calls_transcript_ends_in_all_kinds_of_sinks() {
     let told = told.lock().unwrap();
     let data: Vec<_> = told.iter().map(|event| event["data"].clone()).collect();
     assert_eq!(data, lines, "both were told the same in the same order");
+    #[cfg(feature = "sql")]
+    {
+        use sqlx::{ConnectOptions as _, Row as _};
+        let options = sqlx::sqlite::SqliteConnectOptions::new().filename(folder.path("calls.db"));
+        let mut database = options.connect().await.unwrap();
+        let question = "SELECT text, reason FROM transcripts JOIN calls USING (source, call) ORDER BY event_id";
+        let rows = sqlx::query(question).fetch_all(&mut database).await.unwrap();
+        let told = rows.iter().map(|row| (row.get::<String, _>(0), row.get::<String, _>(1)));
+        let wanted = [("grün", "remote"), ("the end", "remote")];
+        assert!(told.eq(wanted.map(|(text, reason)| (text.to_owned(), reason.to_owned()))));
+    }
+    if cfg!(feature = "object-store") {
+        let kept: Vec<_> = std::fs::read_dir(folder.path("archive")).unwrap().flatten().collect();
+        assert_eq!(support::read_wav(&kept[0].path()).channels, 2, "the recording was moved");
+        assert_eq!(std::fs::read_dir(folder.path("recordings")).unwrap().count(), 0);
+    }
 }
 
 #[test]

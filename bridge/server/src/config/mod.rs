@@ -34,7 +34,7 @@ use crate::listener::{Endpoint, Limits, Pages};
 use crate::module_host::{ChildSpec, RosterConfig};
 use crate::outgoing::Trust;
 use crate::reach::Reach;
-use crate::sink::{SinkConfig, SinkKind};
+use crate::sink::SinkConfig;
 use crate::socket::SocketOptions;
 use crate::telemetry::{LogFormat, LogOptions};
 use crate::workers::Tick;
@@ -519,10 +519,7 @@ impl Config {
             _ => false,
         });
         let mut passed_on = self.routes.iter().filter_map(|route| route.passthrough.as_ref());
-        let sinks = self
-            .sinks
-            .iter()
-            .any(|sink| matches!(&sink.kind, SinkKind::Webhook(hook) if hook.url.peer().secure));
+        let sinks = self.sinks.iter().any(|sink| sink.kind.wants_tls());
         modules
             || sinks
             || passed_on.any(|passthrough| passthrough.url.secure)

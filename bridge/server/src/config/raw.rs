@@ -382,6 +382,12 @@ pub(super) struct Sink {
     pub retry_for: Option<At<TimeSpan>>,
     pub concurrency: Option<At<usize>>,
     pub spool: Option<At<String>>,
+    pub dir: Option<At<String>>,
+    pub delete_local: Option<At<bool>>,
+    pub endpoint: Option<At<String>>,
+    pub region: Option<At<String>>,
+    pub access_key: Option<At<String>>,
+    pub secret_key: Option<At<String>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -391,6 +397,7 @@ pub(super) enum SinkKind {
     Webhook,
     Sqlite,
     Postgres,
+    ObjectStore,
 }
 
 #[derive(Debug, Default, Deserialize)]

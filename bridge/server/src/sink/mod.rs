@@ -5,6 +5,8 @@ mod backoff;
 mod event;
 mod jsonl;
 mod queue;
+#[cfg_attr(not(feature = "object-store"), path = "no_recordings.rs")]
+mod recordings;
 #[cfg_attr(not(feature = "sql"), path = "no_sql.rs")]
 mod sql;
 #[cfg(test)]
@@ -29,6 +31,8 @@ use crate::telemetry::{Lost, Report, SinkFigures, SinkReport, report, sink_figur
 pub use event::Event;
 pub use jsonl::{JsonLines, Template};
 use queue::Queue;
+pub(crate) use recordings::check as check_store;
+pub use recordings::{Recordings, S3, Store};
 pub(crate) use sql::check as check_database;
 pub use sql::{Database, Sql};
 pub use webhook::{SigningKey, Webhook};
@@ -68,6 +72,8 @@ pub enum SinkKind {
     Webhook(Webhook),
     /// Tables of a database.
     Sql(Sql),
+    /// A store for recordings, which takes no other events.
+    Recordings(Recordings),
 }
 
 /// The end of a queue that a sink takes events from, and what it says of them.
@@ -124,6 +130,9 @@ struct Outlet {
 
 impl Outlet {
     fn put(&self, event: Arc<Event>) {
+        if !self.config.kind.takes(&event) {
+            return;
+        }
         self.figures.take(1);
         let lost = self.queue.push(event);
         if lost == 0 {
@@ -233,8 +242,7 @@ impl Outlet {
     fn account(&self) {
         let (name, waiting) = (&self.config.name, self.figures.waiting());
         let tell = |what| report(&Report::Sink { sink: name, what });
-        // What was taken from the queue is on disk, where there is a spool.
-        let lost = if self.config.kind.spools() { self.queue.len() as u64 } else { waiting };
+        let lost = self.config.kind.forgets(waiting, self.queue.len() as u64);
         if lost > 0 {
             self.figures.lose(Lost::Shutdown, lost);
             let (why, reason) = (Lost::Shutdown, "the bridge ends");
@@ -255,6 +263,9 @@ impl fmt::Display for SinkKind {
             Self::Sql(Sql { database: Database::Sqlite { path }, .. }) => {
                 write!(f, "SQLite in {}", path.display())
             }
+            Self::Recordings(Recordings { store, dir, .. }) => {
+                write!(f, "recordings of {} to {store}", dir.display())
+            }
             // Its URL is a secret.
             Self::Sql(Sql { database: Database::Postgres { .. }, .. }) => f.write_str("PostgreSQL"),
         }
@@ -262,11 +273,33 @@ impl fmt::Display for SinkKind {
 }
 
 impl SinkKind {
-    /// Whether what it has not delivered outlives the process.
-    const fn spools(&self) -> bool {
+    /// Whether it asks others by TLS, trusting as all do. A database trusts as its URL says.
+    pub(crate) fn wants_tls(&self) -> bool {
         match self {
             Self::JsonLines(_) | Self::Sql(_) => false,
-            Self::Webhook(webhook) => webhook.spool.is_some(),
+            Self::Webhook(hook) => hook.url.peer().secure,
+            Self::Recordings(Recordings { store: Store::Folder(_), .. }) => false,
+            Self::Recordings(Recordings { store: Store::S3(bucket), .. }) => {
+                bucket.endpoint.as_ref().is_none_or(|endpoint| endpoint.peer().secure)
+            }
+        }
+    }
+
+    /// Whether it takes that event, which is one that its configuration wants.
+    fn takes(&self, event: &Event) -> bool {
+        match self {
+            Self::Recordings(_) => recordings::is_finished(event),
+            _ => true,
+        }
+    }
+
+    /// How many of those it has not delivered a new process will not find, `queued` of which it has not even taken.
+    const fn forgets(&self, waiting: u64, queued: u64) -> u64 {
+        match self {
+            Self::JsonLines(_) | Self::Sql(_) => waiting,
+            Self::Webhook(hook) if hook.spool.is_none() => waiting,
+            Self::Webhook(_) => queued,
+            Self::Recordings(_) => 0,
         }
     }
 }
@@ -279,6 +312,9 @@ fn open(config: &SinkConfig, connector: &Arc<Connector>, tasks: &mut JoinSet<()>
     match config.kind.clone() {
         SinkKind::JsonLines(lines) => tasks.spawn(jsonl::run(lines, intake)),
         SinkKind::Sql(sql) => tasks.spawn(sql::run(sql, intake)),
+        SinkKind::Recordings(recordings) => {
+            tasks.spawn(recordings::run(recordings, Arc::clone(connector), intake))
+        }
         SinkKind::Webhook(hook) => {
             tasks.spawn(webhook::run(hook, config.queue, Arc::clone(connector), intake))
         }

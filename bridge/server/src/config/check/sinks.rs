@@ -3,6 +3,7 @@
 use std::ops::Range;
 use std::time::Duration;
 
+use ringback_proto::provider::Secret;
 use toml::Spanned;
 
 use super::super::RouteConfig;
@@ -11,7 +12,8 @@ use super::{Checker, span};
 use crate::events::{EventKind, EventSet};
 use crate::reach::Addresses;
 use crate::sink::{
-    Database, JsonLines, SigningKey, SinkConfig, SinkKind, Sql, Template, Webhook, check_database,
+    Database, JsonLines, Recordings, S3, SigningKey, SinkConfig, SinkKind, Sql, Store, Template,
+    Webhook, check_database, check_store,
 };
 
 /// Events that may wait where nothing else is said.
@@ -31,7 +33,7 @@ impl Checker<'_> {
             let config = SinkConfig {
                 name: self.name(table.span(), sink.name.as_ref(), &taken),
                 kind: self.sink_kind(table.span(), sink).unwrap_or_else(nothing),
-                events: self.wanted(sink.events.as_ref()),
+                events: self.wanted(sink),
                 queue: self.number(sink.queue.as_ref(), 1..=1_000_000, DEFAULT_QUEUE),
             };
             sinks.push(config);
@@ -83,8 +85,12 @@ impl Checker<'_> {
         }
     }
 
-    fn wanted(&mut self, events: Option<&At<Vec<At<String>>>>) -> EventSet {
-        let Some(events) = events else { return SinkConfig::default_events() };
+    fn wanted(&mut self, sink: &raw::Sink) -> EventSet {
+        if sink.kind.as_ref().is_some_and(|kind| *kind.get_ref() == raw::SinkKind::ObjectStore) {
+            // The recorder's own, of which it takes those that tell of a recording.
+            return [EventKind::Event].into_iter().collect();
+        }
+        let Some(events) = &sink.events else { return SinkConfig::default_events() };
         if events.get_ref().is_empty() {
             self.problem(events.span(), "`events` is empty: nothing would be sent");
         }
@@ -105,7 +111,7 @@ impl Checker<'_> {
         let Some(kind) = raw.kind.as_ref().map(|kind| *kind.get_ref()) else {
             self.problem(
                 table,
-                "`kind` is missing: \"jsonl\", \"webhook\", \"sqlite\" or \"postgres\"",
+                "`kind` is missing: \"jsonl\", \"webhook\", \"sqlite\", \"postgres\" or \"object_store\"",
             );
             return None;
         };
@@ -123,32 +129,21 @@ impl Checker<'_> {
             ("retry_for", span(&raw.retry_for)),
             ("concurrency", span(&raw.concurrency)),
             ("spool", span(&raw.spool)),
+            ("events", span(&raw.events).filter(|_| kind == raw::SinkKind::ObjectStore)),
+            ("dir", span(&raw.dir)),
+            ("delete_local", span(&raw.delete_local)),
+            ("endpoint", span(&raw.endpoint)),
+            ("region", span(&raw.region)),
+            ("access_key", span(&raw.access_key)),
+            ("secret_key", span(&raw.secret_key)),
         ];
-        let (whom, uses): (_, &[_]) = match kind {
-            raw::SinkKind::Jsonl => ("kind \"jsonl\"", &["path", "max_file_mib", "flush_every"]),
-            raw::SinkKind::Webhook => (
-                "kind \"webhook\"",
-                &[
-                    "url",
-                    "secret",
-                    "secrets",
-                    "insecure",
-                    "source",
-                    "allow",
-                    "timeout",
-                    "retry_for",
-                    "concurrency",
-                    "spool",
-                ],
-            ),
-            raw::SinkKind::Sqlite => ("kind \"sqlite\"", &["path", "source"]),
-            raw::SinkKind::Postgres => ("kind \"postgres\"", &["url", "source"]),
-        };
+        let (whom, uses) = uses(kind);
         self.superfluous(given, uses, whom);
         match kind {
             raw::SinkKind::Sqlite | raw::SinkKind::Postgres => {
                 self.database(table, raw, kind).map(SinkKind::Sql)
             }
+            raw::SinkKind::ObjectStore => self.recordings(table, raw).map(SinkKind::Recordings),
             raw::SinkKind::Jsonl => self.lines(table, raw).map(SinkKind::JsonLines),
             raw::SinkKind::Webhook => self.webhook(table, raw).map(SinkKind::Webhook),
         }
@@ -201,6 +196,55 @@ impl Checker<'_> {
             self.problem(at.span(), problem);
         }
         Some(Sql { database, source })
+    }
+
+    fn recordings(&mut self, table: Range<usize>, raw: &raw::Sink) -> Option<Recordings> {
+        let (Some(url), Some(dir)) = (&raw.url, &raw.dir) else {
+            let help = "kind \"object_store\" needs `url`, such as \"s3://bucket/prefix\", and `dir`, the folder that the recorder writes to";
+            self.problem(table, help);
+            return None;
+        };
+        let of_s3 = [
+            ("endpoint", span(&raw.endpoint)),
+            ("region", span(&raw.region)),
+            ("access_key", span(&raw.access_key)),
+            ("secret_key", span(&raw.secret_key)),
+        ];
+        let text = url.get_ref();
+        let store = if let Some(path) = text.strip_prefix("file://").filter(|p| p.starts_with('/'))
+        {
+            self.superfluous(of_s3, &[], "a file:// store");
+            Store::Folder(path.into())
+        } else if let Some(rest) = text.strip_prefix("s3://").filter(|rest| !rest.is_empty()) {
+            let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
+            let prefix = prefix.trim_end_matches('/').to_owned();
+            let endpoint = raw.endpoint.as_ref().and_then(|at| self.url(at));
+            let region = raw.region.as_ref().map(|at| at.get_ref().clone());
+            let key = self.key(raw);
+            Store::S3(S3 { bucket: bucket.into(), prefix, endpoint, region, key })
+        } else {
+            let help =
+                format!("found {text:?}, expected \"s3://bucket/prefix\" or \"file:///folder\"");
+            self.problem(url.span(), help);
+            return None;
+        };
+        if let Err(problem) = check_store(&store) {
+            self.problem(url.span(), problem);
+        }
+        let delete_local = raw.delete_local.as_ref().is_some_and(|at| *at.get_ref());
+        Some(Recordings { store, dir: dir.get_ref().into(), delete_local })
+    }
+
+    /// Id and secret of a key of S3: both, or what the environment has.
+    fn key(&mut self, raw: &raw::Sink) -> Option<(Secret, Secret)> {
+        match (&raw.access_key, &raw.secret_key) {
+            (Some(id), Some(secret)) => Some((self.resolve(id), self.resolve(secret))),
+            (Some(one), None) | (None, Some(one)) => {
+                self.problem(one.span(), "`access_key` and `secret_key` go together");
+                None
+            }
+            (None, None) => None,
+        }
     }
 
     fn webhook(&mut self, table: Range<usize>, raw: &raw::Sink) -> Option<Webhook> {
@@ -271,6 +315,34 @@ impl Checker<'_> {
             }
         }
         keys
+    }
+}
+
+/// The keys that a kind takes beside those that all take.
+const fn uses(kind: raw::SinkKind) -> (&'static str, &'static [&'static str]) {
+    match kind {
+        raw::SinkKind::Jsonl => ("kind \"jsonl\"", &["path", "max_file_mib", "flush_every"]),
+        raw::SinkKind::Sqlite => ("kind \"sqlite\"", &["path", "source"]),
+        raw::SinkKind::Postgres => ("kind \"postgres\"", &["url", "source"]),
+        raw::SinkKind::ObjectStore => (
+            "kind \"object_store\"",
+            &["url", "dir", "delete_local", "endpoint", "region", "access_key", "secret_key"],
+        ),
+        raw::SinkKind::Webhook => (
+            "kind \"webhook\"",
+            &[
+                "url",
+                "secret",
+                "secrets",
+                "insecure",
+                "source",
+                "allow",
+                "timeout",
+                "retry_for",
+                "concurrency",
+                "spool",
+            ],
+        ),
     }
 }
 

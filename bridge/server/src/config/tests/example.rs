@@ -41,6 +41,7 @@ fn the_example_works_as_it_stands_and_with_everything_switched_on() {
     let anything = |name: &str| match name {
         "KEYS" => Some(key_set()),
         "PEM" => Some(crate::outgoing::mock::TEST_KEY.to_owned()),
+        "DATABASE_URL" => Some("postgres://db.example.com/calls".to_owned()),
         name if name.ends_with("SIGNING_SECRET") => Some("whsec_".to_owned() + &"none".repeat(8)),
         name => (!name.starts_with("RINGBACK_")).then(|| "none".to_owned()),
     };
@@ -59,7 +60,7 @@ fn the_example_works_as_it_stands_and_with_everything_switched_on() {
     assert_eq!((config.listeners.len(), kinds.len()), (20, 14), "{kinds:?}");
     let modules = text.lines().filter(|line| *line == "[[module]]").count();
     assert_eq!(config.modules.len(), modules);
-    assert_eq!((config.sinks.len(), config.routes[0].sinks.len()), (4, 4));
+    assert_eq!((config.sinks.len(), config.routes[0].sinks.len()), (7, 7));
     let lines = &config.sinks[0];
     assert_eq!((lines.events, lines.queue), (SinkConfig::default_events(), 10_000));
     assert_eq!(config.listener("azure").unwrap().routes, ["default"], "the other is not for it");

@@ -45,6 +45,30 @@ fn without_a_route_a_sink_for_all_gets_the_calls_of_the_default_one() {
     assert_eq!(config.sinks[0].events, SinkConfig::default_events());
 }
 
+#[cfg(feature = "sql")]
+#[test]
+fn a_database_is_named_without_its_secret() {
+    let variable = |name: &str| match name {
+        "GOOD" => Some("postgres://u:c2VjcmV0@db.example/calls".to_owned()),
+        "BAD" => Some("mysql://u:c2VjcmV0@db.example/calls".to_owned()),
+        _ => None,
+    };
+    let parse = |url: &str| {
+        let text =
+            format!("[[sink]]\nname = \"a\"\nkind = \"postgres\"\nall = true\nurl = \"{url}\"\n");
+        Config::parse("f.toml", &text, &Overrides::default(), &context(&variable))
+    };
+    let config = parse("env:GOOD").unwrap();
+    assert!(config.summary().contains("sink a: PostgreSQL, of route default\n"));
+    assert!(!format!("{config:?}").contains("c2VjcmV0"));
+    let told = parse("env:BAD").unwrap_err().to_string();
+    assert!(
+        told.starts_with("f.toml:5:7: sink[0].url: is no URL of a PostgreSQL database"),
+        "{told}"
+    );
+    assert!(!told.contains("c2VjcmV0"), "{told}");
+}
+
 #[test]
 fn mistakes_are_told_with_place_and_remedy() {
     let sink = |keys: &str| format!("[[sink]]\nname = \"a\"\nall = true\n{keys}");
@@ -111,6 +135,33 @@ fn mistakes_are_told_with_place_and_remedy() {
             "[[module]]\nname = \"m\"\nbuiltin = \"echo\"\n[[route]]\nname = \"r\"\nmodules = [\"m\"]\nsinks = [\"crn\"]\n".to_owned()
                 + &sink("kind = \"jsonl\"\npath = \"a\"").replace("\"a\"\nall", "\"crm\"\nall"),
             "f.toml:7:10: route[0].sinks[0]: there is no [[sink]] \"crn\" (known: crm); did you mean \"crm\"?",
+        ),
+        (sink("kind = \"sqlite\""), "f.toml:1:1: sink[0]: kind \"sqlite\" needs `path`"),
+        (sink("kind = \"postgres\""), "f.toml:1:1: sink[0]: kind \"postgres\" needs `url`, where it is kept"),
+        (
+            sink("kind = \"postgres\"\nurl = \"postgres://u:c2VjcmV0@db/x\""),
+            "f.toml:5:7: sink[0].url: a secret is not written here",
+        ),
+        (sink("kind = \"object_store\"\nurl = \"s3://b/p\""), "f.toml:1:1: sink[0]: kind \"object_store\" needs `url`"),
+        (
+            sink("kind = \"object_store\"\ndir = \"r\"\nurl = \"gs://b/p\""),
+            "f.toml:6:7: sink[0].url: found \"gs://b/p\", expected \"s3://bucket/prefix\" or \"file:///folder\"",
+        ),
+        (
+            sink("kind = \"object_store\"\ndir = \"r\"\nurl = \"s3://b\"\naccess_key = \"env:KEY\""),
+            "f.toml:7:14: sink[0].access_key: `access_key` and `secret_key` go together",
+        ),
+        (
+            sink("kind = \"object_store\"\ndir = \"r\"\nurl = \"file:///r\"\nregion = \"x\"\nevents = [\"event\"]"),
+            "f.toml:8:10: sink[0].events: `events` is not used by kind \"object_store\"",
+        ),
+        (
+            sink("kind = \"object_store\"\ndir = \"r\"\nurl = \"file:///r\"\nregion = \"x\""),
+            "f.toml:7:10: sink[0].region: `region` is not used by a file:// store, which takes nothing",
+        ),
+        (
+            sink("kind = \"object_store\"\ndir = \"r\"\nurl = \"s3://b\"\nendpoint = \"http://minio:9000\""),
+            "f.toml:7:12: sink[0].endpoint: \"http://minio:9000\" begins with http://",
         ),
         (
             "[[route]]\nname = \"r\"\npassthrough = {}\nsinks = [\"a\"]\n".to_owned()

@@ -156,10 +156,16 @@ async fn a_database_that_is_away_is_tried_again_while_the_oldest_give_way() {
     assert!(feed.figures().retries() >= 4, "{}", feed.figures().retries());
     std::fs::remove_file(folder.0.join("deep")).unwrap();
     feed.close();
+    // SQLite works on a thread of its own, which tokio's clock does not wait for: while something blocks, time stands still.
+    let (done, hold) = std::sync::mpsc::channel::<()>();
+    let holding = tokio::task::spawn_blocking(move || hold.recv());
+    tokio::time::advance(Duration::from_secs(60)).await;
     running.await.unwrap();
     assert_eq!((feed.figures().delivered(), feed.figures().waiting()), (4, 0));
     let ids = ask_sqlite(&folder, "SELECT event_id FROM results ORDER BY event_id").await;
     assert_eq!(ids, ["c1-1", "c1-4", "c1-5", "c1-6"]);
+    drop(done);
+    holding.await.unwrap().unwrap_err();
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! A PostgreSQL server of its own for a test: made in a folder, reached over a Unix socket, gone with the test.
 
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -94,7 +94,12 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        let _ = self.server.kill();
+        // At once, but with what it shares with its children given back.
+        let id = self.server.id().to_string();
+        let told = Command::new("kill").args(["-QUIT", &id]).status();
+        if !told.is_ok_and(|status| status.success()) {
+            let _ = self.server.kill();
+        }
         let _ = self.server.wait();
     }
 }

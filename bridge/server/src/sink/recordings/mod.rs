@@ -1,0 +1,279 @@
+//! Recordings from the folder that the recorder writes to into an object store, each when it is whole. Deletes none that is not stored,
+//! and looks at no file that is not in the folder.
+
+mod config;
+mod http;
+#[cfg(test)]
+mod tests;
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, SystemTime};
+
+use bytes::BytesMut;
+use object_store::aws::AmazonS3Builder;
+use object_store::local::LocalFileSystem;
+use object_store::path::Path as Location;
+use object_store::{ObjectStore, ObjectStoreExt as _, RetryConfig};
+use serde::Deserialize;
+use tokio::io::AsyncReadExt as _;
+
+use super::backoff::Backoff;
+use super::{Event, Intake};
+use crate::clock::WallTime;
+use crate::outgoing::Connector;
+use crate::telemetry::{Lost, SinkReport};
+
+pub use config::{Recordings, S3, Store};
+use http::Outgoing;
+
+/// A recording that is longer goes in pieces of so many octets; S3 wants at least 5 MiB.
+const PART: usize = 8 * 1024 * 1024;
+/// A recording of an earlier process is left over when nobody has written to it for so long: that process may still have calls.
+const QUIET: Duration = Duration::from_secs(10 * 60);
+/// Ending of the file that says that the recording beside it is stored.
+const STORED: &str = "stored";
+
+/// When this process first had a sink: whatever was last written before is not of it.
+static STARTED: OnceLock<WallTime> = OnceLock::new();
+
+/// Whether there can be such a store.
+///
+/// # Errors
+/// What is wrong with it.
+pub(crate) fn check(store: &Store) -> Result<(), String> {
+    match store {
+        // It is made when it is first needed.
+        Store::Folder(_) => Ok(()),
+        Store::S3(_) => open(store, &Arc::default()).map(|_| ()).map_err(|e| e.to_string()),
+    }
+}
+
+fn open(store: &Store, connector: &Arc<Connector>) -> object_store::Result<Arc<dyn ObjectStore>> {
+    let bucket = match store {
+        Store::Folder(folder) => {
+            let made = super::jsonl::make_dir(folder).map_err(|source| {
+                object_store::Error::Generic { store: "folder", source: Box::new(source) }
+            });
+            made?;
+            return Ok(Arc::new(LocalFileSystem::new_with_prefix(folder)?));
+        }
+        Store::S3(bucket) => bucket,
+    };
+    // Within a try; beyond it, tries are ours.
+    let retry = RetryConfig {
+        max_retries: 2,
+        retry_timeout: Duration::from_secs(60),
+        ..Default::default()
+    };
+    let mut builder = AmazonS3Builder::from_env()
+        .with_bucket_name(&bucket.bucket)
+        .with_http_connector(Outgoing(Arc::clone(connector)))
+        .with_retry(retry);
+    if let Some(endpoint) = &bucket.endpoint {
+        let plain = !endpoint.peer().secure;
+        builder = builder.with_endpoint(endpoint.to_string()).with_allow_http(plain);
+    }
+    if let Some(region) = &bucket.region {
+        builder = builder.with_region(region);
+    }
+    if let Some((id, secret)) = &bucket.key {
+        builder = builder.with_access_key_id(id.expose()).with_secret_access_key(secret.expose());
+    }
+    Ok(Arc::new(builder.build()?))
+}
+
+/// Whether an event tells that a recording is whole.
+pub(super) fn is_finished(event: &Event) -> bool {
+    // Most are not, and need no reading.
+    event.json.contains(FINISHED) && name_of(event).is_some()
+}
+
+/// What the recorder says last.
+const FINISHED: &str = "recorder.finished";
+
+/// The name of the file that an event tells of. A module may say what it likes: only the name counts, and that of a recording.
+fn name_of(event: &Event) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Told {
+        name: String,
+        data: Data,
+    }
+    #[derive(Deserialize)]
+    struct Data {
+        path: PathBuf,
+    }
+    let told: Told = serde_json::from_str(&event.json).ok()?;
+    let name = told.data.path.file_name()?.to_str()?.to_owned();
+    (told.name == FINISHED && is_recording(&name)).then_some(name)
+}
+
+fn is_recording(name: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    name.ends_with(".wav") && !name.starts_with('.') && name.chars().all(plain)
+}
+
+/// Stores what `intake` tells of until there is no more, and what earlier runs left.
+pub(super) async fn run(config: Recordings, connector: Arc<Connector>, intake: Intake) {
+    STARTED.get_or_init(WallTime::now);
+    let mut carrier = Carrier { config, connector, store: None, part: PART };
+    let mut backoff = Backoff::default();
+    carrier.sweep(&intake, &mut backoff).await;
+    let mut sweep = tokio::time::interval(QUIET);
+    // The first is over at once.
+    sweep.tick().await;
+    loop {
+        let events = tokio::select! {
+            biased;
+            events = intake.take(1) => events,
+            _ = sweep.tick() => {
+                carrier.sweep(&intake, &mut backoff).await;
+                continue;
+            }
+        };
+        let Some(events) = events else { return };
+        for name in events.iter().filter_map(|event| name_of(event)) {
+            carrier.carry(&name, &intake, &mut backoff).await;
+        }
+    }
+}
+
+/// Why a recording is not stored.
+enum Failure {
+    /// It is not there.
+    Gone,
+    /// The store takes nothing now.
+    Away(String),
+}
+
+impl From<object_store::Error> for Failure {
+    fn from(error: object_store::Error) -> Self {
+        Self::Away(error.to_string())
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::NotFound => Self::Gone,
+            _ => Self::Away(error.to_string()),
+        }
+    }
+}
+
+struct Carrier {
+    config: Recordings,
+    connector: Arc<Connector>,
+    store: Option<Arc<dyn ObjectStore>>,
+    part: usize,
+}
+
+impl Carrier {
+    /// Stores what an earlier run left.
+    async fn sweep(&mut self, intake: &Intake, backoff: &mut Backoff) {
+        let dir = self.config.dir.clone();
+        let found = tokio::task::spawn_blocking(move || left_over(&dir)).await;
+        let names = found.ok().and_then(Result::ok).unwrap_or_default();
+        if !names.is_empty() {
+            intake.figures.take(names.len() as u64);
+            intake.tell(SinkReport::Resumed { count: names.len() });
+        }
+        for name in names {
+            self.carry(&name, intake, backoff).await;
+        }
+    }
+
+    /// Stores one recording, however often it takes.
+    async fn carry(&mut self, name: &str, intake: &Intake, backoff: &mut Backoff) {
+        loop {
+            match self.store(name).await {
+                Ok(()) => {
+                    backoff.worked(intake);
+                    return intake.delivered(1);
+                }
+                Err(Failure::Gone) => {
+                    let reason = format!("{name} is not in {}", self.config.dir.display());
+                    return intake.lost(Lost::Unreadable, &reason, 1);
+                }
+                Err(Failure::Away(reason)) => backoff.wait(intake, &reason).await,
+            }
+        }
+    }
+
+    async fn store(&mut self, name: &str) -> Result<(), Failure> {
+        let path = self.config.dir.join(name);
+        let mut file = tokio::fs::File::open(&path).await?;
+        let store = match &self.store {
+            Some(store) => Arc::clone(store),
+            None => open(&self.config.store, &self.connector)?,
+        };
+        self.store = Some(Arc::clone(&store));
+        let location = match &self.config.store {
+            Store::S3(S3 { prefix, .. }) => Location::from(format!("{prefix}/{name}")),
+            Store::Folder(_) => Location::from(name),
+        };
+        let first = read(&mut file, self.part).await?;
+        if first.len() < self.part {
+            store.put(&location, first.freeze().into()).await?;
+        } else {
+            let mut upload = store.put_multipart(&location).await?;
+            let sent = async {
+                let mut part = first;
+                while !part.is_empty() {
+                    upload.put_part(part.freeze().into()).await?;
+                    part = read(&mut file, self.part).await?;
+                }
+                Ok::<_, Failure>(upload.complete().await.map(|_| ())?)
+            };
+            if let Err(failure) = sent.await {
+                // What is left of it there is the store's to clear away.
+                let _ = upload.abort().await;
+                return Err(failure);
+            }
+        }
+        // It is stored: what goes wrong from here on costs a second copy and no recording.
+        if self.config.delete_local {
+            tokio::fs::remove_file(&path).await?;
+        } else {
+            tokio::fs::write(stored(&path), "").await?;
+        }
+        Ok(())
+    }
+}
+
+/// The file that says that the recording is stored.
+fn stored(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".");
+    name.push(STORED);
+    name.into()
+}
+
+/// The next `most` octets of a file, or what is left of it.
+async fn read(file: &mut tokio::fs::File, most: usize) -> io::Result<BytesMut> {
+    let mut part = BytesMut::new();
+    let mut file = file.take(most as u64);
+    while file.read_buf(&mut part).await? > 0 {}
+    Ok(part)
+}
+
+/// Recordings that nobody writes to any more and that are not stored, oldest first. May block.
+fn left_over(dir: &Path) -> io::Result<Vec<String>> {
+    let (now, started) = (WallTime::now(), *STARTED.get_or_init(WallTime::now));
+    let mut found = Vec::<(SystemTime, String)>::new();
+    for entry in std::fs::read_dir(dir)? {
+        let entry = entry?;
+        let Ok(name) = entry.file_name().into_string() else { continue };
+        let (path, about) = (entry.path(), entry.metadata()?);
+        if !about.is_file() || !is_recording(&name) || stored(&path).exists() {
+            continue;
+        }
+        let written = about.modified()?;
+        if !started.since(written).is_zero() && now.since(written) >= QUIET {
+            found.push((written, name));
+        }
+    }
+    found.sort();
+    Ok(found.into_iter().map(|(_, name)| name).collect())
+}

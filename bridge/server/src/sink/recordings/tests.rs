@@ -1,0 +1,190 @@
+//! Recordings into folders and into a bucket that is a server in memory: what is asked of it, and what stays when it is away.
+
+use std::fs::File;
+
+use ringback_proto::provider::Secret;
+
+use crate::events::EventKind;
+use crate::outgoing::mock::{Mock, reply};
+use crate::sink::testing::{Feed, Folder, event};
+
+use super::*;
+
+/// An event that tells of a recording at `path`.
+fn finished(path: &str) -> Event {
+    let mut event = event("c1", 1, EventKind::Event);
+    let path = serde_json::Value::from(path);
+    event.json = format!(
+        r#"{{"call":"c1","module":"recorder","type":"event","name":"recorder.finished","data":{{"path":{path},"ms":9400}}}}"#
+    );
+    event
+}
+
+fn into_folder(folder: &Folder, delete_local: bool) -> Recordings {
+    let store = Store::Folder(folder.0.join("kept"));
+    Recordings { store, dir: folder.0.join("made"), delete_local }
+}
+
+fn into_bucket(folder: &Folder, mock: &Mock) -> Recordings {
+    let store = Store::S3(S3 {
+        bucket: "calls".into(),
+        prefix: "2026/nov".into(),
+        endpoint: Some(mock.url.parse().unwrap()),
+        region: Some("eu-central-1".into()),
+        key: Some((Secret::from("KEYID"), Secret::from("s3cret"))),
+    });
+    Recordings { store, dir: folder.0.join("made"), delete_local: true }
+}
+
+/// A folder with recordings of these names, whose octets are their names.
+fn recorded(names: &[&str]) -> Folder {
+    let folder = Folder::new("recordings");
+    std::fs::create_dir(folder.0.join("made")).unwrap();
+    for name in names {
+        std::fs::write(folder.0.join("made").join(name), name).unwrap();
+    }
+    folder
+}
+
+fn names(folder: &Folder, of: &str) -> Vec<String> {
+    let entries = std::fs::read_dir(folder.0.join(of)).into_iter().flatten().flatten();
+    let mut names: Vec<_> = entries.map(|e| e.file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+async fn run_all(config: Recordings, connector: Connector, events: Vec<Event>) -> Feed {
+    let (feed, intake) = Feed::new(100);
+    events.into_iter().for_each(|event| feed.put(event));
+    feed.close();
+    run(config, Arc::new(connector), intake).await;
+    feed
+}
+
+#[tokio::test]
+async fn a_recording_is_kept_when_it_is_whole_and_goes_only_then() {
+    let folder = recorded(&["a.wav", "b.wav", "live.wav"]);
+    let events = vec![finished("made/a.wav"), finished("/elsewhere/b.wav")];
+    let feed = run_all(into_folder(&folder, true), Connector::default(), events).await;
+    assert_eq!((feed.figures().delivered(), feed.figures().waiting()), (2, 0));
+    assert_eq!(names(&folder, "kept"), ["a.wav", "b.wav"]);
+    assert_eq!(folder.read("kept/b.wav"), "b.wav");
+    assert_eq!(names(&folder, "made"), ["live.wav"], "a call that goes on is left alone");
+
+    let folder = recorded(&["a.wav"]);
+    run_all(into_folder(&folder, false), Connector::default(), vec![finished("a.wav")]).await;
+    assert_eq!(names(&folder, "made"), ["a.wav", "a.wav.stored"]);
+}
+
+#[tokio::test]
+async fn nothing_but_recordings_of_the_folder_can_be_named() {
+    let folder = recorded(&["a.wav"]);
+    std::fs::write(folder.0.join("secret.wav"), "not in the folder").unwrap();
+    std::fs::write(folder.0.join("made/passwd"), "no recording").unwrap();
+    for path in ["../secret.wav", "made/passwd", "..", "", ".hidden.wav", "a b.wav", "x\u{0}.wav"] {
+        let event = finished(path);
+        let feed = run_all(into_folder(&folder, true), Connector::default(), vec![event]).await;
+        assert_eq!(feed.figures().delivered(), 0, "{path:?}");
+    }
+    assert_eq!(names(&folder, "kept"), [""; 0]);
+    assert!(folder.0.join("secret.wav").exists() && folder.0.join("made/passwd").exists());
+    assert!(is_finished(&finished("x/a.wav")) && !is_finished(&finished("x/passwd")));
+    let mut other = finished("a.wav");
+    other.json = other.json.replace("\"name\":\"recorder.finished\"", "\"name\":\"note\"");
+    assert!(!is_finished(&other));
+}
+
+#[tokio::test]
+async fn what_an_earlier_run_left_is_stored_at_the_next_start() {
+    let folder = recorded(&["old.wav", "young.wav", "done.wav"]);
+    std::fs::write(folder.0.join("made/done.wav.stored"), "").unwrap();
+    for name in ["old.wav", "done.wav"] {
+        let file = File::options().write(true).open(folder.0.join("made").join(name)).unwrap();
+        file.set_modified(SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000)).unwrap();
+    }
+    let feed = run_all(into_folder(&folder, true), Connector::default(), Vec::new()).await;
+    assert_eq!(names(&folder, "kept"), ["old.wav"], "the young one may still be written to");
+    assert_eq!((feed.figures().taken(), feed.figures().delivered()), (1, 1));
+    assert_eq!(names(&folder, "made"), ["done.wav", "done.wav.stored", "young.wav"]);
+}
+
+#[tokio::test]
+async fn a_bucket_is_asked_to_keep_it_with_a_signature() {
+    let folder = recorded(&["a.wav"]);
+    let mock = Mock::new(vec![reply("200 OK", "etag: \"1\"\r\n", "")]);
+    let config = into_bucket(&folder, &mock);
+    let feed = run_all(config, mock.connector(), vec![finished("a.wav")]).await;
+    assert_eq!(feed.figures().delivered(), 1);
+    let asked = mock.asked();
+    let (head, body) = asked[0].split_once("\r\n\r\n").unwrap();
+    assert!(head.starts_with("PUT /calls/2026/nov/a.wav HTTP/1.1\r\n"), "{head}");
+    let signed = "authorization: AWS4-HMAC-SHA256 Credential=KEYID/";
+    assert!(head.contains(signed) && head.contains("/eu-central-1/s3/aws4_request"), "{head}");
+    assert!(!head.contains("s3cret"), "{head}");
+    assert_eq!(body, "a.wav");
+    assert_eq!(names(&folder, "made"), [""; 0]);
+}
+
+#[tokio::test]
+async fn a_long_recording_goes_in_parts() {
+    let folder = recorded(&["longer.wav"]);
+    let begun =
+        "<InitiateMultipartUploadResult><UploadId>up1</UploadId></InitiateMultipartUploadResult>";
+    let ended = "<CompleteMultipartUploadResult><ETag>\"9\"</ETag></CompleteMultipartUploadResult>";
+    let part = reply("200 OK", "etag: \"p\"\r\n", "");
+    let mock = Mock::new(vec![
+        reply("200 OK", "", begun),
+        part.clone(),
+        part.clone(),
+        part,
+        reply("200 OK", "", ended),
+    ]);
+    let (feed, intake) = Feed::new(1);
+    feed.put(finished("longer.wav"));
+    let connector = Arc::new(mock.connector());
+    let mut carrier =
+        Carrier { config: into_bucket(&folder, &mock), connector, store: None, part: 4 };
+    carrier.carry("longer.wav", &intake, &mut Backoff::default()).await;
+    assert_eq!(feed.figures().delivered(), 1);
+    let lines: Vec<_> = mock
+        .asked()
+        .iter()
+        .map(|request| {
+            let (head, body) = request.split_once("\r\n\r\n").unwrap();
+            let line = head.lines().next().unwrap().trim_end_matches(" HTTP/1.1");
+            (line.replace("/calls/2026/nov/longer.wav", ""), body.to_owned())
+        })
+        .collect();
+    let parts: Vec<_> = lines[1..4].iter().map(|(_, body)| body.as_str()).collect();
+    assert_eq!(parts, ["long", "er.w", "av"]);
+    assert!(lines[0].0.starts_with("POST ?uploads"), "{lines:?}");
+    assert!(
+        lines[1].0.contains("partNumber=1") && lines[1].0.contains("uploadId=up1"),
+        "{lines:?}"
+    );
+    assert!(
+        lines[4].0.starts_with("POST ?uploadId=up1") && lines[4].1.contains("Part"),
+        "{lines:?}"
+    );
+    assert_eq!(names(&folder, "made"), [""; 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_is_away_is_tried_again_and_nothing_is_deleted() {
+    let folder = recorded(&["a.wav"]);
+    let mock =
+        Mock::new(vec![reply("403 Forbidden", "", "<Error><Code>AccessDenied</Code></Error>")]);
+    let (feed, intake) = Feed::new(10);
+    feed.put(finished("a.wav"));
+    feed.put(finished("gone.wav"));
+    let connector = Arc::new(mock.connector());
+    let running = tokio::spawn(run(into_bucket(&folder, &mock), connector, intake));
+    tokio::time::sleep(Duration::from_secs(120)).await;
+    assert!(feed.figures().retries() >= 3, "{}", feed.figures().retries());
+    assert_eq!(names(&folder, "made"), ["a.wav"]);
+    mock.answer(reply("200 OK", "etag: \"1\"\r\n", ""));
+    feed.close();
+    running.await.unwrap();
+    assert_eq!((feed.figures().delivered(), feed.figures().lost(Lost::Unreadable)), (1, 1));
+    assert_eq!(names(&folder, "made"), [""; 0]);
+}
