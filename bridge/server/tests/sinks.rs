@@ -126,8 +126,8 @@ async fn a_calls_transcript_ends_in_all_kinds_of_sinks() {
     let ended = lines.last().unwrap();
     assert_eq!((&ended["type"], &ended["balanced"]), (&"call.ended".into(), &true.into()));
     assert!(!ended["ledger"].as_array().unwrap().is_empty());
-    let told = told.lock().unwrap();
-    let data: Vec<_> = told.iter().map(|event| event["data"].clone()).collect();
+    let data: Vec<_> =
+        told.lock().unwrap().iter().map(|event: &Value| event["data"].clone()).collect();
     assert_eq!(data, lines, "both were told the same in the same order");
     #[cfg(feature = "sql")]
     {
