@@ -7,7 +7,8 @@ use std::process::Command;
 use std::time::Duration;
 
 use support::{
-    Finished, Folder, NODE, PATIENCE, PYTHON, has_node, not_run, quoted, ringback, root, run,
+    Finished, Folder, NODE, PATIENCE, PYTHON, TOKEN, has_node, not_run, quoted, ringback, root,
+    run, served_ears,
 };
 
 /// Compilers take their time.
@@ -168,6 +169,21 @@ fn a_module_that_fails_over_a_recording_ends_with_1_and_says_why() {
     assert_eq!(no_file.code, Some(64), "{}", no_file.stderr);
     let no_program = module(&folder.path(""), &["test", "no-such-program", &call()]);
     assert_eq!(no_program.code, Some(1), "{}", no_program.stderr);
+}
+
+#[tokio::test]
+async fn a_recording_is_played_to_a_server_whose_token_is_known() {
+    let folder = Folder::new("module-test-served");
+    let token = format!("file:{}", folder.write("token", TOKEN).display());
+    let (_server, authority) = served_ears("127.0.0.1:0").await;
+    let url = format!("ws://{authority}/ears");
+    let args = ["test", &url, &call(), "--speed", "50", "--token", &token, "--json"];
+    let played = module(&folder.path(""), &args);
+    assert_eq!(played.code, Some(0), "{}", played.stderr);
+    assert!(played.stdout.contains("\"heard\""), "{}", played.stdout);
+    let refused = module(&folder.path(""), &["test", &url, &call()]);
+    assert_eq!(refused.code, Some(1), "{}", refused.stderr);
+    assert!(refused.stderr.contains("check `token`"), "{}", refused.stderr);
 }
 
 #[test]
