@@ -25,8 +25,8 @@ use std::time::Duration;
 
 use ringback_module::ToModule;
 use ringback_module::message::{
-    Dtmf, ErrorReport, Event as NamedEvent, Kind, Limits, Log, Metric, Say, StopReason, Transcript,
-    Turn, Vad,
+    Dtmf, ErrorReport, Event as NamedEvent, Limits, Log, Metric, Say, StopReason, Transcript, Turn,
+    Vad,
 };
 
 use crate::Instant;

@@ -108,7 +108,7 @@ fn used_keys(path: &str, value: &DeValue<'_>, keys: &mut BTreeSet<(String, Strin
 }
 
 /// Tables whose keys are the user's own.
-const FREE: [&str; 7] = [
+const FREE: [&str; 9] = [
     "module.config",
     "module.tokens",
     "module.parameters",
