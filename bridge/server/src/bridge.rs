@@ -29,7 +29,7 @@ use crate::keyring::Keyring;
 use crate::listener::{
     Admission, Answered, Drained, Endpoint, Entry, Posting, Readiness, Refusal, Server, Streams,
 };
-use crate::module_host::{ChildPools, RosterConfig, Rosters};
+use crate::module_host::{self, ChildPools, RosterConfig, Rosters};
 #[cfg(feature = "nats")]
 use crate::nats::Nats;
 use crate::net;
@@ -118,6 +118,8 @@ pub struct Bridge {
     capture: Option<Capture>,
     connector: Arc<Connector>,
     children: ChildPools,
+    /// Whether changed files of modules are taken up.
+    watches: bool,
     #[cfg(feature = "nats")]
     cluster: Option<Cluster>,
     #[cfg(feature = "nats")]
@@ -229,6 +231,7 @@ impl Bridge {
             #[cfg(feature = "nats")]
             cluster,
             rosters,
+            watches: false,
         }
     }
 
@@ -236,6 +239,12 @@ impl Bridge {
     #[must_use]
     pub fn capturing(self, capture: Option<Capture>) -> Self {
         Self { capture, ..self }
+    }
+
+    /// The same, taking up changes of modules' files as they are saved, if `watches`.
+    #[must_use]
+    pub fn watching(self, watches: bool) -> Self {
+        Self { watches, ..self }
     }
 
     /// What happens on all its calls, for whoever wants to listen.
@@ -271,6 +280,9 @@ impl Bridge {
         }
         drop(standing);
         live.outside.ways.functions.all().iter().for_each(|pool| pool.start());
+        if self.watches {
+            keeping.spawn(module_host::watch_files(self.children.clone()));
+        }
         let (clock, draining) = (self.clock, shutdown.clone());
         #[cfg(feature = "nats")]
         let storing = self.cluster.take().map(|cluster| cluster.start(&mut keeping));

@@ -212,6 +212,7 @@ fn what_a_module_does_wrong_is_told_in_words() {
             ("deaf", &["no `done` in answer to `stop` within 3000 ms"]),
             ("crash", &["ended before it said `pong`"]),
             ("reject", &["rejects it: bad_config as told"]),
+            ("mixed 2", &["`ready` comes twice"]),
         ] {
             all.spawn(move || {
                 let checked = module(folder, &["check", &bad(mode)]);
@@ -229,7 +230,7 @@ fn what_a_module_does_wrong_is_told_in_words() {
 fn modules_of_our_own_keep_to_the_contract() {
     let folder = Folder::new("module-check-own");
     let parrot = "import ringback\n\
-        class Parrot(ringback.Module):\n    rate = speaks = 16000\n    framing = 'hdr16'\n    \
+        class Parrot(ringback.Module):\n    rate = speaks = 16000\n    max_sessions = 2\n    framing = 'hdr16'\n    \
         def on_audio(self, s, pcm): s.play(pcm)\n    \
         def on_text(self, s, text): s.say(text.text)\n    \
         def on_finalize(self, s): s.transcript('so far')\n\
@@ -237,7 +238,8 @@ fn modules_of_our_own_keep_to_the_contract() {
     folder.write("parrot.py", parrot);
     let checked = module(&folder.path(""), &["check", &format!("{PYTHON} parrot.py")]);
     assert_eq!(checked.code, Some(0), "{}", checked.stdout);
-    for session in ["A call", "taken up again", "A call of words", "vanishes"] {
+    for session in ["A call", "taken up again", "A call of words", "Two calls at once", "vanishes"]
+    {
         assert!(checked.stdout.contains(session), "{}", checked.stdout);
     }
     assert!(!checked.stdout.contains("filters"), "{}", checked.stdout);

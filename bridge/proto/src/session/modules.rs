@@ -428,6 +428,7 @@ impl Session {
             name: port.config.name.clone(),
             starts: port.starts,
             results: port.results,
+            overran: port.overran,
             error: port.last_error.clone(),
             replaced: port.replaced,
             bypassed: self.bypassed(port),

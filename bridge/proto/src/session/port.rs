@@ -126,6 +126,7 @@ pub(super) struct Port {
     /// Playback generation it knows of.
     pub(super) told_epoch: u32,
     pub(super) results: u64,
+    pub(super) overran: u64,
     pub(super) starts: u32,
     pub(super) spoken: Spoken,
     /// The same of words, in messages.
@@ -198,6 +199,7 @@ impl Port {
             from_ms: 0,
             told_epoch: 0,
             results: 0,
+            overran: 0,
             starts: 0,
             spoken: Spoken::default(),
             said: Spoken::default(),

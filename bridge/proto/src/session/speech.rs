@@ -81,6 +81,13 @@ impl Session {
         }
     }
 
+    /// A module in the call's own task took longer for a frame than it may.
+    pub fn module_overran(&mut self, id: PortId) {
+        if let Some(port) = self.ports.get_mut(id.0) {
+            port.overran += 1;
+        }
+    }
+
     fn play(&mut self, now: Instant, voice: usize, pcm: &[i16], pace: Pace) {
         let Some(voices) = self.voices() else { return };
         let (refused, trimmed) = voices.push(now, voice, pcm, pace);

@@ -54,6 +54,8 @@ pub struct ModuleSummary {
     pub starts: u32,
     /// Results it streamed.
     pub results: u64,
+    /// Frames that it was found to take too long for, which held up the call; not every frame is timed.
+    pub overran: u64,
     /// Its last failure.
     pub error: Option<String>,
     /// Whether it was given up and another one started in its place.

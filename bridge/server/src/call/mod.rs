@@ -381,7 +381,8 @@ impl Call {
         }
         match &source.place {
             Place::Inline(make) => {
-                let mut inline = Box::new(Inline::new(make()));
+                let budget = source.budget;
+                let mut inline = Box::new(Inline::new(make(), self.clock, budget));
                 let answer = inline.start(&start);
                 self.hosts[port.0] = Host::Inline(inline);
                 match answer {
@@ -447,7 +448,13 @@ impl Call {
             };
             let Host::Inline(inline) = &mut self.hosts[port.0] else { return false };
             let heard = match given {
-                Given::Sound(frame) => inline.hear(frame),
+                Given::Sound(frame) => {
+                    let heard = inline.hear(frame);
+                    if inline.is_slow() {
+                        self.session.module_overran(port);
+                    }
+                    heard
+                }
                 Given::Gap(gap) => inline.tell(&gap),
             };
             self.take_outputs(now, port, heard.err());

@@ -24,6 +24,9 @@ const RING: Duration = Duration::from_secs(10);
 /// Sound kept for one that runs in step with the call and has always heard everything.
 const IN_STEP_RING: Duration = Duration::from_millis(500);
 
+/// A module in the call's own task may take so long for a frame.
+const BUDGET: Duration = Duration::from_millis(5);
+
 /// Whatever runs the modules of a configuration, by its numbers.
 pub(crate) type Sources = Arc<[Arc<ModuleSource>]>;
 
@@ -55,6 +58,8 @@ impl Supply {
 pub(crate) struct ModuleSource {
     /// A module has so long to be ready; its own, whatever others of the route are given.
     pub(super) ready_ms: u64,
+    /// It may take so long for a frame, if it runs in the call's own task.
+    pub(super) budget: Duration,
     /// So much sound is kept for it.
     pub(crate) ring: Duration,
     pub(super) place: Place,
@@ -150,7 +155,8 @@ impl ModuleSource {
         let ready_ms = u64::try_from(module.ready_timeout.as_millis()).unwrap_or(u64::MAX);
         let place = Place::of(module, ways);
         let usual = if matches!(place, Place::Inline(_)) { IN_STEP_RING } else { RING };
-        Self { ready_ms, ring: module.ring.unwrap_or(usual), place }
+        let (ring, budget) = (module.ring.unwrap_or(usual), module.budget.unwrap_or(BUDGET));
+        Self { ready_ms, budget, ring, place }
     }
 
     /// Whether it runs in the call's own task.

@@ -33,7 +33,8 @@ pub(super) struct Args {
     #[arg(long, short, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Read the configuration again whenever its file has changed; on SIGHUP it is in any case. New calls take what is new, live ones
-    /// keep what they began with. A file with anything wrong in it changes nothing.
+    /// keep what they began with. A file with anything wrong in it changes nothing. And start modules' processes anew for new calls when
+    /// their files have changed: those that the commands name, those of the same kind beside them, and those in the folders of `watch`.
     #[arg(long)]
     watch: bool,
     /// Read no configuration file at all.
@@ -42,8 +43,8 @@ pub(super) struct Args {
     /// Address and port to listen on; port 0 takes a free one.
     #[arg(long, value_name = "ADDRESS", env = "RINGBACK_BIND")]
     bind: Option<SocketAddr>,
-    /// Send all calls to this module: a command line, run once for each call, or the ws:// or wss:// URL of a server, dialled once
-    /// for each. May be given several times; the first one speaks.
+    /// Send all calls to this module: a command line, run for each call, or for several if the module takes more than one at a time,
+    /// or the ws:// or wss:// URL of a server, dialled once for each. May be given several times; the first one speaks.
     #[arg(long = "module", short, value_name = "COMMAND", conflicts_with = "config")]
     modules: Vec<String>,
     /// Record all calls into this folder.
@@ -223,7 +224,9 @@ async fn serve(config: Config, args: &Args, log: &LogArgs) -> Exit {
             );
         }
     };
-    let bridge = Bridge::new(&config, Clock::start(), shutdown, None).capturing(capture);
+    let bridge = Bridge::new(&config, Clock::start(), shutdown, None)
+        .capturing(capture)
+        .watching(args.watch);
     let (again, logged) = (args.clone(), log.clone());
     let read: reload::Read = Arc::new(move || load(&again, &logged));
     let watched = file(args).filter(|_| args.watch);

@@ -131,7 +131,8 @@ pub struct ModuleConfig {
     pub config: Value,
     /// What it is used as; `None` leaves that to the route: who speaks is an agent, others listen.
     pub role: Option<ModuleKind>,
-    /// So long a filter's answer is waited for; `None` leaves it to where it runs.
+    /// So long a filter's answer is waited for, and so long a module in the call's own task may take for a frame; `None` leaves it
+    /// to where it runs.
     pub budget: Option<Duration>,
     /// What its failure means to the call.
     pub on_fail: OnFail,

@@ -217,6 +217,15 @@ pub(super) struct Module {
     pub warm: Option<At<usize>>,
     pub sessions: Option<At<usize>>,
     pub max_processes: Option<At<usize>>,
+    #[serde(default)]
+    pub env: BTreeMap<String, At<String>>,
+    pub clear_env: Option<At<bool>>,
+    pub dir: Option<At<String>>,
+    #[serde(default)]
+    pub watch: Vec<At<String>>,
+    pub memory_limit: Option<At<Size>>,
+    pub max_files: Option<At<usize>>,
+    pub nice: Option<At<usize>>,
     pub url: Option<At<String>>,
     pub token: Option<At<String>>,
     pub ca_file: Option<At<String>>,
@@ -515,6 +524,35 @@ fn parse_time(text: &str) -> Option<Duration> {
         _ => return None,
     };
     number.checked_mul(millis).map(Duration::from_millis)
+}
+
+/// Octets with their unit: `"512MiB"`, `"2GiB"`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub(super) struct Size(pub u64);
+
+impl TryFrom<String> for Size {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        parse_size(&text).map(Self).ok_or_else(|| {
+            format!(
+                "found {text:?}, expected a whole number and a unit such as \"512MiB\" or \"2GiB\""
+            )
+        })
+    }
+}
+
+fn parse_size(text: &str) -> Option<u64> {
+    let digits = text.find(|c: char| !c.is_ascii_digit())?;
+    let number: u64 = text[..digits].parse().ok()?;
+    let unit = match text[digits..].trim_start() {
+        "KiB" => 1 << 10,
+        "MiB" => 1 << 20,
+        "GiB" => 1 << 30,
+        _ => return None,
+    };
+    number.checked_mul(unit)
 }
 
 /// How often a peer is asked for life: a time or `"off"`.

@@ -218,6 +218,8 @@ struct ModuleEnd<'a> {
     replaces: Option<&'a str>,
     starts: u32,
     results: u64,
+    #[serde(skip_serializing_if = "is_none")]
+    overran: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
     /// Another was started in its place.
@@ -226,6 +228,11 @@ struct ModuleEnd<'a> {
     /// Of a filter, by reason.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     bypassed_ms: BTreeMap<&'static str, u64>,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde gives it so")]
+fn is_none(count: &u64) -> bool {
+    *count == 0
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde gives it so")]
@@ -240,6 +247,7 @@ impl<'a> Ended<'a> {
             replaces: module.replaces.as_deref(),
             starts: module.starts,
             results: module.results,
+            overran: module.overran,
             error: module.error.as_deref().map(peer_text),
             replaced: module.replaced,
             bypassed_ms: module.bypassed.iter().map(|(why, ms)| (why.name(), *ms)).collect(),

@@ -59,3 +59,38 @@ pub(super) fn not_found() -> Response {
     let help = "nothing here; streams are taken at the `path` of each [[listener]]\n";
     (StatusCode::NOT_FOUND, help).into_response()
 }
+
+#[cfg(test)]
+mod tests {
+    use axum::body::{Body, to_bytes};
+    use axum::http::Request;
+    use tower_service::Service as _;
+
+    use super::*;
+
+    async fn asked(shutdown: &Shutdown, readiness: Readiness) -> (u16, bool, String) {
+        let mut router =
+            router(shutdown.clone(), Duration::from_secs(5), move || readiness.clone());
+        let request = Request::get("/readyz").body(Body::empty()).unwrap();
+        let answer = router.call(request).await.unwrap();
+        let (status, is_for_later) =
+            (answer.status().as_u16(), answer.headers().contains_key(header::RETRY_AFTER));
+        let body = to_bytes(answer.into_body(), 1024).await.unwrap();
+        (status, is_for_later, String::from_utf8(body.to_vec()).unwrap())
+    }
+
+    #[tokio::test]
+    async fn readiness_tells_what_is_not_there_that_should_be() {
+        let shutdown = Shutdown::new();
+        let lacking = |waits| Readiness { waits, lines: vec!["0 of 2".into()] };
+        let (all, starting) = (Readiness::default(), lacking(true));
+        assert_eq!(asked(&shutdown, all).await, (200, false, "ready\n".into()));
+        let answer = asked(&shutdown, starting.clone()).await;
+        assert_eq!(answer, (503, true, "starting\n0 of 2\n".into()));
+        let answer = asked(&shutdown, lacking(false)).await;
+        assert_eq!(answer, (200, false, "ready\n0 of 2\n".into()));
+        shutdown.drain();
+        let answer = asked(&shutdown, starting).await;
+        assert_eq!(answer, (503, true, "draining\n0 of 2\n".into()));
+    }
+}

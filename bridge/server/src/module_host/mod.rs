@@ -31,8 +31,10 @@ use ringback_module::message::{FromModule, Ready, Reject, Start, StopReason, ToM
 use tokio::sync::mpsc;
 
 pub use bot::{BotSpec, spawn_bot};
-pub(crate) use child::ChildPools;
-pub use child::{ChildPool, ChildSpec, spawn_child};
+#[cfg(test)]
+pub(crate) use child::Watch;
+pub use child::{ChildPool, ChildSpec, Launch, Limits, spawn_child};
+pub(crate) use child::{ChildPools, watch_files};
 pub use function::{FunctionPool, spawn_function};
 #[cfg(feature = "nats")]
 pub use nats::{NatsSpec, spawn_nats};

@@ -6,6 +6,7 @@ process itself needs for how it misbehaves.
 
 import json
 import os
+import resource
 import socket
 import struct
 import sys
@@ -58,6 +59,11 @@ def start(message):
     event("started", {"resume": message.get("resume"), "session": message["session"]})
     if mode == "whoami":
         event("pid", [os.getpid(), current])
+    if mode == "surroundings":
+        limits = [resource.getrlimit(what)[0] for what in (resource.RLIMIT_DATA, resource.RLIMIT_NOFILE)]
+        event("surroundings", [sorted(os.environ), os.environ.get("GIVEN"), os.getcwd(), *limits, os.nice(0)])
+    if mode == "greedy":
+        bytearray(1 << 30)
     if mode == "hang":
         time.sleep(600)
     if mode == "flood":
@@ -107,7 +113,7 @@ say("register", slot=0, module="test", v=[9] if usual == "version" else [1], max
 while True:
     length, kind, _, slot = struct.unpack("<IBBH", read(8))
     body = read(length)
-    current = slot
+    current = 1 if usual == "mixed" else slot
     if kind == 1:
         heard(body)
         continue

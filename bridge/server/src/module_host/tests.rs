@@ -2,6 +2,7 @@
 
 mod dial_in;
 mod dialled;
+mod launch;
 #[cfg(feature = "nats")]
 #[path = "../../tests/support/nats_server.rs"]
 mod nats_server;
@@ -16,7 +17,7 @@ mod worked;
 use std::os::fd::AsRawFd;
 use std::sync::mpsc::{Receiver, channel};
 
-use ringback_module::message::{Event, Kind, Limits, Resume, StartCredit};
+use ringback_module::message::{self, Event, Kind, Resume, StartCredit};
 use ringback_module::{Input, Module, ModuleError, Outputs};
 use serde_json::{Value, json};
 use tokio::io::AsyncReadExt;
@@ -38,7 +39,12 @@ fn start() -> Start {
     }))
     .unwrap();
     // Generous where a deadline is not what is tested: the machine may be busy.
-    start.limits = Limits { ready_ms: 20_000, ping_ms: 20, dead_ms: 20_000, ..Limits::default() };
+    start.limits = message::Limits {
+        ready_ms: 20_000,
+        ping_ms: 20,
+        dead_ms: 20_000,
+        ..message::Limits::default()
+    };
     start
 }
 

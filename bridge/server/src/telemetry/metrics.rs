@@ -143,6 +143,7 @@ metrics! {
     bypassed_down: Counter "ringback_filter_bypassed_samples_total" "reason=\"down\"", "Samples of callers' sound that passed a filter as it was, by reason.";
     bypassed_ended: Counter "ringback_filter_bypassed_samples_total" "reason=\"ended\"", "Samples of callers' sound that passed a filter as it was, by reason.";
     modules_replaced: Counter "ringback_modules_replaced_total" "", "Modules that failed and whose fallback was started in their place.";
+    frames_overrun: Counter "ringback_module_frames_overrun_total" "", "Frames that modules in calls' own tasks were found to take too long for, from summaries of ended calls; one of fifty is timed, and all that follow a slow one.";
     processes_starting: Gauge "ringback_module_processes" "state=\"starting\"", "Processes of modules: started and not heard of yet, waiting for a session, with one or more.";
     processes_idle: Gauge "ringback_module_processes" "state=\"idle\"", "Processes of modules: started and not heard of yet, waiting for a session, with one or more.";
     processes_busy: Gauge "ringback_module_processes" "state=\"busy\"", "Processes of modules: started and not heard of yet, waiting for a session, with one or more.";

@@ -735,6 +735,11 @@ fn report_end(metrics: &Metrics, call: &str, listener: &str, summary: &Summary) 
         underruns = summary.underruns,
         "call ended"
     );
+    for module in summary.modules.iter().filter(|module| module.overran > 0) {
+        metrics.frames_overrun.add(module.overran);
+        let (module, overran) = (&module.name, module.overran);
+        warn!(call, module, overran, "a module in the call's own task took too long for frames");
+    }
     for hop in &summary.ledger.hops {
         for (reason, count) in &hop.dropped {
             let (wanted, bypass) = (reason.is_wanted(), reason.is_bypass());

@@ -79,11 +79,15 @@ impl Checker<'_> {
         speakers
     }
 
-    /// How long a filter's answer is waited for: all that hear the caller hear it so much later.
+    /// How long a filter's answer is waited for: all that hear the caller hear it so much later. How long a module may take for a
+    /// frame that runs in step with the call: the call waits for it.
     pub(super) fn budget(&mut self, raw: &raw::Module) -> Option<Duration> {
         let is_filter = raw.role.as_ref().is_some_and(|at| *at.get_ref() == raw::Role::Filter);
-        if let Some(at) = raw.budget.as_ref().filter(|_| !is_filter) {
-            self.problem(at.span(), "is for modules with role \"filter\"");
+        let in_step = [Builtin::Echo, Builtin::Vad, Builtin::Dtmf];
+        let in_step = raw.builtin.as_ref().is_some_and(|at| in_step.contains(at.get_ref()));
+        if let Some(at) = raw.budget.as_ref().filter(|_| !is_filter && !in_step) {
+            let whom = "is for modules with role \"filter\", and for echo, vad and dtmf, which the call waits for";
+            self.problem(at.span(), whom);
         }
         let mute = [Builtin::Recorder, Builtin::Player, Builtin::Vad, Builtin::Dtmf];
         if let Some(at) = raw.builtin.as_ref().filter(|at| is_filter && mute.contains(at.get_ref()))

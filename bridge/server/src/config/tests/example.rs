@@ -108,11 +108,12 @@ fn used_keys(path: &str, value: &DeValue<'_>, keys: &mut BTreeSet<(String, Strin
 }
 
 /// Tables whose keys are the user's own.
-const FREE: [&str; 9] = [
+const FREE: [&str; 10] = [
     "module.config",
     "module.tokens",
     "module.parameters",
     "module.headers",
+    "module.env",
     "listener.auth.shared_keys",
     "listener.auth.claims",
     "listener.answer.parameters",

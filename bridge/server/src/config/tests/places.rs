@@ -81,8 +81,8 @@ fn a_place_that_does_not_fit_is_told_with_what_to_do() {
             "f.toml:4:8: module[0].role: unknown variant `singer`, expected one of `tap`, `agent`, `filter`, `text`",
         ),
         (
-            module("budget = \"10ms\""),
-            "f.toml:4:10: module[0].budget: is for modules with role \"filter\"",
+            module("budget = \"10ms\"").replace("vad", "recorder"),
+            "f.toml:4:10: module[0].budget: is for modules with role \"filter\", and for echo, vad and dtmf",
         ),
         (
             module("role = \"filter\""),

@@ -3,7 +3,6 @@
 
 use std::future::poll_fn;
 use std::pin::pin;
-use std::process::{ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::task::Poll;
@@ -13,11 +12,12 @@ use ringback_module::message::{FromModule, Limits, StopReason, ToModule};
 use ringback_module::wire::{self, Frame, FrameKind, FrameReader};
 use ringback_proto::Instant;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
+use tokio::process::{Child, ChildStderr, ChildStdin, ChildStdout};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::ChildSpec;
+use super::launch::{exit_text, spawn};
 use super::pool::ChildPool;
 use super::slots::{Ear, Heard, Left, Said, Slots};
 use crate::clock::Clock;
@@ -263,18 +263,19 @@ impl Process {
         let ended = timeout(GRACE, async {
             tokio::join!(child.wait(), async { self.stdin.lock().await.pipe = None }).0
         });
-        let status = match ended.await {
-            Ok(Ok(status)) => exit_text(status),
-            Ok(Err(error)) => format!("its end is not known: {error}"),
-            Err(_) => {
-                let _ = child.start_kill();
-                "it closed its stdout and stayed".to_owned()
-            }
-        };
+        let ended = ended.await;
+        if ended.is_err() {
+            let _ = child.start_kill();
+        }
         // What it printed last often says why; a grandchild may keep stderr open, so do not wait for ever.
         let _ = timeout(GRACE, log).await;
-        let quote = last_line.quote().map(|line| format!(": {line}")).unwrap_or_default();
-        Death::of(format!("{status}{quote}"))
+        let line = last_line.quote();
+        let quote = line.as_ref().map(|line| format!(": {line}")).unwrap_or_default();
+        Death::of(match ended {
+            Ok(Ok(status)) => exit_text(status, line.as_deref(), self.spec.launch.limits),
+            Ok(Err(error)) => format!("its end is not known: {error}{quote}"),
+            Err(_) => format!("it closed its stdout and stayed{quote}"),
+        })
     }
 
     /// Returns when it should have gone after it was closed.
@@ -461,43 +462,5 @@ impl Stdin {
         self.rest.clear();
         self.written = 0;
         Ok(())
-    }
-}
-
-fn spawn(spec: &ChildSpec) -> Result<Child, End> {
-    let Some((program, arguments)) = spec.command.split_first() else {
-        return Err(End::Over(Some("its command is empty; name a program".into())));
-    };
-    let mut command = Command::new(program);
-    command
-        .args(arguments)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        // Tells an SDK that standard output is the contract's from the first octet, imports included.
-        .env("RINGBACK_STDIO", "1")
-        .kill_on_drop(true);
-    // Ctrl-C at a terminal goes to the whole group; the bridge drains then, and needs its modules for that.
-    #[cfg(unix)]
-    command.process_group(0);
-    command.spawn().map_err(|error| {
-        let reason = format!("cannot start {program}: {error}");
-        match error.kind() {
-            std::io::ErrorKind::NotFound | std::io::ErrorKind::PermissionDenied => {
-                End::Over(Some(reason))
-            }
-            _ => End::failed(reason),
-        }
-    })
-}
-
-pub(in super::super) fn exit_text(status: ExitStatus) -> String {
-    #[cfg(unix)]
-    if let Some(signal) = std::os::unix::process::ExitStatusExt::signal(&status) {
-        return format!("killed by signal {signal}");
-    }
-    match status.code() {
-        Some(code) => format!("exited with status {code}"),
-        None => "exited".to_owned(),
     }
 }

@@ -211,7 +211,9 @@ async fn one_that_dies_before_its_first_session_is_started_again() {
         spec.warm = 1;
         spec.command.splice(3.., ["unborn".into(), "2".into(), path.display().to_string()]);
     });
-    assert!(!pool.warmth().unwrap().was_warm);
+    let warmth = pool.warmth().unwrap();
+    let said = "module shared: 0 of 1 processes started ahead of calls are ready";
+    assert_eq!((warmth.was_warm, warmth.to_string().as_str()), (false, said));
     warm(&pool, 1).await;
     std::fs::remove_file(path).unwrap();
     let (hosted, _) = whoami(&pool).await;
@@ -252,6 +254,33 @@ async fn renewed_processes_are_for_new_sessions_and_old_ones_go_on() {
     assert_lives(&mut new, 0).await;
     over(old).await;
     over(new).await;
+}
+
+#[tokio::test]
+async fn a_changed_program_is_for_new_sessions() {
+    let root = std::env::temp_dir().join(format!("module-host-changed-{}", std::process::id()));
+    std::fs::create_dir_all(&root).unwrap();
+    std::fs::write(root.join("bot.py"), SCRIPT).unwrap();
+    let mut spec = ChildSpec::new("m", ["python3", "bot.py", "good", "8"].map(Into::into).to_vec());
+    spec.launch.dir = Some(root.clone());
+    let pools = ChildPools::default();
+    let (pool, mut watch) = (pools.of(&spec), Watch::default());
+    assert!(Arc::ptr_eq(&pool, &pools.of(&spec)), "the same processes for the same module");
+    let (mut old, (process, _)) = whoami(&pool).await;
+    watch.look(&pools).await;
+    watch.look(&pools).await;
+    let (other, (same, _)) = whoami(&pool).await;
+    assert_eq!(same, process, "nothing has changed");
+    std::fs::write(root.join("bot.py"), format!("{SCRIPT}# Better.\n")).unwrap();
+    watch.look(&pools).await;
+    watch.look(&pools).await;
+    let (new, (changed, _)) = whoami(&pool).await;
+    assert_ne!(changed, process);
+    assert_lives(&mut old, 0).await;
+    for hosted in [old, other, new] {
+        over(hosted).await;
+    }
+    std::fs::remove_dir_all(root).unwrap();
 }
 
 #[tokio::test]

@@ -70,9 +70,14 @@ pub(super) fn run(args: &Args) -> Exit {
 
 /// Everything, in order; how much was wrong.
 async fn check(command: &[String], config: &Value) -> usize {
-    let (mut wrong, mut is_filter) = (0, false);
+    let (mut wrong, mut is_filter, mut takes) = (0, false, 1);
     for (title, session) in SESSIONS {
-        if session == Session::Filter && !is_filter {
+        let is_tried = match session {
+            Session::Filter => is_filter,
+            Session::Two => takes > 1,
+            _ => true,
+        };
+        if !is_tried {
             continue;
         }
         screen::painted(&format!("{}\n", Style::of_stdout().bold(title)));
@@ -87,6 +92,7 @@ async fn check(command: &[String], config: &Value) -> usize {
         }
         wrong += rules.print();
         is_filter |= rules.kinds.contains(&Kind::Filter);
+        takes = rules.takes;
         if !rules.began && session == Session::Call {
             // The others would only say the same.
             break;
@@ -103,14 +109,17 @@ enum Session {
     Words,
     /// Only for who says that it is one.
     Filter,
+    /// Two calls at once, of a module that registers for as many.
+    Two,
     Vanished,
 }
 
-const SESSIONS: [(&str, Session); 5] = [
+const SESSIONS: [(&str, Session); 6] = [
     ("A call", Session::Call),
     ("A call taken up again after a crash", Session::Resumed),
     ("A call of words", Session::Words),
     ("A call whose sound it filters", Session::Filter),
+    ("Two calls at once, as it registers for more than one", Session::Two),
     ("A bridge that vanishes", Session::Vanished),
 ];
 
@@ -123,7 +132,7 @@ async fn hold(
     peer: &mut Peer,
     rules: &mut Rules,
 ) -> Result<(), Broken> {
-    let start = start(session, config);
+    let start = start(session, config, 1);
     let resumed = &start["resume"];
     rules.begin(resumed["from_ms"].as_u64(), resumed["epoch"].as_u64(), session == Session::Words);
     rules.filters = session == Session::Filter;
@@ -134,6 +143,11 @@ async fn hold(
     peer.sound(rules, 1_000).await?;
     peer.ping(rules, 0).await?;
     match session {
+        Session::Two => {
+            if !another(config, peer, rules).await? {
+                return Ok(());
+            }
+        }
         Session::Call => everything(peer, rules).await?,
         Session::Words => {
             let said = json!({ "type": "text", "id": "p1", "track": 0, "text": "hello", "final": true, "start_ms": 0, "end_ms": 0 });
@@ -144,17 +158,43 @@ async fn hold(
         Session::Resumed | Session::Vanished => {}
     }
     if session != Session::Vanished {
-        peer.say(
-            rules,
-            1,
-            &json!({ "type": "stop", "reason": "hangup", "deadline_ms": STOP.as_millis() as u64 }),
-        )
-        .await?;
-        let what = "`done` in answer to `stop`";
-        let is_done = |message: &FromModule| matches!(message, FromModule::Done { .. });
-        peer.until(rules, STOP, what, is_done).await?;
+        stop(peer, rules).await?;
     }
     leave(peer, rules).await
+}
+
+/// A second session beside the first, which ends before it; whether there is one.
+async fn another(config: &Value, peer: &mut Peer, rules: &mut Rules) -> Result<bool, Broken> {
+    peer.switch();
+    rules.begin_another();
+    peer.say(rules, peer.slot(), &start(Session::Two, config, peer.slot())).await?;
+    if !begin(Session::Two, peer, rules).await? {
+        return Ok(false);
+    }
+    for _ in 0..2 {
+        peer.sound(rules, 2_000).await?;
+        peer.ping(rules, 0).await?;
+        peer.switch();
+        rules.switch();
+    }
+    // The first is over now, and the second goes on.
+    peer.switch();
+    rules.switch();
+    stop(peer, rules).await?;
+    peer.switch();
+    rules.switch();
+    peer.sound(rules, 3_000).await?;
+    peer.ping(rules, 0).await?;
+    Ok(true)
+}
+
+async fn stop(peer: &mut Peer, rules: &mut Rules) -> Result<(), Broken> {
+    let deadline_ms = STOP.as_millis() as u64;
+    let stop = json!({ "type": "stop", "reason": "hangup", "deadline_ms": deadline_ms });
+    peer.say(rules, peer.slot(), &stop).await?;
+    let what = "`done` in answer to `stop`";
+    let is_done = |message: &FromModule| matches!(message, FromModule::Done { .. });
+    peer.until(rules, STOP, what, is_done).await.map(drop)
 }
 
 /// From `start` to `ready`; whether there is a session.
@@ -226,7 +266,7 @@ async fn leave(peer: &mut Peer, rules: &mut Rules) -> Result<(), Broken> {
 }
 
 /// As a bridge begins a session.
-fn start(session: Session, config: &Value) -> Value {
+fn start(session: Session, config: &Value, slot: u16) -> Value {
     let has_sound = session != Session::Words;
     let formats = |rates: &[u32]| -> Vec<Value> {
         let rates = rates.iter().filter(|_| has_sound);
@@ -260,8 +300,8 @@ fn start(session: Session, config: &Value) -> Value {
         json!(["text", "say", "language", "hangup", "resume"])
     };
     let mut start = json!({
-        "type": "start", "v": 1, "session": "check-1", "wall": "2026-11-20T22:00:00.123Z", "kind": kind,
-        "call": { "id": "check", "from": "+15550100", "to": "+15550199", "direction": "inbound", "provider": "check" },
+        "type": "start", "v": 1, "session": rules::session(slot), "wall": "2026-11-20T22:00:00.123Z", "kind": kind,
+        "call": { "id": format!("call-{slot}"), "from": "+15550100", "to": "+15550199", "direction": "inbound", "provider": "check" },
         "config": config,
         "offer": {
             "tracks": tracks, "in": formats(rates), "out": formats(spoken),
@@ -286,7 +326,7 @@ mod tests {
     #[test]
     fn what_begins_a_session_here_is_what_the_contract_says() {
         for (_, session) in SESSIONS {
-            let start = start(session, &Value::Null);
+            let start = start(session, &Value::Null, 1);
             let ToModule::Start(read) = serde_json::from_value(start.clone()).unwrap() else {
                 panic!("no start: {start}");
             };

@@ -38,10 +38,24 @@ pub(super) struct Peer {
     child: Child,
     stdin: Option<ChildStdin>,
     arrived: mpsc::Receiver<Arrived>,
+    /// The session that is talked to, and another one.
+    line: Line,
+    other: Line,
+    pings: u64,
+}
+
+/// One session, as it has to be talked to.
+struct Line {
+    slot: u16,
     accept: Accept,
     /// Position of the next sample.
     pts: u64,
-    pings: u64,
+}
+
+impl Line {
+    fn new(slot: u16) -> Self {
+        Self { slot, accept: Accept::default(), pts: 0 }
+    }
 }
 
 impl Peer {
@@ -60,7 +74,18 @@ impl Peer {
         let stdin = child.stdin.take();
         let stdout = child.stdout.take().ok_or("it has no standard output")?;
         tokio::spawn(read(stdout, sender));
-        Ok(Self { child, stdin, arrived, accept: Accept::default(), pts: 0, pings: 0 })
+        let (line, other) = (Line::new(1), Line::new(2));
+        Ok(Self { child, stdin, arrived, line, other, pings: 0 })
+    }
+
+    /// Talks to the other session from here on.
+    pub(super) fn switch(&mut self) {
+        std::mem::swap(&mut self.line, &mut self.other);
+    }
+
+    /// Where the session is that is talked to.
+    pub(super) const fn slot(&self) -> u16 {
+        self.line.slot
     }
 
     /// Says something to it.
@@ -81,30 +106,32 @@ impl Peer {
 
     /// Sound up to `to_ms` after its begin, all at once: as what a module missed while it loaded.
     pub(super) async fn sound(&mut self, rules: &mut Rules, to_ms: u64) -> Result<(), Broken> {
-        let Some(input) = self.accept.input else { return Ok(()) };
+        let Some(input) = self.line.accept.input else { return Ok(()) };
         let per_ms = |ms: u64| ms * u64::from(input.rate) / 1_000;
         let first = rules.resumed_from();
-        self.pts = self.pts.max(per_ms(first));
+        self.line.pts = self.line.pts.max(per_ms(first));
         let size = per_ms(u64::from(input.frame_ms)).max(1);
-        while self.pts + size <= per_ms(first + to_ms) {
+        while self.line.pts + size <= per_ms(first + to_ms) {
             // Something that is neither silence nor speech, on and off.
             let sample = |n: u64| {
                 if (n / 4_000).is_multiple_of(2) { (n % 36) as i16 * 300 - 5_400 } else { 0 }
             };
-            let samples: Vec<_> = (self.pts..self.pts + size).map(sample).collect();
-            let track = self.accept.tracks.first().copied().unwrap_or_default();
-            let header = AudioHeader { track, pts: self.pts, ..AudioHeader::default() };
-            let header = (self.accept.framing == Framing::Hdr16).then_some(&header);
+            let samples: Vec<_> = (self.line.pts..self.line.pts + size).map(sample).collect();
+            let track = self.line.accept.tracks.first().copied().unwrap_or_default();
+            let header = AudioHeader { track, pts: self.line.pts, ..AudioHeader::default() };
+            let header = (self.line.accept.framing == Framing::Hdr16).then_some(&header);
             let mut frame = Vec::new();
-            if wire::write_audio(1, header, input.encoding, &samples, &mut frame).is_err() {
+            if wire::write_audio(self.line.slot, header, input.encoding, &samples, &mut frame)
+                .is_err()
+            {
                 rules.wrong(format!(
                     "wants frames of {} ms, which no message holds",
                     input.frame_ms
                 ));
                 return Err(Broken);
             }
-            self.pts += size;
-            rules.sent_ms = self.pts * 1_000 / u64::from(input.rate);
+            self.line.pts += size;
+            rules.sent_ms = self.line.pts * 1_000 / u64::from(input.rate);
             self.write(rules, &frame).await?;
         }
         Ok(())
@@ -114,7 +141,7 @@ impl Peer {
     pub(super) async fn answers(&mut self, rules: &mut Rules) -> Result<(), Broken> {
         self.answered(rules).await?;
         let began = Instant::now();
-        let next = self.accept.input.map_or(20, |input| u64::from(input.frame_ms));
+        let next = self.line.accept.input.map_or(20, |input| u64::from(input.frame_ms));
         self.sound(rules, rules.sent_ms + next).await?;
         self.answered(rules).await?;
         let took = began.elapsed();
@@ -131,9 +158,9 @@ impl Peer {
 
     async fn answered(&mut self, rules: &mut Rules) -> Result<(), Broken> {
         let deadline = Instant::now() + DEAD;
-        while rules.answered < self.pts {
+        while rules.answered < self.line.pts {
             let Ok(Some(arrived)) = timeout_at(deadline, self.arrived.recv()).await else {
-                let (answered, sent) = (rules.answered, self.pts);
+                let (answered, sent) = (rules.answered, self.line.pts);
                 rules.wrong(format!("answers {answered} of {sent} samples; a filter answers each frame with one as long"));
                 return Err(Broken);
             };
@@ -168,7 +195,7 @@ impl Peer {
                 Ok(Some(arrived)) => {
                     let Some(message) = rules.look(arrived)? else { continue };
                     if let FromModule::Ready(ready) = &message {
-                        self.accept = ready.accept.clone();
+                        self.line.accept = ready.accept.clone();
                     }
                     if wanted(&message) {
                         rules.well(format!("{what}, after {} ms", began.elapsed().as_millis()));

@@ -12,6 +12,12 @@ use crate::cli::screen::{self, Style};
 /// One session, as far as it came.
 #[derive(Debug, Default)]
 pub(super) struct Rules {
+    /// Where the session is.
+    slot: u16,
+    /// Another session in the same process.
+    beside: Option<Box<Self>>,
+    /// Sessions at a time that it registers for.
+    pub(super) takes: u32,
     /// There was a session at all.
     pub(super) began: bool,
     /// End of the sound it was sent.
@@ -37,14 +43,31 @@ pub(super) struct Rules {
 }
 
 impl Rules {
-    /// What `start` says.
+    /// What `start` says, the first in its process.
     pub(super) fn begin(&mut self, from_ms: Option<u64>, epoch: Option<u64>, of_words: bool) {
+        self.slot = 1;
         self.from_ms = from_ms.unwrap_or_default();
         self.sent_ms = self.from_ms;
         self.acked_ms = self.from_ms;
         self.epoch = epoch.unwrap_or_default();
         self.announced = self.epoch;
         self.of_words = of_words;
+    }
+
+    /// One more session in the same process; what follows is about that one.
+    pub(super) fn begin_another(&mut self) {
+        let another =
+            Self { slot: self.slot + 1, takes: self.takes, registered: true, ..Self::default() };
+        self.beside = Some(Box::new(another));
+        self.switch();
+    }
+
+    /// What follows is about the other session.
+    pub(super) fn switch(&mut self) {
+        if let Some(mut other) = self.beside.take() {
+            std::mem::swap(self, &mut other);
+            self.beside = Some(other);
+        }
     }
 
     /// First millisecond that is sent.
@@ -82,11 +105,18 @@ impl Rules {
             let verdict = if *well { style.good("  ok    ") } else { style.bold("  WRONG ") };
             screen::painted(&format!("{verdict}{}\n", screen::harmless(what)));
         }
-        self.found.iter().filter(|(well, _)| !well).count()
+        let wrong = self.found.iter().filter(|(well, _)| !well).count();
+        wrong + self.beside.as_ref().map_or(0, |beside| beside.print())
     }
 
     /// Looks at a frame; the message in it, if it is one that can be understood.
     pub(super) fn look(&mut self, arrived: Arrived) -> Result<Option<FromModule>, Broken> {
+        if let (Some(beside), Arrived::Json { slot, .. } | Arrived::Sound { slot, .. }) =
+            (&mut self.beside, &arrived)
+            && *slot == beside.slot
+        {
+            return beside.look(arrived).map(|_| None);
+        }
         match arrived {
             Arrived::Broken(error) => {
                 self.wrong(format!("standard output is no stream of frames: {error}"));
@@ -147,6 +177,7 @@ impl Rules {
                     ));
                 }
                 self.kinds.clone_from(&register.kinds);
+                self.takes = register.max_sessions.max(1);
                 self.well(format!("registers as {:?}", register.module));
                 return;
             }
@@ -159,8 +190,9 @@ impl Rules {
             self.registered = true;
             self.wrong("says something before `register`, which comes first in a process");
         }
-        if slot != 1 {
-            self.wrong(format!("says something in slot {slot}, which has no session; the answers belong into the slot of `start`, 1"));
+        let own = self.slot;
+        if slot != own {
+            self.wrong(format!("says something in slot {slot}, which has no session; the answers belong into the slot of `start`, {own}"));
         }
         if self.done {
             self.wrong("says something after `done`, which is the last word of a session");
@@ -231,9 +263,10 @@ impl Rules {
         if self.accept.is_some() {
             self.wrong("`ready` comes twice");
         }
-        if !["", "check-1"].contains(&ready.session.as_str()) {
+        let named = session(self.slot);
+        if !["", named.as_str()].contains(&ready.session.as_str()) {
             self.wrong(format!(
-                "`ready` names session {:?}; `start` named \"check-1\"",
+                "`ready` names session {:?}; `start` named {named:?}",
                 ready.session
             ));
         }
@@ -278,7 +311,7 @@ impl Rules {
     }
 
     fn sound(&mut self, slot: u16, body: &[u8]) {
-        let Some(accept) = self.accept.clone().filter(|_| slot == 1) else {
+        let Some(accept) = self.accept.clone().filter(|_| slot == self.slot) else {
             self.wrong(format!("plays into slot {slot}, which has no session that is ready"));
             return;
         };
@@ -317,6 +350,11 @@ impl Rules {
             self.wrong("plays after `done`");
         }
     }
+}
+
+/// Name of the session in that slot.
+pub(super) fn session(slot: u16) -> String {
+    format!("check-{slot}")
 }
 
 /// What a finding says up to its details: the same in each that has the same cause.
