@@ -1,6 +1,8 @@
 //! Any provider in, any bot out: a phone behind every provider, a session, and a bot that is our own end of every provider's wire, in
 //! virtual time. What is said, played, marked, cleared, pressed and hung up at one end is what it is at the other.
 
+#![allow(clippy::unwrap_used, reason = "a test whose ground gives way has failed")]
+
 use std::time::Duration;
 
 use ringback_codecs::{Encoding, MediaFormat};
@@ -75,12 +77,12 @@ impl World {
         };
         let mut out = Outbox::new();
         world.phone.handle_open(now, &mut out).expect("opens");
-        world.to_session(&mut out);
+        world.tell_session(&mut out);
         world.exchange();
         world
     }
 
-    fn to_session(&mut self, out: &mut Outbox) {
+    fn tell_session(&mut self, out: &mut Outbox) {
         for send in out.sends() {
             match send {
                 Send::Text(span) => {
@@ -104,10 +106,10 @@ impl World {
                 self.act(action);
                 busy = true;
             }
-            busy |= self.from_session();
+            busy |= self.hear_session();
             busy |= self.sound();
-            busy |= self.from_bot();
-            busy |= self.to_bot();
+            busy |= self.hear_bot();
+            busy |= self.tell_bot();
             if !busy {
                 return;
             }
@@ -127,7 +129,7 @@ impl World {
                 if let Some(translator) = &mut self.translator {
                     translator.stop(self.now).expect("may stop");
                 }
-                self.to_bot();
+                self.tell_bot();
                 self.session.module_gone(self.now, PORT, None);
             }
             Action::Ended(summary) => self.summary = Some(*summary),
@@ -151,7 +153,7 @@ impl World {
         self.at_bot(|end, now, out| end.handle_open(now, out));
     }
 
-    fn from_session(&mut self) -> bool {
+    fn hear_session(&mut self) -> bool {
         if self.session.sends().sends().is_empty() {
             return false;
         }
@@ -169,7 +171,7 @@ impl World {
             self.phone.handle_message(self.now, message, &mut out).expect("the bridge speaks it");
         }
         self.session.sent(true);
-        self.to_session(&mut out);
+        self.tell_session(&mut out);
         true
     }
 
@@ -187,7 +189,7 @@ impl World {
     }
 
     /// What the bot said, as the session takes it.
-    fn from_bot(&mut self) -> bool {
+    fn hear_bot(&mut self) -> bool {
         let mut busy = false;
         while let Some(said) = self.translator.as_mut().and_then(Translator::poll_said) {
             busy = true;
@@ -213,7 +215,7 @@ impl World {
     }
 
     /// What the translator sends, as the bot takes it.
-    fn to_bot(&mut self) -> bool {
+    fn tell_bot(&mut self) -> bool {
         let Some(translator) = &mut self.translator else { return false };
         let outbox = translator.sends();
         let messages: Vec<_> = outbox
@@ -293,7 +295,7 @@ impl World {
             self.now = self.now.max(next);
             let (now, mut out) = (self.now, Outbox::new());
             self.phone.handle_timeout(now, &mut out).expect("time may pass");
-            self.to_session(&mut out);
+            self.tell_session(&mut out);
             if self.session.poll_timeout().is_some_and(|at| at <= now) {
                 self.session.handle_timeout(now);
             }
@@ -319,7 +321,7 @@ impl World {
     fn press(&mut self, key: char) {
         let mut out = Outbox::new();
         self.phone.press(self.now, Digit::new(key).expect("a key"), &mut out).expect("may press");
-        self.to_session(&mut out);
+        self.tell_session(&mut out);
         self.exchange();
     }
 
@@ -568,7 +570,7 @@ fn try_pair(
         assert!(world.hung_up.is_some() && is_over, "{about}");
     } else {
         world.phone.hang_up(world.now, &mut out).expect("may hang up");
-        world.to_session(&mut out);
+        world.tell_session(&mut out);
         // What is left of the call is that its connection ends.
         world.session.handle_closed(world.now, Ok(()));
         world.exchange();
@@ -697,7 +699,7 @@ fn a_bot_of_words_answers_a_call_of_words() {
     assert!(world.start.is_some());
     let mut out = Outbox::new();
     world.phone.say(world.now, "A table for two.", &mut out).expect("says");
-    world.to_session(&mut out);
+    world.tell_session(&mut out);
     world.exchange();
     let heard = |world: &World| {
         let heard = world.events.iter().filter_map(|(_, event)| match event {
@@ -714,7 +716,7 @@ fn a_bot_of_words_answers_a_call_of_words() {
     assert_eq!(world.keys_at_bot(), "7");
     world.run(Duration::from_millis(900));
     world.phone.say(world.now, "Wait!", &mut out).expect("says");
-    world.to_session(&mut out);
+    world.tell_session(&mut out);
     world.exchange();
     let interrupted = world.events.iter().find_map(|(_, event)| match event {
         Event::Interrupted { heard: Some(heard), .. } => Some(heard.clone()),
