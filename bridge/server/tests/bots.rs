@@ -12,7 +12,7 @@ use ringback::client::{CallEvent, Client, WsUrl};
 use ringback::config::{Config, Context, ModuleRun, Overrides};
 use ringback::net::{self, Listener as _, MemoryHosts, MemoryListener};
 use ringback::socket::{self, Outgoing, Socket, SocketOptions};
-use ringback_proto::provider::{Dial, Track, find};
+use ringback_proto::provider::{Dial, find};
 use ringback_proto::session::Report;
 use support::{Host, assert_whole, known, root, run, soon};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
