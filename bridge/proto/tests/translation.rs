@@ -14,7 +14,8 @@ use ringback_proto::provider::{
     PROVIDERS, PlayoutPolicy, Protocol, Provider, Send, Start, Track, Transport, find,
 };
 use ringback_proto::session::{
-    Action, EndReason, Epoch, FrameBuf, Given, PortConfig, PortId, Session, SessionConfig, Summary,
+    Action, EndReason, Epoch, FrameBuf, Given, PortConfig, PortId, Route, Session, SessionConfig,
+    Summary,
 };
 use ringback_proto::simulator::{PhoneEvent, Simulator};
 use ringback_proto::translation::{Bot, Said, Translator, can_speak};
@@ -50,11 +51,12 @@ impl World {
         let (request, phone) = Simulator::new(caller, dial, true);
         let accepted = request.arrives(|upgrade| caller.accept(upgrade, &Options::default()));
         let mut config = SessionConfig::new("our-call", caller.name());
-        config.ports = vec![PortConfig {
+        let bot_port = PortConfig {
             kind: ringback_module::message::Kind::Agent,
             speaks: true,
             ..PortConfig::listening("bot")
-        }];
+        };
+        config.routes = Route::to(vec![bot_port]).into();
         let now = Instant::from_millis(1);
         let session = Session::new(now, config, accepted.expect("accepts").protocol);
         let mut world = Self {
