@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::process::Child;
 use std::sync::Arc;
 
 use axum::Router;
@@ -31,7 +32,7 @@ pub enum Place {
     Stdio,
     /// A server on this machine that the bridge dials, over one WebSocket for each call.
     Websocket,
-    /// A worker on the NATS server at 127.0.0.1:4222, which has to be there.
+    /// A worker on a NATS server of this machine, started for it: `nats-server` must be installed.
     #[cfg(feature = "nats")]
     Nats,
 }
@@ -59,20 +60,35 @@ impl Place {
         }
     }
 
-    /// Whether it is a process that the bridge does not start itself.
-    pub(super) const fn is_server(self) -> bool {
-        !matches!(self, Self::Stdio)
+    /// Starts what the bridge does not start itself; `itself` starts this very program with such arguments and tells where it listens.
+    pub(super) fn prepare(
+        self,
+        itself: impl FnOnce(&[&str]) -> Result<(Child, String), String>,
+    ) -> Result<Prepared, String> {
+        let serve = ["bench", "--serve-module", self.name()];
+        match self {
+            Self::Stdio => Ok(Prepared::default()),
+            Self::Websocket => {
+                let (module, authority) = itself(&serve)?;
+                Ok(Prepared { processes: Processes(vec![module]), authority })
+            }
+            #[cfg(feature = "nats")]
+            Self::Nats => {
+                let (server, authority) = worker::start_server()?;
+                let mut processes = Processes(vec![server]);
+                let (module, _) = itself(&[&serve[..], &["--at", &authority]].concat())?;
+                processes.0.push(module);
+                Ok(Prepared { processes, authority })
+            }
+        }
     }
 
-    /// What is beside the module in the configuration of a bridge whose module runs there.
-    pub(super) fn tables(self) -> String {
+    /// What is beside the module in the configuration of a bridge whose module runs there; `server` is where its server is.
+    pub(super) fn tables(self, server: &str) -> String {
         match self {
             Self::Stdio | Self::Websocket => String::new(),
             #[cfg(feature = "nats")]
-            Self::Nats => {
-                let (server, prefix) = (worker::SERVER, worker::prefix());
-                format!("[nats]\nurls = [\"nats://{server}\"]\nprefix = \"{prefix}\"\n")
-            }
+            Self::Nats => format!("[nats]\nurls = [\"nats://{server}\"]\n"),
         }
     }
 
@@ -90,11 +106,16 @@ impl Place {
         }
     }
 
-    /// Is the module, until whoever started it ends it; `listening` is told where, if it is a server.
+    /// Is the module, until whoever started it ends it; `listening` is told where, if it is a server. `at` is the server that it
+    /// works on, if it does.
     ///
     /// # Errors
     /// If the system gives no runtime or no port.
-    pub fn serve(self, listening: impl FnOnce(SocketAddr)) -> Result<Exit, String> {
+    pub fn serve(
+        self,
+        #[cfg_attr(not(feature = "nats"), expect(unused_variables))] at: Option<SocketAddr>,
+        listening: impl FnOnce(SocketAddr),
+    ) -> Result<Exit, String> {
         match self {
             Self::Stdio => {
                 let code = ringback_module::stdio::run("echo", || Box::new(Echo::new()));
@@ -110,9 +131,31 @@ impl Place {
             Self::Nats => {
                 let runtime = Builder::new_current_thread().enable_all().build();
                 let runtime = runtime.map_err(|error| format!("cannot start: {error}"))?;
-                runtime.block_on(worker::work(listening))?;
+                let at = at.ok_or("no NATS server to work on")?;
+                runtime.block_on(worker::work(at, listening))?;
                 Ok(Exit::Ok)
             }
+        }
+    }
+}
+
+/// What a place needs beside the bridge, running.
+#[derive(Default)]
+pub(super) struct Prepared {
+    pub(super) processes: Processes,
+    /// Where the bridge finds it.
+    pub(super) authority: String,
+}
+
+/// Processes that end with this.
+#[derive(Default)]
+pub(super) struct Processes(Vec<Child>);
+
+impl Drop for Processes {
+    fn drop(&mut self) {
+        for process in self.0.iter_mut().rev() {
+            let _ = process.kill();
+            let _ = process.wait();
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::io::{BufRead as _, BufReader};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -11,7 +11,7 @@ use clap::ValueEnum as _;
 
 use super::cores::{self, Cores};
 use super::floors::{self, Floor};
-use super::place::Place;
+use super::place::{Place, Prepared, Processes};
 use super::usage::{self, Usage};
 use crate::client::WsUrl;
 use crate::destination::Destination;
@@ -99,19 +99,16 @@ impl Setup {
         line
     }
 
-    /// The configuration of a bridge; `server` is where the module is, if it is a server.
-    fn config(&self, server: Option<&str>) -> Option<String> {
+    /// The configuration of a bridge; `server` is where the module is, if it is at a server.
+    fn config(&self, server: &str) -> Option<String> {
         let Self::Bridge { ring, module, .. } = self else { return None };
         let ring = ring.map(|ring| format!("ring = \"{}ms\"\n", ring.as_millis()));
         Some(format!(
             "[limits]\nmax_calls = {MAX_CALLS}\nmax_connections = {}\n\n{}\
              [[module]]\nname = \"echo\"\n{}config = {{ rate = 16000 }}\n{}",
             MAX_CALLS + 100,
-            module.map_or_else(String::new, Place::tables),
-            module.map_or_else(
-                || "builtin = \"echo\"\n".into(),
-                |place| place.keys(server.unwrap_or_default())
-            ),
+            module.map(|place| place.tables(server)).unwrap_or_default(),
+            module.map_or_else(|| "builtin = \"echo\"\n".into(), |place| place.keys(server)),
             ring.unwrap_or_default(),
         ))
     }
@@ -144,8 +141,8 @@ impl Drop for Scratch {
 /// A server under test; one that was started for it ends when this is dropped.
 pub struct Server {
     child: Option<Child>,
-    /// Where its module runs, of a bridge whose module is a server.
-    module: Option<Child>,
+    /// What its module runs on; ends when the bridge has.
+    _beside: Processes,
     authority: String,
     /// Asked for instead of the provider's own path.
     target: Option<&'static str>,
@@ -163,10 +160,10 @@ impl Server {
     pub fn start(setup: &Setup, pinned: bool) -> Result<Self, String> {
         let program =
             std::env::current_exe().map_err(|e| format!("cannot find this program: {e}"))?;
-        let module = setup.module().filter(|place| place.is_server());
-        let module = module.map(|place| serve_module(&program, place)).transpose()?;
-        let (module, authority) = module.unzip();
-        let config = setup.config(authority.as_deref());
+        let itself = |args: &[&str]| start_itself(&program, args);
+        let beside = setup.module().map(|place| place.prepare(itself)).transpose()?;
+        let Prepared { processes, authority } = beside.unwrap_or_default();
+        let config = setup.config(&authority);
         let config = config.map(|text| Scratch::write(&text)).transpose()?;
         let mut command = Command::new(program);
         command
@@ -187,7 +184,7 @@ impl Server {
         let generator = cores.map(|cores| cores.generator);
         let mut server = Self {
             child: Some(child),
-            module,
+            _beside: processes,
             authority: String::new(),
             target,
             elsewhere: None,
@@ -204,7 +201,7 @@ impl Server {
     pub fn elsewhere(destination: Destination) -> Self {
         Self {
             child: None,
-            module: None,
+            _beside: Processes::default(),
             authority: String::new(),
             target: None,
             elsewhere: Some(destination),
@@ -247,21 +244,19 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        for child in [&mut self.child, &mut self.module].into_iter().flatten() {
+        if let Some(child) = &mut self.child {
             let _ = child.kill();
             let _ = child.wait();
         }
     }
 }
 
-/// Starts a module as a server of its own, on whichever core is free, and gives where it is.
-fn serve_module(program: &std::path::Path, place: Place) -> Result<(Child, String), String> {
+/// Starts this very program as something that listens, on whichever core is free, and gives where it is.
+fn start_itself(program: &Path, args: &[&str]) -> Result<(Child, String), String> {
     let mut command = Command::new(program);
-    command
-        .args(["bench", "--serve-module", place.name()])
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped());
-    let mut child = command.spawn().map_err(|error| format!("cannot start the module: {error}"))?;
+    command.args(args).stdin(Stdio::null()).stdout(Stdio::piped());
+    let failed = |error| format!("cannot start {}: {error}", args.join(" "));
+    let mut child = command.spawn().map_err(failed)?;
     let authority = listening(&mut child)?;
     Ok((child, authority))
 }
@@ -289,7 +284,7 @@ mod tests {
     fn the_bridge_under_test_is_configured_as_the_run_needs_it() {
         for ring in [None, Some(Setup::NO_RING), Some(Duration::from_secs(10))] {
             let setup = Setup::Bridge { threads: 1, tick: Tick::Always, ring, module: None };
-            let text = setup.config(None).expect("a bridge has a configuration");
+            let text = setup.config("").expect("a bridge has a configuration");
             let config =
                 Config::parse("bench", &text, &Overrides::default(), &Context::of_process())
                     .expect("valid");
@@ -307,6 +302,6 @@ mod tests {
         let floor = Setup::Floor { floor: Floor::WsEcho, tick: Tick::Always };
         let line = ["bench", "--serve-floor", "ws-echo", "--tick", "always"];
         assert_eq!(floor.command_line(None), line);
-        assert_eq!(floor.config(None), None);
+        assert_eq!(floor.config(""), None);
     }
 }

@@ -1,6 +1,9 @@
-//! The least that a worker on NATS can be: it sends back the sound that it hears. For one machine, and without the patience of a kit.
+//! The least that a worker on NATS can be, with a server to work on: it sends back the sound that it hears. For one machine, and without
+//! the patience of a kit.
 
+use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
+use std::process::{Child, Command, Stdio};
 
 use async_nats::{Client, Message};
 use bytes::Bytes;
@@ -11,31 +14,49 @@ use serde_json::json;
 use super::place::answer;
 use crate::module_host::{Head, Sent, Taken};
 
-/// Where NATS is; it is not started for this.
-pub(super) const SERVER: &str = "127.0.0.1:4222";
 /// The group of the worker.
 pub(super) const GROUP: &str = "bench";
+/// What subjects begin with, if nothing else is said.
+const PREFIX: &str = "ringback.v1";
+
+/// What the server says once it listens, before the address.
+const LISTENS: &str = "Listening for client connections on ";
+/// Where Debian puts it is not in everybody's path.
+const PROGRAMS: [&str; 2] = ["nats-server", "/usr/sbin/nats-server"];
+
+/// Starts a server on a free port of this machine, and gives where it is.
+pub(super) fn start_server() -> Result<(Child, String), String> {
+    let start = |program| {
+        let mut command = Command::new(program);
+        command.args(["--addr", "127.0.0.1", "--port", "-1"]);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().ok()
+    };
+    let server = PROGRAMS.into_iter().find_map(start);
+    let mut server = server.ok_or("there is no nats-server; on Debian: apt install nats-server")?;
+    let stderr = server.stderr.take().ok_or("nats-server has no standard error")?;
+    let mut lines = BufReader::new(stderr).lines();
+    let told = lines.find_map(|line| Some(line.ok()?.split_once(LISTENS)?.1.trim().to_owned()));
+    let authority = told.ok_or("nats-server did not say where it listens")?;
+    // What else it prints is read away, lest the pipe fill up.
+    std::thread::spawn(move || lines.for_each(drop));
+    Ok((server, authority))
+}
 
 /// Works until whoever started it ends it; `listening` is told where NATS is, once offers are taken.
-pub(super) async fn work(listening: impl FnOnce(SocketAddr)) -> Result<(), String> {
-    let failed = |error: &dyn std::fmt::Display| format!("NATS at {SERVER}: {error}");
-    let client = async_nats::connect(SERVER).await.map_err(|e| failed(&e))?;
-    let offers = format!("{}.v1.offer.{GROUP}", prefix());
+pub(super) async fn work(at: SocketAddr, listening: impl FnOnce(SocketAddr)) -> Result<(), String> {
+    let failed = |error: &dyn std::fmt::Display| format!("NATS at {at}: {error}");
+    let client = async_nats::connect(format!("nats://{at}")).await.map_err(|e| failed(&e))?;
+    let offers = format!("{PREFIX}.offer.{GROUP}");
     let offers = client.queue_subscribe(offers, "workers".into()).await;
     let mut offers = offers.map_err(|e| failed(&e))?;
     client.flush().await.map_err(|e| failed(&e))?;
-    listening(SERVER.parse().map_err(|e| failed(&e))?);
+    listening(at);
     while let Some(offer) = offers.next().await {
         if let Some(session) = Session::take(&client, &offer).await {
             tokio::spawn(session.run());
         }
     }
     Ok(())
-}
-
-/// What subjects of this bench begin with.
-pub(super) fn prefix() -> String {
-    format!("{GROUP}-ringback")
 }
 
 struct Session {
@@ -51,7 +72,7 @@ impl Session {
         // Letters and digits, and as hard to guess as a bench needs.
         let inbox = client.new_inbox();
         let name = inbox.rsplit('.').next()?;
-        let subject = format!("{}.v1.session.{name}", prefix());
+        let subject = format!("{PREFIX}.session.{name}");
         let messages = client.subscribe(format!("{subject}.in")).await.ok()?;
         let taken = json!({"type": "take", "session": name, "worker": "bench"}).to_string();
         client.publish(offer.reply.clone()?, taken.into()).await.ok()?;

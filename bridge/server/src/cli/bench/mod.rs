@@ -2,6 +2,7 @@
 
 mod show;
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -102,6 +103,9 @@ pub(super) struct Args {
     /// Be the module that a bridge is measured with; started by this command itself.
     #[arg(long, hide = true)]
     serve_module: Option<Place>,
+    /// Where that module works.
+    #[arg(long, hide = true)]
+    at: Option<SocketAddr>,
     #[command(flatten)]
     credential: CredentialArgs,
 }
@@ -125,7 +129,7 @@ pub(super) fn run(args: &Args, log: &LogArgs) -> Exit {
     }
     if let Some(place) = args.serve_module {
         let listening = |address| screen::line(format!("listening on http://{address}"));
-        return place.serve(listening).unwrap_or_else(failure);
+        return place.serve(args.at, listening).unwrap_or_else(failure);
     }
     let outcome = if args.credential.is_given() && !args.is_elsewhere() {
         Err(OWN_BRIDGE.to_owned())
