@@ -288,7 +288,6 @@ mod tests {
             route: None,
             provider_call: None,
             provider: "raw",
-            route: None,
             reason: EndReason::NoStart,
             duration: Duration::ZERO,
             heard: Duration::ZERO,
