@@ -14,6 +14,8 @@ run({
   state: () => ({ engine: spawn(ENGINE), done: Promise.resolve() }),
 
   onStart(s) {
+    s.state.engine.on("error", (problem) => s.error("engine", problem.message, { fatal: true }));
+    s.state.engine.stdin.on("error", () => {}); // told by its end
     s.state.engine.on("exit", (code) => code && s.error("engine", `it ended with ${code}`, { fatal: true }));
     s.state.done = listen(s, s.state.engine.stdout, s.nowMs);
   },

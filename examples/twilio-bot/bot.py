@@ -129,7 +129,7 @@ async def serve(reader, writer):
 
 async def main():
     port = int(sys.argv[1]) if len(sys.argv) > 1 else 5000
-    server = await asyncio.start_server(serve, "0.0.0.0", port)
+    server = await asyncio.start_server(serve, "127.0.0.1", port)
     print(f"listening on ws://127.0.0.1:{server.sockets[0].getsockname()[1]}/", flush=True)
     async with server:
         await server.serve_forever()

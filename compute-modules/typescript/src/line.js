@@ -111,7 +111,7 @@ export class Connection {
         } catch (error) {
           if (error instanceof Violation) return over(error.code, error.message);
           if (error instanceof WireError) return over(BREACH, error.message);
-          throw error;
+          return over(BREACH, error instanceof Error ? error.message : String(error));
         }
       };
       socket.on("data", listen);

@@ -95,6 +95,9 @@ export function serve(definition, options) {
         `HTTP/1.1 ${status}\r\n${fields}Connection: close\r\nContent-Type: text/plain\r\n` +
           `Content-Length: ${Buffer.byteLength(reason)}\r\n\r\n${reason}`,
       );
+      // Whoever does not close his side would keep the connection for ever.
+      socket.resume();
+      setTimeout(() => socket.destroy(), 1_000).unref();
       return;
     }
     socket.write(

@@ -185,7 +185,7 @@ export class Reader {
       throw new Violation(1002, "the pieces of a message are out of order");
     }
     this.#opcode ??= opcode;
-    this.#pieces.push(payload);
+    if (payload.length > 0) this.#pieces.push(payload);
     this.#length += payload.length;
     if (!isLast) return undefined;
     const whole = { opcode: this.#opcode, payload: this.#pieces.length === 1 ? payload : Buffer.concat(this.#pieces) };

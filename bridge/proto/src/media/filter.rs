@@ -132,7 +132,8 @@ impl Filter {
     }
 
     /// The filter is there: it is given sound from `origin` on in pieces of `frame` samples, and counts from `first`.
-    pub fn begin(&mut self, origin: u64, frame: u64, first: u64) {
+    pub fn begin(&mut self, origin: u64, frame: u64, first: u64, budget: Duration) {
+        self.budget = budget;
         let (seen, frame) = (self.ring.end(), frame.max(1));
         self.live = Some(Live { origin, frame, seen, next: first, ..Live::default() });
     }
@@ -149,14 +150,14 @@ impl Filter {
     pub fn skip(&mut self, lost: u64, to: u64, in_step: bool) {
         if let Some(live) = &mut self.live {
             live.origin = to;
-            live.next += if in_step { lost } else { 0 };
+            live.next = live.next.saturating_add(if in_step { lost } else { 0 });
         }
     }
 
     /// So much of its answers was lost on the way.
     pub fn lose(&mut self, samples: u64) {
         if let Some(live) = &mut self.live {
-            live.next += samples;
+            live.next = live.next.saturating_add(samples);
         }
     }
 
@@ -210,8 +211,9 @@ impl Filter {
             self.counts.late += length;
             return;
         };
-        let at = at.unwrap_or(live.next);
-        live.next = at.saturating_add(length);
+        // A position is whatever the filter says: none is so far out that its end is no number.
+        let at = at.unwrap_or(live.next).min(u64::MAX - length);
+        live.next = at + length;
         let late = done.saturating_sub(at).min(length);
         let early = live.next.saturating_sub(end.max(at)).min(length - late);
         self.counts.late += late;

@@ -78,6 +78,8 @@ impl Session {
             port.spoken.after_end += samples.len() as u64;
             return;
         };
+        port.heard.taken();
+        port.keys.taken();
         let Some(media) = &mut self.media else { return };
         if let Some((filter, input)) = media.filter(index) {
             let before = filter.counts(input);

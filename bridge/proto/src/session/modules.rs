@@ -195,7 +195,7 @@ impl Session {
             }
             (tracks, Some(_)) => tracks.clone(),
         };
-        let from_ms = self.ports[id.0].from_ms;
+        let (from_ms, budget) = (self.ports[id.0].from_ms, self.ports[id.0].config.budget);
         let resuming = self.ports[id.0].resumed;
         let keep = self.kept();
         let media = self.media.as_mut().ok_or("the call has no sound")?;
@@ -210,7 +210,8 @@ impl Session {
                 let position = port::position_of(from_ms, from).min(end);
                 if let Some((filter, _)) = filter.and_then(|filter| media.filter(filter)) {
                     let frame = u64::from(from.hz()) * u64::from(input.frame_ms) / 1_000;
-                    filter.begin(position, frame, from_ms * u64::from(from.hz()) / 1_000);
+                    let first = from_ms * u64::from(from.hz()) / 1_000;
+                    filter.begin(position, frame, first, budget);
                 }
                 taps.push((track, Tap::new(position, from, to, input.frame_ms)));
             }

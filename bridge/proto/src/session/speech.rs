@@ -18,6 +18,8 @@ use super::port::{Port, PortId, PortPhase, Speaker};
 use super::state::Phase;
 use super::{Action, EndReason, Report, Session};
 
+/// What is said to a module that holds playback without any of its own.
+const NO_VOICE: &str = "it plays nothing on this call, so there is nothing of it to hold";
 /// Hanging up after playback waits no longer than this.
 const FINISH_TIMEOUT: Duration = Duration::from_secs(120);
 
@@ -274,6 +276,9 @@ impl Session {
                 if epoch.is_some() && *epoch != current {
                     return;
                 }
+                if voice.is_none() {
+                    return;
+                }
                 self.flush_speaker(now, id);
                 self.with_voices(now, |voices, _| voices.end_utterance(voice));
             }
@@ -283,11 +288,11 @@ impl Session {
                 self.refuse(id, "pause", "the provider speaks by itself and cannot be held");
             }
             FromModule::Pause => {
-                let voice = voice.unwrap_or_default();
+                let Some(voice) = voice else { return self.refuse(id, "pause", NO_VOICE) };
                 self.with_voices(now, |voices, emit| voices.pause(now, voice, emit));
             }
             FromModule::Resume => {
-                let voice = voice.unwrap_or_default();
+                let Some(voice) = voice else { return self.refuse(id, "resume", NO_VOICE) };
                 self.with_voices(now, |voices, emit| voices.resume(now, voice, emit));
             }
             FromModule::DtmfSend(send) => self.press(now, id, &send.digits),

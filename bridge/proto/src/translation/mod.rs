@@ -223,7 +223,11 @@ impl Translator {
         if self.state == State::Live {
             self.state = State::Left;
             // Nothing goes to it any more; what it has said goes on.
-            self.with_speech(|speech, said, told| speech.handle_timeout(now, said, told));
+            self.with_speech(|speech, said, told| {
+                // Nobody is left who could resume it.
+                speech.pause(now, false, said);
+                speech.handle_timeout(now, said, told);
+            });
             self.told.clear();
             self.leave_when_given();
         }

@@ -109,6 +109,9 @@ impl Speech {
     ) -> Result<(), DecodeError> {
         let mut samples = Vec::new();
         self.decoder.decode(payload, &mut samples)?;
+        if samples.is_empty() {
+            return Ok(());
+        }
         if self.queued(now) > self.limit {
             said.push_back(Said::Dropped { samples: samples.len() as u64 });
             return Ok(());

@@ -366,3 +366,33 @@ fn whatever_a_filter_answers_everybody_hears_each_sample_once_as_it_was_or_filte
         assert_eq!(hop.entered, 100 * 160);
     }
 }
+
+#[test]
+fn a_position_beyond_all_counting_is_an_answer_to_nothing() {
+    let mut rig = rig();
+    rig.speak(&ramp(0));
+    answer(&mut rig, 0, Some(u64::MAX - 1), &[7; 160]);
+    answer(&mut rig, 0, None, &[8; 160]);
+    answer(&mut rig, 0, Some(0), &filtered(&said(0, 1)));
+    assert_eq!(heard(&mut rig, 1), filtered(&said(0, 1)));
+    assert_eq!(lost(&hang_up(rig), "filter.denoise.answers"), [(Reason::Early, 320)]);
+}
+
+#[test]
+fn a_filter_that_follows_another_has_its_own_time_to_answer() {
+    let first = PortConfig { on_fail: OnFail::Fallback(PortId(2)), ..filter("first") };
+    let budget = Duration::from_millis(100);
+    let second = PortConfig { standby: true, budget, ..filter("second") };
+    let mut rig = Rig::new("twilio", vec![first, port("ears", false), second]);
+    rig.ready(0, &answers(20));
+    rig.ready(1, &listens(8_000));
+    rig.session.module_gone(rig.at(), PortId(0), Some("crashed too often".into()));
+    rig.exchange();
+    rig.ready(2, &answers(20));
+    rig.speak(&ramp(0));
+    rig.run(90);
+    assert!(heard(&mut rig, 1).is_empty(), "it is still waited for");
+    work(&mut rig, 2);
+    assert_eq!(heard(&mut rig, 1), filtered(&said(0, 1)));
+    hang_up(rig);
+}

@@ -68,10 +68,21 @@ pub(super) fn route(route: &RouteConfig, stock: &Stock) -> Route {
         when: route.when.clone(),
         barge_in: barge_in.map(|barge_in| BargeIn { min_speech: barge_in.min_speech }),
         when_both: route.when_both,
-        keep: all.map(|port| stock.sources[port.source].ring).max().unwrap_or_default(),
+        keep: all.map(|port| kept(port, stock)).max().unwrap_or_default(),
         canaries,
         ports: ports.configs,
     }
+}
+
+/// The longest that a module may ask for.
+const LONGEST_FRAME: Duration = Duration::from_secs(1);
+
+/// A filter's sound is kept until it has passed, however small the ring: two of the longest frames, and as long as it is waited for.
+fn kept(port: &PortConfig, stock: &Stock) -> Duration {
+    let ring = stock.sources[port.source].ring;
+    let least =
+        if port.kind == Kind::Filter { 2 * LONGEST_FRAME + port.budget } else { Duration::ZERO };
+    ring.max(least)
 }
 
 /// Ports of a route's calls: its modules in their order, then those that stand by for them.

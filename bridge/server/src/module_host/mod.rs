@@ -156,10 +156,8 @@ impl Hosted {
         self.waiting.store(true, Ordering::SeqCst);
         match self.to.try_send(item) {
             Err(mpsc::error::TrySendError::Full(item)) => Err(item),
-            Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => {
-                self.waiting.store(false, Ordering::SeqCst);
-                Ok(())
-            }
+            // The flag stays: somebody who was refused before may wait for it.
+            Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => Ok(()),
         }
     }
 
@@ -212,10 +210,13 @@ impl Inbox {
     }
 
     /// Tells a call that was refused that there is room, once half the queue is free. If the call has a full queue of events
-    /// to read, it will try again after any of them.
+    /// to read, it is told later.
     fn call_back(&self) {
-        if self.items.len() <= QUEUE / 2 && self.waiting.swap(false, Ordering::SeqCst) {
-            let _ = self.events.try_send(FromHost::Writable);
+        if self.items.len() <= QUEUE / 2
+            && self.waiting.swap(false, Ordering::SeqCst)
+            && self.events.try_send(FromHost::Writable).is_err()
+        {
+            self.waiting.store(true, Ordering::SeqCst);
         }
     }
 }

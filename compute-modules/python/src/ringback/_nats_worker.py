@@ -229,6 +229,7 @@ class Worker:
         """Takes no more, waits for what there is, and hands over what is left."""
         self._is_draining = True
         self._ask_for_offers()
+        self._left.clear()  # Set since the last time that there was none
         now = self._loop.create_task(self._stop_now.wait())
         left = self._loop.create_task(self._left.wait())
         if self._lines and self.code == EXIT_OK:

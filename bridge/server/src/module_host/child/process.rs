@@ -412,6 +412,10 @@ impl Process {
         let mut waits = pin!(voice.say(said));
         while timeout(HOLD_UP, waits.as_mut()).await.is_err() {
             let mut slots = self.slots();
+            if voice.is_deaf() {
+                slots.is_held = false;
+                return Ok(());
+            }
             if slots.live() > 1 {
                 slots.silence(slot);
                 return Ok(());

@@ -38,9 +38,10 @@ impl Ground for Guest {
 
     async fn run(&self, start: &Start, to: &mut Inbox, from: &mpsc::Sender<FromHost>) -> End {
         let talk = Talk::new(self.name(), start, from);
+        let (began, limit) = (talk.clock.now(), Duration::from_millis(start.limits.ready_ms));
         let place = tokio::select! {
             biased;
-            place = self.0.place(Duration::from_millis(start.limits.ready_ms)) => place,
+            place = self.0.place(limit) => place,
             end = called_off(to) => return end,
         };
         let mut place = match place {
@@ -49,12 +50,14 @@ impl Ground for Guest {
         };
         let process = Arc::clone(&place.process);
         let talk = talk.sharing(place.slot, &process.pulse);
-        serve(&talk, &mut place, to).await
+        // One that got its place late had no time to be ready in, which is not the process's fault.
+        let had_time = talk.clock.now().saturating_since(began) < limit / 2;
+        serve(&talk, &mut place, to, had_time).await
     }
 }
 
 /// Serves the session until it or its process ends.
-async fn serve(talk: &Talk<'_>, place: &mut Place, to: &mut Inbox) -> End {
+async fn serve(talk: &Talk<'_>, place: &mut Place, to: &mut Inbox, had_time: bool) -> End {
     let Place { process, ear, left, .. } = place;
     // Unbiased: whoever is always ready must not keep the others from their turn.
     let end = tokio::select! {
@@ -77,7 +80,7 @@ async fn serve(talk: &Talk<'_>, place: &mut Place, to: &mut Inbox) -> End {
                 if let End::Failed(failure) = &end {
                     process.kill(failure.reason.clone());
                 }
-            } else if !process.is_loading() {
+            } else if had_time && !process.is_loading() {
                 *left = Left::Broke;
             }
             end

@@ -47,6 +47,11 @@ impl Voice {
         }
     }
 
+    /// Whether the session has left.
+    pub(super) fn is_deaf(&self) -> bool {
+        self.said.is_closed()
+    }
+
     /// Gives it back if the session is behind.
     pub(super) fn try_say(&self, said: Said) -> Result<(), Said> {
         match self.room.try_acquire_many(cost(&said)) {

@@ -147,15 +147,11 @@ pub fn spawn_function(pool: &Arc<FunctionPool>, start: Start) -> Hosted {
 impl Inner {
     async fn run(self: Arc<Self>) {
         let mut replicas = JoinSet::new();
-        match self.listen().await {
-            Ok((identity, addresses)) => {
-                for (index, (address, token)) in addresses.into_iter().enumerate() {
-                    let (this, identity) = (Arc::clone(&self), Arc::clone(&identity));
-                    replicas
-                        .spawn(async move { this.replica(index, address, token, identity).await });
-                }
+        if let Some((identity, addresses)) = self.listening().await {
+            for (index, (address, token)) in addresses.into_iter().enumerate() {
+                let (this, identity) = (Arc::clone(&self), Arc::clone(&identity));
+                replicas.spawn(async move { this.replica(index, address, token, identity).await });
             }
-            Err(problem) => self.failed(&problem),
         }
         tokio::select! {
             () = self.watch() => {}
@@ -164,6 +160,25 @@ impl Inner {
         while replicas.join_next().await.is_some() {}
         self.board.close("shut_down");
         self.stopped.cancel();
+    }
+
+    /// Listens as soon as that is possible: the ports may be those of a pool that a new configuration has replaced and that drains.
+    /// `None` if it is stopped before.
+    async fn listening(&self) -> Option<(Arc<Identity>, Vec<(Address, Secret)>)> {
+        let mut failures = 0;
+        loop {
+            match self.listen().await {
+                Ok(listening) => return Some(listening),
+                Err(problem) => {
+                    let pause = self.pause(self.clock.now(), &mut failures);
+                    self.failed(&format!("{problem}; it is tried again in {pause:?}"));
+                    tokio::select! {
+                        () = tokio::time::sleep(pause) => {}
+                        () = self.stop.cancelled() => return None,
+                    }
+                }
+            }
+        }
     }
 
     /// Files and ports of all replicas. On a thread for that: files are slow.

@@ -233,10 +233,16 @@ impl Carrier {
             }
         }
         // It is stored: what goes wrong from here on costs a second copy and no recording.
-        if self.config.delete_local {
-            tokio::fs::remove_file(&path).await?;
+        let noted = if self.config.delete_local {
+            tokio::fs::remove_file(&path).await
         } else {
-            tokio::fs::write(stored(&path), "").await?;
+            tokio::fs::write(stored(&path), "").await
+        };
+        if let Err(error) = noted {
+            tracing::warn!(
+                file = name,
+                "the recording is stored, but that cannot be noted: {error}"
+            );
         }
         Ok(())
     }

@@ -76,8 +76,12 @@ enum Failure {
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
-        // Classes 22, data exceptions, and 23, violated constraints (PostgreSQL, appendix A).
-        let of_data = |code: Cow<'_, str>| code.len() == 5 && ["22", "23"].contains(&&code[..2]);
+        // Classes 22, data exceptions, 23, violated constraints, and 54, too much of it (PostgreSQL, appendix A); SQLite's are numbers:
+        // too big, violated constraints, wrong types.
+        let of_data = |code: Cow<'_, str>| match code.parse::<u32>() {
+            Ok(code) if code < 10_000 => matches!(code & 0xff, 18..=20),
+            _ => ["22", "23", "54"].iter().any(|class| code.starts_with(class)),
+        };
         match &error {
             Error::Database(told) if told.code().is_some_and(of_data) => {
                 Self::Data(told.message().to_owned())
