@@ -641,3 +641,6 @@ fn owned(given: Given<'_>) -> ToHost {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

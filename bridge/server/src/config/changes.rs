@@ -38,9 +38,10 @@ impl Config {
             capture,
             nats,
             worker_path,
+            sinks: running_sinks,
             ..
         } = self;
-        let Self { listeners, modules, routes, sinks, .. } = wanted;
+        let Self { listeners, modules, routes, mut sinks, .. } = wanted;
         let mut keys = Keys::default();
         keys.note("server.bind", *bind != wanted.bind);
         keys.of_pages(*pages, wanted.pages);
@@ -66,6 +67,14 @@ impl Config {
         for new in &listeners {
             let name = &new.endpoint.name;
             keys.note(&format!("listener.{name}"), find(&self.listeners, name).is_none());
+        }
+        for sink in &mut sinks {
+            let running = running_sinks.iter().find(|running| running.name == sink.name);
+            if let Some(running) = running.filter(|running| running.spools() && *running != sink) {
+                // Two at once would send, number and forget the same files.
+                keys.note(&format!("sink.{}", running.name), true);
+                *sink = running.clone();
+            }
         }
         let config = Self {
             file: file.clone(),

@@ -51,6 +51,11 @@ pub struct SinkConfig {
 }
 
 impl SinkConfig {
+    /// Whether it keeps what it has not delivered in a folder.
+    pub(crate) fn spools(&self) -> bool {
+        matches!(&self.kind, SinkKind::Webhook(webhook) if webhook.spool.is_some())
+    }
+
     /// What a sink gets that names no events: what was said and done, and what went wrong.
     #[must_use]
     pub fn default_events() -> EventSet {

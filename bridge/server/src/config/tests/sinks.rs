@@ -178,3 +178,19 @@ fn mistakes_are_told_with_place_and_remedy() {
         assert!(!errors.contains("c2VjcmV0"), "{errors}");
     }
 }
+
+#[test]
+fn a_sink_with_a_folder_of_its_own_changes_with_a_restart_and_others_at_once() {
+    let config = |host: &str| {
+        let toml = format!(
+            "[[sink]]\nname = \"kept\"\nkind = \"webhook\"\nall = true\nurl = \"https://{host}/calls\"\nsecret = \"env:KEY\"\nspool = \"s\"\n\
+             [[sink]]\nname = \"light\"\nkind = \"webhook\"\nall = true\nurl = \"https://{host}/calls\"\nsecret = \"env:KEY\"\n"
+        );
+        with_key(&toml).unwrap()
+    };
+    let (running, wanted) = (config("one.example"), config("two.example"));
+    let (kept, light) = (running.sinks[0].clone(), wanted.sinks[1].clone());
+    let succession = running.succeeded_by(wanted).unwrap();
+    assert_eq!(succession.restart, ["sink.kept"]);
+    assert_eq!(succession.config.sinks, [kept, light]);
+}

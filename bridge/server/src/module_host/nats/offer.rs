@@ -106,18 +106,20 @@ impl<'a> Search<'a> {
         let offer = Bytes::from(serde_json::to_vec(&offer).map_err(|e| failed(&e))?);
         let subject = nats.subject(&format!("offer.{group}"));
         let inbox = client.new_inbox();
-        let mut answers = client.subscribe(inbox.clone()).await.map_err(|e| failed(&e))?;
-        let (mut open, mut pause) = (0_u32, FIRST_PAUSE);
+        let answers = client.subscribe(inbox.clone()).await.map_err(|e| failed(&e))?;
+        let (client, prefix) = (client.clone(), nats.subject("session"));
+        let mut asked = Asked { client: client.clone(), prefix, answers: Some(answers), open: 0 };
+        let mut pause = FIRST_PAUSE;
         loop {
-            let asked = client.publish_with_reply(subject.clone(), inbox.clone(), offer.clone());
-            asked.await.map_err(|e| failed(&e))?;
-            open += 1;
-            let Ok(answer) = timeout(PATIENCE, answers.next()).await else {
+            let asking = client.publish_with_reply(subject.clone(), inbox.clone(), offer.clone());
+            asking.await.map_err(|e| failed(&e))?;
+            asked.open += 1;
+            let Ok(answer) = timeout(PATIENCE, asked.next()).await else {
                 self.note("whoever was asked did not answer".into());
                 continue;
             };
             let answer = answer.ok_or_else(|| failed(&"the connection is closed"))?;
-            open -= 1;
+            asked.open -= 1;
             let Some((session, worker)) = self.taken(&answer) else {
                 sleep(pause).await;
                 pause = (pause * 2).min(MAX_PAUSE);
@@ -126,10 +128,7 @@ impl<'a> Search<'a> {
             // Before the worker is told anything, so that it says nothing before somebody listens.
             let own = nats.subject(&format!("session.{session}.out"));
             let sound = client.subscribe(own).await.map_err(|e| failed(&e))?;
-            if open > 0 {
-                tokio::spawn(decline(client.clone(), nats.subject("session"), answers));
-            }
-            return Ok(Worker { client: client.clone(), name: worker, session, sound });
+            return Ok(Worker { client, name: worker, session, sound });
         }
     }
 
@@ -159,6 +158,31 @@ impl<'a> Search<'a> {
 /// Whether it can stand in a subject as one token, and is long enough that nobody guesses it.
 fn is_name(session: &str) -> bool {
     (16..=64).contains(&session.len()) && session.bytes().all(|octet| octet.is_ascii_alphanumeric())
+}
+
+/// Offers that were made, and may still be taken when the search is over, whichever way it ended: whoever does is let go.
+struct Asked {
+    client: Client,
+    /// What the subjects of sessions begin with.
+    prefix: String,
+    answers: Option<Subscriber>,
+    /// Offers without an answer.
+    open: u32,
+}
+
+impl Asked {
+    async fn next(&mut self) -> Option<Message> {
+        self.answers.as_mut()?.next().await
+    }
+}
+
+impl Drop for Asked {
+    fn drop(&mut self) {
+        if let Some(answers) = self.answers.take().filter(|_| self.open > 0) {
+            let (client, prefix) = (self.client.clone(), std::mem::take(&mut self.prefix));
+            tokio::spawn(decline(client, prefix, answers));
+        }
+    }
 }
 
 /// Lets those go who take what another one has taken before.

@@ -68,6 +68,11 @@ impl Held {
         self.items.len()
     }
 
+    /// Whether this one was not given up meanwhile.
+    pub(super) fn holds(&self, number: u64) -> bool {
+        self.items.contains_key(&number)
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.items.is_empty()
     }

@@ -196,6 +196,10 @@ impl Desk {
 
     async fn settle(&mut self, sending: &Sending, outcome: Outcome) {
         let number = sending.number;
+        // One that was given up while it was under way is counted as that.
+        if !self.held.holds(number) && !matches!(outcome, Outcome::Disabled(_)) {
+            return;
+        }
         match outcome {
             Outcome::Again { reason, wait } => return self.failed(sending, &reason, wait).await,
             Outcome::Disabled(reason) => return self.disable(&reason).await,

@@ -181,6 +181,19 @@ async fn a_server_that_is_gone_for_good_is_told_nothing_more() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_was_under_way_when_a_server_had_gone_is_counted_once() {
+    let mock = Mock::new(vec![Reply::Silence, reply("410 Gone", "", "unsubscribed")]);
+    let rig = Rig::start(&mock, Webhook { concurrency: 2, ..hook(&mock) });
+    rig.put("c1", [1]);
+    rig.put("c2", [1]);
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let feed = rig.end().await;
+    let figures = feed.figures();
+    assert_eq!((figures.lost(Lost::Disabled), figures.retries()), (2, 0));
+    assert_eq!((figures.taken(), figures.delivered(), figures.waiting()), (2, 0, 0));
+}
+
+#[tokio::test(start_paused = true)]
 async fn so_many_requests_are_under_way_and_no_more() {
     let mock = Mock::new(vec![Reply::Silence]);
     let rig = Rig::start(&mock, Webhook { concurrency: 3, ..hook(&mock) });

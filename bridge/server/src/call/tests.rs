@@ -1,0 +1,126 @@
+//! Modules in a call's own task that do what they must not, and what that costs the call: themselves.
+
+use std::cell::Cell;
+
+use ringback_module::message::{Kind, Ready, Reject, Start};
+use ringback_module::{Input, Module, ModuleError, Outputs};
+use ringback_proto::provider::{self, Options, OutgoingUpgrade, Upgrade};
+use ringback_proto::session::{PortConfig, Route, SessionConfig};
+
+use super::*;
+use crate::socket::{Outgoing, SocketOptions, answer, dial};
+
+const TARGET: &str = "/raw?encoding=l16&rate=8000";
+/// Octets of 20 ms.
+const FRAME: usize = 320;
+const FRAMES: u64 = 100;
+
+thread_local! {
+    /// Samples that whoever only listens has heard. A test has a thread to itself.
+    static HEARD: Cell<u64> = const { Cell::new(0) };
+}
+
+/// Takes what is offered, and does something with each frame.
+struct Acted(fn(u64));
+
+impl Module for Acted {
+    fn start(&mut self, start: &Start) -> Result<Ready, Reject> {
+        ringback_dtmf::Dtmf::new().start(start)
+    }
+
+    fn process(&mut self, input: Input<'_>, _: &mut Outputs) -> Result<(), ModuleError> {
+        if let Input::Audio(frame) = input {
+            (self.0)(frame.samples.len() as u64);
+        }
+        Ok(())
+    }
+}
+
+fn source(make: fn() -> Box<dyn Module>) -> Arc<ModuleSource> {
+    let budget = Duration::from_millis(1);
+    let (ring, place) = (Duration::from_secs(1), Place::Inline(make));
+    Arc::new(ModuleSource { ready_ms: 1_000, budget, ring, place })
+}
+
+/// A call whose caller says a frame every so often and hangs up when it has heard `echoed` octets; an echo speaks, and `victim` is
+/// one of two that listen.
+async fn call(victim: fn() -> Box<dyn Module>, every: Duration, echoed: usize) -> Box<Summary> {
+    let (near, far) = tokio::io::duplex(1 << 20);
+    let request = OutgoingUpgrade { target: TARGET.into(), headers: vec![], subprotocols: vec![] };
+    let options = SocketOptions { burst: u64::MAX, ..SocketOptions::default() };
+    let (phone, socket) =
+        tokio::join!(dial(near, "bridge", &request, options), answer(far, options));
+    let (mut phone, Ok(socket)) = (phone.unwrap(), socket) else { panic!("no connection") };
+    let raw = provider::find("raw").unwrap();
+    let upgrade = Upgrade { target: TARGET, public_url: None, headers: &[] };
+    let protocol = raw.accept(&upgrade, &Options::default()).unwrap().protocol;
+    let clock = Clock::start();
+    let mut config = SessionConfig::new("c1", raw.name());
+    let named =
+        |name: &str, source| PortConfig { in_step: true, source, ..PortConfig::listening(name) };
+    let echo = PortConfig { speaks: true, kind: Kind::Agent, ..named("echo", 1) };
+    config.routes = Route::to(vec![named("victim", 0), echo, named("ears", 2)]).into();
+    let sources: Sources = Arc::new([
+        source(victim),
+        source(|| Box::new(ringback_echo::Echo::new())),
+        source(|| Box::new(Acted(|len| HEARD.set(HEARD.get() + len)))),
+    ]);
+    let session = Session::new(clock.now(), config, protocol);
+    let wire = Wire::Socket(Box::new(socket));
+    let call = Call::new(clock, "c1".into(), session, wire, sources, Watchers::new(), None);
+    let caller = async {
+        for _ in 0..FRAMES {
+            phone.send(Outgoing::Binary(&[7; FRAME])).await.unwrap();
+            tokio::time::sleep(every).await;
+        }
+        let mut heard = 0;
+        while heard < echoed
+            && let Some(Ok(came)) = phone.recv().await
+        {
+            if let Some(Message::Binary(octets)) = phone.message(&came) {
+                heard += octets.len();
+            }
+        }
+        let _ = phone.send(Outgoing::Text("{\"type\":\"stop\"}")).await;
+        while let Some(Ok(_)) = phone.recv().await {}
+    };
+    let shutdown = Shutdown::new();
+    let (summary, ()) = tokio::join!(Box::new(call).run(&shutdown), caller);
+    summary.expect("every call ends with one")
+}
+
+fn assert_cost_only_itself(summary: &Summary, reason: &str) {
+    assert_eq!(summary.reason.name(), "remote", "{}", summary.reason);
+    let unbalanced: Vec<_> = summary.ledger.unbalanced().map(ToString::to_string).collect();
+    assert!(unbalanced.is_empty(), "{unbalanced:?}");
+    for module in &summary.modules {
+        let error = module.error.as_deref();
+        match module.name.as_str() {
+            "victim" => assert!(error.is_some_and(|error| error.contains(reason)), "{error:?}"),
+            name => assert_eq!(error, None, "{name}"),
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_in_a_calls_own_task_costs_the_module_that_panicked() {
+    let summary = call(
+        || Box::new(Acted(|_| panic!("as told"))),
+        Duration::from_millis(20),
+        FRAMES as usize * FRAME,
+    )
+    .await;
+    assert_cost_only_itself(&summary, "panicked: as told");
+    assert_eq!(HEARD.get(), FRAMES * FRAME as u64 / 2);
+    assert_eq!(summary.modules[0].overran, 0);
+}
+
+/// In real time, which is what the module takes.
+#[tokio::test]
+async fn a_module_that_is_always_too_slow_for_a_calls_own_task_is_let_go() {
+    let slow =
+        || -> Box<dyn Module> { Box::new(Acted(|_| std::thread::sleep(Duration::from_millis(2)))) };
+    let summary = call(slow, Duration::ZERO, 0).await;
+    assert_cost_only_itself(&summary, "longer than its budget of 1ms for a frame");
+    assert_eq!(summary.modules[0].overran, 25);
+}
