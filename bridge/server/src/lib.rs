@@ -6,6 +6,7 @@ pub mod bench;
 pub mod bridge;
 pub mod call;
 pub mod capture;
+pub mod chaos;
 pub mod cli;
 pub mod client;
 pub mod clock;

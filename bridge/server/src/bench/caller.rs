@@ -8,6 +8,7 @@ use ringback_codecs::MediaFormat;
 use ringback_proto::provider::{Command, Dial, Event, Message, Outbox, Protocol, Send, Transport};
 
 use super::stamp::Hearing;
+use super::tones::Voice;
 use super::{Answers, Plan};
 use crate::client::refused;
 use crate::clock::Clock;
@@ -23,6 +24,8 @@ pub(super) struct Caller {
     pub(super) stream: mio::net::TcpStream,
     pub(super) protocol: Box<dyn Protocol>,
     pub(super) hearing: Hearing,
+    /// What speaks and hears in the place of a stamp, in formats that carry none.
+    pub(super) voice: Option<Box<Voice>>,
     /// Frames that came back from whoever sends back octets: the next is this one.
     pub(super) in_order: u32,
     reader: Reader,
@@ -103,6 +106,7 @@ impl Caller {
             stream: mio::net::TcpStream::from_std(stream),
             protocol,
             hearing: Hearing::default(),
+            voice: None,
             in_order: 0,
             reader,
             backlog: Vec::new(),
@@ -272,7 +276,7 @@ impl Starting {
     fn open(&mut self, answers: Answers, pen: &mut Pen) -> Result<(), String> {
         let now = self.clock.now();
         self.protocol.handle_open(now, &mut pen.out).map_err(|error| error.to_string())?;
-        self.look_for_start(&pen.out);
+        self.look_for_start(&pen.out)?;
         if answers != Answers::Calls {
             // Whoever sends everything back knows no calls: their beginning is not sent to it.
             pen.out.reset();
@@ -308,17 +312,24 @@ impl Starting {
             self.protocol
                 .handle_message(now, message, &mut pen.out)
                 .map_err(|error| error.to_string())?;
-            self.look_for_start(&pen.out);
+            self.look_for_start(&pen.out)?;
         }
         Ok(())
     }
 
-    fn look_for_start(&mut self, out: &Outbox) {
+    fn look_for_start(&mut self, out: &Outbox) -> Result<(), String> {
         for event in out.events() {
-            if let Event::Started(start) = event {
-                self.format = start.inbound;
+            let Event::Started(start) = event else { continue };
+            match (start.inbound, start.outbound) {
+                (Some(said), Some(heard)) if said != heard => {
+                    return Err(format!(
+                        "it is answered in {heard}, and said in {said}: choose that"
+                    ));
+                }
+                _ => self.format = start.inbound,
             }
         }
+        Ok(())
     }
 
     fn send(&mut self, pen: &mut Pen) -> Result<(), String> {

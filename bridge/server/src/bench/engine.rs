@@ -15,6 +15,7 @@ use super::caller::{Caller, Pen};
 use super::schedule::{Due, Schedule};
 use super::stamp::{Heard, Hearing, MAX_FRAMES, Stamp};
 use super::tally::{Tally, micros};
+use super::tones::{ALIKE, Voice};
 use crate::clock::Clock;
 
 /// Sockets read, and frames sent, before the other is looked after: neither may make the other late.
@@ -30,7 +31,8 @@ const ENCORE: Duration = Duration::from_millis(40);
 pub(super) struct Engine {
     pub(super) clock: Clock,
     pub(super) callers: Vec<Caller>,
-    pub(super) stamp: Stamp,
+    /// `None` where each caller has a voice.
+    pub(super) stamp: Option<Stamp>,
     pub(super) schedule: Schedule,
     pub(super) answers: Answers,
     pub(super) tally: Tally,
@@ -165,7 +167,13 @@ impl Engine {
     fn speak(&mut self, now: Instant, due: Due, payload: &mut Vec<u8>) -> Result<(), String> {
         let Some(caller) = self.callers.get_mut(due.caller) else { return Ok(()) };
         // Both fit: they are bounded by the plan.
-        self.stamp.write(due.number % MAX_FRAMES, due.caller as u32, payload);
+        match (&self.stamp, &mut caller.voice) {
+            (Some(stamp), _) => stamp.write(due.number % MAX_FRAMES, due.caller as u32, payload),
+            (None, Some(voice)) => {
+                voice.write(due.number, payload).map_err(|error| error.to_string())?;
+            }
+            (None, None) => return Ok(()),
+        }
         let media = Command::Media { track: Track::Inbound, payload };
         caller
             .protocol
@@ -191,6 +199,7 @@ impl Engine {
             let mut book =
                 Book { schedule: &self.schedule, tally: &mut self.tally, caller: index, now };
             let (mut hearing, mut in_order) = (caller.hearing, caller.in_order);
+            let mut voice = caller.voice.take();
             let calls = self.answers == Answers::Calls;
             while caller.next_message(&mut self.pen, |protocol, message, out| {
                 if !calls {
@@ -199,10 +208,14 @@ impl Engine {
                     return Ok(());
                 }
                 protocol.handle_message(now, message, out).map_err(|error| error.to_string())?;
-                hear(&self.stamp, &mut hearing, out, &mut book);
+                match (&self.stamp, &mut voice) {
+                    (Some(stamp), _) => hear(stamp, &mut hearing, out, &mut book),
+                    (None, Some(voice)) => hear_voice(voice, out, &mut book)?,
+                    (None, None) => {}
+                }
                 Ok(())
             })? {}
-            (caller.hearing, caller.in_order) = (hearing, in_order);
+            (caller.hearing, caller.in_order, caller.voice) = (hearing, in_order, voice);
             caller.flush(&mut self.pen)?;
         }
         Ok(())
@@ -217,6 +230,21 @@ fn hear(stamp: &Stamp, hearing: &mut Hearing, out: &Outbox, book: &mut Book<'_>)
             hearing.hear(stamp, caller, out.octets(&media.payload), |heard| book.note(heard));
         }
     }
+}
+
+/// [`hear`], of what carries no stamps.
+fn hear_voice(voice: &mut Voice, out: &Outbox, book: &mut Book<'_>) -> Result<(), String> {
+    for event in out.events() {
+        if let Event::Media(media) = event {
+            let heard = voice.hear(out.octets(&media.payload), |rest| {
+                let number =
+                    rest.and_then(|rest| book.schedule.latest(book.caller, book.now, rest, ALIKE));
+                book.note(number.map_or(Heard::Stranger, Heard::Frame));
+            });
+            heard.map_err(|error| format!("sound from the bridge: {error}"))?;
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -25,6 +25,7 @@ mod stamp;
 mod survey;
 mod table;
 mod tally;
+mod tones;
 mod usage;
 #[cfg(feature = "nats")]
 mod worker;
@@ -40,6 +41,7 @@ use engine::Engine;
 use schedule::Schedule;
 use stamp::Stamp;
 use tally::Tally;
+use tones::Voice;
 
 use crate::clock::Clock;
 
@@ -153,7 +155,7 @@ fn place_all(
     clock: Clock,
     plan: &Plan,
     server: &Server,
-) -> Result<(Vec<Caller>, Stamp, Pen), String> {
+) -> Result<(Vec<Caller>, Option<Stamp>, Pen), String> {
     let to = server.destination(plan.provider.name());
     let mut pen = Pen::new(plan.provider.transport());
     let mut callers = Vec::with_capacity(plan.calls);
@@ -165,8 +167,14 @@ fn place_all(
         spoken.get_or_insert(format);
     }
     let format = spoken.ok_or("no calls to measure with")?;
-    let stamp = Stamp::new(format)
-        .ok_or_else(|| format!("{format} cannot carry numbered frames; choose G.711 or L16"))?;
+    let stamp = Stamp::new(format);
+    if stamp.is_none() {
+        for (index, caller) in callers.iter_mut().enumerate() {
+            let voice = Voice::new(format, index as u32).map(Box::new);
+            caller.voice =
+                Some(voice.ok_or_else(|| format!("{format} cannot carry numbered frames"))?);
+        }
+    }
     Ok((callers, stamp, pen))
 }
 

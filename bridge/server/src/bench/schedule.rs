@@ -61,6 +61,16 @@ impl Schedule {
         self.start + phase + FRAME * number
     }
 
+    /// The last frame of a caller that was due by `now`, of those whose numbers leave `rest` when divided by `alike`.
+    pub(super) fn latest(&self, caller: usize, now: Instant, rest: u32, alike: u32) -> Option<u32> {
+        let first = self.due(caller, 0);
+        if now < first {
+            return None;
+        }
+        let last = u32::try_from((now - first).as_nanos() / FRAME.as_nanos()).ok()?;
+        last.checked_sub((last % alike + alike - rest % alike) % alike)
+    }
+
     /// How long after the beginning of what is counted; `None` for the warm-up.
     pub(super) fn counted(&self, due: Instant) -> Option<Duration> {
         (due >= self.measure_from).then(|| due - self.measure_from)
@@ -88,6 +98,20 @@ fn mix(n: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn numbers_that_sound_alike_are_told_apart_by_the_time() {
+        let at = Instant::from_millis;
+        let schedule = Schedule::new(1, at(0), at(0), at(100_000));
+        let begun = schedule.due(0, 0);
+        let latest =
+            |after: u64, rest| schedule.latest(0, begun + Duration::from_millis(after), rest, 512);
+        assert_eq!((latest(0, 0), latest(0, 1), latest(40, 2)), (Some(0), None, Some(2)));
+        assert_eq!(latest(511 * 20, 511), Some(511));
+        assert_eq!((latest(512 * 20, 0), latest(512 * 20, 1)), (Some(512), Some(1)));
+        assert_eq!(latest(1_030 * 20, 510), Some(1_022));
+        assert_eq!(schedule.latest(0, Instant::ZERO, 0, 512), (begun == at(0)).then_some(0));
+    }
 
     fn schedule(callers: usize) -> Schedule {
         let at = Instant::from_millis;

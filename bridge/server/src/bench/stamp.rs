@@ -121,7 +121,7 @@ impl Stamp {
 }
 
 /// Octets that differ between neighbours in number and in caller.
-fn check(number: u32, caller: u32) -> u32 {
+pub(super) fn check(number: u32, caller: u32) -> u32 {
     let mixed = number.wrapping_mul(0x9E37_79B1) ^ caller.wrapping_add(1).wrapping_mul(0x85EB_CA6B);
     mixed >> (32 - CHECK_BITS)
 }

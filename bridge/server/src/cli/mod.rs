@@ -3,6 +3,7 @@
 mod bench;
 mod call;
 mod caller;
+mod chaos;
 mod connect;
 mod credential;
 mod demo;
@@ -94,6 +95,8 @@ enum Command {
     Demo(demo::Args),
     /// Measure latency and cost with many calls at once.
     Bench(bench::Args),
+    /// Be a bad line: pass connections on late, slowly, in pieces, damaged or not at all.
+    Chaos(chaos::Args),
     /// Print a completion script for a shell.
     Completions {
         /// For which shell.
@@ -128,6 +131,7 @@ pub fn run() -> Exit {
         Command::Mic(args) => mic::run(&args, &cli.log),
         Command::Demo(args) => demo::run(&args, &cli.log),
         Command::Bench(args) => bench::run(&args, &cli.log),
+        Command::Chaos(args) => chaos::run(&args, &cli.log),
     }
 }
 

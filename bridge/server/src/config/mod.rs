@@ -44,6 +44,7 @@ pub use changes::Succession;
 pub use function::{FunctionConfig, FunctionListen, Schemas, TextResult, Trigger};
 pub use problem::{ConfigError, Place, Problem};
 pub(crate) use raw::AuthKind;
+pub(crate) use raw::parse_time;
 pub(crate) use secret::resolve as resolve_secret;
 
 /// Name of the file that is read if none is named.

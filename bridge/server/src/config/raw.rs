@@ -513,7 +513,8 @@ impl TryFrom<String> for TimeSpan {
     }
 }
 
-fn parse_time(text: &str) -> Option<Duration> {
+/// A whole number and a unit: `20ms`, `10s`, `5m`, `1h`.
+pub(crate) fn parse_time(text: &str) -> Option<Duration> {
     let digits = text.find(|c: char| !c.is_ascii_digit())?;
     let number: u64 = text[..digits].parse().ok()?;
     let millis = match text[digits..].trim_start() {

@@ -52,6 +52,10 @@ pub(super) struct Args {
     /// Rate of the sound in Hz, where the provider has a choice.
     #[arg(long, value_name = "HZ")]
     rate: Option<u32>,
+    /// Codec of the sound, where the provider has a choice: pcmu, pcma, l16, g722. Of G.722 every call is encoded and decoded, and its
+    /// frames are numbered by tones, which costs the generator more.
+    #[arg(long, value_name = "NAME")]
+    codec: Option<String>,
     /// Load a bridge that is running already; it must echo. Its cost is not measured then.
     #[arg(long, value_name = "URL", value_parser = plain_url, conflicts_with_all = ["against", "find_max", "table"])]
     url: Option<WsUrl>,
@@ -199,12 +203,19 @@ impl Args {
     }
 
     fn format(&self, provider: &dyn Provider) -> Result<Option<MediaFormat>, String> {
-        let Some(hz) = self.rate else { return Ok(None) };
+        if self.rate.is_none() && self.codec.is_none() {
+            return Ok(None);
+        }
         let formats = provider.formats();
-        let found = formats.iter().find(|format| Some(format.rate) == SampleRate::new(hz));
-        found.copied().map(Some).ok_or_else(|| {
-            let rates: Vec<_> = formats.iter().map(|format| format.rate.hz().to_string()).collect();
-            format!("{} does not speak at {hz} Hz; it has {}", provider.title(), rates.join(", "))
+        let fits = |format: &&MediaFormat| {
+            let codec = format.encoding.to_string().to_lowercase().replace('.', "");
+            let wanted = self.codec.as_ref().map(|codec| codec.to_lowercase().replace('.', ""));
+            self.rate.is_none_or(|hz| Some(format.rate) == SampleRate::new(hz))
+                && wanted.is_none_or(|wanted| codec.starts_with(&wanted))
+        };
+        formats.iter().find(fits).copied().map(Some).ok_or_else(|| {
+            let has: Vec<_> = formats.iter().map(ToString::to_string).collect();
+            format!("{} does not speak that; it has {}", provider.title(), has.join(", "))
         })
     }
 
