@@ -38,13 +38,15 @@ impl From<WsUrl> for Destination {
 }
 
 impl Destination {
-    /// A listener of a bridge on this machine, called with its own secrets. `private` is for those that hold only public keys.
+    /// A listener of a bridge on this machine, called with its own secrets, by TLS if it is `secure`. `private` is for those that hold
+    /// only public keys.
     ///
     /// # Errors
     /// If its credential cannot be made from what it holds.
     pub fn of(
         listener: &ListenerConfig,
         bind: SocketAddr,
+        secure: bool,
         private: Option<&PrivateJwk>,
     ) -> Result<Self, NoProof> {
         let near = match bind.ip() {
@@ -54,7 +56,7 @@ impl Destination {
         };
         let authority = SocketAddr::new(near, bind.port()).to_string();
         Ok(Self {
-            url: WsUrl::plain(authority, listener.endpoint.path.clone()),
+            url: WsUrl { secure, authority, target: listener.endpoint.path.clone() },
             proof: listener.auth.proof(private)?,
             public_url: listener.endpoint.public_url.clone(),
             app: listener.options.app.clone(),

@@ -32,4 +32,5 @@ pub mod shutdown;
 pub mod sink;
 pub mod socket;
 pub mod telemetry;
+pub mod tls;
 pub mod workers;

@@ -5,7 +5,9 @@ use std::future::Future;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
+use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::mpsc;
@@ -28,11 +30,17 @@ pub trait Listener: Send + 'static {
     /// As the system reports them; the caller decides whether to go on.
     fn accept(&mut self) -> impl Future<Output = io::Result<(Self::Parcel, SocketAddr)>> + Send;
 
-    /// Makes a connection out of what was accepted, on the runtime that will serve it.
+    /// Makes a connection out of what was accepted, on the runtime that will serve it. Takes no longer than some seconds.
     ///
     /// # Errors
-    /// If the system does not let that runtime wait for it.
-    fn open(parcel: Self::Parcel) -> io::Result<Self::Io>;
+    /// If the system does not let that runtime wait for it, or no keys are agreed on.
+    fn open(parcel: Self::Parcel) -> impl Future<Output = io::Result<Self::Io>> + Send;
+
+    /// Whether a peer can be told no as soon as it is there. One that cannot is better left without a word.
+    #[must_use]
+    fn hears_at_once() -> bool {
+        true
+    }
 
     /// The address that peers connect to.
     ///
@@ -45,8 +53,34 @@ pub trait Listener: Send + 'static {
 /// that can neither be cleared nor counted. This is about a second of it, which Linux doubles for its own book-keeping.
 const SEND_BUFFER: u32 = 16 * 1024;
 
-/// Opens a connection to `authority`, host and port, at the first of its addresses that answers; with `TCP_NODELAY` and a bounded
-/// send buffer, as those that are accepted.
+/// Octets that the kernel may hold of which nothing is on its way yet: a quarter of a second of a call, behind what the peer has
+/// room for. What waits in front of it can be taken back.
+const NOT_SENT: u32 = 4 * 1024;
+/// A peer that takes in nothing of what was sent for so long is gone, whatever the network says.
+const UNACKNOWLEDGED: Duration = Duration::from_secs(30);
+/// A connection on which nothing comes is probed by the kernel from then on, and as often as [`PROBE_EVERY`]: behind pings, which
+/// some peers do not take.
+const PROBE_AFTER: Duration = Duration::from_secs(20);
+const PROBE_EVERY: Duration = Duration::from_secs(5);
+
+/// Sets a socket up for frames that are small, late ones worthless, and a peer that may vanish without a word. What a system does
+/// not know it goes without.
+fn tune(socket: &SockRef<'_>) -> io::Result<()> {
+    socket.set_tcp_nodelay(true)?;
+    let keepalive = TcpKeepalive::new().with_time(PROBE_AFTER);
+    #[cfg(any(unix, windows))]
+    let keepalive = keepalive.with_interval(PROBE_EVERY);
+    let _ = socket.set_tcp_keepalive(&keepalive);
+    #[cfg(target_os = "linux")]
+    {
+        let _ = socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED));
+        let _ = socket.set_tcp_notsent_lowat(NOT_SENT);
+    }
+    Ok(())
+}
+
+/// Opens a connection to `authority`, host and port, at the first of its addresses that answers; set up as those
+/// that are accepted.
 ///
 /// # Errors
 /// If the name is not known, or none of its addresses answers: what the last one did.
@@ -82,15 +116,15 @@ async fn open(
         SocketAddr::V6(_) => TcpSocket::new_v6()?,
     };
     socket.set_send_buffer_size(SEND_BUFFER)?;
-    let stream = socket.connect(address).await?;
-    stream.set_nodelay(true)?;
-    Ok(stream)
+    tune(&SockRef::from(&socket))?;
+    socket.connect(address).await
 }
 
 /// Connections the kernel holds before they are accepted.
 const BACKLOG: u32 = 1024;
 
-/// Connections over TCP: each with `TCP_NODELAY`, since frames are small and late ones worthless, and a bounded send buffer.
+/// Connections over TCP, each set up for frames of sound: sent at once, little of them held by the kernel, and a peer that vanishes
+/// found out.
 #[derive(Debug)]
 pub struct TcpListener {
     inner: tokio::net::TcpListener,
@@ -122,12 +156,12 @@ impl Listener for TcpListener {
 
     async fn accept(&mut self) -> io::Result<(Self::Parcel, SocketAddr)> {
         let (stream, peer) = self.inner.accept().await?;
-        stream.set_nodelay(true)?;
+        tune(&SockRef::from(&stream))?;
         // Sockets belong to the runtime that waits for them; this lets go of it.
         Ok((stream.into_std()?, peer))
     }
 
-    fn open(parcel: Self::Parcel) -> io::Result<TcpStream> {
+    async fn open(parcel: Self::Parcel) -> io::Result<TcpStream> {
         TcpStream::from_std(parcel)
     }
 
@@ -180,7 +214,7 @@ impl Listener for MemoryListener {
         }
     }
 
-    fn open(parcel: DuplexStream) -> io::Result<DuplexStream> {
+    async fn open(parcel: DuplexStream) -> io::Result<DuplexStream> {
         Ok(parcel)
     }
 
@@ -253,7 +287,7 @@ mod tests {
 
     async fn echo_once<L: Listener>(listener: &mut L, mut client: impl Io) {
         let (server, _) = listener.accept().await.unwrap();
-        let mut server = L::open(server).unwrap();
+        let mut server = L::open(server).await.unwrap();
         client.write_all(b"frame").await.unwrap();
         let mut octets = [0; 5];
         server.read_exact(&mut octets).await.unwrap();
@@ -277,11 +311,63 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn accepted_sockets_do_not_wait_for_more_to_send() {
+    async fn sockets_are_set_up_for_sound_whoever_opened_them() {
         let mut listener = TcpListener::bind("127.0.0.1:0".parse().unwrap()).unwrap();
-        let _client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-        let (server, _) = listener.accept().await.unwrap();
-        assert!(server.nodelay().unwrap());
+        let dialled = connect(&listener.local_addr().unwrap().to_string()).await.unwrap();
+        let (accepted, _) = listener.accept().await.unwrap();
+        for socket in [SockRef::from(&accepted), SockRef::from(&dialled)] {
+            assert!(socket.tcp_nodelay().unwrap() && socket.keepalive().unwrap());
+            assert!(socket.send_buffer_size().unwrap() <= 2 * SEND_BUFFER as usize);
+            #[cfg(target_os = "linux")]
+            {
+                assert_eq!(socket.tcp_keepalive_time().unwrap(), PROBE_AFTER);
+                assert_eq!(socket.tcp_keepalive_interval().unwrap(), PROBE_EVERY);
+                assert_eq!(socket.tcp_user_timeout().unwrap(), Some(UNACKNOWLEDGED));
+                assert_eq!(socket.tcp_notsent_lowat().unwrap(), NOT_SENT);
+            }
+        }
+    }
+
+    /// Frames of 20 ms of Twilio's that a connection takes whose peer has stopped to read, with room for `window` octets.
+    #[cfg(target_os = "linux")]
+    async fn frames_until_blocked(window: usize, undo: impl Fn(&SockRef<'_>)) -> usize {
+        const FRAME: usize = 320;
+        let mut listener = TcpListener::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let peer = TcpSocket::new_v4().unwrap();
+        peer.set_recv_buffer_size(window as u32).unwrap();
+        let _peer = peer.connect(listener.local_addr().unwrap()).await.unwrap();
+        let (accepted, _) = listener.accept().await.unwrap();
+        undo(&SockRef::from(&accepted));
+        let mut stream = TcpListener::open(accepted).await.unwrap();
+        let mut octets = 0;
+        // What is on its way when the system says no makes room once more.
+        while let Ok(written) =
+            tokio::time::timeout(Duration::from_millis(300), stream.write(&[0; FRAME])).await
+        {
+            octets += written.unwrap();
+        }
+        octets / FRAME
+    }
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn a_peer_that_stops_reading_leaves_half_a_second_of_sound_with_the_system() {
+        let usual = |socket: &SockRef<'_>| {
+            socket.set_tcp_notsent_lowat(u32::MAX).unwrap();
+            socket.set_send_buffer_size(4 << 20).unwrap();
+        };
+        let buffer_only = |socket: &SockRef<'_>| socket.set_tcp_notsent_lowat(u32::MAX).unwrap();
+        let window = 2 * 1024;
+        let (ours, without, nothing) = tokio::join!(
+            frames_until_blocked(window, |_| ()),
+            frames_until_blocked(window, buffer_only),
+            frames_until_blocked(window, usual)
+        );
+        eprintln!(
+            "frames until a write blocks: {ours}, without NOTSENT_LOWAT {without}, with a large buffer {nothing}"
+        );
+        assert!(ours <= 40, "{ours} frames");
+        assert!(ours < without && without < nothing, "{ours} {without} {nothing}");
     }
 
     #[test]

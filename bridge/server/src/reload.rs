@@ -32,7 +32,7 @@ pub(crate) fn on_demand(
     let mut signal = Signal::install()?;
     Ok(async move {
         let mut watched = match watched {
-            Some(path) => Some(Watched::new(path).await),
+            Some(path) => Some(Watched::new(vec![path]).await),
             None => None,
         };
         loop {
@@ -96,29 +96,39 @@ async fn stamp(path: &Path) -> Option<Stamp> {
     Some(Stamp { modified: metadata.modified().ok(), length: metadata.len(), file })
 }
 
-/// A file that is looked at.
-struct Watched {
-    path: PathBuf,
-    /// As it was read last.
-    read: Option<Stamp>,
-    /// As it was seen last.
-    seen: Option<Stamp>,
+async fn stamps(paths: &[PathBuf]) -> Vec<Option<Stamp>> {
+    let mut stamps = Vec::with_capacity(paths.len());
+    for path in paths {
+        stamps.push(stamp(path).await);
+    }
+    stamps
+}
+
+/// Files that are looked at, and are read together.
+pub(crate) struct Watched {
+    paths: Vec<PathBuf>,
+    /// As they were read last.
+    read: Vec<Option<Stamp>>,
+    /// As they were seen last.
+    seen: Vec<Option<Stamp>>,
 }
 
 impl Watched {
-    /// Begins with the file as it is.
-    async fn new(path: PathBuf) -> Self {
-        let now = stamp(&path).await;
-        Self { path, read: now, seen: now }
+    /// Begins with the files as they are.
+    pub(crate) async fn new(paths: Vec<PathBuf>) -> Self {
+        let now = stamps(&paths).await;
+        Self { paths, read: now.clone(), seen: now }
     }
 
-    /// Waits until the file is another than it was and stays it for a while. One that is gone is waited for. Cancel safe.
-    async fn changed(&mut self) {
+    /// Waits until one of the files is another than it was and all stay as they are for a while. One that is gone is waited for.
+    /// Cancel safe.
+    pub(crate) async fn changed(&mut self) {
         loop {
             tokio::time::sleep(PERIOD).await;
-            let now = stamp(&self.path).await;
-            let is_settled = now == std::mem::replace(&mut self.seen, now);
-            if is_settled && now.is_some() && now != self.read {
+            let now = stamps(&self.paths).await;
+            let is_settled = now == self.seen && now.iter().all(Option::is_some);
+            self.seen.clone_from(&now);
+            if is_settled && now != self.read {
                 self.read = now;
                 return;
             }
@@ -126,17 +136,18 @@ impl Watched {
     }
 }
 
+/// Asks for the configuration, and all that was read with it, to be read again.
 #[cfg(unix)]
-struct Signal(tokio::signal::unix::Signal);
+pub(crate) struct Signal(tokio::signal::unix::Signal);
 
 #[cfg(unix)]
 impl Signal {
-    fn install() -> io::Result<Self> {
+    pub(crate) fn install() -> io::Result<Self> {
         use tokio::signal::unix::{SignalKind, signal};
         signal(SignalKind::hangup()).map(Self)
     }
 
-    async fn next(&mut self) {
+    pub(crate) async fn next(&mut self) {
         if self.0.recv().await.is_none() {
             std::future::pending::<()>().await;
         }
@@ -145,16 +156,16 @@ impl Signal {
 
 /// Where there is no such signal, the file can be watched.
 #[cfg(not(unix))]
-struct Signal;
+pub(crate) struct Signal;
 
 #[cfg(not(unix))]
 impl Signal {
     #[allow(clippy::unnecessary_wraps, reason = "the Unix twin can fail")]
-    fn install() -> io::Result<Self> {
+    pub(crate) fn install() -> io::Result<Self> {
         Ok(Self)
     }
 
-    async fn next(&mut self) {
+    pub(crate) async fn next(&mut self) {
         std::future::pending::<()>().await;
     }
 }
@@ -169,7 +180,7 @@ mod tests {
     async fn a_file_has_changed_once_it_is_another_and_stays_so() {
         let path = std::env::temp_dir().join(format!("ringback-watched-{}", std::process::id()));
         std::fs::write(&path, "one").unwrap();
-        let mut watched = Watched::new(path.clone()).await;
+        let mut watched = Watched::new(vec![path.clone()]).await;
         let while_it_is_so = PERIOD * 5;
         assert!(timeout(while_it_is_so, watched.changed()).await.is_err(), "nothing was written");
         std::fs::write(&path, "one, two").unwrap();

@@ -132,7 +132,7 @@ async fn dialled(provider: &dyn Provider, host: Host, mut io: DuplexStream) -> C
             Kept::Text(body) => post(provider, &mut io, body).await,
             Kept::Dialled(line) => {
                 let (parcel, _) = listener.accept().await.expect("it dials");
-                let io = MemoryListener::open(parcel).expect("opens");
+                let io = MemoryListener::open(parcel).await.expect("opens");
                 let options = SocketOptions { keepalive: None, ..SocketOptions::default() };
                 lines[line.index()] = Some(answer(io, options).await.expect("a WebSocket"));
             }

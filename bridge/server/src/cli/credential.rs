@@ -124,7 +124,9 @@ impl CredentialArgs {
                 let listener = self.listener_of(&config, provider)?;
                 dials_here(listener, provider)?;
                 let listener_name = &listener.endpoint.name;
-                Destination::of(listener, config.bind, private.as_ref()).map_err(|error| {
+                let secure = config.tls.is_some();
+                let of = Destination::of(listener, config.bind, secure, private.as_ref());
+                of.map_err(|error| {
                     format!("{}, listener {listener_name:?}: {error} (--key)", file.display())
                 })?
             }

@@ -21,6 +21,7 @@ use crate::net::{Listener as _, TcpListener};
 use crate::outgoing::Connector;
 use crate::reload;
 use crate::shutdown::Shutdown;
+use crate::tls::{Identity, TlsListener};
 use crate::workers::{Tick, Workers};
 
 /// What is captured has so long to be written when all calls are over.
@@ -206,6 +207,10 @@ async fn serve(config: Config, args: &Args, log: &LogArgs) -> Exit {
     if let Ok(address) = listener.local_addr() {
         told.bind = address;
     }
+    let identity = match config.tls.as_ref().map(Identity::load).transpose() {
+        Ok(identity) => identity,
+        Err(error) => return screen::failed(Exit::Usage, format!("`tls` of [server]: {error}")),
+    };
     for trust in config.trusts() {
         if let Err(error) = Connector::new(trust).prepare() {
             return screen::failed(Exit::Usage, error);
@@ -238,9 +243,16 @@ async fn serve(config: Config, args: &Args, log: &LogArgs) -> Exit {
         }
     }
     screen::print(&told.summary());
-    screen::line(format!("listening on http://{}", told.bind));
+    screen::line(format!("listening on {}", told.url()));
     let shown = args.show.then(|| tokio::spawn(transcripts(bridge.events().subscribe(None))));
-    let drained = bridge.run(&config, listener, workers).await;
+    let drained = match identity {
+        None => bridge.run(&config, listener, workers).await,
+        Some(identity) => {
+            let listener = TlsListener::new(listener, identity.clone());
+            tokio::spawn(async move { identity.keep_fresh("server.tls").await });
+            bridge.run(&config, listener, workers).await
+        }
+    };
     if let Some(shown) = shown {
         // It ends with the bridge; all it can fail by is a panic, which was told.
         let _ = shown.await;

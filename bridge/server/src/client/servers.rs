@@ -206,7 +206,7 @@ impl Servers {
 /// Lets in whoever comes to a door.
 async fn attend<L: Listener>(mut listener: L, line: Line, tell: mpsc::Sender<News>) {
     while let Ok((parcel, _)) = listener.accept().await {
-        let Ok(io) = L::open(parcel) else { continue };
+        let Ok(io) = L::open(parcel).await else { continue };
         let options = SocketOptions { keepalive: None, ..SocketOptions::default() };
         let Ok(socket) = socket::answer(io, options).await else { continue };
         if tell.send(News::Dialled(line, Box::new(socket))).await.is_err() {

@@ -29,6 +29,7 @@ impl Config {
         let Self {
             file,
             bind,
+            tls,
             pages,
             limits,
             threads,
@@ -44,6 +45,8 @@ impl Config {
         let Self { listeners, modules, routes, mut sinks, .. } = wanted;
         let mut keys = Keys::default();
         keys.note("server.bind", *bind != wanted.bind);
+        // What is in its files may change at any time.
+        keys.note("server.tls", *tls != wanted.tls);
         keys.of_pages(*pages, wanted.pages);
         keys.of_limits(*limits, wanted.limits);
         keys.note("server.threads", *threads != wanted.threads);
@@ -79,6 +82,7 @@ impl Config {
         let config = Self {
             file: file.clone(),
             bind: *bind,
+            tls: tls.clone(),
             pages: *pages,
             limits: *limits,
             threads: *threads,

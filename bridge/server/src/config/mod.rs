@@ -37,6 +37,7 @@ use crate::reach::Reach;
 use crate::sink::SinkConfig;
 use crate::socket::SocketOptions;
 use crate::telemetry::{LogFormat, LogOptions};
+use crate::tls::TlsFiles;
 use crate::workers::Tick;
 use problem::Source;
 
@@ -59,6 +60,8 @@ pub struct Config {
     pub file: Option<String>,
     /// Where connections are taken.
     pub bind: SocketAddr,
+    /// What it proves itself by to those who connect, if that is by TLS.
+    pub tls: Option<TlsFiles>,
     /// Who may read the figures and the events of calls.
     pub pages: Pages,
     /// Below this path modules dial in that are workers.
@@ -540,11 +543,19 @@ impl Config {
 
     /// Where an endpoint's calls come in on this machine.
     fn address(&self, Endpoint { transport, path, .. }: &Endpoint) -> String {
+        let s = if self.tls.is_some() { "s" } else { "" };
         match transport {
-            Transport::WebSocket => format!("ws://{}{path}", self.bind),
+            Transport::WebSocket => format!("ws{s}://{}{path}", self.bind),
+            Transport::Records if self.tls.is_some() => format!("tls://{}", self.bind),
             Transport::Records => format!("tcp://{}", self.bind),
-            Transport::Webhook { .. } => format!("http://{}{path}", self.bind),
+            Transport::Webhook { .. } => format!("http{s}://{}{path}", self.bind),
         }
+    }
+
+    /// Where connections are taken, as a URL.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("http{}://{}", if self.tls.is_some() { "s" } else { "" }, self.bind)
     }
 
     /// What this configuration does, a line for each listener, to be shown at the start.
@@ -590,9 +601,10 @@ impl Config {
             if let ModuleRun::Worker(roster) = &module.run {
                 let (path, name) = (&self.worker_path, &module.name);
                 let who = if roster.tokens.is_empty() { ", of this machine only" } else { "" };
+                let s = if self.tls.is_some() { "s" } else { "" };
                 let _ = writeln!(
                     text,
-                    "  ws://{}{path}/{name}  workers of {name} dial in{who}",
+                    "  ws{s}://{}{path}/{name}  workers of {name} dial in{who}",
                     self.bind
                 );
             }
@@ -603,6 +615,10 @@ impl Config {
                 Sound::Keep => "SOUND IS KEPT",
             };
             let _ = writeln!(text, "capturing all calls into {}: {sound}", capture.dir.display());
+        }
+        if let Some(TlsFiles { client_ca: Some(path), .. }) = &self.tls {
+            let path = path.display();
+            let _ = writeln!(text, "  only clients with a certificate by {path}");
         }
         if self.trust == Trust::Anybody {
             text.push_str("CERTIFICATES OF OTHERS ARE NOT CHECKED: whoever answers is taken for whom was meant\n");

@@ -52,6 +52,16 @@ pub(super) struct Server {
     pub trusted_proxies: Vec<At<String>>,
     pub threads: Option<At<usize>>,
     pub tick: Option<Tick>,
+    pub tls: Option<At<Tls>>,
+}
+
+/// Files of a listener's certificate.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Tls {
+    pub cert: Option<At<String>>,
+    pub key: Option<At<String>>,
+    pub client_ca: Option<At<String>>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -426,27 +426,30 @@ impl<S: Streams> Shared<S> {
         peer: SocketAddr,
         workers: &Workers,
     ) {
-        let open = move || {
+        let open = async move || {
             let failed = |error: io::Error| {
                 report(&Report::HttpFailed { peer, reason: &error.to_string() });
             };
-            L::open(parcel).map_err(failed).ok()
+            L::open(parcel).await.map_err(failed).ok()
         };
         if let Ok(permit) = Arc::clone(&self.connections).try_acquire_owned() {
             let (shared, desk) = (Arc::clone(self), Arc::new(workers.desk()));
             let kept = Arc::clone(&desk);
             desk.spawn(async move {
-                if let Some(io) = open() {
+                if let Some(io) = open().await {
                     connection::serve(shared, io, peer, permit, kept).await;
                 }
             });
             return;
         }
         report(&Report::ConnectionRefused { peer, limit: self.limits.max_connections });
+        if !L::hears_at_once() {
+            return;
+        }
         if let Ok(permit) = Arc::clone(&self.refusals).try_acquire_owned() {
             let retry_after = self.limits.retry_after;
             tokio::spawn(async move {
-                if let Some(io) = open() {
+                if let Some(io) = open().await {
                     connection::refuse(io, retry_after).await;
                 }
                 drop(permit);

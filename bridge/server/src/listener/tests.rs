@@ -427,8 +427,8 @@ impl<L: net::Listener> net::Listener for FromAfar<L> {
     type Io = L::Io;
     type Parcel = L::Parcel;
 
-    fn open(parcel: L::Parcel) -> io::Result<L::Io> {
-        L::open(parcel)
+    async fn open(parcel: L::Parcel) -> io::Result<L::Io> {
+        L::open(parcel).await
     }
 
     async fn accept(&mut self) -> io::Result<(L::Parcel, SocketAddr)> {
@@ -562,8 +562,8 @@ impl<L: net::Listener> net::Listener for Exhausted<L> {
     type Io = L::Io;
     type Parcel = L::Parcel;
 
-    fn open(parcel: L::Parcel) -> io::Result<L::Io> {
-        L::open(parcel)
+    async fn open(parcel: L::Parcel) -> io::Result<L::Io> {
+        L::open(parcel).await
     }
 
     async fn accept(&mut self) -> io::Result<(L::Parcel, SocketAddr)> {

@@ -40,7 +40,7 @@ impl Mock {
         let mock = Self { url, memory, asked: Arc::clone(&asked), replies: Arc::clone(&replies) };
         tokio::spawn(async move {
             while let Ok((parcel, _)) = listener.accept().await {
-                let Ok(stream) = MemoryListener::open(parcel) else { continue };
+                let Ok(stream) = MemoryListener::open(parcel).await else { continue };
                 tokio::spawn(serve(stream, Arc::clone(&asked), Arc::clone(&replies)));
             }
         });

@@ -16,6 +16,8 @@ use crate::net::{self, Io, MemoryHosts};
 use crate::reach::Addresses;
 
 pub use tls::RsaKey;
+#[cfg(feature = "tls")]
+pub(crate) use tls::roots_of;
 #[cfg(feature = "nats")]
 pub(crate) use tls::unchecked;
 

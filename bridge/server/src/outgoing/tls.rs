@@ -129,7 +129,7 @@ fn system_roots() -> Result<RootCertStore, TrustError> {
     Ok(roots)
 }
 
-fn roots_of(path: &Path) -> Result<RootCertStore, TrustError> {
+pub(crate) fn roots_of(path: &Path) -> Result<RootCertStore, TrustError> {
     let failed = |reason: String| TrustError::File { path: path.display().to_string(), reason };
     let text = std::fs::read(path).map_err(|error| failed(format!("cannot be read: {error}")))?;
     let mut roots = RootCertStore::empty();

@@ -46,6 +46,12 @@ pub enum SocketError {
         /// At least so long.
         silent_for: Duration,
     },
+    /// The peer began a message and does not end it.
+    #[error("a message that began {waited:?} ago is not whole")]
+    Unfinished {
+        /// The deadline.
+        waited: Duration,
+    },
     /// The peer does not read.
     #[error("the peer took nothing for {waited:?} while there was something to send")]
     WriteDeadline {
@@ -71,7 +77,9 @@ impl SocketError {
             Self::Protocol { .. } => Some(close_code::PROTOCOL),
             Self::NotUtf8 { .. } => Some(close_code::INVALID_DATA),
             Self::TooBig { .. } => Some(close_code::TOO_BIG),
-            Self::ControlFlood { .. } | Self::Flood { .. } => Some(close_code::POLICY),
+            Self::ControlFlood { .. } | Self::Flood { .. } | Self::Unfinished { .. } => {
+                Some(close_code::POLICY)
+            }
             Self::OutgoingTooBig => Some(close_code::INTERNAL),
             Self::Silent { .. } | Self::WriteDeadline { .. } | Self::Cut | Self::Io(_) => None,
         }
@@ -86,6 +94,8 @@ impl SocketError {
                 | Self::NotUtf8 { .. }
                 | Self::TooBig { .. }
                 | Self::ControlFlood { .. }
+                | Self::Flood { .. }
+                | Self::Unfinished { .. }
         )
     }
 

@@ -20,6 +20,7 @@ use ringback_proto::provider::Message;
 use tokio::io::{AsyncRead as _, AsyncReadExt as _, AsyncWrite as _, AsyncWriteExt as _, ReadBuf};
 use tokio::time::Sleep;
 
+use crate::clock::{Alarm, Clock};
 use crate::net::Io;
 
 pub use dial::{DialError, answer, dial};
@@ -58,6 +59,8 @@ const LINGER: Duration = Duration::from_millis(200);
 const OUTGOING_FACTOR: usize = 8;
 /// Octets of small messages that may wait to be written, whatever [`SocketOptions::max_message`] is.
 const WRITE_BUFFER: usize = 4 * 1024;
+/// A message must be whole so long after its first octet, whatever comes in between: octets one by one, fragments without end.
+const WHOLE_WITHIN: Duration = Duration::from_secs(10);
 
 /// Bounds of a socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -124,6 +127,7 @@ pub struct Socket {
     writer: Writer,
     /// Runs while a write waits for the peer to read.
     stalled: Option<Pin<Box<Sleep>>>,
+    unfinished: Unfinished,
     options: SocketOptions,
     subprotocol: Option<String>,
     heartbeat: Heartbeat,
@@ -167,6 +171,7 @@ impl Socket {
             reader,
             writer: Writer::new(role),
             stalled: None,
+            unfinished: Unfinished::default(),
             options,
             subprotocol,
             heartbeat: Heartbeat::new(options.keepalive),
@@ -215,12 +220,19 @@ impl Socket {
             let arrival = self.reader.next_message();
             let arrival = arrival.map_err(|error| SocketError::from_wire(error, &self.options))?;
             if let Some(arrival) = arrival {
+                if !self.reader.is_assembling() {
+                    self.unfinished.is_running = false;
+                }
                 return Poll::Ready(self.take(cx, arrival));
             }
             match self.poll_read(cx)? {
                 Poll::Ready(()) => self.heartbeat.heard(),
                 Poll::Pending => {
                     self.reader.rest();
+                    if self.reader.has_begun() && self.unfinished.poll(cx).is_ready() {
+                        let waited = WHOLE_WITHIN;
+                        return Poll::Ready(Err(SocketError::Unfinished { waited }));
+                    }
                     ready!(self.poll_heartbeat(cx))?;
                 }
             }
@@ -233,7 +245,10 @@ impl Socket {
         }
         let octets = self.reader.octets(&arrival);
         Ok(match arrival.kind {
-            Kind::Text | Kind::Binary => Incoming::Message(arrival),
+            Kind::Text | Kind::Binary => {
+                self.meter.spend_on_message(octets.len() as u64)?;
+                Incoming::Message(arrival)
+            }
             Kind::Ping => {
                 self.writer.push(Kind::Pong, octets);
                 // What cannot be written now goes out with what is written next.
@@ -392,6 +407,28 @@ impl Socket {
             };
             let _ = tokio::time::timeout(LINGER, farewell).await;
         })
+    }
+}
+
+/// Runs from the beginning of a message to its end. Most are whole with the read that brings them; for the others the same alarm
+/// is set anew.
+#[derive(Default)]
+struct Unfinished {
+    alarm: Option<(Clock, Pin<Box<Alarm>>)>,
+    is_running: bool,
+}
+
+impl Unfinished {
+    /// Ready if the message that has begun is late.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let (clock, alarm) = self.alarm.get_or_insert_with(|| {
+            let clock = Clock::start();
+            (clock, Box::pin(clock.alarm()))
+        });
+        if !std::mem::replace(&mut self.is_running, true) {
+            alarm.as_mut().set(Some(clock.now() + WHOLE_WITHIN));
+        }
+        alarm.as_mut().poll(cx)
     }
 }
 

@@ -104,6 +104,64 @@ async fn fragments_with_a_ping_between_make_one_message() {
     assert_eq!(server.message(&message), Some(Message::Text("media")));
 }
 
+/// Sends a piece every two seconds, and what came whole of it; gives the error and when it came.
+async fn trickled(pieces: Vec<Vec<u8>>) -> (usize, Option<SocketError>, u64) {
+    let (mut server, mut wire) = socket_and_wire(SocketOptions::default());
+    let clock = Clock::start();
+    let trickle = tokio::spawn(async move {
+        for piece in pieces {
+            // The socket may be closed by now.
+            let _ = wire.write_all(&piece).await;
+            tokio::time::sleep(Duration::from_secs(2)).await;
+        }
+    });
+    let (mut messages, mut failed) = (0, None);
+    while let Some(incoming) = server.recv().await {
+        match incoming {
+            Ok(Incoming::Message(_)) => messages += 1,
+            Ok(_) => {}
+            // All was said.
+            Err(SocketError::Cut) => {}
+            Err(error) => failed = Some(error),
+        }
+    }
+    drop(trickle);
+    (messages, failed, clock.now().since_epoch().as_secs())
+}
+
+fn one_by_one(octets: &[u8]) -> Vec<Vec<u8>> {
+    octets.iter().map(|octet| vec![*octet]).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_that_has_begun_must_be_whole_within_ten_seconds() {
+    let ping = || frame(FIN_PING, b"");
+    let fragments = || std::iter::once(frame(0x01, b"")).chain((0..20).map(|_| frame(0x00, b"")));
+    let with_pings = fragments().flat_map(|fragment| [fragment, ping()]);
+    for (name, pieces) in [
+        ("a head, octet by octet", one_by_one(&frame(FIN_TEXT, b""))),
+        ("a large frame", one_by_one(&frame(FIN_TEXT, &[b'x'; 400]))),
+        ("a ping, octet by octet", one_by_one(&frame(FIN_PING, b"are you there"))),
+        ("fragments without end", fragments().collect()),
+        ("fragments with pings between them", with_pings.collect()),
+    ] {
+        let (messages, failed, seconds) = trickled(pieces).await;
+        assert!(matches!(failed, Some(SocketError::Unfinished { .. })), "{name}: {failed:?}");
+        assert_eq!((messages, seconds), (0, 10), "{name}");
+        assert_eq!(failed.and_then(|error| error.close_code()), Some(close_code::POLICY));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn messages_that_each_take_some_seconds_are_heard() {
+    // Cut anew each time, so that one has always begun when the last is whole.
+    let octets: Vec<u8> = (0..20).flat_map(|_| frame(FIN_TEXT, b"slow")).collect();
+    let pieces = octets.chunks(7).map(<[u8]>::to_vec).chain([frame(FIN_TEXT, b"last")]).collect();
+    let (messages, failed, _) = trickled(pieces).await;
+    assert!(failed.is_none(), "{failed:?}");
+    assert!(messages >= 20, "{messages}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn the_peers_close_is_answered_with_its_own_code() {
     let (mut server, mut client) = pair(SocketOptions::default());

@@ -179,6 +179,18 @@ impl Reader {
         }
     }
 
+    /// Whether a message has begun of which not all fragments came yet.
+    #[must_use]
+    pub const fn is_assembling(&self) -> bool {
+        self.assembling.is_some()
+    }
+
+    /// Whether anything has begun that is not whole: a message, a frame, a head.
+    #[must_use]
+    pub fn has_begun(&self) -> bool {
+        self.is_assembling() || !self.unread.is_empty()
+    }
+
     fn buffer(&self) -> &[u8] {
         self.buffer.as_ref().map_or(&[], |buffer| &buffer.0)
     }

@@ -107,6 +107,8 @@ metrics! {
     unanswered_overload: Counter "ringback_webhooks_total" "answer=\"overload\"", "Times a provider asked what to do with a call, by what it was told.";
     configs_applied: Counter "ringback_config_reloads_total" "outcome=\"applied\"", "Times the configuration was read again while calls were taken.";
     configs_refused: Counter "ringback_config_reloads_total" "outcome=\"refused\"", "Times the configuration was read again while calls were taken.";
+    certificates_renewed: Counter "ringback_certificate_reloads_total" "outcome=\"applied\"", "Times the certificate of a listener was read again.";
+    certificates_refused: Counter "ringback_certificate_reloads_total" "outcome=\"refused\"", "Times the certificate of a listener was read again.";
     streams: Gauge "ringback_streams" "", "Streams open.";
     stream_panics: Counter "ringback_stream_panics_total" "", "Streams that ended by a fault of this program.";
     calls_started: Counter "ringback_calls_started_total" "", "Calls whose stream told that it started.";

@@ -220,6 +220,18 @@ pub enum Report<'a> {
         /// What is wrong, a line each.
         problems: &'a str,
     },
+    /// The certificate of a listener was read again.
+    CertificateRenewed {
+        /// Whose.
+        whose: &'a str,
+    },
+    /// It was to be read again, and what was found is of no use.
+    CertificateNotRenewed {
+        /// Whose.
+        whose: &'a str,
+        /// What is wrong with which file.
+        reason: &'a str,
+    },
     /// No new calls are taken, live ones go on.
     Draining {
         /// Live streams.
@@ -471,6 +483,9 @@ fn report_to(metrics: &Metrics, report: &Report<'_>) {
         Report::ConfigApplied { .. }
         | Report::ConfigNeedsRestart { .. }
         | Report::ConfigRefused { .. } => report_config(metrics, report),
+        Report::CertificateRenewed { .. } | Report::CertificateNotRenewed { .. } => {
+            report_certificate(metrics, report);
+        }
         Report::Draining { live, timeout } => {
             info!(live, ?timeout, "draining: no new calls, live ones go on");
         }
@@ -562,6 +577,24 @@ fn report_worker(metrics: &Metrics, report: &Report<'_>) {
             }
             .increment();
             warn!(module, %peer, status, reason = %PeerText(reason), "a module that dialled in was refused");
+        }
+        _ => {}
+    }
+}
+
+fn report_certificate(metrics: &Metrics, report: &Report<'_>) {
+    match report {
+        Report::CertificateRenewed { whose } => {
+            metrics.certificates_renewed.increment();
+            info!(whose, "certificate read again: new connections are shown it");
+        }
+        Report::CertificateNotRenewed { whose, reason } => {
+            metrics.certificates_refused.increment();
+            error!(
+                whose,
+                reason,
+                "certificate read again and not taken: the last good one goes on to be shown"
+            );
         }
         _ => {}
     }

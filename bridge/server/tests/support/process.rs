@@ -117,7 +117,8 @@ impl Process {
             match running.stdout.recv_timeout(PATIENCE) {
                 Ok(line) => {
                     greeting.push_str(&line);
-                    if let Some((_, address)) = line.split_once("listening on http://") {
+                    let at = line.split_once("listening on http");
+                    if let Some((_, address)) = at.and_then(|(_, url)| url.split_once("://")) {
                         break address.trim().to_owned();
                     }
                 }

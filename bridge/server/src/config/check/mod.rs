@@ -29,6 +29,7 @@ use crate::listener::{Limits, Pages};
 use crate::outgoing::Trust;
 use crate::socket::SocketOptions;
 use crate::telemetry::{LogFormat, LogOptions};
+use crate::tls::{TlsError, TlsFiles};
 
 const DEFAULT_BIND: &str = "127.0.0.1:8080";
 
@@ -62,6 +63,7 @@ pub(super) fn check(
     let nats = checker.nats(raw, &trust);
     let (modules, mut routes) = checker.modules_and_routes(raw, socket);
     let sinks = checker.sinks(raw, &mut routes);
+    let tls = raw.server.tls.as_ref().and_then(|tls| checker.tls(tls));
     let worker_path = checker.worker_path(raw, &modules);
     let listeners = checker.listeners(raw, socket, &routes, bind, &bind_place);
     checker.reach(raw, &listeners, &routes);
@@ -74,6 +76,7 @@ pub(super) fn check(
         Ok(Config {
             file,
             bind,
+            tls,
             pages,
             worker_path,
             limits,
@@ -170,6 +173,29 @@ impl Checker<'_> {
         name.clone()
     }
 
+    /// The files of a certificate. What is in them is looked at when they are needed.
+    fn tls(&mut self, at: &At<raw::Tls>) -> Option<TlsFiles> {
+        if !cfg!(feature = "tls") {
+            self.problem(at.span(), TlsError::Absent.to_string());
+        }
+        let raw::Tls { cert, key, client_ca } = at.get_ref();
+        for (name, path) in [("cert", cert), ("key", key)] {
+            if path.is_none() {
+                let help =
+                    format!("`{name}` is missing: `tls` takes `cert` and `key`, files in PEM");
+                self.problem(at.span(), help);
+            }
+        }
+        for path in [cert, key, client_ca].into_iter().flatten() {
+            if path.get_ref().is_empty() {
+                self.problem(path.span(), "expected a file, such as \"/etc/ringback/cert.pem\"");
+            }
+        }
+        let path = |at: &At<String>| PathBuf::from(at.get_ref());
+        let (cert, key) = (cert.as_ref().map(path)?, key.as_ref().map(path)?);
+        Some(TlsFiles { cert, key, client_ca: client_ca.as_ref().map(path) })
+    }
+
     /// A time that must lie in a range.
     fn time(
         &mut self,
@@ -244,7 +270,8 @@ impl Checker<'_> {
     fn socket(&mut self, raw: &raw::File) -> SocketOptions {
         let raw = &raw.limits;
         let default = SocketOptions::default();
-        let write = Duration::from_millis(100)..=Duration::from_secs(60);
+        // The system gives a peer up after thirty.
+        let write = Duration::from_millis(100)..=Duration::from_secs(30);
         let SocketOptions { burst, .. } = SocketOptions::default();
         SocketOptions {
             burst,

@@ -13,7 +13,7 @@ fn every_complaint_names_place_key_finding_and_remedy() {
         ),
         (
             "[server]\nbnid = \"x\"",
-            "f.toml:2:1: server.bnid: unknown field `bnid`, expected one of `bind`, `drain_timeout`, `metrics`, `events`, `workers`, `trusted_proxies`, `threads`, `tick`; did you mean \"bind\"?",
+            "f.toml:2:1: server.bnid: unknown field `bnid`, expected one of `bind`, `drain_timeout`, `metrics`, `events`, `workers`, `trusted_proxies`, `threads`, `tick`, `tls`; did you mean \"bind\"?",
         ),
         (
             "[server]\nbind = 8080",
@@ -46,6 +46,14 @@ fn every_complaint_names_place_key_finding_and_remedy() {
         (
             "[limits]\nheader_timeout = \"2h\"",
             "f.toml:2:18: limits.header_timeout: found 7200s, expected 100ms to 60s",
+        ),
+        (
+            "[server]\ntls = { key = \"key.pem\" }",
+            "f.toml:2:7: server.tls: `cert` is missing: `tls` takes `cert` and `key`, files in PEM",
+        ),
+        (
+            "[server]\ntls = { cert = \"cert.pem\", key = \"\" }",
+            "f.toml:2:34: server.tls.key: expected a file, such as \"/etc/ringback/cert.pem\"",
         ),
         ("[limits]\nkeepalive = \"10ms\"", "f.toml:2:13: limits.keepalive: a keepalive below 1s"),
         (

@@ -163,7 +163,11 @@ impl Address {
                 accepted = self.https.accept() => (accepted, true),
                 accepted = plain => (accepted, false),
             };
-            let stream = match accepted.and_then(|(parcel, _)| TcpListener::open(parcel)) {
+            let opened = match accepted {
+                Ok((parcel, _)) => TcpListener::open(parcel).await,
+                Err(error) => Err(error),
+            };
+            let stream = match opened {
                 Ok(stream) => stream,
                 Err(error) => {
                     if !net::is_about_one_connection(&error) {
