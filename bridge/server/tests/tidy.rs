@@ -264,6 +264,7 @@ enum Place {
     Module,
     Proto,
     Server,
+    Fuzz,
     Example,
     Unknown,
 }
@@ -275,6 +276,7 @@ impl Place {
             "compute-modules/api" => Self::Api,
             "bridge/proto" => Self::Proto,
             "bridge/server" => Self::Server,
+            "bridge/fuzz" => Self::Fuzz,
             other if other.starts_with("compute-modules/") => Self::Module,
             other if other.starts_with("examples/") => Self::Example,
             _ => Self::Unknown,
@@ -288,8 +290,10 @@ impl Place {
             Self::Proto => matches!(below, Self::Codecs | Self::Api),
             // A detector may stand on another one: speech is not a key tone.
             Self::Module => matches!(below, Self::Codecs | Self::Api | Self::Module),
-            Self::Server => !matches!(below, Self::Server | Self::Example | Self::Unknown),
-            Self::Example => true,
+            Self::Server => {
+                !matches!(below, Self::Server | Self::Fuzz | Self::Example | Self::Unknown)
+            }
+            Self::Fuzz | Self::Example => true,
         }
     }
 

@@ -32,6 +32,14 @@ fn the_protocols_own_words_stay_and_all_others_go() {
 }
 
 #[test]
+fn a_number_is_replaced_wherever_the_name_of_a_format_could_stand() {
+    let text = r#"{"event":"start","track":"x15557348291","mediaFormat":{"encoding":"audio/15557348291","codec":"L16;rate=16000;channels=1"}}"#;
+    let shown = redacted("twilio", text);
+    assert!(!shown.contains("7348291"), "{shown}");
+    assert!(shown.contains("L16;rate=16000;channels=1"), "{shown}");
+}
+
+#[test]
 fn what_is_no_json_or_not_quite_is_replaced_as_well() {
     for text in [
         r#"{"event":"start","from":"+15557348291",nonsense"#,

@@ -237,7 +237,14 @@ fn is_format(value: &str) -> bool {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"_.:/-;= ".contains(&b);
     let letters = value.bytes().any(|b| b.is_ascii_alphabetic());
     let digits = value.bytes().filter(u8::is_ascii_digit).count();
-    value.len() <= 80 && digits <= 12 && (letters || digits <= 6) && value.bytes().all(plain)
+    // Rates have six digits at most; more in a row are somebody's number.
+    let runs = value.split(|c: char| !c.is_ascii_digit());
+    let run = runs.map(str::len).max().unwrap_or(0);
+    value.len() <= 80
+        && digits <= 12
+        && run <= 6
+        && (letters || digits <= 6)
+        && value.bytes().all(plain)
 }
 
 /// Numbers, times, durations, versions.

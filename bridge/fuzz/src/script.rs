@@ -1,0 +1,97 @@
+//! Octets as a script: numbers and pieces one after another, read from whatever there is and written for seeds. Knows no target.
+//!
+//! Every sequence of octets is a script: what is missing reads as zero and empty, and a piece ends where the octets do. So whatever
+//! a fuzzer does to one, something happens.
+
+/// Reads a script.
+#[derive(Debug, Clone, Copy)]
+pub struct Script<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Script<'a> {
+    /// All of it is still to come.
+    #[must_use]
+    pub const fn new(octets: &'a [u8]) -> Self {
+        Self { rest: octets }
+    }
+
+    /// Whether nothing is left.
+    #[must_use]
+    pub const fn is_over(&self) -> bool {
+        self.rest.is_empty()
+    }
+
+    /// The next octet, 0 behind the end.
+    pub fn octet(&mut self) -> u8 {
+        let Some((&first, rest)) = self.rest.split_first() else { return 0 };
+        self.rest = rest;
+        first
+    }
+
+    /// The next number of two octets, little-endian.
+    pub fn number(&mut self) -> u16 {
+        u16::from_le_bytes([self.octet(), self.octet()])
+    }
+
+    /// The next piece: its length as a number, and so many octets, or as many as there are.
+    pub fn piece(&mut self) -> &'a [u8] {
+        let length = usize::from(self.number()).min(self.rest.len());
+        let (piece, rest) = self.rest.split_at(length);
+        self.rest = rest;
+        piece
+    }
+
+    /// The next piece as text; what is not UTF-8 becomes U+FFFD.
+    pub fn text(&mut self) -> String {
+        String::from_utf8_lossy(self.piece()).into_owned()
+    }
+
+    /// All that is left.
+    pub const fn rest(&mut self) -> &'a [u8] {
+        let rest = self.rest;
+        self.rest = &[];
+        rest
+    }
+}
+
+/// Writes a script.
+#[derive(Debug, Clone, Default)]
+pub struct Draft(Vec<u8>);
+
+impl Draft {
+    /// Nothing yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// An octet.
+    #[must_use]
+    pub fn octet(mut self, octet: u8) -> Self {
+        self.0.push(octet);
+        self
+    }
+
+    /// A number.
+    #[must_use]
+    pub fn number(mut self, number: u16) -> Self {
+        self.0.extend(number.to_le_bytes());
+        self
+    }
+
+    /// A piece; what is beyond 65,535 octets is left out.
+    #[must_use]
+    pub fn piece(self, octets: &[u8]) -> Self {
+        let length = u16::try_from(octets.len()).unwrap_or(u16::MAX);
+        let mut draft = self.number(length);
+        draft.0.extend(&octets[..usize::from(length)]);
+        draft
+    }
+
+    /// The octets.
+    #[must_use]
+    pub fn done(self) -> Vec<u8> {
+        self.0
+    }
+}
