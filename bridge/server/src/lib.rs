@@ -26,6 +26,7 @@ pub mod outgoing;
 pub mod passthrough;
 pub mod picture;
 pub mod reach;
+pub mod recordings;
 mod reload;
 pub mod replay;
 pub mod shutdown;

@@ -350,8 +350,8 @@ async fn a_module_is_named_on_the_command_line_with_its_words() {
     caller.hang_up().await;
     process.signal("TERM");
     assert_eq!(process.finish().code, Some(0));
-    let recording = std::fs::read_dir(&recordings).unwrap().next().unwrap().unwrap();
-    let wav = read_wav(&recording.path());
+    let mut files = std::fs::read_dir(&recordings).unwrap().map(|entry| entry.unwrap().path());
+    let wav = read_wav(&files.find(|path| path.extension().is_some_and(|e| e == "wav")).unwrap());
     assert_eq!((wav.channels, wav.rate.hz()), (2, 8_000));
     let left: Vec<i16> = wav.samples.iter().step_by(2).take(160 * 20).copied().collect();
     assert!(left == (0..160 * 20).map(known).collect::<Vec<_>>(), "left is what the caller said");

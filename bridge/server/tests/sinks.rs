@@ -141,8 +141,13 @@ async fn a_calls_transcript_ends_in_all_kinds_of_sinks() {
         assert!(told.eq(wanted.map(|(text, reason)| (text.to_owned(), reason.to_owned()))));
     }
     if cfg!(feature = "object-store") {
-        let kept: Vec<_> = std::fs::read_dir(folder.path("archive")).unwrap().flatten().collect();
-        assert_eq!(support::read_wav(&kept[0].path()).channels, 2, "the recording was moved");
+        let kept = std::fs::read_dir(folder.path("archive")).unwrap();
+        let mut kept: Vec<_> = kept.map(|entry| entry.unwrap().path()).collect();
+        kept.sort();
+        let [about, recording] = kept.as_slice() else { panic!("{kept:?}") };
+        assert_eq!(support::read_wav(recording).channels, 2, "the recording was moved");
+        let about: Value = serde_json::from_slice(&std::fs::read(about).unwrap()).unwrap();
+        assert_eq!((&about["provider"], &about["state"]), (&"raw".into(), &"finished".into()));
         assert_eq!(std::fs::read_dir(folder.path("recordings")).unwrap().count(), 0);
     }
 }

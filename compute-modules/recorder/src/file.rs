@@ -1,25 +1,62 @@
-//! A two-channel WAV file that is valid at every moment. Knows nothing of tracks or clocks.
+//! A recording in its file: good at every moment, on disk every second, under its own name when it is finished. Knows nothing of
+//! tracks or clocks.
 
-use std::fs::{File, OpenOptions};
-use std::io::BufWriter;
+use std::fs::File;
+use std::io::{self, ErrorKind, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 
-use hound::{SampleFormat, WavSpec, WavWriter};
 use ringback_module::ModuleError;
 
-/// Written to the system in blocks of this many octets: a second of 16 kHz stereo.
-const BLOCK: usize = 64 * 1024;
-/// Channels of the file.
-pub(crate) const CHANNELS: usize = 2;
-/// A WAV file counts its octets in 32 bits; this many frames leave room for the header.
-const MAX_FRAMES: u64 = (u32::MAX as u64 - 1_024) / (2 * CHANNELS as u64);
+use crate::about::{About, Gap, State, part_of};
+use crate::disk::{self, Reserve};
+use crate::repair::{self, Outcome};
+use crate::wav::{self, CHANNELS, HEADER, MAX_FRAMES};
+
+/// Sound is given to the system every tenth of a second: so much a killed process has not written, beside what waits for the other track.
+const PIECES: u32 = 10;
+
+/// How a recording is made.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Options {
+    /// One that is there already is replaced.
+    pub(crate) overwrite: bool,
+    /// What was written is forced to disk every second.
+    pub(crate) sync: bool,
+    /// Once there is no room the recording has failed, and does not wait for room.
+    pub(crate) fail_when_full: bool,
+}
+
+/// Something that people are to know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Change {
+    /// There is no room from this frame on.
+    Full(u64),
+    /// There is room again; silence stands for the frames between.
+    Room(u64, u64),
+}
 
 pub(crate) struct Recording {
+    /// What it will be called.
     path: PathBuf,
-    wav: WavWriter<BufWriter<File>>,
+    part: PathBuf,
+    file: File,
+    options: Options,
     rate: u32,
+    /// Frames taken so far.
     frames: u64,
+    /// Frames in the file.
+    written: u64,
+    /// Frames that are on disk, and of which the header tells.
     saved: u64,
+    /// Octets that are not written yet.
+    pending: Vec<u8>,
+    reserve: Option<Reserve>,
+    /// There is no room; it is tried again at this frame.
+    full: Option<u64>,
+    /// Writing to disk failed: what came since `saved` may be there or not.
+    broken: bool,
+    changes: Vec<Change>,
+    about: Option<About>,
 }
 
 impl std::fmt::Debug for Recording {
@@ -28,50 +65,104 @@ impl std::fmt::Debug for Recording {
     }
 }
 
-fn disk(path: &Path, error: &impl std::fmt::Display) -> ModuleError {
+fn failed(path: &Path, error: &impl std::fmt::Display) -> ModuleError {
     ModuleError::new("disk", format!("recording {}: {error}", path.display()))
 }
 
 impl Recording {
-    /// A new file; one that is there already is replaced only if `overwrite`.
-    pub(crate) fn create(path: PathBuf, rate: u32, overwrite: bool) -> Result<Self, ModuleError> {
-        let mut options = OpenOptions::new();
-        options.write(true);
-        if overwrite {
-            options.create(true).truncate(true);
-        } else {
-            options.create_new(true);
-        }
-        let file = options.open(&path).map_err(|error| {
-            let hint = match error.kind() {
-                std::io::ErrorKind::AlreadyExists => "; `overwrite = true` replaces it",
-                _ => "",
-            };
-            disk(&path, &format!("{error}{hint}"))
-        })?;
-        let spec = WavSpec {
-            channels: CHANNELS as u16,
-            sample_rate: rate,
-            bits_per_sample: 16,
-            sample_format: SampleFormat::Int,
+    /// A new file.
+    pub(crate) fn create(
+        path: PathBuf,
+        rate: u32,
+        options: Options,
+        about: Option<About>,
+    ) -> Result<Self, ModuleError> {
+        let part = part_of(&path);
+        let file = create(&path, &part, options.overwrite).map_err(|e| failed(&path, &e))?;
+        let mut recording = Self {
+            path,
+            part,
+            file,
+            options,
+            rate,
+            frames: 0,
+            written: 0,
+            saved: 0,
+            pending: Vec::new(),
+            reserve: None,
+            full: None,
+            broken: false,
+            changes: Vec::new(),
+            about,
         };
-        let mut wav = WavWriter::new(BufWriter::with_capacity(BLOCK, file), spec)
-            .map_err(|e| disk(&path, &e))?;
-        wav.flush().map_err(|e| disk(&path, &e))?;
-        Ok(Self { path, wav, rate, frames: 0, saved: 0 })
+        recording.begin().inspect_err(|_| {
+            let _ = std::fs::remove_file(&recording.part);
+        })?;
+        Ok(recording)
     }
 
-    /// Goes on with the file of a session that was interrupted.
-    pub(crate) fn append(path: PathBuf, rate: u32) -> Result<Self, ModuleError> {
-        let wav = WavWriter::append(&path).map_err(|e| disk(&path, &e))?;
-        let spec = wav.spec();
-        if (usize::from(spec.channels), spec.sample_rate) != (CHANNELS, rate) {
-            let (channels, found) = (spec.channels, spec.sample_rate);
-            let what = format!("has {channels} channels at {found} Hz, not 2 at {rate} Hz");
-            return Err(disk(&path, &what));
+    /// The header, what is known and the reserve: without room for those nothing begins.
+    fn begin(&mut self) -> Result<(), ModuleError> {
+        let begun = self.write_header().and_then(|()| self.tell());
+        begun.map_err(|e| failed(&self.path, &e))?;
+        match Reserve::take(&self.part) {
+            Ok(reserve) => self.reserve = Some(reserve),
+            Err(error) if disk::is_full(&error) => self.fill_up()?,
+            Err(error) => return Err(failed(&self.path, &error)),
         }
-        let frames = u64::from(wav.duration());
-        Ok(Self { path, wav, rate, frames, saved: frames })
+        Ok(())
+    }
+
+    /// Goes on with the file of a session that was interrupted, if there is one.
+    pub(crate) fn resume(
+        path: PathBuf,
+        rate: u32,
+        options: Options,
+        about: Option<About>,
+    ) -> Result<Self, ModuleError> {
+        let part = part_of(&path);
+        let mut file = match disk::private().read(true).write(true).open(&part) {
+            Ok(file) => file,
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                return Self::create(path, rate, options, about);
+            }
+            Err(error) => return Err(failed(&path, &error)),
+        };
+        let owned = disk::own(&file, false).map_err(|e| failed(&path, &e))?;
+        if !owned || !disk::is_at(&file, &part) {
+            return Err(failed(&path, &"somebody else has it"));
+        }
+        let mut header = [0; HEADER as usize];
+        let found = file.read_exact(&mut header).ok().and_then(|()| wav::rate_of(&header));
+        if found != Some(rate) {
+            let what = format!("what is there is no recording of two channels at {rate} Hz");
+            return Err(failed(&path, &what));
+        }
+        let octets = file.metadata().map_err(|e| failed(&path, &e))?.len();
+        let frames = wav::frames_in(octets);
+        let reserve = Reserve::take(&part).ok();
+        let about = About::read(&path).ok().flatten().or(about);
+        let (saved, written) = (frames, frames);
+        let (pending, changes) = (Vec::new(), Vec::new());
+        let (full, broken) = (None, false);
+        let mut recording = Self {
+            path,
+            part,
+            file,
+            options,
+            rate,
+            frames,
+            written,
+            saved,
+            pending,
+            reserve,
+            full,
+            broken,
+            changes,
+            about,
+        };
+        recording.cut().map_err(|e| failed(&recording.path, &e))?;
+        Ok(recording)
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -88,33 +179,195 @@ impl Recording {
         self.saved
     }
 
+    /// What happened since this was last asked.
+    pub(crate) fn take_changes(&mut self) -> Vec<Change> {
+        std::mem::take(&mut self.changes)
+    }
+
     /// Appends interleaved samples.
     pub(crate) fn write(&mut self, interleaved: &[i16]) -> Result<(), ModuleError> {
         let frames = (interleaved.len() / CHANNELS) as u64;
         if self.frames + frames > MAX_FRAMES {
             let hours = MAX_FRAMES / u64::from(self.rate) / 3_600;
-            return Err(disk(&self.path, &format!("a WAV file ends after {hours} hours")));
+            return Err(failed(&self.path, &format!("a WAV file ends after {hours} hours")));
         }
-        // Fits: MAX_FRAMES keeps it under 4 GiB.
-        let mut block = self.wav.get_i16_writer(interleaved.len() as u32);
-        interleaved.iter().for_each(|&sample| block.write_sample(sample));
-        block.flush().map_err(|e| disk(&self.path, &e))?;
         self.frames += frames;
-        Ok(())
+        if let Some(again) = self.full {
+            return if self.frames < again { Ok(()) } else { self.look_for_room() };
+        }
+        self.pending.extend(interleaved.iter().flat_map(|sample| sample.to_le_bytes()));
+        let piece = u64::from(self.rate / PIECES);
+        if self.frames - self.written < piece { Ok(()) } else { self.put_out() }
     }
 
-    /// [`Self::save`] if a second came together since the last time; frames saved then.
+    /// [`Self::save`] if a second came together since the last time; the frames that need not be given again.
     pub(crate) fn save_if_due(&mut self) -> Result<Option<u64>, ModuleError> {
         if self.frames < self.saved + u64::from(self.rate) {
             return Ok(None);
         }
-        self.save().map(|()| Some(self.saved))
+        self.save()?;
+        Ok(Some(if self.full.is_some() { self.frames } else { self.saved }))
     }
 
-    /// Writes out data, then the sizes in the header.
+    /// Has all that was taken on disk, and then the sizes in the header: a header never tells of sound that is not there.
     pub(crate) fn save(&mut self) -> Result<(), ModuleError> {
-        self.wav.flush().map_err(|e| disk(&self.path, &e))?;
-        self.saved = self.frames;
+        self.put_out()?;
+        if self.saved == self.written {
+            return Ok(());
+        }
+        let synced = if self.options.sync { self.file.sync_data() } else { Ok(()) };
+        // The system forgets what it could not write once it has said so: trying again would succeed and mean nothing.
+        self.broken = synced.is_err();
+        synced.map_err(|e| failed(&self.path, &e))?;
+        self.saved = self.written;
+        self.write_header().map_err(|e| failed(&self.path, &e))
+    }
+
+    /// Ends it under its own name, with all that can be had of it.
+    pub(crate) fn finish(&mut self, failed_before: bool) -> Result<(), ModuleError> {
+        let saved = if self.broken { Ok(()) } else { self.save() };
+        self.reserve = None;
+        let state = if failed_before || saved.is_err() { State::Failed } else { State::Finished };
+        let ms = self.millis(self.saved);
+        if self.full.take().is_some() {
+            let (from, to) = (self.written, self.frames);
+            self.note_gap(from, to);
+        }
+        if let Some(about) = &mut self.about {
+            (about.state, about.ms) = (state, ms);
+        }
+        let closed = self.write_header().and_then(|()| self.file.sync_all());
+        let told = self.tell();
+        let published = closed
+            .and(told)
+            .and_then(|()| std::fs::rename(&self.part, &self.path))
+            .and_then(|()| disk::sync_dir(&self.path));
+        saved.and(published.map_err(|e| failed(&self.path, &e)))
+    }
+
+    /// What the end of a process does.
+    #[cfg(all(test, unix))]
+    pub(crate) fn let_go(&self) {
+        rustix::fs::flock(&self.file, rustix::fs::FlockOperation::Unlock).expect("it was locked");
+    }
+
+    fn millis(&self, frames: u64) -> u64 {
+        frames * 1_000 / u64::from(self.rate)
+    }
+
+    fn tell(&self) -> io::Result<()> {
+        self.about.as_ref().map_or(Ok(()), |about| about.write(&self.path))
+    }
+
+    fn write_header(&mut self) -> io::Result<()> {
+        let header = wav::header(self.rate, self.saved);
+        self.file.seek(SeekFrom::Start(0))?;
+        self.file.write_all(&header)?;
+        self.file.seek(SeekFrom::Start(wav::offset(self.written))).map(drop)
+    }
+
+    /// Leaves nothing behind the last whole frame.
+    fn cut(&mut self) -> io::Result<()> {
+        let end = wav::offset(self.written);
+        self.file.set_len(end)?;
+        self.file.seek(SeekFrom::Start(end)).map(drop)
+    }
+
+    /// Gives what waits to the system, all or nothing.
+    fn put_out(&mut self) -> Result<(), ModuleError> {
+        match self.try_put_out() {
+            Err(error) if disk::is_full(&error) => self.fill_up(),
+            tried => tried.map_err(|e| failed(&self.path, &e)),
+        }
+    }
+
+    fn try_put_out(&mut self) -> io::Result<()> {
+        if self.pending.is_empty() {
+            return Ok(());
+        }
+        if let Err(error) = self.file.write_all(&self.pending) {
+            let _ = self.cut();
+            return Err(error);
+        }
+        self.written += self.pending.len() as u64 / wav::FRAME;
+        self.pending.clear();
         Ok(())
+    }
+
+    /// There is no room: writes the last words into what was kept for them, and waits for room.
+    fn fill_up(&mut self) -> Result<(), ModuleError> {
+        self.reserve = None;
+        let last = self.try_put_out();
+        self.pending.clear();
+        self.full = Some(self.frames + u64::from(self.rate));
+        self.changes.push(Change::Full(self.written));
+        match last {
+            Err(error) if !disk::is_full(&error) => return Err(failed(&self.path, &error)),
+            _ => self.save()?,
+        }
+        if self.options.fail_when_full {
+            return Err(failed(&self.path, &"there is no room on the disk"));
+        }
+        Ok(())
+    }
+
+    /// Goes on if there is room again. Silence fills what was missed; it takes no room.
+    fn look_for_room(&mut self) -> Result<(), ModuleError> {
+        self.full = Some(self.frames + u64::from(self.rate));
+        let Ok(reserve) = Reserve::take(&self.part) else { return Ok(()) };
+        let (from, to) = (self.written, self.frames);
+        self.written = to;
+        if self.cut().is_err() {
+            self.written = from;
+            return self.cut().map_err(|e| failed(&self.path, &e));
+        }
+        (self.reserve, self.full) = (Some(reserve), None);
+        self.note_gap(from, to);
+        self.changes.push(Change::Room(from, to));
+        // What is known is written again at the end, if it cannot be now.
+        let _ = self.tell();
+        Ok(())
+    }
+
+    fn note_gap(&mut self, from: u64, to: u64) {
+        let (from_ms, to_ms) = (self.millis(from), self.millis(to));
+        if let Some(about) = self.about.as_mut().filter(|_| from < to) {
+            about.add_gap(Gap { from_ms, to_ms });
+        }
+    }
+}
+
+/// Makes the file of a recording that begins, and owns it.
+fn create(path: &Path, part: &Path, overwrite: bool) -> io::Result<File> {
+    let is_free = || {
+        if !overwrite && path.exists() {
+            let why = "it is there already; `overwrite = true` replaces it";
+            return Err(io::Error::new(ErrorKind::AlreadyExists, why));
+        }
+        Ok(())
+    };
+    loop {
+        is_free()?;
+        match disk::private().read(true).write(true).create_new(true).open(part) {
+            Ok(file) => {
+                // Whoever looks for recordings to repair may have been quicker, and then it is gone again.
+                disk::own(&file, true)?;
+                if disk::is_at(&file, part) {
+                    return Ok(file);
+                }
+            }
+            Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error),
+            // Left by a process that was killed: it is a recording of its own, and not this one.
+            Err(_) => match repair::repair_one(part)? {
+                Outcome::Busy => {
+                    return Err(io::Error::other("it is being recorded by somebody else"));
+                }
+                Outcome::Unknown => {
+                    let why = format!("{} is in the way, and no recording", part.display());
+                    return Err(io::Error::other(why));
+                }
+                Outcome::Recovered { .. } | Outcome::Empty => {}
+            },
+        }
     }
 }

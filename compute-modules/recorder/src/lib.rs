@@ -8,38 +8,45 @@
 //! ```
 //!
 //! Both channels are placed by their positions on the call's clock, so they stay together and gaps are silence. Sound that comes over
-//! a second later than the other channel's follows as soon as it can (`late_ms` says by how much at most); none is lost. The file is
-//! a valid WAV at every moment: data is written out every second, then the sizes in the header, so a killed process loses
-//! a second at most. (The system's cache is not forced to disk: a power cut may lose what it had not written back.)
+//! a second later than the other channel's follows as soon as it can (`late_ms` says by how much at most); none is lost.
+//!
+//! Until it is finished a recording is called `<name>.wav.part`. Sound is given to the system every tenth of a second, and every second
+//! it is forced to disk and then told of by the header (`sync = false` leaves when to the system), so that a killed process, or a power
+//! cut, costs a second at most. [`repair`] makes good what a killed process left. What is known of a recording in a `dir` stands beside
+//! it, as [`About`].
+//!
+//! Where there is no room, what was said so far is closed in room that was kept for it (`recorder.stopped`); when there is room again the
+//! recording goes on behind silence as long as what was missed (`recorder.resumed`). With `when_full = "fail"` the recorder has failed
+//! instead. A disk that fails otherwise costs the recording, with a [`ModuleError`], not the call.
 //!
 //! Files are written on the calling thread: run it on a thread of its own or as a process, never where the call's sound flows.
-//! A disk that fails costs the recording, with a [`ModuleError`], not the call.
 
+mod about;
+mod config;
+mod disk;
 mod file;
+mod repair;
 mod timeline;
+mod wav;
 
 use std::path::PathBuf;
 
-use file::Recording;
+use config::Config;
+use file::{Change, Recording};
 use ringback_module::message::{
-    Accept, AcceptIn, Framing, FromModule, RATES, Ready, Reject, Role, Start, StopReason,
+    Accept, AcceptIn, Framing, FromModule, Ready, Reject, Role, Start, StopReason,
 };
 use ringback_module::{AudioFrame, Input, Module, ModuleError, Outputs};
-use serde::Deserialize;
 use serde_json::json;
 use timeline::Timeline;
 
+pub use about::{About, Gap, State};
+pub use config::{Place, check};
+pub use disk::try_to_write;
+pub use repair::{Outcome, repair, repair_file};
+
 /// Longest session id that may become a file name.
 const MAX_NAME: usize = 64;
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-struct Config {
-    path: Option<PathBuf>,
-    dir: Option<PathBuf>,
-    rate: Option<u32>,
-    overwrite: bool,
-}
 
 /// Records one session to one file.
 #[derive(Debug, Default)]
@@ -85,28 +92,50 @@ impl Open {
         }
         self.timeline.place(channel, frame.pts, frame.samples, &mut self.file)?;
         if let Some(frames) = self.file.save_if_due()? {
-            let in_ms = frames * 1_000 / u64::from(self.rate);
-            out.push(FromModule::Ack { in_ms, lag_ms: None });
+            out.push(FromModule::Ack { in_ms: self.millis(frames), lag_ms: None });
         }
         Ok(())
+    }
+
+    fn millis(&self, samples: u64) -> u64 {
+        samples * 1_000 / u64::from(self.rate)
+    }
+
+    /// Tells what happened to the file.
+    fn tell_changes(&mut self, out: &mut Outputs) {
+        for change in self.file.take_changes() {
+            let path = self.file.path().display().to_string();
+            match change {
+                Change::Full(at) => {
+                    let data = json!({"path": path, "ms": self.millis(at), "reason": "no_space"});
+                    out.event("recorder.stopped", data);
+                }
+                Change::Room(from, to) => {
+                    let (from_ms, to_ms) = (self.millis(from), self.millis(to));
+                    let gap = json!({"from_ms": from_ms, "to_ms": to_ms});
+                    out.event("recorder.resumed", json!({"path": path, "gap": gap}));
+                }
+            }
+        }
     }
 
     /// Tells how it ended; called once.
     fn finish(mut self, failed: Option<&ModuleError>, out: &mut Outputs) {
         self.announce(out);
         let drained = match failed {
-            None => self.timeline.drain(&mut self.file).and_then(|()| self.file.save()),
+            None => self.timeline.drain(&mut self.file),
             Some(_) => Ok(()),
         };
-        let error = failed.or(drained.as_ref().err()).map(ToString::to_string);
-        let ms = |samples: u64| samples * 1_000 / u64::from(self.rate);
+        let finished = self.file.finish(failed.is_some() || drained.is_err());
+        self.tell_changes(out);
+        let error = failed.or(drained.as_ref().err()).or(finished.as_ref().err());
         let mut data = json!({
             "path": self.file.path().display().to_string(),
-            "ms": ms(self.file.saved()),
-            "late_ms": ms(self.timeline.late()),
+            "ms": self.millis(self.file.saved()),
+            "late_ms": self.millis(self.timeline.late()),
         });
         if let Some(error) = error {
-            data["error"] = json!(error);
+            data["error"] = json!(error.to_string());
         }
         out.event("recorder.finished", data);
     }
@@ -115,22 +144,18 @@ impl Open {
 impl Module for Recorder {
     fn start(&mut self, start: &Start) -> Result<Ready, Reject> {
         let config: Config = start.parse_config()?;
+        config.check().map_err(Reject::bad_config)?;
         let rate = config.rate.unwrap_or_else(|| start.native_rate());
-        if !RATES.contains(&rate) {
-            return Err(Reject::bad_config(format!("rate {rate} is not within {RATES:?}")));
-        }
         let track = |role| start.offer.tracks.iter().find(|t| t.role == role).map(|t| t.id);
         let tracks = [track(Role::Caller), track(Role::Agent)];
         if tracks == [None, None] {
             return Err(Reject::unsupported_format("no track of caller or agent is offered"));
         }
         let path = choose_path(&config, &start.session)?;
+        let about = config.dir.is_some().then(|| About::new(start, rate));
         let resumed = start.resume.is_some();
-        let file = if resumed && path.exists() {
-            Recording::append(path, rate)
-        } else {
-            Recording::create(path, rate, config.overwrite)
-        };
+        let open = if resumed { Recording::resume } else { Recording::create };
+        let file = open(path, rate, config.options(), about);
         let file = file.map_err(|error| Reject::bad_config(error.message))?;
         let timeline =
             Timeline::new(file.frames(), rate, [tracks[0].is_some(), tracks[1].is_some()]);
@@ -156,6 +181,7 @@ impl Module for Recorder {
             Input::Audio(frame) => open.take(&frame, out),
             _ => Ok(()),
         };
+        open.tell_changes(out);
         if let Err(error) = &taken
             && let Some(open) = self.open.take()
         {
@@ -173,12 +199,8 @@ impl Module for Recorder {
 
 /// Where to record. A session's id becomes a file name only if nothing in it can mean anything to a file system.
 fn choose_path(config: &Config, session: &str) -> Result<PathBuf, Reject> {
-    let dir = match (&config.path, &config.dir) {
-        (Some(path), None) => return Ok(path.clone()),
-        (None, Some(dir)) => dir,
-        _ => {
-            return Err(Reject::bad_config("exactly one of `path` (a file) and `dir` is needed"));
-        }
+    let (Some(dir), None) = (&config.dir, &config.path) else {
+        return Ok(config.path.clone().unwrap_or_default());
     };
     let harmless = |c: u8| c.is_ascii_alphanumeric() || c == b'-' || c == b'_';
     if session.is_empty() || session.len() > MAX_NAME || !session.bytes().all(harmless) {
@@ -186,7 +208,7 @@ fn choose_path(config: &Config, session: &str) -> Result<PathBuf, Reject> {
             "session id {session:?} cannot name a file: 1 to {MAX_NAME} of A-Z, a-z, 0-9, - and _ can"
         )));
     }
-    std::fs::create_dir_all(dir)
+    disk::make_dir(dir)
         .map_err(|e| Reject::bad_config(format!("directory {}: {e}", dir.display())))?;
     Ok(dir.join(format!("{session}.wav")))
 }

@@ -4,7 +4,8 @@ use std::collections::VecDeque;
 
 use ringback_module::ModuleError;
 
-use crate::file::{CHANNELS, Recording};
+use crate::file::Recording;
+use crate::wav::CHANNELS;
 
 /// A jump of the clock by more than this is a fault, not a gap, and must not fill a disk with silence: one hour.
 const MAX_JUMP_MS: u64 = 3_600_000;

@@ -11,6 +11,7 @@ mod demo;
 mod mic;
 mod module;
 mod providers;
+mod recordings;
 mod replay;
 mod screen;
 mod serve;
@@ -91,6 +92,8 @@ enum Command {
     Providers(providers::Args),
     /// Say how a provider is told to send its calls here.
     Connect(connect::Args),
+    /// Make recordings good again that were cut short.
+    Recordings(recordings::Args),
     /// Show it all: a call, its live transcript, a reply, a recording and a picture.
     Demo(demo::Args),
     /// Measure latency and cost with many calls at once.
@@ -125,6 +128,7 @@ pub fn run() -> Exit {
         Command::Module(args) => module::run(&args, &cli.log),
         Command::Providers(args) => providers::run(&args),
         Command::Connect(args) => connect::run(&args),
+        Command::Recordings(args) => recordings::run(&args),
         Command::Serve(args) => serve::run(&args, &cli.log),
         Command::Call(args) => call::run(&args, &cli.log),
         #[cfg(feature = "mic")]

@@ -216,6 +216,10 @@ async fn serve(config: Config, args: &Args, log: &LogArgs) -> Exit {
             return screen::failed(Exit::Usage, error);
         }
     }
+    if let Err(error) = config.recordings.prepare() {
+        return screen::failed(Exit::Usage, error);
+    }
+    config.recordings.repair_beside();
     let shutdown = Shutdown::new();
     if let Err(error) = shutdown.on_signals() {
         return screen::failed(Exit::Internal, format!("cannot watch for signals: {error}"));

@@ -37,6 +37,7 @@ impl Config {
             log,
             trust,
             capture,
+            recordings,
             nats,
             worker_path,
             sinks: running_sinks,
@@ -55,6 +56,7 @@ impl Config {
         keys.note("log.level", log.filter != wanted.log.filter);
         keys.note("outgoing", *trust != wanted.trust);
         keys.note("capture", *capture != wanted.capture);
+        keys.note("recordings", *recordings != wanted.recordings);
         keys.note("nats", *nats != wanted.nats);
         keys.note("server.workers", *worker_path != wanted.worker_path);
         let find = |among: &[ListenerConfig], name: &str| {
@@ -90,6 +92,7 @@ impl Config {
             log: log.clone(),
             trust: trust.clone(),
             capture: capture.clone(),
+            recordings: recordings.clone(),
             nats: nats.clone(),
             worker_path: worker_path.clone(),
             listeners: kept,

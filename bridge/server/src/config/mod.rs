@@ -34,6 +34,7 @@ use crate::listener::{Endpoint, Limits, Pages};
 use crate::module_host::{ChildSpec, RosterConfig};
 use crate::outgoing::Trust;
 use crate::reach::Reach;
+use crate::recordings::RecordingsConfig;
 use crate::sink::SinkConfig;
 use crate::socket::SocketOptions;
 use crate::telemetry::{LogFormat, LogOptions};
@@ -78,6 +79,8 @@ pub struct Config {
     pub trust: Trust,
     /// Whether and where calls are captured.
     pub capture: Option<CaptureOptions>,
+    /// What is done with the recordings there are.
+    pub recordings: RecordingsConfig,
     /// The NATS cluster, for modules that are workers there and for what happens on calls.
     pub nats: Option<NatsConfig>,
     /// Where streams are taken; never empty.

@@ -10,6 +10,7 @@ use serde::{Deserialize, Deserializer};
 use toml::Spanned;
 
 use crate::listener::Access;
+use crate::recordings::WhenUnusable;
 use crate::telemetry::LogFormat;
 use crate::workers::Tick;
 
@@ -29,6 +30,8 @@ pub(super) struct File {
     pub outgoing: Outgoing,
     #[serde(default)]
     pub capture: Capture,
+    #[serde(default)]
+    pub recordings: Recordings,
     pub nats: Option<At<Nats>>,
     #[serde(default)]
     pub listener: Vec<At<Listener>>,
@@ -99,6 +102,15 @@ pub(super) struct Capture {
     pub max_file_mib: Option<At<usize>>,
     pub max_files: Option<At<usize>>,
     pub max_total_mib: Option<At<usize>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Recordings {
+    #[serde(default)]
+    pub dirs: Vec<At<String>>,
+    #[serde(default)]
+    pub when_unusable: WhenUnusable,
 }
 
 #[derive(Debug, Default, Deserialize)]

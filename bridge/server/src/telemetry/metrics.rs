@@ -179,6 +179,8 @@ metrics! {
     nats_events_refused: Counter "ringback_nats_events_total" "outcome=\"refused\"", "What happened on calls, by what became of it on its way to JetStream.";
     nats_events_shutdown: Counter "ringback_nats_events_total" "outcome=\"shutdown\"", "What happened on calls, by what became of it on its way to JetStream.";
     notices: Counter "ringback_notices_total" "", "Oddities of a provider's messages.";
+    recordings_recovered: Counter "ringback_recordings_repaired_total" "outcome=\"recovered\"", "Recordings found that killed processes had not finished.";
+    recordings_not_repaired: Counter "ringback_recordings_repaired_total" "outcome=\"failed\"", "Recordings found that killed processes had not finished.";
     captures: Counter "ringback_captures_total" "", "Captures of calls begun.";
     captures_skipped: Counter "ringback_captures_skipped_total" "", "Calls not captured: a limit is reached, or there was no room.";
     captures_cut: Counter "ringback_captures_cut_total" "", "Captures that reached a limit, or could not be written on.";

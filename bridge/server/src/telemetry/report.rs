@@ -251,6 +251,27 @@ pub enum Report<'a> {
         /// Why not.
         error: &'a std::io::Error,
     },
+    /// A recording whose process was killed is good again.
+    RecordingRecovered {
+        /// Its own name.
+        path: &'a Path,
+        /// Sound in it.
+        ms: u64,
+    },
+    /// Something that may be a recording whose process was killed stays as it is.
+    RecordingNotRepaired {
+        /// Where.
+        path: &'a Path,
+        /// Why.
+        reason: &'a str,
+    },
+    /// Recordings cannot be made in a folder, and calls are taken all the same.
+    RecordingsUnusable {
+        /// Which.
+        dir: &'a Path,
+        /// Why not.
+        error: &'a std::io::Error,
+    },
     /// Something about one sink.
     Sink {
         /// Its name.
@@ -493,6 +514,9 @@ fn report_to(metrics: &Metrics, report: &Report<'_>) {
         Report::CaptureFailed { dir, error } => {
             error!(dir = %dir.display(), %error, "a call is not captured, or no further");
         }
+        Report::RecordingRecovered { .. }
+        | Report::RecordingNotRepaired { .. }
+        | Report::RecordingsUnusable { .. } => report_recordings(metrics, report),
         Report::Sink { sink, what } => sinks::report(sink, what),
         Report::Call { call, what } => report_call(metrics, call, what),
     }
@@ -552,6 +576,23 @@ fn report_passed_on(metrics: &Metrics, call: &str, listener: &str, passed: &Pass
                 "messages could not be passed on any more"
             );
         }
+    }
+}
+
+fn report_recordings(metrics: &Metrics, report: &Report<'_>) {
+    match report {
+        Report::RecordingRecovered { path, ms } => {
+            metrics.recordings_recovered.increment();
+            warn!(path = %path.display(), ms, "a recording that was cut short is good again");
+        }
+        Report::RecordingNotRepaired { path, reason } => {
+            metrics.recordings_not_repaired.increment();
+            error!(path = %path.display(), reason, "a recording that was cut short is not repaired");
+        }
+        Report::RecordingsUnusable { dir, error } => {
+            error!(dir = %dir.display(), %error, "no recordings can be made here, and calls are taken all the same");
+        }
+        _ => {}
     }
 }
 

@@ -10,6 +10,7 @@ mod modules;
 mod nats;
 mod passthrough;
 mod places;
+mod recordings;
 mod routes;
 mod sinks;
 
@@ -64,6 +65,7 @@ pub(super) fn check(
     let (modules, mut routes) = checker.modules_and_routes(raw, socket);
     let sinks = checker.sinks(raw, &mut routes);
     let tls = raw.server.tls.as_ref().and_then(|tls| checker.tls(tls));
+    let recordings = checker.recordings_there_are(raw, &modules, &sinks);
     let worker_path = checker.worker_path(raw, &modules);
     let listeners = checker.listeners(raw, socket, &routes, bind, &bind_place);
     checker.reach(raw, &listeners, &routes);
@@ -85,6 +87,7 @@ pub(super) fn check(
             log,
             trust,
             capture,
+            recordings,
             nats,
             listeners,
             modules,

@@ -82,10 +82,14 @@ impl Checker<'_> {
         let raw = table.get_ref();
         let ready = Duration::from_millis(100)..=Duration::from_secs(120);
         let ring = Duration::from_millis(200)..=Duration::from_secs(120);
+        let name = self.name(table.span(), raw.name.as_ref(), taken);
+        let run = self.run(table.span(), raw, most);
+        let config = json(&toml::Value::Table(raw.config.clone()));
+        self.settings_of_builtin(table, &run, &config);
         ModuleConfig {
-            name: self.name(table.span(), raw.name.as_ref(), taken),
-            run: self.run(table.span(), raw, most),
-            config: json(&toml::Value::Table(raw.config.clone())),
+            name,
+            run,
+            config,
             role: raw.role.as_ref().map(|role| kind(*role.get_ref())),
             budget: self.budget(raw),
             on_fail: raw.on_fail.as_ref().map(|at| at.get_ref().clone()).unwrap_or_default(),

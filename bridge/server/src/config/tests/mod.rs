@@ -101,7 +101,7 @@ fn a_whole_file_means_what_it_says() {
         options = { one_way = true, inbound_format = "g722/16000" }
         [[module]]
         name = "rec"
-        builtin = "recorder"
+        builtin = "player"
         config = { folder = "recordings", since = 2026-11-21, gain = [1, 0.5, true] }
         [[module]]
         name = "bot"

@@ -16,6 +16,7 @@ use object_store::aws::AmazonS3Builder;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path as Location;
 use object_store::{ObjectStore, ObjectStoreExt as _, RetryConfig};
+use ringback_recorder::About;
 use serde::Deserialize;
 use tokio::io::AsyncReadExt as _;
 
@@ -201,9 +202,35 @@ impl Carrier {
         }
     }
 
+    /// Stores a recording, and before it what is known of it, if that stands beside it.
     async fn store(&mut self, name: &str) -> Result<(), Failure> {
         let path = self.config.dir.join(name);
-        let mut file = tokio::fs::File::open(&path).await?;
+        let about = About::path(&path);
+        let about_name = about.file_name().and_then(|name| name.to_str());
+        match self.put(&about, about_name.unwrap_or_default()).await {
+            Ok(()) | Err(Failure::Gone) => {}
+            Err(failure) => return Err(failure),
+        }
+        self.put(&path, name).await?;
+        // It is stored: what goes wrong from here on costs a second copy and no recording.
+        let noted = if self.config.delete_local {
+            let _ = tokio::fs::remove_file(&about).await;
+            tokio::fs::remove_file(&path).await
+        } else {
+            tokio::fs::write(stored(&path), "").await
+        };
+        if let Err(error) = noted {
+            tracing::warn!(
+                file = name,
+                "the recording is stored, but that cannot be noted: {error}"
+            );
+        }
+        Ok(())
+    }
+
+    /// Stores one file under that name.
+    async fn put(&mut self, path: &Path, name: &str) -> Result<(), Failure> {
+        let mut file = tokio::fs::File::open(path).await?;
         let store = match &self.store {
             Some(store) => Arc::clone(store),
             None => open(&self.config.store, &self.connector)?,
@@ -231,18 +258,6 @@ impl Carrier {
                 let _ = upload.abort().await;
                 return Err(failure);
             }
-        }
-        // It is stored: what goes wrong from here on costs a second copy and no recording.
-        let noted = if self.config.delete_local {
-            tokio::fs::remove_file(&path).await
-        } else {
-            tokio::fs::write(stored(&path), "").await
-        };
-        if let Err(error) = noted {
-            tracing::warn!(
-                file = name,
-                "the recording is stored, but that cannot be noted: {error}"
-            );
         }
         Ok(())
     }

@@ -71,9 +71,12 @@ async fn a_recording_is_kept_when_it_is_whole_and_goes_only_then() {
     assert_eq!(folder.read("kept/b.wav"), "b.wav");
     assert_eq!(names(&folder, "made"), ["live.wav"], "a call that goes on is left alone");
 
-    let folder = recorded(&["a.wav"]);
+    let folder = recorded(&["a.wav", "a.json", "b.wav.part"]);
     run_all(into_folder(&folder, false), Connector::default(), vec![finished("a.wav")]).await;
-    assert_eq!(names(&folder, "made"), ["a.wav", "a.wav.stored"]);
+    assert_eq!(names(&folder, "kept"), ["a.json", "a.wav"], "with what is known of it");
+    assert_eq!(names(&folder, "made"), ["a.json", "a.wav", "a.wav.stored", "b.wav.part"]);
+    run_all(into_folder(&folder, true), Connector::default(), vec![finished("a.wav")]).await;
+    assert_eq!(names(&folder, "made"), ["a.wav.stored", "b.wav.part"]);
 }
 
 #[tokio::test]

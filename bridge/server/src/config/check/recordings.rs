@@ -1,0 +1,63 @@
+//! Where recordings are, of builtin recorders and of others, and what is done with them.
+
+use std::path::PathBuf;
+
+use ringback_recorder::Place;
+use toml::Spanned;
+
+use super::super::raw;
+use super::super::{Builtin, ModuleConfig, ModuleRun, RecordingsConfig};
+use super::Checker;
+use crate::sink::{SinkConfig, SinkKind};
+
+impl Checker<'_> {
+    /// A builtin module's own settings, where it is known what they may be.
+    pub(super) fn settings_of_builtin(
+        &mut self,
+        table: &Spanned<raw::Module>,
+        run: &ModuleRun,
+        config: &serde_json::Value,
+    ) {
+        if *run == ModuleRun::Builtin(Builtin::Recorder)
+            && let Err(problem) = ringback_recorder::check(config)
+        {
+            self.problem(table.span(), format!("`config`: {problem}"));
+        }
+    }
+
+    pub(super) fn recordings_there_are(
+        &mut self,
+        raw: &raw::File,
+        modules: &[ModuleConfig],
+        sinks: &[SinkConfig],
+    ) -> RecordingsConfig {
+        for at in raw.recordings.dirs.iter().filter(|at| at.get_ref().is_empty()) {
+            self.problem(at.span(), "expected a folder, such as \"recordings\"");
+        }
+        let mut found = RecordingsConfig {
+            when_unusable: raw.recordings.when_unusable,
+            ..RecordingsConfig::default()
+        };
+        let is_recorder = |m: &&ModuleConfig| m.run == ModuleRun::Builtin(Builtin::Recorder);
+        let recorders = modules.iter().filter(is_recorder);
+        for place in recorders.filter_map(|module| ringback_recorder::check(&module.config).ok()) {
+            match place {
+                Place::Folder(dir) => add(&mut found.dirs, dir),
+                Place::File(file) => add(&mut found.files, file),
+            }
+        }
+        raw.recordings.dirs.iter().for_each(|at| add(&mut found.dirs, at.get_ref().into()));
+        for sink in sinks {
+            if let SinkKind::Recordings(recordings) = &sink.kind {
+                add(&mut found.dirs, recordings.dir.clone());
+            }
+        }
+        found
+    }
+}
+
+fn add(paths: &mut Vec<PathBuf>, path: PathBuf) {
+    if !paths.contains(&path) {
+        paths.push(path);
+    }
+}

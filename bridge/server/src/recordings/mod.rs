@@ -1,0 +1,101 @@
+//! The recordings there are: that they can be made, and that those of killed processes are made good again. Records nothing.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use ringback_recorder::Outcome;
+use serde::Deserialize;
+
+use crate::telemetry::{Report, report};
+
+/// Where recordings are, and what is done with them.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct RecordingsConfig {
+    /// Folders of them: those of builtin recorders, those that sinks take from, and those that are named.
+    pub dirs: Vec<PathBuf>,
+    /// Recordings that are always called the same.
+    pub files: Vec<PathBuf>,
+    /// What is done where none can be made.
+    pub when_unusable: WhenUnusable,
+}
+
+/// What is done where no recording can be made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WhenUnusable {
+    /// No calls are taken.
+    #[default]
+    Refuse,
+    /// Calls are taken, and not recorded there.
+    Continue,
+}
+
+impl RecordingsConfig {
+    /// Tries whether recordings can be made, and says so in the log where they cannot and calls are to be taken all the same.
+    ///
+    /// # Errors
+    /// Where not and why, and what can be done about it.
+    pub fn prepare(&self) -> Result<(), String> {
+        let of_files = self.files.iter().filter_map(|file| file.parent());
+        let of_files =
+            of_files.map(|dir| if dir.as_os_str().is_empty() { Path::new(".") } else { dir });
+        for dir in self.dirs.iter().map(PathBuf::as_path).chain(of_files) {
+            match ringback_recorder::try_to_write(dir) {
+                Ok(()) => {}
+                Err(error) if self.when_unusable == WhenUnusable::Continue => {
+                    report(&Report::RecordingsUnusable { dir, error: &error });
+                }
+                Err(error) => {
+                    let dir = dir.display();
+                    return Err(format!(
+                        "no recordings can be made in {dir}: {error}; make it a folder that this process may write to, \
+                         or take calls all the same with `when_unusable = \"continue\"` of [recordings]"
+                    ));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes good what killed processes left, on a thread of its own: recordings that are being made are not touched.
+    pub fn repair_beside(&self) {
+        let config = self.clone();
+        let repairing = std::thread::Builder::new().name("repair".into());
+        if let Err(error) = repairing.spawn(move || config.repair()) {
+            let dir = Path::new("all folders");
+            report(&Report::RecordingNotRepaired { path: dir, reason: &error.to_string() });
+        }
+    }
+
+    fn repair(&self) {
+        for dir in &self.dirs {
+            match ringback_recorder::repair(dir) {
+                Ok(found) => found.iter().for_each(|(path, outcome)| tell(path, outcome)),
+                Err(error) => tell(dir, &Err(error)),
+            }
+        }
+        for file in &self.files {
+            match ringback_recorder::repair_file(file) {
+                Ok(None) => {}
+                Ok(Some(outcome)) => tell(file, &Ok(outcome)),
+                Err(error) => tell(file, &Err(error)),
+            }
+        }
+    }
+}
+
+fn tell(path: &Path, outcome: &io::Result<Outcome>) {
+    match outcome {
+        Ok(Outcome::Recovered { path, ms }) => {
+            report(&Report::RecordingRecovered { path, ms: *ms });
+        }
+        Ok(Outcome::Unknown) => {
+            let reason = "it is no recording of ours, and stays as it is";
+            report(&Report::RecordingNotRepaired { path, reason });
+        }
+        Ok(Outcome::Empty | Outcome::Busy) => {}
+        Err(error) => {
+            report(&Report::RecordingNotRepaired { path, reason: &error.to_string() });
+        }
+    }
+}

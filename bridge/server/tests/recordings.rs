@@ -1,0 +1,141 @@
+//! Bridges as processes that are killed while they record, and what is on disk after that. Looks into no recorder.
+#![allow(clippy::unwrap_used, reason = "a test that cannot set up its call has failed")]
+
+mod support;
+
+use std::path::Path;
+
+use ringback::clock::Clock;
+use ringback_proto::provider::{Dial, find};
+use ringback_recorder::{About, State};
+use serde_json::Value;
+use support::{Caller, Folder, PATIENCE, Process, quoted, read_wav, ringback, run, soon};
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+
+/// Calls at a time, and what each of them says.
+const CALLS: i16 = 8;
+
+/// A recorder into that folder, beside an echo.
+fn configuration(dir: &Path) -> String {
+    format!(
+        "[[listener]]\nname = \"phone\"\npath = \"/raw\"\nprovider = \"raw\"\n\
+         [[module]]\nname = \"echo\"\nbuiltin = \"echo\"\n\
+         [[module]]\nname = \"recorder\"\nbuiltin = \"recorder\"\nconfig = {{ dir = {} }}\n\
+         [[route]]\nname = \"default\"\nmodules = [\"echo\", \"recorder\"]\nspeaker = \"echo\"\n",
+        quoted(dir.display())
+    )
+}
+
+fn serve(file: &Path) -> Process {
+    Process::serve(&["--config", &file.display().to_string()], &[])
+}
+
+/// A call that says its number for so many frames, each of which has come back.
+async fn call(address: String, number: i16, frames: usize) -> Caller {
+    let stream = soon("a connection", TcpStream::connect(&address)).await.unwrap();
+    let dial = Dial { target: format!("/raw?call=c{number}"), ..Dial::default() };
+    let provider = find("raw").unwrap();
+    let mut caller = Caller::dial(Clock::start(), stream, provider, &dial, &[]).await.unwrap();
+    let format = caller.format().await;
+    caller.speak(&vec![number * 100; format.rate.hz() as usize / 50 * frames]).await;
+    caller
+}
+
+fn names(dir: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(dir).into_iter().flatten();
+    let mut names: Vec<_> =
+        entries.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+/// Times that a bridge is killed: once, or as the environment says.
+fn kills() -> usize {
+    std::env::var("RINGBACK_KILLS").ok().and_then(|n| n.parse().ok()).unwrap_or(1)
+}
+
+/// Checks a recording and gives what of its call was said, in ms.
+fn recorded(path: &Path) -> (i16, u64) {
+    let wav = read_wav(path);
+    let about = About::read(path).unwrap().unwrap();
+    let left: Vec<i16> = wav.samples.iter().step_by(2).copied().collect();
+    let number = left.iter().copied().max().unwrap_or_default();
+    assert!(left.iter().all(|&sample| sample == number || sample == 0), "{}", path.display());
+    let ms = left.len() as u64 * 1_000 / u64::from(wav.rate.hz());
+    assert_eq!((about.ms, about.state), (ms, State::Recovered), "{about:?}");
+    (number / 100, ms)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_killed_bridge_recorded_is_good_again() {
+    let mut most_lost = 0;
+    for round in 0..kills() {
+        let folder = Folder::new("killed-bridge");
+        let dir = folder.path("recordings");
+        let process = serve(&folder.write("ringback.toml", &configuration(&dir)));
+        let mut calls = JoinSet::new();
+        for number in 1..=CALLS {
+            // Different from call to call and from round to round.
+            let frames = 40 + (number as usize * 17 + round * 7) % 60;
+            calls.spawn(call(process.address.clone(), number, frames));
+        }
+        let mut callers = Vec::new();
+        while let Some(caller) = calls.join_next().await {
+            callers.push(caller.unwrap());
+        }
+        process.signal("KILL");
+        assert_eq!(process.finish().code, None);
+        let before = names(&dir);
+        assert_eq!(
+            before.iter().filter(|name| name.ends_with(".wav.part")).count(),
+            8,
+            "{before:?}"
+        );
+        if round == 0 {
+            // A bridge that starts in the same folder makes them good by itself.
+            let again = serve(&folder.path("ringback.toml"));
+            for _ in 0..CALLS {
+                again.logged("a recording that was cut short is good again");
+            }
+            again.signal("TERM");
+            assert_eq!(again.finish().code, Some(0));
+        }
+        let dir_name = dir.display().to_string();
+        let mut command = ringback(["recordings", "repair", "--json", &dir_name]);
+        let ended = run(&mut command, PATIENCE);
+        assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+        let repaired =
+            ended.stdout.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        assert_eq!(repaired.count(), if round == 0 { 0 } else { 8 });
+        let wavs: Vec<_> = names(&dir).into_iter().filter(|name| name.ends_with(".wav")).collect();
+        assert_eq!((wavs.len(), names(&dir).len()), (8, 16), "{:?}", names(&dir));
+        let found: Vec<_> = wavs.iter().map(|name| recorded(&dir.join(name))).collect();
+        for (number, ms) in found {
+            let caller = callers.iter().find(|c| c.call() == Some(&format!("c{number}"))).unwrap();
+            let rate = u64::from(caller.outbound().unwrap().rate.hz());
+            most_lost = most_lost.max((caller.samples_sent * 1_000 / rate).saturating_sub(ms));
+        }
+    }
+    eprintln!("{} bridges killed, {most_lost} ms of a call lost at most", kills());
+    // By the clock, so only where it is asked for: a busy machine holds up who writes as well.
+    assert!(kills() == 1 || most_lost <= 1_000, "{most_lost} ms");
+}
+
+#[test]
+fn where_no_recording_can_be_made_no_calls_are_taken_unless_it_is_said() {
+    let folder = Folder::new("unusable");
+    let file = folder.write("file", "not a folder");
+    let mut text = configuration(&file.join("recordings"));
+    let path = folder.write("ringback.toml", &text).display().to_string();
+    let ended = run(&mut ringback(["serve", "--bind", "127.0.0.1:0", "--config", &path]), PATIENCE);
+    assert_eq!(ended.code, Some(64), "{}", ended.stderr);
+    for part in ["no recordings can be made in ", "file/recordings", "when_unusable"] {
+        assert!(ended.stderr.contains(part), "{part:?} in {}", ended.stderr);
+    }
+    text.push_str("[recordings]\nwhen_unusable = \"continue\"\n");
+    let process = serve(&folder.write("ringback.toml", &text));
+    process.logged("no recordings can be made here, and calls are taken all the same");
+    process.signal("TERM");
+    assert_eq!(process.finish().code, Some(0));
+}

@@ -1,0 +1,129 @@
+//! What is known of a recording beside its sound: a JSON file of the same name beside it. Holds numbers of people, and is as private as
+//! the sound.
+
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+
+use ringback_module::message::Start;
+use serde::{Deserialize, Serialize};
+
+use crate::disk;
+
+/// Gaps that are listed one by one; what comes after them is only counted in the last.
+const MOST_GAPS: usize = 256;
+
+/// What is known of a recording. Times are milliseconds from its beginning, which is that of the call's sound.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct About {
+    /// Version of this form, 1.
+    pub v: u32,
+    /// The bridge's name for the call.
+    pub call: String,
+    /// Name of the provider.
+    pub provider: String,
+    /// Who called, if that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
+    /// Who was called, if that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<String>,
+    /// Wall clock when the call began, RFC 3339.
+    pub began: String,
+    /// Samples per second and channel.
+    pub rate: u32,
+    /// Sound in the file; of one that is being recorded, when this was last written.
+    pub ms: u64,
+    /// What became of it.
+    pub state: State,
+    /// Where silence stands for sound that could not be written.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gaps: Vec<Gap>,
+}
+
+/// What became of a recording.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// It is being made, or whoever made it was killed and it was not repaired yet.
+    Recording,
+    /// It is whole.
+    Finished,
+    /// Whoever made it was killed; what was on disk by then is in it.
+    Recovered,
+    /// The disk failed; what it is known to hold is in it.
+    Failed,
+}
+
+/// Silence in the place of sound.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Gap {
+    /// Its beginning.
+    pub from_ms: u64,
+    /// Its end.
+    pub to_ms: u64,
+}
+
+impl About {
+    pub(crate) fn new(start: &Start, rate: u32) -> Self {
+        Self {
+            v: 1,
+            call: start.call.id.clone(),
+            provider: start.call.provider.clone(),
+            from: start.call.from.clone(),
+            to: start.call.to.clone(),
+            began: start.wall.clone(),
+            rate,
+            ms: 0,
+            state: State::Recording,
+            gaps: Vec::new(),
+        }
+    }
+
+    /// Where that of a recording is: `x.json` beside `x.wav`.
+    #[must_use]
+    pub fn path(recording: &Path) -> PathBuf {
+        recording.with_extension("json")
+    }
+
+    /// That of a recording, if it has one.
+    ///
+    /// # Errors
+    /// It cannot be read, or is none.
+    pub fn read(recording: &Path) -> io::Result<Option<Self>> {
+        match std::fs::read(Self::path(recording)) {
+            Ok(json) => Ok(Some(serde_json::from_slice(&json)?)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    pub(crate) fn add_gap(&mut self, gap: Gap) {
+        let full = self.gaps.len() == MOST_GAPS;
+        match self.gaps.last_mut() {
+            Some(last) if full || last.to_ms == gap.from_ms => last.to_ms = gap.to_ms,
+            _ => self.gaps.push(gap),
+        }
+    }
+
+    /// Writes it in the place of what was there, all or nothing, and has it on disk.
+    pub(crate) fn write(&self, recording: &Path) -> io::Result<()> {
+        let path = Self::path(recording);
+        let part = part_of(&path);
+        let mut json = serde_json::to_vec_pretty(self)?;
+        json.push(b'\n');
+        let mut file = disk::private().write(true).create(true).truncate(true).open(&part)?;
+        let written = file.write_all(&json).and_then(|()| file.sync_all());
+        let moved = written.and_then(|()| std::fs::rename(&part, &path));
+        if moved.is_err() {
+            let _ = std::fs::remove_file(&part);
+        }
+        moved
+    }
+}
+
+/// What a file is called until it is finished.
+pub(crate) fn part_of(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".part");
+    name.into()
+}

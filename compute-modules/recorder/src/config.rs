@@ -1,0 +1,72 @@
+//! What a recorder is told: where, at which rate, and what it does where a disk is full. Touches no disk.
+
+use std::path::PathBuf;
+
+use ringback_module::message::RATES;
+use serde::Deserialize;
+
+use crate::file::Options;
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Config {
+    pub(crate) path: Option<PathBuf>,
+    pub(crate) dir: Option<PathBuf>,
+    pub(crate) rate: Option<u32>,
+    overwrite: bool,
+    sync: Option<bool>,
+    when_full: WhenFull,
+}
+
+/// What happens to a recording when there is no room.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum WhenFull {
+    /// It goes on when there is room again.
+    #[default]
+    Gap,
+    /// It ends, and the recorder has failed.
+    Fail,
+}
+
+/// Where recordings go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place {
+    /// A file for each session, in this folder.
+    Folder(PathBuf),
+    /// This file.
+    File(PathBuf),
+}
+
+impl Config {
+    /// Finds what cannot be meant.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        if let Some(rate) = self.rate.filter(|rate| !RATES.contains(rate)) {
+            return Err(format!("rate {rate} is not within {RATES:?}"));
+        }
+        match (&self.path, &self.dir) {
+            (Some(_), None) | (None, Some(_)) => Ok(()),
+            _ => Err("exactly one of `path` (a file) and `dir` is needed".into()),
+        }
+    }
+
+    pub(crate) fn options(&self) -> Options {
+        Options {
+            overwrite: self.overwrite,
+            sync: self.sync.unwrap_or(true),
+            fail_when_full: self.when_full == WhenFull::Fail,
+        }
+    }
+}
+
+/// Where a recorder with this `config` puts its recordings.
+///
+/// # Errors
+/// What is wrong with it, in a person's words.
+pub fn check(config: &serde_json::Value) -> Result<Place, String> {
+    let config = Config::deserialize(config).map_err(|error| error.to_string())?;
+    config.check()?;
+    let Config { path, dir, .. } = config;
+    let place = dir.map(Place::Folder).or(path.map(Place::File));
+    place.ok_or_else(|| "it has neither `path` nor `dir`".into())
+}

@@ -1,0 +1,144 @@
+//! Recordings whose process was killed, made good again: whole frames, right sizes, their own names. Touches none that is being made,
+//! by whichever process, and nothing that is no recording.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
+use std::path::{Path, PathBuf};
+
+use crate::about::{About, State, part_of};
+use crate::disk;
+use crate::wav::{self, HEADER, MAX_FRAMES};
+
+/// What was found in the place of a recording that is not finished.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// It is good again, and finished.
+    Recovered {
+        /// Its own name.
+        path: PathBuf,
+        /// Sound in it.
+        ms: u64,
+    },
+    /// It had not begun, and is gone.
+    Empty,
+    /// Somebody is recording it, or was quicker.
+    Busy,
+    /// It is no recording of ours; it was left as it is.
+    Unknown,
+}
+
+/// Repairs all recordings of a folder whose process is no more. Says what became of each that was not finished; doing it again finds
+/// nothing to do. May take as long as it takes to write to disk, twice for each.
+///
+/// # Errors
+/// The folder cannot be read. One that is not there has nothing in it.
+pub fn repair(dir: &Path) -> io::Result<Vec<(PathBuf, io::Result<Outcome>)>> {
+    let entries = match fs::read_dir(dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries?,
+    };
+    let mut found = Vec::new();
+    for entry in entries {
+        let entry = entry?;
+        if entry.file_type()?.is_file() {
+            found.push(entry.path());
+        }
+    }
+    found.sort();
+    let ends_with = |path: &Path, end: &str| {
+        path.file_name().and_then(OsStr::to_str).is_some_and(|name| name.ends_with(end))
+    };
+    let parts = found.iter().filter(|path| ends_with(path, ".wav.part"));
+    let outcomes = parts.map(|part| (part.clone(), repair_one(part))).collect();
+    for path in &found {
+        // What was being written when its process was killed, and is nobody's now. Whoever makes a reserve takes its name away at once.
+        let json = path.with_extension("");
+        let is_told = ends_with(path, ".json.part");
+        let orphaned = is_told && !part_of(&json.with_extension("wav")).exists();
+        if orphaned || ends_with(path, ".wav.reserve") {
+            let _ = fs::remove_file(path);
+        }
+    }
+    Ok(outcomes)
+}
+
+/// Repairs the recording of that name, if it is not finished, as [`repair`] does.
+///
+/// # Errors
+/// What cannot be read or written.
+pub fn repair_file(recording: &Path) -> io::Result<Option<Outcome>> {
+    let part = part_of(recording);
+    if part.is_file() { repair_one(&part).map(Some) } else { Ok(None) }
+}
+
+/// Repairs one, `x.wav.part`.
+pub(crate) fn repair_one(part: &Path) -> io::Result<Outcome> {
+    let mut file = match disk::private().read(true).write(true).open(part) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Outcome::Busy),
+        file => file?,
+    };
+    if !disk::own(&file, false)? || !disk::is_at(&file, part) {
+        return Ok(Outcome::Busy);
+    }
+    let about = file.metadata()?;
+    let mut header = Vec::new();
+    io::Read::by_ref(&mut file).take(HEADER).read_to_end(&mut header)?;
+    let Ok(whole) = <[u8; HEADER as usize]>::try_from(header.as_slice()) else {
+        if !b"RIFF".starts_with(&header[..header.len().min(4)]) {
+            return Ok(Outcome::Unknown);
+        }
+        let _ = fs::remove_file(About::path(&named(part)));
+        fs::remove_file(part)?;
+        return Ok(Outcome::Empty);
+    };
+    let Some(rate) = wav::rate_of(&whole).filter(|rate| *rate > 0) else {
+        return Ok(Outcome::Unknown);
+    };
+    let frames = wav::frames_in(about.len()).min(MAX_FRAMES);
+    file.set_len(wav::offset(frames))?;
+    file.seek(SeekFrom::Start(0))?;
+    file.write_all(&wav::header(rate, frames))?;
+    // It is as old as its last sound: by that others tell that nobody writes to it.
+    file.set_modified(about.modified()?)?;
+    file.sync_all()?;
+    let (path, ms) = (free_name(&named(part)), frames * 1_000 / u64::from(rate));
+    tell(part, &path, ms)?;
+    fs::rename(part, &path)?;
+    disk::sync_dir(&path)?;
+    Ok(Outcome::Recovered { path, ms })
+}
+
+/// Says what became of it where what is known of it is told.
+fn tell(part: &Path, path: &Path, ms: u64) -> io::Result<()> {
+    let of = named(part);
+    // One that cannot be read tells nothing, and its recording is good all the same.
+    let Some(mut about) = About::read(&of).ok().flatten() else { return Ok(()) };
+    // Killed between the last word and the new name, it has lost nothing.
+    if about.state != State::Finished || about.ms != ms {
+        (about.state, about.ms) = (State::Recovered, ms);
+    }
+    about.write(path)
+}
+
+/// `x.wav` of `x.wav.part`.
+fn named(part: &Path) -> PathBuf {
+    part.with_extension("")
+}
+
+/// The name itself, or one like it that nothing has: `x.recovered.wav`, `x.recovered-2.wav` ...
+fn free_name(path: &Path) -> PathBuf {
+    let mut free = path.to_owned();
+    let mut number = 1;
+    while free.exists() {
+        let stem = path.file_stem().and_then(OsStr::to_str).unwrap_or("recording");
+        let number_of = if number == 1 { String::new() } else { format!("-{number}") };
+        free = path.with_file_name(format!("{stem}.recovered{number_of}.wav"));
+        number += 1;
+    }
+    free
+}
+
+#[cfg(test)]
+#[path = "repair_test.rs"]
+mod tests;

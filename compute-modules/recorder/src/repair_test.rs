@@ -1,0 +1,98 @@
+//! What a killed process may leave, and what becomes of it.
+
+use std::fs::File;
+
+use super::*;
+use crate::tests::{Dir, names};
+use crate::wav::header;
+
+fn outcomes(dir: &Dir) -> Vec<Outcome> {
+    repair(&dir.0).unwrap().into_iter().map(|(_, outcome)| outcome.unwrap()).collect()
+}
+
+/// A recording that nobody makes any more: so much sound, and so many octets behind it.
+fn left(dir: &Dir, name: &str, frames: u64, more: usize) {
+    let mut octets = header(8_000, frames / 2).to_vec();
+    octets.resize(octets.len() + frames as usize * 4 + more, 7);
+    fs::write(dir.0.join(name), octets).unwrap();
+}
+
+fn about(state: State, ms: u64) -> About {
+    let json = serde_json::json!({
+        "v": 1, "call": "c", "provider": "test", "began": "", "rate": 8000, "ms": ms, "state": state,
+    });
+    serde_json::from_value(json).unwrap()
+}
+
+#[test]
+fn a_recording_that_was_left_is_good_again_and_repaired_once() {
+    let dir = Dir::new("repair");
+    left(&dir, "a.wav.part", 8_000, 3);
+    about(State::Recording, 0).write(&dir.0.join("a.wav")).unwrap();
+    left(&dir, "b.wav.part", 400, 0);
+    about(State::Finished, 50).write(&dir.0.join("b.wav")).unwrap();
+    let long_ago =
+        std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1_700_000_000);
+    File::options()
+        .write(true)
+        .open(dir.0.join("a.wav.part"))
+        .unwrap()
+        .set_modified(long_ago)
+        .unwrap();
+    fs::write(dir.0.join("b.json.part"), "{").unwrap();
+    fs::write(dir.0.join("b.wav.reserve"), "").unwrap();
+    let (a, b) = (dir.0.join("a.wav"), dir.0.join("b.wav"));
+    let recovered = |path: &PathBuf, ms| Outcome::Recovered { path: path.clone(), ms };
+    assert_eq!(outcomes(&dir), [recovered(&a, 1_000), recovered(&b, 50)]);
+    assert_eq!(names(&dir.0), ["a.json", "a.wav", "b.json", "b.wav"]);
+    let wav = hound::WavReader::open(&a).unwrap();
+    assert_eq!((wav.spec().sample_rate, wav.duration()), (8_000, 8_000));
+    assert_eq!(fs::metadata(&a).unwrap().len(), 44 + 32_000);
+    assert_eq!(fs::metadata(&a).unwrap().modified().unwrap(), long_ago);
+    assert_eq!(About::read(&a).unwrap(), Some(about(State::Recovered, 1_000)));
+    assert_eq!(About::read(&b).unwrap(), Some(about(State::Finished, 50)), "nothing was lost");
+    assert_eq!(outcomes(&dir), [], "there is nothing left to do");
+    assert_eq!(names(&dir.0), ["a.json", "a.wav", "b.json", "b.wav"]);
+}
+
+#[test]
+fn nothing_is_lost_to_a_name_that_is_taken() {
+    let dir = Dir::new("taken");
+    fs::write(dir.0.join("a.wav"), "of another call").unwrap();
+    for n in ["a.recovered.wav", "a.recovered-2.wav"] {
+        left(&dir, "a.wav.part", 80, 0);
+        assert_eq!(outcomes(&dir), [Outcome::Recovered { path: dir.0.join(n), ms: 10 }]);
+    }
+    assert_eq!(fs::read(dir.0.join("a.wav")).unwrap(), b"of another call");
+}
+
+#[test]
+fn what_is_no_recording_is_left_alone_and_one_that_never_began_is_gone() {
+    let dir = Dir::new("foreign");
+    fs::write(dir.0.join("film.wav.part"), vec![9; 1_000]).unwrap();
+    fs::write(dir.0.join("note.wav.part"), "short").unwrap();
+    fs::write(dir.0.join("other.part"), vec![9; 1_000]).unwrap();
+    fs::write(dir.0.join("nothing.wav.part"), "").unwrap();
+    fs::write(dir.0.join("torn.wav.part"), "RIFF....WA").unwrap();
+    about(State::Recording, 0).write(&dir.0.join("torn.wav")).unwrap();
+    let wanted = [Outcome::Unknown, Outcome::Unknown, Outcome::Empty, Outcome::Empty];
+    let mut found = outcomes(&dir);
+    found.sort_by_key(|outcome| *outcome == Outcome::Empty);
+    assert_eq!(found, wanted);
+    assert_eq!(names(&dir.0), ["film.wav.part", "note.wav.part", "other.part"]);
+    assert!(repair(&dir.0.join("nowhere")).unwrap().is_empty());
+    assert!(repair(&dir.0.join("other.part")).is_err(), "no folder");
+}
+
+#[cfg(unix)]
+#[test]
+fn one_that_somebody_makes_is_theirs() {
+    let dir = Dir::new("busy");
+    left(&dir, "a.wav.part", 80, 1);
+    let theirs = File::open(dir.0.join("a.wav.part")).unwrap();
+    assert!(disk::own(&theirs, false).unwrap());
+    assert_eq!(outcomes(&dir), [Outcome::Busy]);
+    assert_eq!(fs::metadata(dir.0.join("a.wav.part")).unwrap().len(), 44 + 321, "as it was");
+    drop(theirs);
+    assert_eq!(outcomes(&dir), [Outcome::Recovered { path: dir.0.join("a.wav"), ms: 10 }]);
+}
