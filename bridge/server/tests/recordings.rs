@@ -78,12 +78,10 @@ async fn what_a_killed_bridge_recorded_is_good_again() {
         for number in 1..=CALLS {
             // Different from call to call and from round to round.
             let frames = 40 + (number as usize * 17 + round * 7) % 60;
-            calls.spawn(call(process.address.clone(), number, frames));
+            let address = process.address.clone();
+            calls.spawn(async move { (number, call(address, number, frames).await) });
         }
-        let mut callers = Vec::new();
-        while let Some(caller) = calls.join_next().await {
-            callers.push(caller.unwrap());
-        }
+        let callers = calls.join_all().await;
         process.signal("KILL");
         assert_eq!(process.finish().code, None);
         let before = names(&dir);
@@ -112,7 +110,7 @@ async fn what_a_killed_bridge_recorded_is_good_again() {
         assert_eq!((wavs.len(), names(&dir).len()), (8, 16), "{:?}", names(&dir));
         let found: Vec<_> = wavs.iter().map(|name| recorded(&dir.join(name))).collect();
         for (number, ms) in found {
-            let caller = callers.iter().find(|c| c.call() == Some(&format!("c{number}"))).unwrap();
+            let (_, caller) = callers.iter().find(|(of, _)| *of == number).unwrap();
             let rate = u64::from(caller.outbound().unwrap().rate.hz());
             most_lost = most_lost.max((caller.samples_sent * 1_000 / rate).saturating_sub(ms));
         }

@@ -71,14 +71,15 @@ fn record(dir: &Path, round: u64) -> (Recorders, Vec<String>) {
         sessions.push(session);
     }
     // Scattered by a multiplicative hash, so that a round can be had again.
+    let mut stopped = Vec::new();
     let enough = 20 + (round.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 58);
     while process.acked.values().sum::<u64>() < enough * 1_000 {
         for slot in 1..=AT_ONCE {
             // Every third ends after a while, so that the kill meets some at their last words.
             if slot % 3 == 0 && process.given.get(&slot).is_some_and(|given| *given >= 100) {
-                if process.given[&slot] == 100 {
+                if !stopped.contains(&slot) {
                     process.stop(slot);
-                    process.given.insert(slot, 101);
+                    stopped.push(slot);
                 }
                 continue;
             }
@@ -94,7 +95,7 @@ fn record(dir: &Path, round: u64) -> (Recorders, Vec<String>) {
 #[test]
 fn what_killed_processes_recorded_is_good_again_up_to_a_second() {
     let dir = Dir::new("killed");
-    let (mut good, mut recovered, mut most_lost) = (0, 0, 0);
+    let (mut good, mut recovered) = (0, 0);
     for round in 0..kills() {
         let (mut process, sessions) = record(&dir.0, round);
         if round == 0 {
@@ -121,13 +122,11 @@ fn what_killed_processes_recorded_is_good_again_up_to_a_second() {
             let ms = channels[0].len() as u64 / 8;
             assert!(ms >= acked && about.ms == ms, "{session}: {ms} of {acked} ms: {about:?}");
             assert!(matches!(about.state, State::Recovered | State::Finished), "{about:?}");
-            let given = process.given.get(&slot).copied().unwrap_or_default().min(100_000) * 20;
-            most_lost = most_lost.max(given.saturating_sub(ms).min(process.open(slot)));
             good += 1;
         }
     }
     assert_eq!(good, kills() * u64::from(AT_ONCE));
-    assert!(recovered > 0, "none was killed while it was made");
+    assert!(0 < recovered && recovered < good as usize, "{recovered} of {good} were not finished");
     let unfinished =
         names(&dir.0).into_iter().filter(|name| !name.ends_with("wav") && !name.ends_with("json"));
     assert_eq!(unfinished.count(), 0);

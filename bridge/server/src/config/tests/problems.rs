@@ -9,7 +9,7 @@ fn every_complaint_names_place_key_finding_and_remedy() {
         ("[server", "f.toml:1:8: "),
         (
             "[sever]\n",
-            "f.toml:1:2: sever: unknown field `sever`, expected one of `server`, `limits`, `log`, `outgoing`, `capture`, `nats`, `listener`, `module`, `route`, `sink`; did you mean \"server\"?",
+            "f.toml:1:2: sever: unknown field `sever`, expected one of `server`, `limits`, `log`, `outgoing`, `capture`, `recordings`, `nats`, `listener`, `module`, `route`, `sink`; did you mean \"server\"?",
         ),
         (
             "[server]\nbnid = \"x\"",
@@ -91,6 +91,18 @@ fn every_complaint_names_place_key_finding_and_remedy() {
         (
             "[[module]]\nname = \"m\"\nbuiltin = \"echo\"\ncommand = [\"x\"]",
             "f.toml:4:11: module[0].command: `command` is not used by kind \"builtin\", which takes builtin",
+        ),
+        (
+            "[[module]]\nname = \"m\"\nbuiltin = \"recorder\"",
+            "f.toml:1:1: module[0]: `config`: exactly one of `path` (a file) and `dir` is needed",
+        ),
+        (
+            "[[module]]\nname = \"m\"\nbuiltin = \"recorder\"\nconfig = { dri = \"x\" }",
+            "f.toml:1:1: module[0]: `config`: unknown field `dri`, expected one of `path`, `dir`,",
+        ),
+        (
+            "[recordings]\ndirs = [\"\"]",
+            "f.toml:2:9: recordings.dirs[0]: expected a folder, such as \"recordings\"",
         ),
         (
             "[[module]]\nname = \"m\"\nkind = \"child\"",
