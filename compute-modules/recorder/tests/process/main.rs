@@ -212,6 +212,15 @@ fn can(what: &str, command: &[&str]) -> bool {
     works
 }
 
+/// Takes all the room there is.
+#[cfg(target_os = "linux")]
+fn fill(filler: &Path) {
+    let mut room = vec![0; 400 * 1024];
+    while std::fs::write(filler, &room).is_err() {
+        room.truncate(room.len() - 4_096);
+    }
+}
+
 #[cfg(target_os = "linux")]
 #[test]
 fn a_disk_that_is_full_costs_what_did_not_fit_and_leaves_the_file_good() {
@@ -224,22 +233,28 @@ fn a_disk_that_is_full_costs_what_did_not_fit_and_leaves_the_file_good() {
     let script = "mount -t tmpfs -o size=512k tmpfs \"$1\" && exec \"$0\"";
     let mut process = Recorders::run(&[&OWN[..], &["-c", script, RECORDER, &place]].concat());
     process.start(1, "s", &json!({"dir": dir.0}));
+    process.start(2, "over", &json!({"dir": dir.0}));
     process.give_a_second(1);
+    process.give_a_second(2);
     // Its disk, as it sees it.
     let inside = PathBuf::from(format!("/proc/{}/root{place}", process.child.id()));
-    let filler = inside.join("filler");
-    let mut room = vec![0; 400 * 1024];
-    while std::fs::write(&filler, &room).is_err() {
-        room.truncate(room.len() - 4_096);
-    }
+    let (filler, more) = (inside.join("filler"), inside.join("more"));
+    fill(&filler);
     let stopped = process.give_until(1, "recorder.stopped");
     let stopped_at = stopped["ms"].as_u64().unwrap();
+    // Another call ends, and its recording has kept the room for that.
+    process.stop(2);
+    let over = process.until(2, "recorder.finished");
+    assert!(over["error"].is_null(), "{over}");
+    assert_eq!(About::read(&inside.join("over.wav")).unwrap().unwrap().state, State::Finished);
+    fill(&more);
     // It is good now: a killed process or a reader loses nothing of what is told.
     assert_eq!(read(&inside.join("s.wav.part"))[0].len() as u64, stopped_at * 8);
     for _ in 0..3 {
         process.give_a_second(1);
     }
     std::fs::remove_file(&filler).unwrap();
+    std::fs::remove_file(&more).unwrap();
     process.give_until(1, "recorder.resumed");
     process.give_a_second(1);
     process.stop(1);
@@ -251,7 +266,7 @@ fn a_disk_that_is_full_costs_what_did_not_fit_and_leaves_the_file_good() {
     );
     let length = read(&inside.join("s.wav"))[0].len() as u64;
     assert_eq!(length, process.given[&1] * PIECE, "its timeline is whole");
-    assert_eq!(names(&inside), ["s.json", "s.wav"]);
+    assert_eq!(names(&inside), ["over.json", "over.wav", "s.json", "s.wav"]);
     process.end();
 }
 

@@ -139,12 +139,13 @@ impl Recorders {
 
     /// Gives sound until an event of that name comes. No more than a second of it is on its way.
     pub(crate) fn give_until(&mut self, slot: u16, name: &str) -> Value {
-        loop {
+        for _ in 0..20 {
             if let Some(found) = self.events.iter().position(|(s, n, _)| *s == slot && n == name) {
                 return self.events.remove(found).2;
             }
             self.give_a_second(slot);
         }
+        panic!("no {name} in 20 s of sound: {:?}", self.events);
     }
 
     /// Gives a second of sound and waits until it is acknowledged, or something else is said of it.
