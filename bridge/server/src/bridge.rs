@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use axum::Router;
 use ringback_proto::provider::{
     self, Answer, Auth, Credential, Grant, Options, Posted, Protocol, Provider, Replays, Transport,
     Upgrade, Used, Webhook,
@@ -27,15 +28,18 @@ use crate::events::{self, Events};
 use crate::hangup::{HangUp, Pool};
 use crate::keyring::Keyring;
 use crate::listener::{
-    Admission, Answered, Drained, Endpoint, Entry, Posting, Readiness, Refusal, Server, Streams,
+    Admission, Answered, Drained, Endpoint, Entry, Pages, Posting, Readiness, Refusal, Server,
+    Streams,
 };
 use crate::module_host::{self, ChildPools, RosterConfig, Rosters};
 #[cfg(feature = "nats")]
 use crate::nats::Nats;
 use crate::net;
+use crate::operator::{Bridged, Operator, Reloading};
 use crate::outgoing::Connector;
 use crate::passthrough::{Opened, Passing, Passthrough};
 use crate::reach::Reach;
+use crate::registry::Registry;
 use crate::shutdown::Shutdown;
 use crate::socket::Socket;
 use crate::workers::Workers;
@@ -126,6 +130,8 @@ pub struct Bridge {
     nats: Option<Arc<Nats>>,
     /// Modules that dialled in.
     rosters: Rosters,
+    /// Calls that are live.
+    registry: Registry,
 }
 
 /// A stream that may come in.
@@ -231,6 +237,7 @@ impl Bridge {
             #[cfg(feature = "nats")]
             cluster,
             rosters,
+            registry: Registry::default(),
             watches: false,
         }
     }
@@ -253,6 +260,22 @@ impl Bridge {
         self.events.clone()
     }
 
+    /// The operator's side, where it has one: as `config` says, which the bridge was made of. `reloading` reads the configuration again.
+    #[must_use]
+    pub fn operator(&self, config: &Config, reloading: Option<Reloading>) -> Option<Arc<Operator>> {
+        let bridged = Bridged {
+            clock: self.clock,
+            shutdown: self.shutdown.clone(),
+            events: self.events.clone(),
+            registry: self.registry.clone(),
+            rosters: self.rosters.clone(),
+            tokens: self.live.tokens.clone(),
+            limits: config.limits,
+            pages: config.pages,
+        };
+        Some(Operator::new(config.operator.as_ref()?, bridged, reloading))
+    }
+
     /// For another configuration, while it runs.
     #[must_use]
     pub fn reloading(&self) -> Reload {
@@ -271,8 +294,13 @@ impl Bridge {
         let standing = live.now();
         let endpoints = standing.plans.iter().map(|plan| plan.endpoint.clone()).collect();
         let shutdown = self.shutdown.clone();
-        let routes = events::routes(self.events.clone()).merge(self.rosters.routes());
-        let (limits, pages) = (config.limits, config.pages);
+        let (limits, mut pages, mut routes) = (config.limits, config.pages, Router::new());
+        if config.operator.is_some() {
+            // What is for the operator is not where providers are.
+            pages = Pages::OFF;
+        } else {
+            routes = events::routes(self.events.clone()).merge(self.rosters.routes());
+        }
         // Ends with this set, when all calls have.
         let mut keeping = JoinSet::new();
         for ring in standing.plans.iter().filter_map(|plan| plan.keyring.clone()) {
@@ -528,14 +556,19 @@ impl Bridge {
     ) -> Admission<Admitted> {
         // FreeSWITCH hangs up without its own subprotocol, which a server need not know.
         let accepted = plan.provider.accept(upgrade, &plan.options).ok();
+        let (call, listener) = (self.next_name(), plan.endpoint.name.clone());
+        let (tenant, provider) = (plan.endpoint.tenant.clone(), plan.provider.name());
+        let now = self.clock.now();
+        let entered = self.registry.enter(call.clone(), listener, tenant, provider, now);
         let passing = passthrough.wanted(Opened {
-            call: self.next_name(),
+            call,
             endpoint: &plan.endpoint,
-            provider: plan.provider.name(),
+            provider,
             upgrade,
             from: plan.endpoint.sources.client(peer, upgrade.headers),
             usual: accepted.and_then(|accepted| accepted.subprotocol),
             credential: grant.subprotocol,
+            entered,
         });
         let receipt = Receipt { replays: Arc::clone(&plan.replays), used: grant.used };
         let state = Admitted(Stream::PassedOn(passing, receipt));
@@ -565,6 +598,8 @@ impl Bridge {
         }
         config.routes = Arc::clone(&plan.routes);
         config.headers = admitted.headers;
+        let tenant = plan.endpoint.tenant.clone();
+        config.tenant.clone_from(&tenant);
         config.hang_up_within = plan.hangup.as_ref().map(|hangup| hangup.deadline() + LEEWAY);
         let now = self.clock.now();
         let opening = self.capture.as_ref().zip(admitted.opening);
@@ -576,10 +611,14 @@ impl Bridge {
         let session = Session::new(now, config, protocol);
         let sources = Arc::clone(&plan.sources);
         let sinks = self.live.sinks.watch(&plan.sinks, &plan.endpoint.name);
+        let listener = plan.endpoint.name.clone();
+        let provider = plan.provider.name();
+        let entered = self.registry.enter(name.clone(), listener, tenant, provider, now);
         let watchers = sinks.into_iter().fold(plan.watchers.clone(), Watchers::with);
+        let watchers = watchers.with(entered.call());
         let hangup = plan.hangup.clone();
         let call = Call::new(self.clock, name, session, wire, sources, watchers, hangup);
-        Box::new(call.captured(tape))
+        Box::new(call.captured(tape).entered(entered))
     }
 }
 

@@ -103,6 +103,12 @@ impl WallTime {
         Self { since_unix_epoch }
     }
 
+    /// So much later.
+    #[must_use]
+    pub const fn after(self, time: Duration) -> Self {
+        Self { since_unix_epoch: self.since_unix_epoch.saturating_add(time) }
+    }
+
     /// How long ago `earlier` was, a file's time for example; nothing if it lies ahead.
     #[must_use]
     pub fn since(&self, earlier: SystemTime) -> Duration {

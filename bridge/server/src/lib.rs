@@ -22,11 +22,13 @@ pub mod module_host;
 #[cfg(feature = "nats")]
 pub mod nats;
 pub mod net;
+pub mod operator;
 pub mod outgoing;
 pub mod passthrough;
 pub mod picture;
 pub mod reach;
 pub mod recordings;
+pub mod registry;
 mod reload;
 pub mod replay;
 pub mod shutdown;

@@ -42,8 +42,8 @@ pub(crate) fn on_demand(
             }
             let (reload, read) = (reload.clone(), Arc::clone(&read));
             // Reads files, and a disk that is held up must not hold up the taking of calls.
-            let done = tokio::task::spawn_blocking(move || again(&reload, read.as_ref())).await;
-            if done.is_err() {
+            let again = move || drop(again(&reload, read.as_ref()));
+            if tokio::task::spawn_blocking(again).await.is_err() {
                 let problems = "a fault of this program: please report it";
                 report(&Report::ConfigRefused { problems });
             }
@@ -51,8 +51,12 @@ pub(crate) fn on_demand(
     })
 }
 
-/// Reads the configuration and puts it in the place of what holds. One that is wrong in anything changes nothing.
-fn again(reload: &Reload, read: &dyn Fn() -> Result<Config, String>) {
+/// Reads the configuration and puts it in the place of what holds; gives the keys that need a restart, or what is wrong. One that is
+/// wrong in anything changes nothing.
+pub(crate) fn again(
+    reload: &Reload,
+    read: &dyn Fn() -> Result<Config, String>,
+) -> Result<Vec<String>, String> {
     let good = read().and_then(|config| {
         let prepared =
             config.trusts().into_iter().try_for_each(|trust| Connector::new(trust).prepare());
@@ -66,8 +70,12 @@ fn again(reload: &Reload, read: &dyn Fn() -> Result<Config, String>) {
         Ok((routes, modules, restart)) => {
             restart.iter().for_each(|key| report(&Report::ConfigNeedsRestart { key }));
             report(&Report::ConfigApplied { routes, modules });
+            Ok(restart)
         }
-        Err(problems) => report(&Report::ConfigRefused { problems: &problems }),
+        Err(problems) => {
+            report(&Report::ConfigRefused { problems: &problems });
+            Err(problems)
+        }
     }
 }
 

@@ -80,6 +80,8 @@ pub struct SessionConfig {
     pub routes: Arc<RouteTable>,
     /// Header fields of the request for the stream, as [`RouteTable::headers_of`] keeps them.
     pub headers: Vec<(String, String)>,
+    /// Whose call it is; a label.
+    pub tenant: Option<Arc<str>>,
 }
 
 impl SessionConfig {
@@ -98,6 +100,7 @@ impl SessionConfig {
             hang_up_within: None,
             routes: Route::default().into(),
             headers: Vec::new(),
+            tenant: None,
         }
     }
 }
@@ -144,7 +147,7 @@ pub enum Action {
         /// Which.
         port: PortId,
     },
-    /// A module hung up, and the wire has no message for it: end the call of that name by other means, then say
+    /// A module or an operator hung up, and the wire has no message for it: end the call of that name by other means, then say
     /// [`Session::hung_up`]. The stream stays open until then, for as long as [`SessionConfig::hang_up_within`] says.
     HangUp,
     /// Worth telling people.
@@ -352,6 +355,13 @@ impl Session {
             self.outbox.close(EndReason::Drain.close_code());
         }
         self.end(now, EndReason::Drain);
+        self.settle(now);
+    }
+
+    /// An operator wants the call to end, now.
+    pub fn operator_hangs_up(&mut self, now: Instant, by: &str) {
+        self.now = now;
+        self.end(now, EndReason::Operator { name: by.to_owned() });
         self.settle(now);
     }
 
@@ -574,7 +584,7 @@ impl Session {
             if self.hanging_up.is_some() {
                 self.actions.push_back(Action::HangUp);
             } else {
-                if matches!(reason, EndReason::Hangup { .. }) {
+                if reason.is_ours() {
                     let handoff = self.handoff.take();
                     let hangup = handoff.as_deref().map_or(Command::Hangup, Command::Handoff);
                     self.command_quietly(now, hangup);
@@ -595,9 +605,8 @@ impl Session {
     /// How long the shell has to end the call by other means than the wire, if it is to.
     fn hang_up_elsewhere(&self, reason: &EndReason) -> Option<Duration> {
         let started = self.start.as_ref()?;
-        let wanted = matches!(reason, EndReason::Hangup { .. });
         let silent = started.capabilities.hangup == HangupLaw::Close;
-        self.config.hang_up_within.filter(|_| wanted && silent)
+        self.config.hang_up_within.filter(|_| reason.is_ours() && silent)
     }
 
     /// The call was ended by other means, or could not be: closes the stream. For [`Action::HangUp`].
@@ -688,6 +697,12 @@ impl Session {
         self.chosen().map_or(Duration::ZERO, |route| route.keep)
     }
 
+    /// Whose call it is.
+    #[must_use]
+    pub fn tenant(&self) -> Option<&Arc<str>> {
+        self.config.tenant.as_ref()
+    }
+
     /// Name of the provider.
     #[must_use]
     pub fn provider(&self) -> &'static str {
@@ -709,7 +724,9 @@ impl Session {
 
 fn stop_reason(reason: &EndReason) -> StopReason {
     match reason {
-        EndReason::Remote | EndReason::Hangup { .. } => StopReason::Hangup,
+        EndReason::Remote | EndReason::Hangup { .. } | EndReason::Operator { .. } => {
+            StopReason::Hangup
+        }
         EndReason::Drain => StopReason::Drain,
         EndReason::NoStart | EndReason::TooLong => StopReason::Timeout,
         EndReason::Protocol(_)

@@ -406,6 +406,7 @@ impl Session {
         Summary {
             call: self.config.call.clone(),
             provider_call: self.start.as_ref().and_then(|s| s.call.clone()),
+            tenant: self.config.tenant.clone(),
             provider: self.config.provider,
             route: self.route().map(str::to_owned),
             reason,

@@ -18,6 +18,11 @@ pub enum EndReason {
         /// What it said.
         reason: String,
     },
+    /// An operator hung up.
+    Operator {
+        /// The name that the operator is known by.
+        name: String,
+    },
     /// The other end broke the protocol.
     Protocol(ProtocolError),
     /// The stream never started.
@@ -47,7 +52,7 @@ impl EndReason {
     #[must_use]
     pub const fn close_code(&self) -> u16 {
         match self {
-            Self::Remote | Self::Hangup { .. } => 1000,
+            Self::Remote | Self::Hangup { .. } | Self::Operator { .. } => 1000,
             Self::Protocol(error) => error.close_code(),
             Self::NoStart | Self::NoRoute | Self::TooLong => 1008,
             Self::Module { .. } => 1011,
@@ -56,12 +61,18 @@ impl EndReason {
         }
     }
 
+    /// Whether the call is to be ended at the provider's, and not only here.
+    pub(super) const fn is_ours(&self) -> bool {
+        matches!(self, Self::Hangup { .. } | Self::Operator { .. })
+    }
+
     /// One word for metrics.
     #[must_use]
     pub const fn name(&self) -> &'static str {
         match self {
             Self::Remote => "remote",
             Self::Hangup { .. } => "hangup",
+            Self::Operator { .. } => "operator",
             Self::Protocol(_) => "protocol",
             Self::NoStart => "no_start",
             Self::NoRoute => "no_route",
@@ -81,6 +92,7 @@ impl fmt::Display for EndReason {
                 write!(f, "module {module} hung up")
             }
             Self::Hangup { module, reason } => write!(f, "module {module} hung up: {reason}"),
+            Self::Operator { name } => write!(f, "operator {name} hung up"),
             Self::Protocol(error) => write!(f, "protocol error: {error}"),
             Self::NoStart => f.write_str("the stream was opened but never started"),
             Self::NoRoute => f.write_str(

@@ -1,5 +1,6 @@
 //! What remains of a call: one record with its ledger. Values only; whoever logs or stores it decides how.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::state::EndReason;
@@ -15,6 +16,8 @@ pub struct Summary {
     pub provider_call: Option<String>,
     /// Name of the provider.
     pub provider: &'static str,
+    /// Whose call it was.
+    pub tenant: Option<Arc<str>>,
     /// Name of the route that took it, if one did.
     pub route: Option<String>,
     /// Why it ended.

@@ -122,6 +122,7 @@ pub(super) fn endpoint() -> Endpoint {
         public_url: None,
         max_streams: None,
         token_in_path: false,
+        tenant: None,
         answer: None,
         origins: Vec::new(),
         sources: Sources::default(),

@@ -6,6 +6,7 @@ use super::ports::Stock;
 use super::{Outside, Plan, plan, workers_of};
 use crate::call::Watchers;
 use crate::config::Config;
+use crate::operator::{Token, Tokens};
 use crate::sink::Sinks;
 
 /// What holds for calls that begin. One that has begun keeps the plan that it began with.
@@ -41,19 +42,28 @@ pub(super) struct Live {
     pub(super) outside: Outside,
     watchers: Watchers,
     pub(super) sinks: Arc<Sinks>,
+    /// Of operators.
+    pub(super) tokens: Tokens,
 }
 
 impl Live {
     pub(super) fn new(config: Config, outside: Outside, watchers: Watchers) -> Arc<Self> {
         let sinks = Arc::new(Sinks::start(&config.sinks, &outside.ways.connector));
+        let tokens = Tokens::new(operators_of(&config));
         let standing = Standing::of(config, &outside, &watchers, None);
         let standing = RwLock::new(Arc::new(standing));
-        Arc::new(Self { standing, preparing: Mutex::default(), outside, watchers, sinks })
+        let preparing = Mutex::default();
+        Arc::new(Self { standing, preparing, outside, watchers, sinks, tokens })
     }
 
     pub(super) fn now(&self) -> Arc<Standing> {
         Arc::clone(&self.standing.read().unwrap_or_else(PoisonError::into_inner))
     }
+}
+
+/// Who may ask on the operator's side.
+fn operators_of(config: &Config) -> &[Token] {
+    config.operator.as_ref().map_or(&[], |operator| &operator.tokens)
 }
 
 /// Puts another configuration in the place of a bridge's, for calls that begin from then on.
@@ -68,10 +78,11 @@ impl Reload {
     /// # Errors
     /// What has to be restarted before anything of it can hold; then nothing has changed.
     pub fn apply(&self, wanted: Config) -> Result<Vec<String>, String> {
-        let Live { standing, preparing, outside, watchers, sinks } = &*self.0;
+        let Live { standing, preparing, outside, watchers, sinks, tokens } = &*self.0;
         let _preparing = preparing.lock().unwrap_or_else(PoisonError::into_inner);
         let before = self.0.now();
         let next = before.config.succeeded_by(wanted)?;
+        tokens.replace(operators_of(&next.config));
         sinks.apply(&next.config.sinks, &outside.ways.connector);
         let workers = next.config.modules.iter().filter_map(workers_of);
         outside.ways.rosters.apply(&next.config.worker_path, workers);

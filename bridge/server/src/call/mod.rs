@@ -25,6 +25,7 @@ use crate::capture::Tape;
 use crate::clock::Clock;
 use crate::hangup::HangUp;
 use crate::module_host::{FromHost, Hosted, ToHost};
+use crate::registry::{Entered, Order};
 use crate::shutdown::Shutdown;
 use crate::socket::wire::Kind;
 use crate::socket::{Closed, Incoming, Socket, SocketError};
@@ -85,6 +86,8 @@ pub(crate) struct Call {
     hanging_up: Option<oneshot::Receiver<()>>,
     name: String,
     summary: Option<Box<Summary>>,
+    /// Its place among the calls that are live.
+    entered: Option<Box<Entered>>,
     /// What it is captured on; the session's protocol captures what is said, and this how it ends.
     tape: Option<Tape>,
 }
@@ -100,6 +103,8 @@ enum Errand {
     LineClosed(Line, Option<Closed>),
     /// We are to end now.
     ShutDown,
+    /// An operator wants something.
+    Ordered(Order),
 }
 
 impl Call {
@@ -130,7 +135,13 @@ impl Call {
             name,
             summary: None,
             tape: None,
+            entered: None,
         }
+    }
+
+    /// The same, which takes orders as one of the calls that are live.
+    pub(crate) fn entered(self, entered: Box<Entered>) -> Self {
+        Self { entered: Some(entered), ..self }
     }
 
     /// The same, whose end is captured on `tape`.
@@ -192,6 +203,11 @@ impl Call {
                 Some(Err(error)) => Some(Errand::Failed(error)),
             });
         }
+        if let Some(entered) = &mut self.entered
+            && let Poll::Ready(order) = entered.poll_order(cx)
+        {
+            return Poll::Ready(Some(Errand::Ordered(order)));
+        }
         if let Some(hanging_up) = &mut self.hanging_up
             && Pin::new(hanging_up).poll(cx).is_ready()
         {
@@ -236,6 +252,7 @@ impl Call {
                     |closed: Closed| format!("closed with {} {}", closed.code, closed.reason);
                 self.line_lost(now, line, &closed.map_or("closed".into(), told));
             }
+            Errand::Ordered(Order::HangUp { by }) => self.session.operator_hangs_up(now, &by),
             Errand::ShutDown => self.session.shut_down(now, LAST_WORDS),
         }
     }

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use tokio::runtime::Builder;
+use tokio::task::JoinHandle;
 
 use super::{LogArgs, screen};
 use crate::bridge::Bridge;
@@ -18,6 +19,7 @@ use crate::config::{Config, Context, FILE_NAME, Overrides};
 use crate::events::Subscription;
 use crate::exit::Exit;
 use crate::net::{Listener as _, TcpListener};
+use crate::operator::{OperatorConfig, Reloading};
 use crate::outgoing::Connector;
 use crate::reload;
 use crate::shutdown::Shutdown;
@@ -239,6 +241,10 @@ async fn serve(config: Config, args: &Args, log: &LogArgs) -> Exit {
     let (again, logged) = (args.clone(), log.clone());
     let read: reload::Read = Arc::new(move || load(&again, &logged));
     let watched = file(args).filter(|_| args.watch);
+    let operating = match operating(&bridge, &config, &read) {
+        Ok(operating) => operating,
+        Err(error) => return screen::failed(Exit::Unavailable, error),
+    };
     match reload::on_demand(bridge.reloading(), read, watched) {
         Ok(reloading) => drop(tokio::spawn(reloading)),
         Err(error) => {
@@ -257,6 +263,10 @@ async fn serve(config: Config, args: &Args, log: &LogArgs) -> Exit {
             bridge.run(&config, listener, workers).await
         }
     };
+    if let Some(operating) = operating {
+        // It ends soon after the last call; all it can fail by is a panic, which was told.
+        let _ = operating.await;
+    }
     if let Some(shown) = shown {
         // It ends with the bridge; all it can fail by is a panic, which was told.
         let _ = shown.await;
@@ -267,6 +277,22 @@ async fn serve(config: Config, args: &Args, log: &LogArgs) -> Exit {
         screen::problem("the last lines of captures could not be written in time");
     }
     if drained.cut > 0 { Exit::Failure } else { Exit::Ok }
+}
+
+/// The operator's side, if there is one.
+fn operating(
+    bridge: &Bridge,
+    config: &Config,
+    read: &reload::Read,
+) -> Result<Option<JoinHandle<()>>, String> {
+    let Some(OperatorConfig { bind, .. }) = &config.operator else { return Ok(None) };
+    let listener =
+        TcpListener::bind(*bind).map_err(|error| format!("cannot listen on {bind}: {error}"))?;
+    let (reload, read) = (bridge.reloading(), Arc::clone(read));
+    let reloading: Reloading = Arc::new(move || reload::again(&reload, read.as_ref()));
+    let address = listener.local_addr().unwrap_or(*bind);
+    screen::line(format!("for operators on http://{address}"));
+    Ok(bridge.operator(config, Some(reloading)).map(|side| tokio::spawn(side.run(listener))))
 }
 
 /// Prints what is said on all calls, until the bridge ends.

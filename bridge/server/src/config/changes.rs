@@ -4,6 +4,7 @@ use super::{Config, ListenerConfig};
 #[cfg(feature = "nats")]
 use super::{ModuleConfig, ModuleRun};
 use crate::listener::{Endpoint, Limits, Pages, Sources};
+use crate::operator::OperatorConfig;
 use crate::socket::SocketOptions;
 
 /// What comes of a configuration that is asked for while another one is in use.
@@ -39,6 +40,8 @@ impl Config {
             capture,
             recordings,
             nats,
+            operator,
+            tenants,
             worker_path,
             sinks: running_sinks,
             ..
@@ -59,6 +62,8 @@ impl Config {
         keys.note("recordings", *recordings != wanted.recordings);
         keys.note("nats", *nats != wanted.nats);
         keys.note("server.workers", *worker_path != wanted.worker_path);
+        let operator = keys.of_operator(operator.as_ref(), wanted.operator);
+        keys.note("tenant", *tenants != wanted.tenants);
         let find = |among: &[ListenerConfig], name: &str| {
             among.iter().position(|listener| listener.endpoint.name == name)
         };
@@ -94,6 +99,8 @@ impl Config {
             capture: capture.clone(),
             recordings: recordings.clone(),
             nats: nats.clone(),
+            operator,
+            tenants: tenants.clone(),
             worker_path: worker_path.clone(),
             listeners: kept,
             modules,
@@ -162,6 +169,29 @@ impl Keys {
         self.note("server.events", events != wanted.events);
     }
 
+    /// Who may ask changes at once, where it is asked and where from does not; tokens beyond this machine were checked together with
+    /// that.
+    fn of_operator(
+        &mut self,
+        running: Option<&OperatorConfig>,
+        wanted: Option<OperatorConfig>,
+    ) -> Option<OperatorConfig> {
+        let (Some(running), Some(wanted)) = (running, &wanted) else {
+            self.note("operator", running.is_some() != wanted.is_some());
+            return running.cloned();
+        };
+        let OperatorConfig { bind, tokens, origins, max_connections, trusted_proxies: _ } = running;
+        let is_elsewhere = *bind != wanted.bind;
+        self.note("operator.bind", is_elsewhere);
+        self.note("operator.origins", *origins != wanted.origins);
+        self.note("operator.max_connections", *max_connections != wanted.max_connections);
+        // Without any token a side that was guarded would be open.
+        let opens = is_elsewhere || tokens.is_empty() != wanted.tokens.is_empty();
+        self.note("operator.token", opens && *tokens != wanted.tokens);
+        let tokens = if opens { tokens } else { &wanted.tokens }.clone();
+        Some(OperatorConfig { tokens, ..running.clone() })
+    }
+
     fn of_limits(&mut self, running: Limits, wanted: Limits) {
         // The last two have no key.
         let Limits {
@@ -182,6 +212,7 @@ impl Keys {
         // The name is what both are found by; transport and path's token follow from provider and auth.
         let Endpoint {
             name,
+            tenant,
             transport: _,
             path,
             token_in_path: _,
@@ -196,6 +227,7 @@ impl Keys {
         self.note("limits.max_message", *max_message != wanted.socket.max_message);
         self.note("limits.write_timeout", *write_deadline != wanted.socket.write_deadline);
         for (key, is_other) in [
+            ("tenant", *tenant != wanted.tenant),
             ("path", *path != wanted.path),
             ("public_url", *public_url != wanted.public_url),
             ("answer", *answer != wanted.answer),

@@ -11,6 +11,7 @@ mod secret;
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use ringback_codecs::MediaFormat;
@@ -32,6 +33,7 @@ use crate::hangup::{HangupConfig, HangupCredential};
 use crate::keyring::KeySource;
 use crate::listener::{Endpoint, Limits, Pages};
 use crate::module_host::{ChildSpec, RosterConfig};
+use crate::operator::OperatorConfig;
 use crate::outgoing::Trust;
 use crate::reach::Reach;
 use crate::recordings::RecordingsConfig;
@@ -83,6 +85,10 @@ pub struct Config {
     pub recordings: RecordingsConfig,
     /// The NATS cluster, for modules that are workers there and for what happens on calls.
     pub nats: Option<NatsConfig>,
+    /// The operator's side, if it has one of its own.
+    pub operator: Option<OperatorConfig>,
+    /// Whose calls there are, where that matters.
+    pub tenants: Vec<TenantConfig>,
     /// Where streams are taken; never empty.
     pub listeners: Vec<ListenerConfig>,
     /// The modules there are.
@@ -116,6 +122,13 @@ pub struct ListenerConfig {
     pub reach: Reach,
     /// Names of the routes that are tried for its calls, in this order, each one of [`Config::routes`]; never empty.
     pub routes: Vec<String>,
+}
+
+/// Somebody whose calls are kept apart from those of others.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TenantConfig {
+    /// Name.
+    pub name: Arc<str>,
 }
 
 /// How a provider is answered that asks what to do with a call.
@@ -611,6 +624,14 @@ impl Config {
                     self.bind
                 );
             }
+        }
+        if let Some(OperatorConfig { bind, tokens, .. }) = &self.operator {
+            let who = match tokens.len() {
+                0 => "this machine may look".to_owned(),
+                1 => "1 token".to_owned(),
+                tokens => format!("{tokens} tokens"),
+            };
+            let _ = writeln!(text, "  http://{bind}  figures, events and API for operators, {who}");
         }
         if let Some(capture) = &self.capture {
             let sound = match capture.sound {

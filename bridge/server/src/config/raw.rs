@@ -10,6 +10,7 @@ use serde::{Deserialize, Deserializer};
 use toml::Spanned;
 
 use crate::listener::Access;
+use crate::operator::Scope;
 use crate::recordings::WhenUnusable;
 use crate::telemetry::LogFormat;
 use crate::workers::Tick;
@@ -33,6 +34,9 @@ pub(super) struct File {
     #[serde(default)]
     pub recordings: Recordings,
     pub nats: Option<At<Nats>>,
+    pub operator: Option<At<Operator>>,
+    #[serde(default)]
+    pub tenant: Vec<At<Tenant>>,
     #[serde(default)]
     pub listener: Vec<At<Listener>>,
     #[serde(default)]
@@ -65,6 +69,35 @@ pub(super) struct Tls {
     pub cert: Option<At<String>>,
     pub key: Option<At<String>>,
     pub client_ca: Option<At<String>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Operator {
+    pub bind: Option<At<String>>,
+    #[serde(default)]
+    pub insecure: bool,
+    #[serde(default)]
+    pub origins: Vec<At<String>>,
+    pub max_connections: Option<At<usize>>,
+    #[serde(default)]
+    pub token: Vec<At<OperatorToken>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct OperatorToken {
+    pub name: Option<At<String>>,
+    pub token: Option<At<String>>,
+    pub tokens: Option<At<Vec<At<String>>>>,
+    pub scopes: Option<At<Vec<Scope>>>,
+    pub tenant: Option<At<String>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Tenant {
+    pub name: Option<At<String>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -119,6 +152,7 @@ pub(super) struct Listener {
     pub name: Option<At<String>>,
     pub path: Option<At<String>>,
     pub provider: Option<At<String>>,
+    pub tenant: Option<At<String>>,
     pub public_url: Option<At<String>>,
     pub auth: Option<At<Auth>>,
     pub hangup: Option<At<Hangup>>,

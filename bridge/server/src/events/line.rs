@@ -1,6 +1,7 @@
 //! What an event looks like: the JSON of everything that is seen on a call. Numbers of people are redacted; what they say is not.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ringback_module::message::{
@@ -30,6 +31,8 @@ struct Line<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     provider_call: Option<&'a str>,
     provider: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tenant: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     route: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -281,7 +284,8 @@ pub(super) fn happening(
 ) -> Option<Happening> {
     let (kind, json, provider_call) = json(at, call, now, seen, None)?;
     let provider_call = provider_call.map(str::to_owned);
-    Some(Happening { kind, call: call.to_owned(), provider_call, json })
+    let tenant = tenant(seen).cloned();
+    Some(Happening { kind, call: call.to_owned(), provider_call, tenant, json })
 }
 
 /// The type and the JSON of something seen on `call` and the provider's name for the call, or `None` if it is no event: a broken socket is told
@@ -294,6 +298,7 @@ pub(crate) fn json<'a>(
     tag: Option<Tag<'_>>,
 ) -> Option<(&'static str, String, Option<&'a str>)> {
     let at = at.to_string();
+    let tenant = tenant(seen).map(|tenant| &**tenant);
     let (line, provider_call) = match seen {
         Seen::SocketFailed(_) => return None,
         Seen::Report { report, session } => {
@@ -304,7 +309,7 @@ pub(crate) fn json<'a>(
             let (provider, provider_call) = (session.provider(), session.provider_call());
             let route = session.route();
             (
-                Line { tag, at, at_ms, call, provider_call, provider, route, module, body },
+                Line { tag, at, at_ms, call, provider_call, provider, tenant, route, module, body },
                 provider_call,
             )
         }
@@ -312,11 +317,21 @@ pub(crate) fn json<'a>(
             let provider_call = summary.provider_call.as_deref();
             let (provider, body) = (summary.provider, Body::Ended(Ended::of(summary)));
             let (at_ms, module, route) = (None, None, summary.route.as_deref());
-            let line = Line { tag, at, at_ms, call, provider_call, provider, route, module, body };
+            let line =
+                Line { tag, at, at_ms, call, provider_call, provider, tenant, route, module, body };
             (line, provider_call)
         }
     };
     Some((line.body.kind(), serde_json::to_string(&line).ok()?, provider_call))
+}
+
+/// Whose call it was seen on.
+fn tenant<'a>(seen: &Seen<'a>) -> Option<&'a Arc<str>> {
+    match seen {
+        Seen::SocketFailed(_) => None,
+        Seen::Report { session, .. } => session.tenant(),
+        Seen::Ended(summary) => summary.tenant.as_ref(),
+    }
 }
 
 /// What a listener hears who missed that many events.

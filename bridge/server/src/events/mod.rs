@@ -37,6 +37,8 @@ struct Happening {
     kind: &'static str,
     call: String,
     provider_call: Option<String>,
+    /// Whose call it is.
+    tenant: Option<Arc<str>>,
     json: String,
 }
 
@@ -69,8 +71,18 @@ impl Events {
     /// All that happens from now on; with `call`, only on the call of that name, ours or the provider's.
     #[must_use]
     pub fn subscribe(&self, call: Option<String>) -> Subscription {
+        self.subscribe_as(call, None)
+    }
+
+    /// The same for `tenant`, who hears of its own calls alone; `None` is who hears of all.
+    #[must_use]
+    pub(crate) fn subscribe_as(
+        &self,
+        call: Option<String>,
+        tenant: Option<Arc<str>>,
+    ) -> Subscription {
         let (receiver, shutdown) = (self.sender.subscribe(), self.shutdown.clone());
-        Subscription { receiver, shutdown, call }
+        Subscription { receiver, shutdown, call, tenant }
     }
 }
 
@@ -92,6 +104,8 @@ pub struct Subscription {
     receiver: broadcast::Receiver<Arc<Happening>>,
     shutdown: Shutdown,
     call: Option<String>,
+    /// Whose calls, if not all.
+    tenant: Option<Arc<str>>,
 }
 
 impl Subscription {
@@ -107,7 +121,8 @@ impl Subscription {
             };
             match received {
                 Ok(happening) => {
-                    if self.call.as_ref().is_none_or(|call| happening.is_of(call)) {
+                    let is_own = self.tenant.is_none() || self.tenant == happening.tenant;
+                    if is_own && self.call.as_ref().is_none_or(|call| happening.is_of(call)) {
                         return Some(happening.json.clone());
                     }
                 }

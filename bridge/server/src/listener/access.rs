@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use axum::http::request::Parts;
 use axum::http::uri::Authority;
 use axum::http::{HeaderMap, header};
 use serde::Deserialize;
@@ -43,6 +44,9 @@ pub struct Pages {
 }
 
 impl Pages {
+    /// Nobody reads any of them.
+    pub(crate) const OFF: Self = Self { metrics: Access::Off, events: Access::Off };
+
     /// Whether a request for `path` may be answered; of paths that are no such pages, always.
     pub(super) fn may_see(&self, path: &str, peer: SocketAddr, headers: &HeaderMap) -> bool {
         match path {
@@ -70,6 +74,12 @@ pub(crate) fn is_passed_on(headers: &[(&str, &str)]) -> bool {
 fn is_direct(headers: &HeaderMap) -> bool {
     let passed_on = PASSED_ON.iter().any(|name| headers.contains_key(*name));
     !passed_on && headers.get_all(header::HOST).iter().all(|host| names_us(host.as_bytes()))
+}
+
+/// The same of a whole request, which may name its host in its target as well.
+pub(crate) fn is_near(parts: &Parts) -> bool {
+    let target = parts.uri.authority().map(|authority| authority.as_str());
+    is_direct(&parts.headers) && target.is_none_or(|host| names_us(host.as_bytes()))
 }
 
 /// Whether a `Host` is this machine by its own name for itself.

@@ -243,7 +243,7 @@ async fn prepared<S: Streams>(
 }
 
 /// Header fields as text. Octets that are not UTF-8 would have to be guessed at; no provider sends any.
-pub(super) fn text_headers(parts: &Parts) -> Result<Vec<(&str, &str)>, Refusal> {
+pub(crate) fn text_headers(parts: &Parts) -> Result<Vec<(&str, &str)>, Refusal> {
     let mut headers = Vec::with_capacity(parts.headers.len());
     for (name, value) in &parts.headers {
         let value = std::str::from_utf8(value.as_bytes())
@@ -254,7 +254,7 @@ pub(super) fn text_headers(parts: &Parts) -> Result<Vec<(&str, &str)>, Refusal> 
 }
 
 impl Refusal {
-    pub(super) fn into_response(self, retry_after: Duration) -> Response<Body> {
+    pub(crate) fn into_response(self, retry_after: Duration) -> Response<Body> {
         let mut response = Response::new(Body::from(self.public + "\n"));
         let status = StatusCode::from_u16(self.status);
         *response.status_mut() = status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);

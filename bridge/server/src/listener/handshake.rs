@@ -10,7 +10,7 @@ use super::Refusal;
 use crate::socket::accept_key;
 
 /// Checks that a request is a proper upgrade and gives the value of `Sec-WebSocket-Accept`.
-pub(super) fn check(request: &Parts, origins: &[String]) -> Result<String, Refusal> {
+pub(crate) fn check(request: &Parts, origins: &[String]) -> Result<String, Refusal> {
     let headers = &request.headers;
     if request.method != Method::GET {
         return Err(Refusal::new(405, "a stream is opened with GET"));
@@ -64,7 +64,7 @@ fn is_base64_of_16_octets(key: &str) -> bool {
 }
 
 /// Lets through whoever sends no `Origin` (every provider), sends our own name (some client libraries), or is on the list.
-pub(super) fn check_origin(
+pub(crate) fn check_origin(
     headers: &HeaderMap,
     host: &str,
     origins: &[String],
@@ -87,7 +87,7 @@ pub(super) fn check_origin(
 }
 
 /// The answer to an accepted upgrade. `subprotocol` must be a valid field value.
-pub(super) fn switch(accept: &str, subprotocol: Option<HeaderValue>) -> Response<Body> {
+pub(crate) fn switch(accept: &str, subprotocol: Option<HeaderValue>) -> Response<Body> {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     let headers = response.headers_mut();

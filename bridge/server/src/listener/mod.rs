@@ -6,7 +6,7 @@
 mod access;
 mod connection;
 mod dial_in;
-mod handshake;
+pub(crate) mod handshake;
 mod posted;
 mod records;
 mod routes;
@@ -33,8 +33,9 @@ use crate::socket::{Socket, SocketOptions};
 use crate::telemetry::{Report, report};
 use crate::workers::Workers;
 
-pub(crate) use access::is_passed_on;
 pub use access::{Access, Pages};
+pub(crate) use access::{is_near, is_passed_on};
+pub(crate) use connection::text_headers;
 pub use routes::RESERVED_PATHS;
 pub(crate) use routes::{EVENTS_PATH, WORKERS_PATH};
 pub use sources::{Sources, network};
@@ -222,6 +223,8 @@ impl From<Rejection> for Refusal {
 pub struct Endpoint {
     /// Name of the listener in the configuration.
     pub name: String,
+    /// Whose its calls are.
+    pub tenant: Option<Arc<str>>,
     /// What carries its streams. Of those that are no WebSockets there can be one; its path is a name only.
     pub transport: Transport,
     /// Path, matched exactly.

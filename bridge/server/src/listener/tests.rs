@@ -88,6 +88,7 @@ fn endpoint() -> Endpoint {
         public_url: Some("wss://bridge.example/stream".into()),
         max_streams: None,
         token_in_path: false,
+        tenant: None,
         answer: None,
         origins: vec!["https://phone.example".into()],
         sources: Sources::default(),

@@ -285,6 +285,7 @@ mod tests {
     fn summary() -> Summary {
         Summary {
             call: "c1".into(),
+            tenant: None,
             route: None,
             provider_call: None,
             provider: "raw",

@@ -16,6 +16,7 @@ use crate::client::WsUrl;
 use crate::config::PassthroughConfig;
 use crate::listener::{Endpoint, Refusal};
 use crate::outgoing::{ConnectError, Connector};
+use crate::registry::Entered;
 use crate::shutdown::Shutdown;
 use crate::socket::{self, DialError, Socket, SocketOptions};
 use crate::telemetry::{Report, report};
@@ -45,6 +46,8 @@ pub(crate) struct Passing {
     /// What the provider is answered with where the server chooses no subprotocol.
     otherwise: Option<String>,
     server: Option<Socket>,
+    /// Its place among the calls that are live.
+    entered: Box<Entered>,
 }
 
 /// Who opened a stream, and where.
@@ -61,6 +64,8 @@ pub(crate) struct Opened<'a> {
     pub(crate) usual: Option<String>,
     /// The subprotocol that carried the credential.
     pub(crate) credential: Option<Secret>,
+    /// Its place among the calls that are live.
+    pub(crate) entered: Box<Entered>,
 }
 
 impl Passthrough {
@@ -70,7 +75,7 @@ impl Passthrough {
 
     /// Takes down what the server is to be asked for a stream that was let in. Dials nobody yet.
     pub(crate) fn wanted(self: &Arc<Self>, opened: Opened<'_>) -> Box<Passing> {
-        let Opened { call, endpoint, provider, upgrade, from, usual, credential } = opened;
+        let Opened { call, endpoint, provider, upgrade, from, usual, credential, entered } = opened;
         let mut headers = Vec::new();
         if self.config.context {
             let mut tell = |name: &str, value: &str| {
@@ -94,6 +99,7 @@ impl Passthrough {
             request: OutgoingUpgrade { target, headers, subprotocols },
             otherwise: usual.or_else(|| credential.map(|name| name.expose().to_owned())),
             server: None,
+            entered,
         })
     }
 
@@ -161,13 +167,13 @@ impl Passing {
 
     /// Passes everything on until one of the two ends it, nothing is said for too long, or the bridge ends.
     pub(crate) async fn run(self, provider: Socket, shutdown: &Shutdown) {
-        let Self { to, call, listener, provider: provider_name, server, .. } = self;
+        let Self { to, call, listener, provider: provider_name, server, mut entered, .. } = self;
         // There is one: who is not connected is not answered with yes.
         let Some(server) = server else { return };
         let (call, listener) = (call.as_str(), listener.as_str());
         let server_name = to.config.url.authority.as_str();
         report(&Report::PassingOn { call, listener, provider: provider_name, server: server_name });
-        let passed = pipe::run(provider, server, to.config.idle, shutdown).await;
+        let passed = pipe::run(provider, server, to.config.idle, shutdown, &mut entered).await;
         report(&Report::PassedOn { call, listener, passed: &passed });
     }
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use ringback_proto::provider::Message;
 use tokio::time::{Interval, MissedTickBehavior};
 
+use crate::registry::{Entered, Order};
 use crate::shutdown::Shutdown;
 use crate::socket::{Closed, Incoming, Outgoing, Socket, SocketError, close_code};
 
@@ -69,6 +70,8 @@ pub enum PassedOnEnd {
     Idle(Duration),
     /// The bridge ended.
     ShutDown,
+    /// An operator hung up.
+    HungUp,
 }
 
 /// What became of a stream that was passed on.
@@ -167,6 +170,7 @@ pub(super) async fn run(
     mut server: Socket,
     idle: Duration,
     shutdown: &Shutdown,
+    entered: &mut Entered,
 ) -> PassedOn {
     let (mut inward, mut outward) = (Way::default(), Way::default());
     let mut idle = Idle::new(idle);
@@ -182,6 +186,9 @@ pub(super) async fn run(
         }
         if Pin::new(&mut cut_off).poll(cx).is_ready() {
             return Poll::Ready(PassedOnEnd::ShutDown);
+        }
+        if let Poll::Ready(Order::HangUp { .. }) = entered.poll_order(cx) {
+            return Poll::Ready(PassedOnEnd::HungUp);
         }
         idle.poll(cx, inward.count.came + outward.count.came).map(PassedOnEnd::Idle)
     })
@@ -210,7 +217,7 @@ async fn last(to: &mut Socket, way: &mut Way, can_hear: bool) {
 fn may_still_hear(end: &PassedOnEnd, whom: Side) -> bool {
     match end {
         PassedOnEnd::Closed(side, _) | PassedOnEnd::Failed(side, _) => *side != whom,
-        PassedOnEnd::Idle(_) | PassedOnEnd::ShutDown => true,
+        PassedOnEnd::Idle(_) | PassedOnEnd::ShutDown | PassedOnEnd::HungUp => true,
     }
 }
 
@@ -242,6 +249,10 @@ fn farewells(end: &PassedOnEnd) -> [Farewell; 2] {
         }
         PassedOnEnd::ShutDown => {
             let told = (close_code::GOING_AWAY, "the bridge ends".to_owned());
+            (Side::Provider, Some(told.clone()), told)
+        }
+        PassedOnEnd::HungUp => {
+            let told = (close_code::NORMAL, "an operator hung up".to_owned());
             (Side::Provider, Some(told.clone()), told)
         }
     };

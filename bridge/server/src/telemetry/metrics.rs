@@ -100,6 +100,7 @@ metrics! {
     passed_lost_server: Counter "ringback_passthrough_ended_total" "by=\"server\",end=\"lost\"", "Streams that were passed on, by who or what ended them and how: with a good close code, with another, or without a close.";
     passed_idle: Counter "ringback_passthrough_ended_total" "by=\"bridge\",end=\"idle\"", "Streams that were passed on, by who or what ended them and how: with a good close code, with another, or without a close.";
     passed_shut_down: Counter "ringback_passthrough_ended_total" "by=\"bridge\",end=\"shutdown\"", "Streams that were passed on, by who or what ended them and how: with a good close code, with another, or without a close.";
+    passed_hung_up: Counter "ringback_passthrough_ended_total" "by=\"bridge\",end=\"hangup\"", "Streams that were passed on, by who or what ended them and how: with a good close code, with another, or without a close.";
     answered_calls: Counter "ringback_webhooks_total" "answer=\"stream\"", "Times a provider asked what to do with a call, by what it was told.";
     answered_asides: Counter "ringback_webhooks_total" "answer=\"noted\"", "Times a provider asked what to do with a call, by what it was told.";
     unanswered_unauthorized: Counter "ringback_webhooks_total" "answer=\"unauthorized\"", "Times a provider asked what to do with a call, by what it was told.";
@@ -109,6 +110,13 @@ metrics! {
     configs_refused: Counter "ringback_config_reloads_total" "outcome=\"refused\"", "Times the configuration was read again while calls were taken.";
     certificates_renewed: Counter "ringback_certificate_reloads_total" "outcome=\"applied\"", "Times the certificate of a listener was read again.";
     certificates_refused: Counter "ringback_certificate_reloads_total" "outcome=\"refused\"", "Times the certificate of a listener was read again.";
+    operator_answered: Counter "ringback_operator_requests_total" "outcome=\"answered\"", "Requests on the operator's side.";
+    operator_refused: Counter "ringback_operator_requests_total" "outcome=\"refused\"", "Requests on the operator's side.";
+    operator_failed: Counter "ringback_operator_requests_total" "outcome=\"failed\"", "Requests on the operator's side.";
+    operator_unauthorized: Counter "ringback_operator_denied_total" "reason=\"unauthorized\"", "Requests on the operator's side by whom nobody knows.";
+    operator_locked_out: Counter "ringback_operator_denied_total" "reason=\"locked_out\"", "Requests on the operator's side by whom nobody knows.";
+    operator_far: Counter "ringback_operator_denied_total" "reason=\"far\"", "Requests on the operator's side by whom nobody knows.";
+    operator_listeners: Gauge "ringback_operator_listeners" "", "Operators who listen to events.";
     streams: Gauge "ringback_streams" "", "Streams open.";
     stream_panics: Counter "ringback_stream_panics_total" "", "Streams that ended by a fault of this program.";
     calls_started: Counter "ringback_calls_started_total" "", "Calls whose stream told that it started.";

@@ -1,6 +1,7 @@
 //! What the process tells its operator: log lines, figures, and the types that keep secrets out of both. Decides nothing.
 
 mod metrics;
+mod operator;
 mod redact;
 mod report;
 mod sinks;
@@ -18,6 +19,8 @@ use tracing_subscriber::fmt::time::FormatTime;
 use crate::clock::WallTime;
 
 pub use metrics::{METRICS, Metric, Metrics};
+pub use operator::OperatorReport;
+pub(crate) use operator::operator_report;
 pub(crate) use redact::ModuleLine;
 pub use redact::{PeerText, Phone, Redacted};
 pub use report::{CallReport, Report, report};

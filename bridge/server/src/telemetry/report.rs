@@ -391,7 +391,7 @@ pub enum CallReport<'a> {
 const fn end_metric<'m>(reason: &EndReason, metrics: &'m Metrics) -> &'m Metric {
     match reason {
         EndReason::Remote => &metrics.ended_remote,
-        EndReason::Hangup { .. } => &metrics.ended_local,
+        EndReason::Hangup { .. } | EndReason::Operator { .. } => &metrics.ended_local,
         EndReason::Drain => &metrics.ended_shutdown,
         EndReason::NoStart | EndReason::TooLong => &metrics.ended_timeout,
         EndReason::NoRoute => &metrics.ended_no_route,
@@ -538,10 +538,11 @@ fn report_passed_on(metrics: &Metrics, call: &str, listener: &str, passed: &Pass
         PassedOnEnd::Failed(_, error) => (None, error.to_string()),
         PassedOnEnd::Idle(limit) => (None, format!("nothing was said for {limit:?}")),
         PassedOnEnd::ShutDown => (None, "the bridge ends".to_owned()),
+        PassedOnEnd::HungUp => (None, "an operator hung up".to_owned()),
     };
     let by = match end {
         PassedOnEnd::Closed(side, _) | PassedOnEnd::Failed(side, _) => side.name(),
-        PassedOnEnd::Idle(_) | PassedOnEnd::ShutDown => "bridge",
+        PassedOnEnd::Idle(_) | PassedOnEnd::ShutDown | PassedOnEnd::HungUp => "bridge",
     };
     let well = matches!(code, None | Some(close_code::NORMAL | close_code::GOING_AWAY));
     match end {
@@ -553,6 +554,7 @@ fn report_passed_on(metrics: &Metrics, call: &str, listener: &str, passed: &Pass
         PassedOnEnd::Failed(Side::Server, _) => &metrics.passed_lost_server,
         PassedOnEnd::Idle(_) => &metrics.passed_idle,
         PassedOnEnd::ShutDown => &metrics.passed_shut_down,
+        PassedOnEnd::HungUp => &metrics.passed_hung_up,
     }
     .increment();
     info!(
@@ -870,6 +872,7 @@ mod tests {
     fn summary() -> Summary {
         Summary {
             call: "c1".into(),
+            tenant: None,
             provider_call: None,
             provider: "twilio",
             route: None,

@@ -26,6 +26,7 @@ use ringback::clock::Clock;
 use ringback::config::{Config, Context, Overrides};
 use ringback::listener::Drained;
 use ringback::net::{self, MemoryConnector, MemoryHosts, TcpListener};
+use ringback::operator::Reloading;
 use ringback::outgoing::Connector;
 use ringback::shutdown::Shutdown;
 use ringback::workers::Workers;
@@ -243,11 +244,14 @@ pub struct Host {
     pub log: Arc<Log>,
     /// Where it listens, unless in memory.
     pub address: SocketAddr,
+    /// Where its operator's side listens, if it has one, unless in memory.
+    pub operator: Option<SocketAddr>,
     /// How to reach it, and how it reaches others.
     pub connector: Connector,
     /// To give it another configuration.
     pub reload: Reload,
     serving: JoinHandle<Drained>,
+    operating: Option<JoinHandle<()>>,
     captured: Option<Finish>,
 }
 
@@ -256,7 +260,16 @@ impl Host {
     pub fn on_loopback(toml: &str) -> Self {
         let config = config(toml);
         let listener = TcpListener::bind(config.bind).unwrap();
-        Self::start(config, listener, Connector::default())
+        let operator = config.operator.as_ref().map(|o| TcpListener::bind(o.bind).unwrap());
+        Self::start(config, listener, operator, Connector::default())
+    }
+
+    /// In memory, with its operator's side.
+    pub fn operated_in_memory(toml: &str) -> (Self, MemoryConnector, MemoryConnector) {
+        let (listener, connector) = net::memory(64 * 1024);
+        let (operator, operators) = net::memory(64 * 1024);
+        let outside = Connector::within(MemoryHosts::default());
+        (Self::start(config(toml), listener, Some(operator), outside), connector, operators)
     }
 
     /// In memory, for paused time; as `bridge.example` it is known there, and it finds others there.
@@ -268,10 +281,16 @@ impl Host {
     pub fn among(hosts: &MemoryHosts, authority: &str, toml: &str) -> (Self, MemoryConnector) {
         let (listener, connector) = net::memory(64 * 1024);
         hosts.add(authority, connector.clone());
-        (Self::start(config(toml), listener, Connector::within(hosts.clone())), connector)
+        let nobody = None::<net::MemoryListener>;
+        (Self::start(config(toml), listener, nobody, Connector::within(hosts.clone())), connector)
     }
 
-    fn start(config: Config, listener: impl net::Listener, connector: Connector) -> Self {
+    fn start(
+        config: Config,
+        listener: impl net::Listener,
+        operator: Option<impl net::Listener>,
+        connector: Connector,
+    ) -> Self {
         let (clock, shutdown, log) = (Clock::start(), Shutdown::new(), Arc::new(Log::default()));
         let address = listener.local_addr().unwrap();
         let watch: Arc<dyn Watch> = log.clone();
@@ -281,9 +300,24 @@ impl Host {
         let bridge = Bridge::through(&config, clock, shutdown.clone(), Some(&watch), outside);
         let bridge = bridge.capturing(capture);
         let reload = bridge.reloading();
+        let refusing: Reloading = Arc::new(|| Err("line 1: no".into()));
+        let side = bridge.operator(&config, Some(refusing)).zip(operator);
+        let operator = side.as_ref().map(|(_, listener)| listener.local_addr().unwrap());
+        let operating = side.map(|(side, listener)| tokio::spawn(side.run(listener)));
         let serving =
             tokio::spawn(async move { bridge.run(&config, listener, Workers::here()).await });
-        Self { clock, shutdown, log, address, connector, reload, serving, captured }
+        Self {
+            clock,
+            shutdown,
+            log,
+            address,
+            operator,
+            connector,
+            reload,
+            serving,
+            operating,
+            captured,
+        }
     }
 
     /// A connection to it.
@@ -299,6 +333,9 @@ impl Host {
         self.shutdown.drain();
         let drained = soon("the bridge's end", self.serving).await.unwrap();
         assert_eq!(drained.cut, 0, "calls had to be cut off");
+        if let Some(operating) = self.operating {
+            soon("the end of the operator's side", operating).await.unwrap();
+        }
         if let Some(captured) = self.captured {
             assert!(captured.wait(PATIENCE).await, "captures were not written in time");
         }

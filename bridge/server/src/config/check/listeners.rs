@@ -78,6 +78,7 @@ impl Checker<'_> {
         let listener = |provider: &&str| ListenerConfig {
             endpoint: Endpoint {
                 name: (*provider).to_owned(),
+                tenant: None,
                 transport: transport(provider),
                 path: format!("/{provider}"),
                 public_url: None,
@@ -138,6 +139,7 @@ impl Checker<'_> {
         let (point, answer) = self.answer(raw, &path, &provider, &auth, others).unzip();
         let endpoint = Endpoint {
             name,
+            tenant: self.tenant(raw.tenant.as_ref()),
             transport,
             path,
             public_url,
@@ -261,7 +263,7 @@ impl Checker<'_> {
         Some(url.clone())
     }
 
-    fn origins(&mut self, origins: &[At<String>]) -> Vec<String> {
+    pub(super) fn origins(&mut self, origins: &[At<String>]) -> Vec<String> {
         for at in origins {
             let origin = at.get_ref();
             let host = origin.split_once("://").map(|(_, host)| host);

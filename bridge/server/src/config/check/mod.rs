@@ -8,6 +8,7 @@ mod hangup;
 mod listeners;
 mod modules;
 mod nats;
+mod operator;
 mod passthrough;
 mod places;
 mod recordings;
@@ -18,6 +19,7 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::ops::Range;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ringback_proto::redaction::Sound;
@@ -43,7 +45,8 @@ pub(super) fn check(
 ) -> Result<Config, ConfigError> {
     let credential_headers = credential_headers(raw);
     let problems = Vec::new();
-    let mut checker = Checker { source, context, credential_headers, problems, door: None };
+    let (door, tenants) = (None, Vec::new());
+    let mut checker = Checker { source, context, credential_headers, problems, door, tenants };
     let (bind, bind_place) = checker.bind(raw, overrides);
     let mut limits = checker.limits(raw);
     limits.drain_timeout = overrides
@@ -67,6 +70,8 @@ pub(super) fn check(
     let tls = raw.server.tls.as_ref().and_then(|tls| checker.tls(tls));
     let recordings = checker.recordings_there_are(raw, &modules, &sinks);
     let worker_path = checker.worker_path(raw, &modules);
+    let tenants = checker.tenants(raw);
+    let operator = checker.operator(raw, bind);
     let listeners = checker.listeners(raw, socket, &routes, bind, &bind_place);
     checker.reach(raw, &listeners, &routes);
     if checker.problems.is_empty() {
@@ -89,6 +94,8 @@ pub(super) fn check(
             capture,
             recordings,
             nats,
+            operator,
+            tenants,
             listeners,
             modules,
             routes,
@@ -119,6 +126,8 @@ struct Checker<'a> {
     problems: Vec<Problem>,
     /// Below this path modules dial in.
     door: Option<String>,
+    /// Names of the tenants.
+    tenants: Vec<Arc<str>>,
 }
 
 impl Checker<'_> {

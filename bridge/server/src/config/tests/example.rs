@@ -42,6 +42,7 @@ fn the_example_works_as_it_stands_and_with_everything_switched_on() {
         "KEYS" => Some(key_set()),
         "PEM" => Some(crate::outgoing::mock::TEST_KEY.to_owned()),
         "DATABASE_URL" => Some("postgres://db.example.com/calls".to_owned()),
+        name if name.starts_with("OPERATOR_") => Some(name.to_owned() + "-0123456789abcdef"),
         name if name.ends_with("SIGNING_SECRET") => Some("whsec_".to_owned() + &"none".repeat(8)),
         name => (!name.starts_with("RINGBACK_")).then(|| "none".to_owned()),
     };
@@ -60,6 +61,9 @@ fn the_example_works_as_it_stands_and_with_everything_switched_on() {
     assert_eq!((config.listeners.len(), kinds.len()), (20, 14), "{kinds:?}");
     let modules = text.lines().filter(|line| *line == "[[module]]").count();
     assert_eq!(config.modules.len(), modules);
+    let operator = config.operator.as_ref().unwrap();
+    assert_eq!((operator.tokens.len(), config.tenants.len()), (3, 1));
+    assert_eq!(operator.bind.to_string(), crate::operator::DEFAULT_BIND);
     assert_eq!((config.sinks.len(), config.routes[0].sinks.len()), (7, 7));
     let lines = &config.sinks[0];
     assert_eq!((lines.events, lines.queue), (SinkConfig::default_events(), 10_000));
@@ -71,7 +75,9 @@ fn the_example_works_as_it_stands_and_with_everything_switched_on() {
 fn known_keys(table: &str) -> BTreeSet<String> {
     let text = match table {
         "" => "zz = 1".to_owned(),
-        "listener" | "module" | "route" | "sink" => format!("[[{table}]]\nzz = 1"),
+        "listener" | "module" | "route" | "sink" | "tenant" | "operator.token" => {
+            format!("[[{table}]]\nzz = 1")
+        }
         "listener.auth" => "[[listener]]\nauth = { kind = \"none\", zz = 1 }".to_owned(),
         "listener.hangup" => "[[listener]]\nhangup = { kind = \"rest\", zz = 1 }".to_owned(),
         "listener.options" | "listener.answer" | "module.on" | "module.listen"
@@ -133,5 +139,5 @@ fn the_example_shows_every_key_there_is() {
             used.iter().filter(|(t, _)| t == table).map(|(_, key)| key.clone()).collect();
         assert_eq!(shown, known_keys(table), "keys of [{table}]");
     }
-    assert_eq!(known_keys("").len(), 11);
+    assert_eq!(known_keys("").len(), 13);
 }

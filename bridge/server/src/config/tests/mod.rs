@@ -7,6 +7,7 @@ mod functions;
 mod hangup;
 #[cfg(feature = "nats")]
 mod nats;
+mod operator;
 mod places;
 mod problems;
 mod routes;

@@ -9,7 +9,7 @@ fn every_complaint_names_place_key_finding_and_remedy() {
         ("[server", "f.toml:1:8: "),
         (
             "[sever]\n",
-            "f.toml:1:2: sever: unknown field `sever`, expected one of `server`, `limits`, `log`, `outgoing`, `capture`, `recordings`, `nats`, `listener`, `module`, `route`, `sink`; did you mean \"server\"?",
+            "f.toml:1:2: sever: unknown field `sever`, expected one of `server`, `limits`, `log`, `outgoing`, `capture`, `recordings`, `nats`, `operator`, `tenant`, `listener`, `module`, `route`, `sink`; did you mean \"server\"?",
         ),
         (
             "[server]\nbnid = \"x\"",

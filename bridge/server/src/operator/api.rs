@@ -1,0 +1,136 @@
+//! What the API answers and does, for somebody who was found to be allowed to. Who that is, is decided before.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::http::Response;
+use serde::Serialize;
+use serde_json::json;
+
+use super::Operator;
+use super::access::Principal;
+use super::answer::{Problem, json, text_of};
+use crate::registry::{LiveCall, Order};
+use crate::telemetry::METRICS;
+
+/// The document of the API, as it is served.
+pub(super) const DOCUMENT: &str = include_str!("openapi.json");
+
+/// A call, as it is told.
+#[derive(Serialize)]
+struct CallView<'a> {
+    call: &'a str,
+    state: &'static str,
+    listener: &'a str,
+    provider: &'static str,
+    tenant: Option<&'a str>,
+    began: String,
+    seconds: u64,
+    provider_call: Option<&'a str>,
+    route: Option<&'a str>,
+    from: Option<&'a str>,
+    to: Option<&'a str>,
+    modules: &'a [String],
+}
+
+/// What somebody may see: the one place that knows what belongs to whom.
+pub(super) struct View<'a> {
+    operator: &'a Operator,
+    who: &'a Principal,
+}
+
+impl<'a> View<'a> {
+    pub(super) fn new(operator: &'a Operator, who: &'a Principal) -> Self {
+        Self { operator, who }
+    }
+
+    /// Whether what belongs to `tenant` may be seen.
+    fn sees(&self, tenant: Option<&str>) -> bool {
+        self.who.tenant.as_deref().is_none_or(|own| tenant == Some(own))
+    }
+
+    fn calls(&self) -> Vec<Arc<LiveCall>> {
+        let mut calls = self.operator.registry.all();
+        calls.retain(|call| self.sees(call.tenant.as_deref()));
+        calls
+    }
+
+    fn call(&self, name: &str) -> Result<Arc<LiveCall>, Problem> {
+        let found = self.operator.registry.find(name);
+        found.filter(|call| self.sees(call.tenant.as_deref())).ok_or_else(Problem::not_found)
+    }
+}
+
+impl Operator {
+    fn view_of<'a>(&self, call: &'a LiveCall) -> CallView<'a> {
+        let started = call.started();
+        CallView {
+            call: &call.name,
+            state: call.state(),
+            listener: &call.listener,
+            provider: call.provider,
+            tenant: call.tenant.as_deref(),
+            began: call.began.to_string(),
+            seconds: (self.clock.now() - call.since).as_secs(),
+            provider_call: started.and_then(|s| s.provider_call.as_deref()),
+            route: started.and_then(|s| s.route.as_deref()),
+            from: started.and_then(|s| s.from.as_deref()),
+            to: started.and_then(|s| s.to.as_deref()),
+            modules: started.map_or(&[], |s| &s.modules),
+        }
+    }
+
+    pub(super) fn calls(&self, view: &View<'_>) -> Response<Body> {
+        let calls = view.calls();
+        let calls: Vec<_> = calls.iter().map(|call| self.view_of(call)).collect();
+        json(200, &json!({ "calls": calls, "draining": self.shutdown.is_draining() }))
+    }
+
+    pub(super) fn call(&self, view: &View<'_>, name: &str) -> Result<Response<Body>, Problem> {
+        Ok(json(200, &self.view_of(&*view.call(name)?)))
+    }
+
+    /// The call is told; it ends as soon as its modules have said their last words.
+    pub(super) fn hang_up(&self, view: &View<'_>, name: &str) -> Result<Response<Body>, Problem> {
+        let call = view.call(name)?;
+        let by = view.who.name.clone();
+        if !call.order(Order::HangUp { by }) {
+            return Err(Problem::new(409, "busy", "the call has more orders than it takes"));
+        }
+        Ok(json(202, &json!({ "call": call.name, "state": "ending" })))
+    }
+
+    /// The same as the first SIGTERM.
+    pub(super) fn drain(&self) -> Response<Body> {
+        self.shutdown.drain();
+        let calls = self.registry.all().len();
+        let until = self.drains_until().to_string();
+        json(202, &json!({ "draining": true, "until": until, "calls": calls }))
+    }
+
+    /// Reads files, so it is done where that may take long.
+    pub(super) async fn reload(&self) -> Result<Response<Body>, Problem> {
+        let Some(reloading) = self.reloading.clone() else {
+            let why = "this bridge was started without a way to read its configuration again";
+            return Err(Problem::new(409, "no_configuration", why));
+        };
+        let done = tokio::task::spawn_blocking(move || reloading()).await;
+        match done {
+            Ok(Ok(restart)) => Ok(json(200, &json!({ "applied": true, "needs_restart": restart }))),
+            Ok(Err(problems)) => Err(Problem::new(422, "configuration_refused", problems)),
+            Err(_panicked) => Err(Problem::new(500, "internal", "a fault of this program")),
+        }
+    }
+
+    pub(super) fn metrics(&self) -> Response<Body> {
+        text_of(200, "text/plain; version=0.0.4; charset=utf-8", METRICS.exposition())
+    }
+
+    pub(super) fn workers(&self) -> Response<Body> {
+        json(200, &self.rosters.overview())
+    }
+
+    pub(super) fn document(&self) -> Response<Body> {
+        text_of(200, "application/json", DOCUMENT)
+    }
+}

@@ -1,0 +1,293 @@
+//! The operator's side: a listener of its own for figures, events and an API, for who has a token. Takes no streams of providers.
+//!
+//! It has its own port, so that what is for the operator is never where providers reach it, and its own bounds, so that neither
+//! side can use up the other's. Every request takes the same way: who asks, what is asked, whether that may be, and only then
+//! what it is about.
+
+mod access;
+mod answer;
+mod api;
+mod attempts;
+mod connection;
+mod routes;
+mod stream;
+#[cfg(test)]
+mod tests;
+
+use std::net::SocketAddr;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::http::request::Parts;
+use axum::http::{HeaderValue, Method, Request, Response, header};
+use hyper::body::Incoming;
+use tokio::sync::Semaphore;
+use tokio_util::task::TaskTracker;
+
+use crate::clock::{Clock, WallTime};
+use crate::events::Events;
+use crate::listener::{Limits, Pages, handshake};
+use crate::module_host::Rosters;
+use crate::net;
+use crate::registry::Registry;
+use crate::shutdown::Shutdown;
+use crate::telemetry::{OperatorReport, Report, operator_report, report};
+use access::{Access, Denied, Principal};
+use answer::{Problem, harden};
+use api::View;
+use connection::Busy;
+use routes::{Operation, Route, Whom};
+use stream::Asks;
+
+pub use access::{Scope, Scopes, Token, Tokens};
+
+/// Where the operator's side listens if nothing else is said.
+pub const DEFAULT_BIND: &str = "127.0.0.1:9080";
+/// Who listens to events at a time, over all connections.
+const MAX_LISTENERS: usize = 256;
+/// Pause when the system gives no connections.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// The operator's side, as it is configured.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OperatorConfig {
+    /// Where it listens.
+    pub bind: SocketAddr,
+    /// Who may ask for what; without any, this machine may look.
+    pub tokens: Vec<Token>,
+    /// Web pages that may ask, by origin.
+    pub origins: Vec<String>,
+    /// Connections at a time.
+    pub max_connections: usize,
+    /// Proxies whose word about an address is believed.
+    pub trusted_proxies: Vec<ipnet::IpNet>,
+}
+
+/// Reads the configuration again and puts it in the place of what holds; gives the keys that need a restart, or what is wrong.
+pub type Reloading = Arc<dyn Fn() -> Result<Vec<String>, String> + Send + Sync>;
+
+/// What the operator's side is about.
+pub(crate) struct Bridged {
+    pub(crate) clock: Clock,
+    pub(crate) shutdown: Shutdown,
+    pub(crate) events: Events,
+    pub(crate) registry: Registry,
+    pub(crate) rosters: Rosters,
+    pub(crate) tokens: Tokens,
+    pub(crate) limits: Limits,
+    pub(crate) pages: Pages,
+}
+
+/// The operator's side of a bridge.
+pub struct Operator {
+    clock: Clock,
+    shutdown: Shutdown,
+    events: Events,
+    registry: Registry,
+    rosters: Rosters,
+    access: Access,
+    origins: Vec<String>,
+    header_timeout: Duration,
+    drain_timeout: Duration,
+    grace: Duration,
+    retry_after: Duration,
+    reloading: Option<Reloading>,
+    /// When draining will be over, once it began.
+    until: OnceLock<WallTime>,
+    max_connections: usize,
+    connections: Arc<Semaphore>,
+    listeners: Arc<Semaphore>,
+    tasks: TaskTracker,
+}
+
+impl Operator {
+    pub(crate) fn new(
+        config: &OperatorConfig,
+        bridged: Bridged,
+        reloading: Option<Reloading>,
+    ) -> Arc<Self> {
+        let Bridged { clock, shutdown, events, registry, rosters, tokens, limits, pages } = bridged;
+        let proxies = config.trusted_proxies.clone();
+        Arc::new(Self {
+            clock,
+            shutdown,
+            events,
+            registry,
+            rosters,
+            access: Access::new(clock, tokens, pages, proxies),
+            origins: config.origins.clone(),
+            header_timeout: limits.header_timeout,
+            drain_timeout: limits.drain_timeout,
+            grace: limits.grace,
+            retry_after: limits.retry_after,
+            reloading,
+            until: OnceLock::new(),
+            max_connections: config.max_connections,
+            connections: Arc::new(Semaphore::new(config.max_connections)),
+            listeners: Arc::new(Semaphore::new(MAX_LISTENERS)),
+            tasks: TaskTracker::new(),
+        })
+    }
+
+    /// Answers until all calls have ended after the bridge was told to, and gives those who listen time for the last words.
+    pub async fn run<L: net::Listener>(self: Arc<Self>, mut listener: L) {
+        if let Ok(address) = listener.local_addr() {
+            operator_report(&OperatorReport::Listening { address });
+        }
+        let mut finished = std::pin::pin!(self.shutdown.finished());
+        let mut drained = std::pin::pin!(self.shutdown.drained());
+        let (mut failing, mut draining) = (false, false);
+        loop {
+            tokio::select! {
+                biased;
+                () = &mut finished => break,
+                () = &mut drained, if !draining => {
+                    draining = true;
+                    self.drains_until();
+                }
+                accepted = listener.accept() => match accepted {
+                    Ok((parcel, peer)) => {
+                        failing = false;
+                        self.take::<L>(parcel, peer);
+                    }
+                    Err(error) if net::is_about_one_connection(&error) => {}
+                    Err(error) => {
+                        if !std::mem::replace(&mut failing, true) {
+                            report(&Report::AcceptFailed { error: &error, pause: ACCEPT_PAUSE });
+                        }
+                        tokio::time::sleep(ACCEPT_PAUSE).await;
+                    }
+                }
+            }
+        }
+        self.tasks.close();
+        // One that does not take its last words is not waited for.
+        let _ = tokio::time::timeout(self.grace, self.tasks.wait()).await;
+    }
+
+    fn take<L: net::Listener>(self: &Arc<Self>, parcel: L::Parcel, peer: SocketAddr) {
+        let Ok(place) = Arc::clone(&self.connections).try_acquire_owned() else {
+            report(&Report::ConnectionRefused { peer, limit: self.max_connections });
+            return;
+        };
+        match L::open(parcel) {
+            Ok(io) => drop(self.tasks.spawn(connection::serve(Arc::clone(self), io, peer, place))),
+            Err(error) => report(&Report::HttpFailed { peer, reason: &error.to_string() }),
+        }
+    }
+
+    /// When draining is over at the latest, reckoned from when this is asked first.
+    fn drains_until(&self) -> WallTime {
+        *self.until.get_or_init(|| WallTime::now().after(self.drain_timeout))
+    }
+
+    /// Answers a request.
+    async fn answer(
+        self: &Arc<Self>,
+        request: Request<Incoming>,
+        peer: SocketAddr,
+        busy: Busy,
+    ) -> Response<Body> {
+        let answered = self.decide(request, peer, busy).await;
+        let response = answered.unwrap_or_else(Problem::into_response);
+        operator_report(&OperatorReport::Answered { status: response.status().as_u16() });
+        harden(response)
+    }
+
+    /// The one way of all requests.
+    async fn decide(
+        self: &Arc<Self>,
+        request: Request<Incoming>,
+        peer: SocketAddr,
+        busy: Busy,
+    ) -> Result<Response<Body>, Problem> {
+        let asks = Asks::of(&request);
+        let (parts, body) = request.into_parts();
+        is_plain(&parts)?;
+        let who = self.access.who(&parts, peer).map_err(|denied| denial(denied, peer))?;
+        let method = if asks == Asks::Connect { &Method::GET } else { &parts.method };
+        if asks != Asks::Plain || *method != Method::GET {
+            self.check_origin(&parts)?;
+        }
+        let path = parts.uri.path().to_owned();
+        let (route, names) = routes::find(method, &path)?;
+        may(&who, route)?;
+        let operation = route.operation;
+        if operation == Operation::Events {
+            let request = Request::from_parts(parts, body);
+            return stream::listen(self, request, asks, &who, busy);
+        }
+        if asks != Asks::Plain {
+            return Err(Problem::new(400, "no_stream", "only events are told over a WebSocket"));
+        }
+        let view = View::new(self, &who);
+        let answered = match (operation, names.as_slice()) {
+            (Operation::Metrics, _) => Ok(self.metrics()),
+            (Operation::Workers, _) => Ok(self.workers()),
+            (Operation::Document, _) => Ok(self.document()),
+            (Operation::Calls, _) => Ok(self.calls(&view)),
+            (Operation::Call, [name]) => self.call(&view, name),
+            (Operation::HangUp, [name]) => self.hang_up(&view, name),
+            (Operation::Drain, _) => Ok(self.drain()),
+            (Operation::Reload, _) => self.reload().await,
+            _ => Err(Problem::not_found()),
+        };
+        if route.method != Method::GET {
+            let status = answered.as_ref().map_or_else(|p| p.status, |r| r.status().as_u16());
+            let (name, address) = (who.name.as_str(), who.address);
+            operator_report(&OperatorReport::Acted { name, address, path: &path, status });
+        }
+        answered
+    }
+
+    /// No page of another origin may act or listen: browsers say whose page it is, programs say nothing.
+    fn check_origin(&self, parts: &Parts) -> Result<(), Problem> {
+        let host = parts.uri.authority().map(|authority| authority.as_str());
+        let host = host.or_else(|| parts.headers.get(header::HOST)?.to_str().ok());
+        handshake::check_origin(&parts.headers, host.unwrap_or_default(), &self.origins)
+            .map_err(|refusal| Problem::new(refusal.status, "origin", refusal.public))
+    }
+}
+
+/// What is encoded would have to be decoded before its size is known.
+fn is_plain(parts: &Parts) -> Result<(), Problem> {
+    let mut encodings = parts.headers.get_all(header::CONTENT_ENCODING).iter();
+    if encodings.all(|encoding| *encoding == HeaderValue::from_static("identity")) {
+        return Ok(());
+    }
+    Err(Problem::new(415, "content_encoding", "a request's body is taken as it is, not encoded"))
+}
+
+/// Whether the token opens the route. What is about the whole bridge is not there for who has a part of it.
+fn may(who: &Principal, route: &Route) -> Result<(), Problem> {
+    if route.whom == Whom::All && who.tenant.is_some() {
+        return Err(Problem::not_found());
+    }
+    if who.scopes.contains(route.scope) {
+        return Ok(());
+    }
+    let scope = route.scope.name();
+    let message = format!("this takes a token with the scope {scope:?}");
+    Err(Problem::new(403, "scope", message))
+}
+
+/// What somebody is told whose token is none of ours.
+fn denial(denied: Denied, peer: SocketAddr) -> Problem {
+    match denied {
+        Denied::Unknown => {
+            operator_report(&OperatorReport::Unauthorized { peer });
+            Problem::new(401, "unauthorized", "this takes a token: `Authorization: Bearer ...`")
+        }
+        Denied::Locked(left) => {
+            operator_report(&OperatorReport::LockedOut { peer });
+            let message = "too many wrong tokens came from this address";
+            Problem { retry_after: Some(left), ..Problem::new(429, "too_many_attempts", message) }
+        }
+        Denied::Far => {
+            operator_report(&OperatorReport::Far { peer });
+            let message = "without tokens this is for programs on the bridge's own machine, asked for as localhost";
+            Problem::new(403, "far", message)
+        }
+    }
+}

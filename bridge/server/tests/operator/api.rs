@@ -1,0 +1,221 @@
+//! What the API tells of live calls and does to them, and for whom.
+
+use ringback_proto::session::EndReason;
+use serde_json::{Value, json};
+
+use super::support::{Folder, Host, assert_whole};
+use super::{ask, ask_over, call, secret, toml};
+
+/// The document, as it is served.
+async fn document(host: &Host) -> Value {
+    ask(host, "GET /v1/openapi.json", "reader").await.json()
+}
+
+/// Whether a value is as a schema of the document says, as far as the schemas of this document go.
+fn is_as(value: &Value, schema: &Value, document: &Value) -> Result<(), String> {
+    if let Some(target) = schema["$ref"].as_str() {
+        return is_as(value, document.pointer(&target[1..]).unwrap(), document);
+    }
+    let kinds: Vec<&str> = match &schema["type"] {
+        Value::String(kind) => vec![kind],
+        Value::Array(kinds) => kinds.iter().filter_map(Value::as_str).collect(),
+        _ => Vec::new(),
+    };
+    let kind = match value {
+        Value::Null => "null",
+        Value::Bool(_) => "boolean",
+        Value::Number(_) => "integer",
+        Value::String(_) => "string",
+        Value::Array(_) => "array",
+        Value::Object(_) => "object",
+    };
+    if !kinds.is_empty() && !kinds.contains(&kind) {
+        return Err(format!("{value} is no {kinds:?}"));
+    }
+    if schema.get("const").is_some_and(|only| only != value) {
+        return Err(format!("{value} is not {}", schema["const"]));
+    }
+    if schema["enum"].as_array().is_some_and(|known| !known.contains(value)) {
+        return Err(format!("{value} is none of {}", schema["enum"]));
+    }
+    for name in schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+        value.get(name).ok_or_else(|| format!("{name} is missing in {value}"))?;
+    }
+    if let (Some(known), Some(found)) = (schema["properties"].as_object(), value.as_object()) {
+        for (name, value) in found {
+            let schema = known.get(name).ok_or_else(|| format!("{name} is not documented"))?;
+            is_as(value, schema, document)?;
+        }
+    }
+    let items = value.as_array().into_iter().flatten();
+    items.map(|item| is_as(item, &schema["items"], document)).collect()
+}
+
+#[tokio::test]
+async fn a_live_call_is_listed_and_ended_and_its_sound_adds_up() {
+    let folder = Folder::new("operator-calls");
+    let host = Host::on_loopback(&toml(&folder));
+    assert_eq!(ask(&host, "GET /v1/calls", "reader").await.json()["calls"], json!([]));
+    let mut caller = call(&host, host.connect().await, "acme", "CA1").await;
+    caller.speak(&[1_000; 1_600]).await;
+    let listed = ask(&host, "GET /v1/calls", "reader").await.json();
+    let told = &listed["calls"][0];
+    for (key, value) in [
+        ("state", json!("live")),
+        ("listener", json!("acme")),
+        ("tenant", json!("acme")),
+        ("provider", json!("raw")),
+        ("provider_call", json!("CA1")),
+        ("route", json!("default")),
+        ("modules", json!(["echo"])),
+    ] {
+        assert_eq!(told[key], value, "{key} in {told}");
+    }
+    let name = told["call"].as_str().unwrap();
+    assert_eq!(ask(&host, &format!("GET /v1/calls/{name}"), "reader").await.json()["call"], name);
+    let ended = ask(&host, &format!("POST /v1/calls/{name}/hangup"), "controller").await;
+    assert_eq!((ended.status, ended.json()), (202, json!({"call": name, "state": "ending"})));
+    let goodbye = caller.closed().await;
+    assert_eq!((goodbye.code, goodbye.reason.as_str()), (1000, "operator"));
+    let summary = host.log.ended("CA1").await;
+    assert_eq!(summary.reason, EndReason::Operator { name: "controller".into() });
+    assert_eq!(summary.tenant.as_deref(), Some("acme"));
+    assert_whole(&summary, &[("playout", "call_ended"), ("echo.out", "call_ended")]);
+    let gone = ask(&host, &format!("GET /v1/calls/{name}"), "reader").await;
+    assert_eq!((gone.status, gone.json()["error"].as_str()), (404, Some("not_found")));
+    host.stop().await;
+}
+
+#[tokio::test]
+async fn answers_are_as_the_document_says() {
+    let folder = Folder::new("operator-document");
+    let host = Host::on_loopback(&toml(&folder));
+    let document = document(&host).await;
+    let caller = call(&host, host.connect().await, "raw", "CA1").await;
+    let calls = ask(&host, "GET /v1/calls", "reader").await.json();
+    let name = calls["calls"][0]["call"].as_str().unwrap().to_owned();
+    let mut checked = 0;
+    for (path, item) in document["paths"].as_object().unwrap() {
+        // Events go on; and to drain is the last that a bridge does.
+        if path == "/events" || path == "/v1/drain" {
+            continue;
+        }
+        for (method, operation) in item.as_object().unwrap() {
+            let target = path.replace("{call}", &name);
+            let answer = ask(&host, &format!("{} {target}", method.to_uppercase()), "admin").await;
+            let status = answer.status.to_string();
+            let mut response = &operation["responses"][&status];
+            if let Some(target) = response["$ref"].as_str() {
+                response = document.pointer(&target[1..]).unwrap();
+            }
+            assert!(response.is_object(), "{path} answers {status}, which is not documented");
+            let kind = answer.header("content-type").split(';').next().unwrap().to_owned();
+            let content = response["content"].get(&kind).expect(path);
+            if kind == "application/json" {
+                let schema = content.get("schema").expect(path);
+                is_as(&answer.json(), schema, &document).unwrap_or_else(|e| panic!("{path}: {e}"));
+            }
+            checked += 1;
+        }
+    }
+    assert!(checked >= 7, "{checked}");
+    drop(caller);
+    host.stop().await;
+}
+
+#[tokio::test]
+async fn of_another_tenants_nothing_is_there_on_any_route() {
+    let folder = Folder::new("operator-tenants");
+    let host = Host::on_loopback(&toml(&folder));
+    let document = document(&host).await;
+    let caller = call(&host, host.connect().await, "acme", "CA-ACME").await;
+    let calls = ask(&host, "GET /v1/calls", "acme").await.json();
+    let name = calls["calls"][0]["call"].as_str().unwrap().to_owned();
+    let (mut tried, mut not_there) = (0, 0);
+    for (path, item) in document["paths"].as_object().unwrap() {
+        for (method, operation) in item.as_object().unwrap() {
+            let target = path.replace("{call}", &name);
+            let target = format!("{} {target}", method.to_uppercase());
+            let names_something = path.contains('{');
+            if path == "/events" {
+                continue;
+            }
+            let answer = ask(&host, &target, "globex").await;
+            tried += 1;
+            if names_something || operation["x-tenants"] == "none" {
+                assert_eq!(answer.status, 404, "{target}: {}", answer.text);
+                // It is the same answer as for what nobody has.
+                let nothing = target.replace(&name, "20000101T000000Z-000001");
+                assert_eq!(ask(&host, &nothing, "globex").await.text, answer.text);
+                not_there += 1;
+            } else {
+                assert_eq!(answer.status, 200, "{target}");
+                assert!(!answer.text.contains(&name) && !answer.text.contains("CA-ACME"));
+            }
+        }
+    }
+    assert!(tried >= 8 && not_there >= 6, "{tried} tried, {not_there} were not there");
+    assert_eq!(ask(&host, &format!("GET /v1/calls/{name}"), "acme").await.status, 200);
+    caller.hang_up().await;
+    let summary = host.log.ended("CA-ACME").await;
+    assert_eq!(summary.reason, EndReason::Remote, "nobody hung up on it");
+    host.stop().await;
+}
+
+#[tokio::test]
+async fn every_route_takes_its_own_scope_and_no_other_will_do() {
+    let folder = Folder::new("operator-scopes");
+    let host = Host::on_loopback(&toml(&folder));
+    let document = document(&host).await;
+    let mut refused = 0;
+    for (path, item) in document["paths"].as_object().unwrap() {
+        for (method, operation) in item.as_object().unwrap() {
+            let target = format!("{} {}", method.to_uppercase(), path.replace("{call}", "x"));
+            for (token, scope) in
+                [("reader", "read"), ("listener", "listen"), ("controller", "control")]
+            {
+                if operation["x-scope"] != scope {
+                    let answer = ask(&host, &target, token).await;
+                    assert_eq!(
+                        (answer.status, answer.json()["error"].as_str()),
+                        (403, Some("scope")),
+                        "{target}"
+                    );
+                    refused += 1;
+                }
+            }
+            let nobody = super::ask_with(&host, &target, None, &[]).await;
+            assert_eq!(nobody.status, 401, "{target}");
+        }
+    }
+    assert!(refused >= 18, "{refused}");
+    assert!(!host.shutdown.is_draining());
+    host.stop().await;
+}
+
+#[tokio::test]
+async fn draining_is_asked_for_as_by_a_signal_and_says_until_when() {
+    let folder = Folder::new("operator-drain");
+    let (host, calls, operators) = Host::operated_in_memory(&toml(&folder));
+    let mut caller = call(&host, calls.connect().await.unwrap(), "raw", "CA1").await;
+    let token = Some(secret("controller"));
+    let drained = ask_over(operators.connect().await.unwrap(), "POST /v1/drain", token, &[]).await;
+    assert_eq!((drained.status, &drained.json()["calls"]), (202, &json!(1)));
+    let again = ask_over(operators.connect().await.unwrap(), "POST /v1/drain", token, &[]).await;
+    assert_eq!(again.json()["until"], drained.json()["until"], "it does not begin anew");
+    assert!(host.shutdown.is_draining());
+    caller.speak(&[1_000; 800]).await;
+    caller.hang_up().await;
+    assert_whole(&host.log.ended("CA1").await, &[]);
+    host.stop().await;
+}
+
+#[tokio::test]
+async fn a_configuration_that_is_refused_is_told_line_by_line() {
+    let folder = Folder::new("operator-reload");
+    let host = Host::on_loopback(&toml(&folder));
+    let refused = ask(&host, "POST /v1/reload", "admin").await;
+    assert_eq!(refused.status, 422);
+    assert_eq!(refused.json()["message"], "line 1: no");
+    host.stop().await;
+}
