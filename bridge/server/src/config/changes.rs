@@ -62,7 +62,7 @@ impl Config {
         keys.note("recordings", *recordings != wanted.recordings);
         keys.note("nats", *nats != wanted.nats);
         keys.note("server.workers", *worker_path != wanted.worker_path);
-        let operator = keys.of_operator(operator.as_ref(), wanted.operator);
+        let operator = keys.of_operator(operator.as_ref(), wanted.operator.as_ref());
         keys.note("tenant", *tenants != wanted.tenants);
         let find = |among: &[ListenerConfig], name: &str| {
             among.iter().position(|listener| listener.endpoint.name == name)
@@ -174,9 +174,9 @@ impl Keys {
     fn of_operator(
         &mut self,
         running: Option<&OperatorConfig>,
-        wanted: Option<OperatorConfig>,
+        wanted: Option<&OperatorConfig>,
     ) -> Option<OperatorConfig> {
-        let (Some(running), Some(wanted)) = (running, &wanted) else {
+        let (Some(running), Some(wanted)) = (running, wanted) else {
             self.note("operator", running.is_some() != wanted.is_some());
             return running.cloned();
         };

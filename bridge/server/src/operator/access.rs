@@ -289,7 +289,7 @@ mod tests {
             request = request.header(*name, *value);
         }
         let (parts, ()) = request.body(()).unwrap().into_parts();
-        access.who(&parts, format!("{from}:4711").parse().unwrap())
+        access.who(&parts, SocketAddr::new(from.parse().unwrap(), 4711))
     }
 
     #[test]

@@ -47,8 +47,8 @@ fn is_as(value: &Value, schema: &Value, document: &Value) -> Result<(), String> 
             is_as(value, schema, document)?;
         }
     }
-    let items = value.as_array().into_iter().flatten();
-    items.map(|item| is_as(item, &schema["items"], document)).collect()
+    let mut items = value.as_array().into_iter().flatten();
+    items.try_for_each(|item| is_as(item, &schema["items"], document))
 }
 
 #[tokio::test]

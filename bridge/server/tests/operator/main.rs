@@ -15,7 +15,7 @@ use support::{Caller, Folder, Host, soon};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 /// Secrets by the names of their tokens, and what each opens.
-pub const TOKENS: [(&str, &str, &str); 6] = [
+const TOKENS: [(&str, &str, &str); 6] = [
     ("reader", "reader-0123456789abcdef", "scopes = [\"read\"]"),
     ("listener", "listener-0123456789abcdef", "scopes = [\"listen\"]"),
     ("controller", "controller-0123456789abcdef", "scopes = [\"control\"]"),
@@ -33,12 +33,12 @@ pub const TOKENS: [(&str, &str, &str); 6] = [
 ];
 
 /// The secret of a token.
-pub fn secret(name: &str) -> &'static str {
+fn secret(name: &str) -> &'static str {
     TOKENS.iter().find(|(known, ..)| *known == name).unwrap().1
 }
 
 /// A bridge with an operator's side and those tokens, a listener for each of two tenants, and one of nobody's.
-pub fn toml(folder: &Folder) -> String {
+fn toml(folder: &Folder) -> String {
     let mut text = String::from("[operator]\nbind = \"127.0.0.1:0\"\n");
     for (name, secret, more) in TOKENS {
         let file = folder.write(name, secret);
@@ -57,7 +57,7 @@ fn listener(name: &str, keys: &str) -> String {
 }
 
 /// A call at a listener, which has started.
-pub async fn call(host: &Host, io: impl Io, listener: &str, name: &str) -> Caller {
+async fn call(host: &Host, io: impl Io, listener: &str, name: &str) -> Caller {
     let dial = Dial { target: format!("/{listener}"), call: name.into(), ..Dial::default() };
     let provider = find("raw").unwrap();
     let mut caller = Caller::dial(host.clock, io, provider, &dial, &[]).await.unwrap();
@@ -67,24 +67,24 @@ pub async fn call(host: &Host, io: impl Io, listener: &str, name: &str) -> Calle
 
 /// What was answered.
 #[derive(Debug)]
-pub struct Answer {
-    pub status: u16,
-    pub headers: HeaderMap,
-    pub text: String,
+struct Answer {
+    status: u16,
+    headers: HeaderMap,
+    text: String,
 }
 
 impl Answer {
-    pub fn json(&self) -> Value {
+    fn json(&self) -> Value {
         serde_json::from_str(&self.text).unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
 
-    pub fn header(&self, name: &str) -> &str {
+    fn header(&self, name: &str) -> &str {
         self.headers.get(name).map_or("", |value| value.to_str().unwrap())
     }
 }
 
 /// Asks over a connection of its own: `target` is method and path.
-pub async fn ask_over(
+async fn ask_over(
     mut io: impl Io,
     target: &str,
     token: Option<&str>,
@@ -124,12 +124,12 @@ fn parsed(octets: &[u8]) -> Answer {
 }
 
 /// Asks a bridge's operator's side over TCP.
-pub async fn ask(host: &Host, target: &str, token: &str) -> Answer {
+async fn ask(host: &Host, target: &str, token: &str) -> Answer {
     ask_with(host, target, Some(secret(token)), &[]).await
 }
 
 /// The same with or without any token, and with header fields.
-pub async fn ask_with(
+async fn ask_with(
     host: &Host,
     target: &str,
     token: Option<&str>,
