@@ -171,10 +171,13 @@ impl Operator {
             report(&Report::ConnectionRefused { peer, limit: self.max_connections });
             return;
         };
-        match L::open(parcel) {
-            Ok(io) => drop(self.tasks.spawn(connection::serve(Arc::clone(self), io, peer, place))),
-            Err(error) => report(&Report::HttpFailed { peer, reason: &error.to_string() }),
-        }
+        let this = Arc::clone(self);
+        self.tasks.spawn(async move {
+            match L::open(parcel).await {
+                Ok(io) => connection::serve(this, io, peer, place).await,
+                Err(error) => report(&Report::HttpFailed { peer, reason: &error.to_string() }),
+            }
+        });
     }
 
     /// When draining is over at the latest, reckoned from when this is asked first.
