@@ -18,6 +18,7 @@ use crate::clock::Clock;
 use crate::config::{Config, Context, FILE_NAME, Overrides};
 use crate::events::Subscription;
 use crate::exit::Exit;
+use crate::listener::Drained;
 use crate::net::{Listener as _, TcpListener};
 use crate::operator::{OperatorConfig, Reloading};
 use crate::outgoing::Connector;
@@ -255,14 +256,7 @@ async fn serve(config: Config, args: &Args, log: &LogArgs) -> Exit {
     screen::print(&told.summary());
     screen::line(format!("listening on {}", told.url()));
     let shown = args.show.then(|| tokio::spawn(transcripts(bridge.events().subscribe(None))));
-    let drained = match identity {
-        None => bridge.run(&config, listener, workers).await,
-        Some(identity) => {
-            let listener = TlsListener::new(listener, identity.clone());
-            tokio::spawn(async move { identity.keep_fresh("server.tls").await });
-            bridge.run(&config, listener, workers).await
-        }
-    };
+    let drained = take(bridge, &config, listener, identity, workers).await;
     if let Some(operating) = operating {
         // It ends soon after the last call; all it can fail by is a panic, which was told.
         let _ = operating.await;
@@ -279,20 +273,49 @@ async fn serve(config: Config, args: &Args, log: &LogArgs) -> Exit {
     if drained.cut > 0 { Exit::Failure } else { Exit::Ok }
 }
 
+/// Takes calls until all have ended.
+async fn take(
+    bridge: Bridge,
+    config: &Config,
+    listener: TcpListener,
+    identity: Option<Identity>,
+    workers: Workers,
+) -> Drained {
+    match identity {
+        None => bridge.run(config, listener, workers).await,
+        Some(identity) => {
+            let listener = TlsListener::new(listener, identity.clone());
+            tokio::spawn(async move { identity.keep_fresh("server.tls").await });
+            bridge.run(config, listener, workers).await
+        }
+    }
+}
+
 /// The operator's side, if there is one.
 fn operating(
     bridge: &Bridge,
     config: &Config,
     read: &reload::Read,
 ) -> Result<Option<JoinHandle<()>>, String> {
-    let Some(OperatorConfig { bind, .. }) = &config.operator else { return Ok(None) };
+    let Some(OperatorConfig { bind, tls, .. }) = &config.operator else { return Ok(None) };
+    let identity = tls.as_ref().map(|files| Identity::speaking(&["h2", "http/1.1"], files));
+    let identity = identity.transpose().map_err(|error| format!("`tls` of [operator]: {error}"))?;
     let listener =
         TcpListener::bind(*bind).map_err(|error| format!("cannot listen on {bind}: {error}"))?;
     let (reload, read) = (bridge.reloading(), Arc::clone(read));
     let reloading: Reloading = Arc::new(move || reload::again(&reload, read.as_ref()));
     let address = listener.local_addr().unwrap_or(*bind);
-    screen::line(format!("for operators on http://{address}"));
-    Ok(bridge.operator(config, Some(reloading)).map(|side| tokio::spawn(side.run(listener))))
+    let scheme = if tls.is_some() { "https" } else { "http" };
+    screen::line(format!("for operators on {scheme}://{address}"));
+    let Some(side) = bridge.operator(config, Some(reloading)) else { return Ok(None) };
+    Ok(Some(match identity {
+        None => tokio::spawn(side.run(listener)),
+        Some(identity) => {
+            let listener = TlsListener::new(listener, identity.clone());
+            tokio::spawn(async move { identity.keep_fresh("operator.tls").await });
+            tokio::spawn(side.run(listener))
+        }
+    }))
 }
 
 /// Prints what is said on all calls, until the bridge ends.

@@ -5,6 +5,7 @@ use super::{Config, ListenerConfig};
 use super::{ModuleConfig, ModuleRun};
 use crate::listener::{Endpoint, Limits, Pages, Sources};
 use crate::operator::OperatorConfig;
+use crate::sink::SinkConfig;
 use crate::socket::SocketOptions;
 
 /// What comes of a configuration that is asked for while another one is in use.
@@ -78,14 +79,7 @@ impl Config {
             let name = &new.endpoint.name;
             keys.note(&format!("listener.{name}"), find(&self.listeners, name).is_none());
         }
-        for sink in &mut sinks {
-            let running = running_sinks.iter().find(|running| running.name == sink.name);
-            if let Some(running) = running.filter(|running| running.spools() && *running != sink) {
-                // Two at once would send, number and forget the same files.
-                keys.note(&format!("sink.{}", running.name), true);
-                *sink = running.clone();
-            }
-        }
+        keys.of_sinks(running_sinks, &mut sinks);
         let config = Self {
             file: file.clone(),
             bind: *bind,
@@ -169,6 +163,17 @@ impl Keys {
         self.note("server.events", events != wanted.events);
     }
 
+    /// A sink that keeps files stays as it is: two at once would send, number and forget the same ones.
+    fn of_sinks(&mut self, running: &[SinkConfig], wanted: &mut [SinkConfig]) {
+        for sink in wanted {
+            let running = running.iter().find(|running| running.name == sink.name);
+            if let Some(running) = running.filter(|running| running.spools() && *running != sink) {
+                self.note(&format!("sink.{}", running.name), true);
+                *sink = running.clone();
+            }
+        }
+    }
+
     /// Who may ask changes at once, where it is asked and where from does not; tokens beyond this machine were checked together with
     /// that.
     fn of_operator(
@@ -180,9 +185,11 @@ impl Keys {
             self.note("operator", running.is_some() != wanted.is_some());
             return running.cloned();
         };
-        let OperatorConfig { bind, tokens, origins, max_connections, trusted_proxies: _ } = running;
+        let OperatorConfig { bind, tls, tokens, origins, max_connections, trusted_proxies: _ } =
+            running;
         let is_elsewhere = *bind != wanted.bind;
         self.note("operator.bind", is_elsewhere);
+        self.note("operator.tls", *tls != wanted.tls);
         self.note("operator.origins", *origins != wanted.origins);
         self.note("operator.max_connections", *max_connections != wanted.max_connections);
         // Without any token a side that was guarded would be open.

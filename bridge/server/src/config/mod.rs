@@ -625,13 +625,15 @@ impl Config {
                 );
             }
         }
-        if let Some(OperatorConfig { bind, tokens, .. }) = &self.operator {
+        if let Some(OperatorConfig { bind, tls, tokens, .. }) = &self.operator {
+            let scheme = if tls.is_some() { "https" } else { "http" };
             let who = match tokens.len() {
                 0 => "this machine may look".to_owned(),
                 1 => "1 token".to_owned(),
                 tokens => format!("{tokens} tokens"),
             };
-            let _ = writeln!(text, "  http://{bind}  figures, events and API for operators, {who}");
+            let _ =
+                writeln!(text, "  {scheme}://{bind}  figures, events and API for operators, {who}");
         }
         if let Some(capture) = &self.capture {
             let sound = match capture.sound {

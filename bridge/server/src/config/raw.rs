@@ -75,6 +75,7 @@ pub(super) struct Tls {
 #[serde(deny_unknown_fields)]
 pub(super) struct Operator {
     pub bind: Option<At<String>>,
+    pub tls: Option<At<Tls>>,
     #[serde(default)]
     pub insecure: bool,
     #[serde(default)]

@@ -33,6 +33,7 @@ use crate::net;
 use crate::registry::Registry;
 use crate::shutdown::Shutdown;
 use crate::telemetry::{OperatorReport, Report, operator_report, report};
+use crate::tls::TlsFiles;
 use access::{Access, Denied, Principal};
 use answer::{Problem, harden};
 use api::View;
@@ -54,6 +55,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub struct OperatorConfig {
     /// Where it listens.
     pub bind: SocketAddr,
+    /// What it proves itself by, if it speaks TLS.
+    pub tls: Option<TlsFiles>,
     /// Who may ask for what; without any, this machine may look.
     pub tokens: Vec<Token>,
     /// Web pages that may ask, by origin.

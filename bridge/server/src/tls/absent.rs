@@ -19,6 +19,17 @@ impl Identity {
         Err(TlsError::Absent)
     }
 
+    /// There is none.
+    ///
+    /// # Errors
+    /// Always.
+    pub const fn speaking(
+        _protocols: &'static [&'static str],
+        _files: &TlsFiles,
+    ) -> Result<Self, TlsError> {
+        Err(TlsError::Absent)
+    }
+
     /// Never called.
     #[expect(clippy::unused_async, reason = "the same shape as with TLS")]
     pub async fn keep_fresh(&self, _whose: &str) {

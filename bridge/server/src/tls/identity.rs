@@ -36,6 +36,8 @@ pub struct Identity(Arc<Inner>);
 
 struct Inner {
     files: TlsFiles,
+    /// What is spoken behind it, the best first.
+    protocols: &'static [&'static str],
     /// Locked for as long as it takes to copy or replace a pointer, once for each connection.
     config: RwLock<Arc<ServerConfig>>,
     handshakes: Semaphore,
@@ -47,8 +49,21 @@ impl Identity {
     /// # Errors
     /// Which file is of no use, and why.
     pub fn load(files: &TlsFiles) -> Result<Self, TlsError> {
+        // Calls come by HTTP/1.1; whoever asks for nothing gets the same.
+        Self::speaking(&["http/1.1"], files)
+    }
+
+    /// The same for who speaks other protocols behind it, by their names of RFC 7301, the best first.
+    ///
+    /// # Errors
+    /// As [`Identity::load`].
+    pub fn speaking(
+        protocols: &'static [&'static str],
+        files: &TlsFiles,
+    ) -> Result<Self, TlsError> {
         Ok(Self(Arc::new(Inner {
-            config: RwLock::new(read(files)?),
+            config: RwLock::new(read(files, protocols)?),
+            protocols,
             files: files.clone(),
             handshakes: Semaphore::new(MAX_HANDSHAKES),
         })))
@@ -59,7 +74,7 @@ impl Identity {
     /// # Errors
     /// Which file is of no use, and why.
     pub fn renew(&self) -> Result<(), TlsError> {
-        let config = read(&self.0.files)?;
+        let config = read(&self.0.files, self.0.protocols)?;
         *self.0.config.write().unwrap_or_else(PoisonError::into_inner) = config;
         Ok(())
     }
@@ -165,7 +180,7 @@ impl<L: Listener> Listener for TlsListener<L> {
 }
 
 /// All that connections are made from, as the files say it now.
-fn read(files: &TlsFiles) -> Result<Arc<ServerConfig>, TlsError> {
+fn read(files: &TlsFiles, protocols: &[&str]) -> Result<Arc<ServerConfig>, TlsError> {
     let TlsFiles { cert, key, client_ca } = files;
     let provider = Arc::new(ring::default_provider());
     let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
@@ -190,8 +205,7 @@ fn read(files: &TlsFiles) -> Result<Arc<ServerConfig>, TlsError> {
         }
         other => useless(cert, format!("holds what cannot be shown to clients: {other}")),
     })?;
-    // Calls come by HTTP/1.1; whoever asks for nothing gets the same.
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    config.alpn_protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
     Ok(Arc::new(config))
 }
 

@@ -186,7 +186,7 @@ impl Checker<'_> {
     }
 
     /// The files of a certificate. What is in them is looked at when they are needed.
-    fn tls(&mut self, at: &At<raw::Tls>) -> Option<TlsFiles> {
+    pub(super) fn tls(&mut self, at: &At<raw::Tls>) -> Option<TlsFiles> {
         if !cfg!(feature = "tls") {
             self.problem(at.span(), TlsError::Absent.to_string());
         }

@@ -55,14 +55,15 @@ impl Checker<'_> {
                 let help = "set up [[operator.token]], or bind to 127.0.0.1";
                 self.problem(at.clone(), format!("anybody who reaches {own} could ask: {help}"));
             }
-            if !operator.insecure {
+            if operator.tls.is_none() && !operator.insecure {
                 self.problem(at, format!(
-                    "whoever listens on the way to {own} reads the tokens: bind to 127.0.0.1 with a TLS proxy in front, or say `insecure = true` if something else encrypts"
+                    "whoever listens on the way to {own} reads the tokens: set `tls`, or `insecure = true` if something in front encrypts"
                 ));
             }
         }
         Some(OperatorConfig {
             bind: own,
+            tls: operator.tls.as_ref().and_then(|tls| self.tls(tls)),
             tokens,
             origins: self.origins(&operator.origins),
             max_connections: self.number(
