@@ -131,11 +131,11 @@ impl Filter {
         FilterCounts { entered, queued: entered - done, ..self.counts }
     }
 
-    /// The filter is there: it is given sound from `origin` on in pieces of `frame` samples, and counts from `first`.
-    pub fn begin(&mut self, origin: u64, frame: u64, first: u64, budget: Duration) {
+    /// The filter is there: it is given sound from `origin` on in pieces of `frame` samples.
+    pub fn begin(&mut self, origin: u64, frame: u64, budget: Duration) {
         self.budget = budget;
         let (seen, frame) = (self.ring.end(), frame.max(1));
-        self.live = Some(Live { origin, frame, seen, next: first, ..Live::default() });
+        self.live = Some(Live { origin, frame, seen, next: origin, ..Live::default() });
     }
 
     /// The filter is not there any more. What waits for it passes at once.

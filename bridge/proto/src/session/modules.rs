@@ -195,8 +195,13 @@ impl Session {
             }
             (tracks, Some(_)) => tracks.clone(),
         };
-        let (from_ms, budget) = (self.ports[id.0].from_ms, self.ports[id.0].config.budget);
+        let (budget, acked_ms) = (self.ports[id.0].config.budget, self.ports[id.0].acked_ms);
         let resuming = self.ports[id.0].resumed;
+        // A filter that was not ready at once goes on where the call is, as one does that was away.
+        let from_ms = match filter {
+            Some(_) if !resuming => self.resume_at(id),
+            _ => self.ports[id.0].from_ms,
+        };
         let keep = self.kept();
         let media = self.media.as_mut().ok_or("the call has no sound")?;
         if let (true, Some(format)) = (tracks.contains(&AGENT), outbound) {
@@ -210,8 +215,7 @@ impl Session {
                 let position = port::position_of(from_ms, from).min(end);
                 if let Some((filter, _)) = filter.and_then(|filter| media.filter(filter)) {
                     let frame = u64::from(from.hz()) * u64::from(input.frame_ms) / 1_000;
-                    let first = from_ms * u64::from(from.hz()) / 1_000;
-                    filter.begin(position, frame, first, budget);
+                    filter.begin(position, frame, budget);
                 }
                 taps.push((track, Tap::new(position, from, to, input.frame_ms)));
             }
@@ -224,7 +228,8 @@ impl Session {
             want: wanted(kind, ready),
             credit: ready.credit.map(|c| Credit {
                 window_ms: c.in_ms,
-                granted_ms: 0,
+                // What it is not given costs none.
+                granted_ms: from_ms.saturating_sub(acked_ms),
                 given_ms: from_ms,
             }),
             fail_on_gap: ready.overflow == Overflow::Fail,
@@ -485,7 +490,10 @@ impl Session {
                     .dropping(Drop::NotSpeaker, spoken.not_speaker)
                     .dropping(Drop::Stale, spoken.stale)
                     .dropping(Drop::AfterEnd, spoken.after_end)
-                    .dropping(Drop::Overflow, spoken.flooded),
+                    .dropping(Drop::Overflow, spoken.flooded)
+                    .dropping(Drop::Cleared, spoken.cleared)
+                    .dropping(Drop::CallEnded, spoken.call_ended)
+                    .dropping(Drop::ModuleGone, spoken.module_gone),
             );
         }
         hops.extend(port.heard.hop(name, "text"));

@@ -7,6 +7,7 @@ use ringback_module::message::{
     AcceptIn, AcceptOut, Dtmf, Framing, Kind, Overflow, Pace, Ready, Transcript,
 };
 
+use crate::ledger::Drop;
 use crate::media::tap::Tap;
 
 use super::missed::Missed;
@@ -153,7 +154,24 @@ pub(super) struct Spoken {
     pub(super) not_speaker: u64,
     pub(super) stale: u64,
     pub(super) after_end: u64,
+    /// Let go by its host before they came here.
     pub(super) flooded: u64,
+    pub(super) cleared: u64,
+    pub(super) call_ended: u64,
+    pub(super) module_gone: u64,
+}
+
+impl Spoken {
+    /// Its host let so much go.
+    pub(super) fn drop(&mut self, reason: Drop, count: u64) {
+        let dropped = match reason {
+            Drop::Cleared => &mut self.cleared,
+            Drop::CallEnded => &mut self.call_ended,
+            Drop::ModuleGone => &mut self.module_gone,
+            _ => &mut self.flooded,
+        };
+        *dropped += count;
+    }
 }
 
 /// What a module agreed to in `ready`.

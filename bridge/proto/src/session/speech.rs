@@ -72,14 +72,15 @@ impl Session {
         self.settle(now);
     }
 
-    /// The host of a module let `samples` samples of its sound go: it sends more than it has credit for.
-    pub fn module_flooded(&mut self, now: Instant, id: PortId, samples: u64) {
+    /// The host of a module let `samples` samples of its sound go, which never come here: [`Drop::Overflow`] if it sends more than it
+    /// has credit for, and why else they wait no more where they waited.
+    pub fn module_dropped(&mut self, now: Instant, id: PortId, reason: Drop, samples: u64) {
         self.now = now;
         if let Some(port) = self.ports.get_mut(id.0) {
             port.spoken.entered += samples;
-            port.spoken.flooded += samples;
+            port.spoken.drop(reason, samples);
             self.filter_lost(id, samples);
-            self.report(Report::Dropped { reason: Drop::Overflow, count: samples });
+            self.report(Report::Dropped { reason, count: samples });
         }
     }
 

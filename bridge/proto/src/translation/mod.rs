@@ -19,6 +19,7 @@ use ringback_module::{AudioFrame, FromModule, ToModule};
 use serde_json::Value;
 
 use crate::Instant;
+use crate::ledger::Drop;
 use crate::provider::{
     ClearLaw, Command, Dial, Digit, Event, Message, Outbox, OutgoingUpgrade, PlayoutPolicy,
     Protocol, ProtocolError, Provider, Start, StopCause, Track, Transport,
@@ -51,8 +52,11 @@ pub enum Said {
         /// One channel.
         samples: Vec<i16>,
     },
-    /// So much sound of the bot that its provider would have discarded, because its queue was full.
+    /// So much sound of the bot comes no more: its provider would have discarded it, because its queue was full
+    /// ([`Drop::Overflow`]), or it waited here for a call that cleared it or is over.
     Dropped {
+        /// Why.
+        reason: Drop,
         /// Samples.
         samples: u64,
     },
@@ -335,10 +339,16 @@ impl Translator {
     /// As [`Translator::handle_open`].
     pub fn stop(&mut self, now: Instant) -> Result<(), TranslationError> {
         let before = std::mem::replace(&mut self.state, State::Stopped);
+        self.let_go(Drop::CallEnded);
         if matches!(before, State::Live | State::HungUp) {
             self.command(now, Command::Hangup)?;
         }
         Ok(())
+    }
+
+    /// The call is given no more of what the bot said.
+    pub fn let_go(&mut self, reason: Drop) {
+        self.with_speech(|speech, said, _| speech.let_go(reason, said));
     }
 
     fn command(&mut self, now: Instant, command: Command<'_>) -> Result<(), TranslationError> {

@@ -13,6 +13,7 @@ use ringback_module::message::Start;
 
 use super::Said;
 use crate::Instant;
+use crate::ledger::Drop;
 use crate::provider::{Capabilities, ClearLaw, FlowControl, PlayoutPolicy};
 
 /// So far ahead of what is heard the call is given sound.
@@ -113,7 +114,8 @@ impl Speech {
             return Ok(());
         }
         if self.queued(now) > self.limit {
-            said.push_back(Said::Dropped { samples: samples.len() as u64 });
+            let (reason, samples) = (Drop::Overflow, samples.len() as u64);
+            said.push_back(Said::Dropped { reason, samples });
             return Ok(());
         }
         self.samples += samples.len() as u64;
@@ -178,6 +180,9 @@ impl Speech {
         if self.law == ClearLaw::ReturnsMarks {
             told.extend(marks.into_iter().map(Fate::Mark));
         }
+        if self.samples > 0 {
+            said.push_back(Said::Dropped { reason: Drop::Cleared, samples: self.samples });
+        }
         self.samples = 0;
         self.until = now;
         self.paused = self.paused.map(|_| now);
@@ -186,6 +191,15 @@ impl Speech {
         let epoch = self.epochs.current();
         said.push_back(Said::Message(FromModule::AudioBegin { epoch }));
         self.make_room(now, told);
+    }
+
+    /// What waits is not given to the call any more, for nobody would hear it.
+    pub(super) fn let_go(&mut self, reason: Drop, said: &mut VecDeque<Said>) {
+        self.waiting.clear();
+        let samples = std::mem::take(&mut self.samples);
+        if samples > 0 {
+            said.push_back(Said::Dropped { reason, samples });
+        }
     }
 
     /// The call tells what became of a mark; the bot is told if `tells`.

@@ -217,22 +217,33 @@ fn a_filter_that_breaks_is_bypassed_at_once_until_it_is_back() {
 }
 
 #[test]
-fn a_filter_that_is_not_ready_delays_nothing_and_then_hears_it_all() {
+fn a_filter_that_is_ready_late_delays_nothing_and_begins_where_the_call_is() {
+    for (placed, credit) in [(true, None), (false, None), (false, Some(ReadyCredit { in_ms: 200 }))]
+    {
+        begins_where_the_call_is(placed, credit);
+    }
+}
+
+fn begins_where_the_call_is(placed: bool, credit: Option<ReadyCredit>) {
     let mut rig = Rig::new("twilio", vec![filter("slow"), port("ears", false)]);
     rig.ready(1, &listens(8_000));
-    for frame in 0..10 {
+    for frame in 0..100 {
         rig.speak(&ramp(frame));
         assert_eq!(heard(&mut rig, 1), said(frame, frame + 1));
         rig.run(20);
     }
-    rig.ready(0, &answers(20));
-    assert_eq!(work(&mut rig, 0), 10, "what it has learnt from them may be of use");
-    rig.speak(&ramp(10));
-    work(&mut rig, 0);
-    assert_eq!(heard(&mut rig, 1), filtered(&said(10, 11)));
+    rig.ready(0, &Ready { credit, ..answers(20) });
+    assert_eq!(rig.frames(0), [], "an answer to any of it would be late");
+    for frame in 100..105 {
+        rig.speak(&ramp(frame));
+        let frames = rig.frames(0);
+        answer(&mut rig, 0, placed.then_some(frames[0].0), &filtered(&frames[0].1));
+        assert_eq!(heard(&mut rig, 1), filtered(&said(frame, frame + 1)));
+        rig.run(20);
+    }
     let summary = hang_up(rig);
-    assert_eq!(lost(&summary, "filter.slow"), [(Reason::BypassedDown, 1_600)]);
-    assert_eq!(lost(&summary, "filter.slow.answers"), [(Reason::Late, 1_600)]);
+    assert_eq!(lost(&summary, "filter.slow"), [(Reason::BypassedDown, 16_000)]);
+    assert_eq!(lost(&summary, "filter.slow.answers"), []);
 }
 
 #[test]

@@ -313,7 +313,9 @@ impl Call {
             FromHost::Frame { pts, samples } => {
                 self.session.filter_audio(now, port, pts, &samples);
             }
-            FromHost::Dropped { samples } => self.session.module_flooded(now, port, samples),
+            FromHost::Dropped { reason, samples } => {
+                self.session.module_dropped(now, port, reason, samples);
+            }
             FromHost::Restarting { reason, .. } => {
                 if let Some(Host::Hosted { backlog, .. }) = self.hosts.get_mut(port.0) {
                     backlog.clear();

@@ -7,6 +7,7 @@ use std::time::Duration;
 use ringback_module::AudioFrame;
 use ringback_module::message::{Reject, Start};
 use ringback_proto::Instant;
+use ringback_proto::ledger::Drop;
 use ringback_proto::provider::{OutgoingUpgrade, Send as WireSend, Transport};
 use ringback_proto::translation::{Bot, Said, TranslationError, Translator};
 use tokio::sync::mpsc;
@@ -141,7 +142,13 @@ async fn run(spec: &BotSpec, start: &Start, to: &mut Inbox, from: &mpsc::Sender<
             session.close(close_code::GOING_AWAY, "the call is gone");
             End::Abandoned
         }
-        end => end,
+        end => {
+            session.translator.let_go(Drop::ModuleGone);
+            match session.tell().await {
+                Ok(()) => end,
+                Err(abandoned) => abandoned,
+            }
+        }
     }
 }
 
@@ -307,6 +314,11 @@ impl Session<'_> {
             }
         }
         self.translator.sent();
+        self.tell().await
+    }
+
+    /// Tells the call what the bot said.
+    async fn tell(&mut self) -> Result<(), End> {
         while let Some(said) = self.translator.poll_said() {
             let event = match said {
                 Said::Ready(ready) => {
@@ -314,7 +326,7 @@ impl Session<'_> {
                     FromHost::Ready(ready)
                 }
                 Said::Audio { epoch, samples } => FromHost::Audio { epoch: Some(epoch), samples },
-                Said::Dropped { samples } => FromHost::Dropped { samples },
+                Said::Dropped { reason, samples } => FromHost::Dropped { reason, samples },
                 Said::Message(message) => FromHost::Message(message),
             };
             self.from.send(event).await.map_err(|_| End::Abandoned)?;

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use ringback_module::VERSION;
 use ringback_module::message::{AcceptOut, Framing, FromModule, Kind, Ready, Register};
 use ringback_module::wire::{self, AudioHeader, FrameKind};
+use ringback_proto::ledger::Drop;
 
 use super::FromHost;
 use super::flood::{MessageBucket, SoundBucket, Verdict};
@@ -149,7 +150,7 @@ impl<'a> Listener<'a> {
     async fn report_dropped(&mut self) -> Result<(), End> {
         match std::mem::take(&mut self.dropped) {
             0 => Ok(()),
-            samples => self.send(FromHost::Dropped { samples }).await,
+            samples => self.send(FromHost::Dropped { reason: Drop::Overflow, samples }).await,
         }
     }
 

@@ -28,6 +28,7 @@ use std::time::Duration;
 
 use ringback_module::FrameFlags;
 use ringback_module::message::{FromModule, Ready, Reject, Start, StopReason, ToModule};
+use ringback_proto::ledger::Drop;
 use tokio::sync::mpsc;
 
 pub use bot::{BotSpec, spawn_bot};
@@ -106,8 +107,11 @@ pub enum FromHost {
         /// Mono.
         samples: Vec<i16>,
     },
-    /// Sound of the module that was not let through, because it sends more than its credit. Follows the sound before it.
+    /// Sound of the module that is not let through: it sends more than its credit, or what it said waited for a call that wants it no
+    /// more. Follows the sound before it.
     Dropped {
+        /// Why.
+        reason: Drop,
         /// How many, at the rate of `accept.out`.
         samples: u64,
     },

@@ -297,7 +297,7 @@ impl<'a> Test<'a> {
             FromHost::Audio { samples, .. } | FromHost::Frame { samples, .. } => {
                 self.spoken.extend_from_slice(&samples);
             }
-            FromHost::Dropped { samples } => {
+            FromHost::Dropped { samples, .. } => {
                 self.errors += 1;
                 self.note(&format!("{samples} samples of it were dropped: over its credit"));
             }

@@ -166,7 +166,7 @@ async fn lying_about_its_rate(place: &Place) {
     let reason = loop {
         match next(&mut hosted).await {
             FromHost::Audio { samples, .. } => passed += samples.len() as u64,
-            FromHost::Dropped { samples } => dropped += samples,
+            FromHost::Dropped { samples, .. } => dropped += samples,
             FromHost::Restarting { reason, .. } => break reason,
             other => panic!("unexpected {other:?}"),
         }
