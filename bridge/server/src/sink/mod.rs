@@ -15,6 +15,7 @@ mod testing;
 mod tests;
 mod webhook;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -126,37 +127,44 @@ impl Intake {
 /// A sink as calls see it. The last one to let go of it closes its queue.
 #[derive(Debug)]
 struct Outlet {
-    config: SinkConfig,
-    queue: Arc<Queue>,
-    figures: Arc<SinkFigures>,
+    account: Arc<Account>,
     /// It overflows, and that was told.
     overflowing: AtomicU64,
 }
 
+/// What is known of a sink for as long as it has anything to deliver, whether calls still have it or not.
+#[derive(Debug)]
+struct Account {
+    config: SinkConfig,
+    queue: Arc<Queue>,
+    figures: Arc<SinkFigures>,
+}
+
 impl Outlet {
     fn put(&self, event: Arc<Event>) {
-        if !self.config.kind.takes(&event) {
+        let Account { config, queue, figures } = &*self.account;
+        if !config.kind.takes(&event) {
             return;
         }
-        self.figures.take(1);
-        let lost = self.queue.push(event);
+        figures.take(1);
+        let lost = queue.push(event);
         if lost == 0 {
             return;
         }
-        self.figures.lose(Lost::Overflow, lost);
+        figures.lose(Lost::Overflow, lost);
         // The first is told, and then every so often: a sink that is away must not fill the log.
         let before = self.overflowing.fetch_add(lost, Relaxed);
         if before == 0 || before / 1_000 != (before + lost) / 1_000 {
             let (reason, count) = ("its queue is full", before + lost);
             let what = SinkReport::Lost { why: Lost::Overflow, reason, count };
-            report(&Report::Sink { sink: &self.config.name, what });
+            report(&Report::Sink { sink: &config.name, what });
         }
     }
 }
 
 impl Drop for Outlet {
     fn drop(&mut self) {
-        self.queue.close();
+        self.account.queue.close();
     }
 }
 
@@ -164,6 +172,8 @@ impl Drop for Outlet {
 #[derive(Debug, Default)]
 pub struct Sinks {
     outlets: Mutex<Vec<Arc<Outlet>>>,
+    /// Those that have anything to account for, of earlier configurations as well.
+    accounts: Mutex<Vec<Arc<Account>>>,
     tasks: Mutex<JoinSet<()>>,
 }
 
@@ -186,15 +196,23 @@ impl Sinks {
     /// If one has to be started, outside a tokio runtime.
     pub fn apply(&self, configs: &[SinkConfig], connector: &Arc<Connector>) {
         let mut outlets = lock(&self.outlets);
+        let mut accounts = lock(&self.accounts);
         let mut tasks = lock(&self.tasks);
         let before = std::mem::take(&mut *outlets);
         for config in configs {
-            let same = before.iter().find(|outlet| outlet.config == *config);
+            let same = before.iter().find(|outlet| outlet.account.config == *config);
             outlets.push(match same {
                 Some(outlet) => Arc::clone(outlet),
-                None => open(config, connector, &mut tasks),
+                None => {
+                    let outlet = open(config, connector, &mut tasks);
+                    accounts.push(Arc::clone(&outlet.account));
+                    outlet
+                }
             });
         }
+        drop(before);
+        // One that calls still have may yet be given something.
+        accounts.retain(|account| Arc::strong_count(account) > 1 || account.figures.waiting() > 0);
     }
 
     /// What looks on at a call of that listener, which may take one of these routes, each with the names of its sinks; `None` if there
@@ -210,7 +228,7 @@ impl Sinks {
         }
         let outlets = lock(&self.outlets);
         let routes = routes.iter().map(|(route, names)| {
-            let wanted = |outlet: &&Arc<Outlet>| names.contains(&outlet.config.name);
+            let wanted = |outlet: &&Arc<Outlet>| names.contains(&outlet.account.config.name);
             (route.clone(), outlets.iter().filter(wanted).cloned().collect())
         });
         let (routes, listener) = (routes.collect(), listener.to_owned());
@@ -220,10 +238,11 @@ impl Sinks {
     /// Ends all sinks once they have delivered what they have, but no later than `deadline` is ready. What is not delivered by
     /// then and not on disk is lost, and told. No call may be running any more.
     pub async fn finish(&self, deadline: impl Future<Output = ()>) {
-        let outlets = std::mem::take(&mut *lock(&self.outlets));
+        lock(&self.outlets).clear();
+        let accounts = std::mem::take(&mut *lock(&self.accounts));
         let mut tasks = std::mem::take(&mut *lock(&self.tasks));
-        for outlet in &outlets {
-            outlet.queue.close();
+        for account in &accounts {
+            account.queue.close();
         }
         let all = async { while tasks.join_next().await.is_some() {} };
         tokio::select! {
@@ -231,9 +250,7 @@ impl Sinks {
             () = all => {}
             () = deadline => tasks.shutdown().await,
         }
-        for outlet in outlets {
-            outlet.account();
-        }
+        settle(&accounts);
     }
 }
 
@@ -242,19 +259,25 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Outlet {
-    /// Tells what was not delivered when all is over.
-    fn account(&self) {
-        let (name, waiting) = (&self.config.name, self.figures.waiting());
-        let tell = |what| report(&Report::Sink { sink: name, what });
-        let lost = self.config.kind.forgets(waiting, self.queue.len() as u64);
+/// Tells what was not delivered when all is over. Sinks that had one name after each other have one account, and what it keeps is the
+/// newest one's to say.
+fn settle(accounts: &[Arc<Account>]) {
+    let mut by_name = BTreeMap::<&str, (&Account, u64)>::new();
+    for account in accounts {
+        let (newest, queued) = by_name.entry(&account.config.name).or_insert((account, 0));
+        *newest = account;
+        *queued += account.queue.len() as u64;
+    }
+    for (sink, (account, queued)) in by_name {
+        let (figures, waiting) = (&account.figures, account.figures.waiting());
+        let lost = account.config.kind.forgets(waiting, queued);
         if lost > 0 {
-            self.figures.lose(Lost::Shutdown, lost);
+            figures.lose(Lost::Shutdown, lost);
             let (why, reason) = (Lost::Shutdown, "the bridge ends");
-            tell(SinkReport::Lost { why, reason, count: lost });
+            report(&Report::Sink { sink, what: SinkReport::Lost { why, reason, count: lost } });
         }
         if waiting > lost {
-            tell(SinkReport::Kept { count: waiting - lost });
+            report(&Report::Sink { sink, what: SinkReport::Kept { count: waiting - lost } });
         }
     }
 }
@@ -324,7 +347,8 @@ fn open(config: &SinkConfig, connector: &Arc<Connector>, tasks: &mut JoinSet<()>
             tasks.spawn(webhook::run(hook, config.queue, Arc::clone(connector), intake))
         }
     };
-    Arc::new(Outlet { config: config.clone(), queue, figures, overflowing: AtomicU64::new(0) })
+    let account = Arc::new(Account { config: config.clone(), queue, figures });
+    Arc::new(Outlet { account, overflowing: AtomicU64::new(0) })
 }
 
 /// Looks on at one call and gives its events to the sinks of its route.
@@ -359,7 +383,7 @@ impl Watch for CallWatch {
             Seen::Ended(summary) => summary.route.as_deref(),
             Seen::SocketFailed(_) => None,
         };
-        let wanted = |outlet: &&Arc<Outlet>| outlet.config.events.contains(kind);
+        let wanted = |outlet: &&Arc<Outlet>| outlet.account.config.events.contains(kind);
         let mut outlets = self.outlets(route).filter(wanted).peekable();
         if outlets.peek().is_none() {
             return;

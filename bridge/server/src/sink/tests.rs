@@ -184,3 +184,16 @@ async fn a_new_configuration_keeps_what_is_the_same_and_ends_the_rest_with_their
     assert_eq!(calls("new.jsonl"), ["c2"]);
     assert_eq!(calls("same.jsonl"), ["c1", "c2"]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_a_sink_has_that_a_new_configuration_left_out_is_counted_in_the_end() {
+    let mock = Mock::new(vec![reply("503 Busy", "", "")]);
+    let connector = Arc::new(mock.connector());
+    let sinks = Sinks::start(&[hook("left-out", &mock, 100)], &connector);
+    live("c1", &*sinks.watch(&on_route(&["left-out"]), "twilio").unwrap());
+    sinks.apply(&[], &connector);
+    sinks.finish(tokio::time::sleep(Duration::from_secs(30))).await;
+    let figures = sink_figures("left-out");
+    assert!(figures.retries() > 0);
+    assert_eq!((figures.lost(Lost::Shutdown), figures.waiting()), (6, 0));
+}

@@ -142,8 +142,8 @@ pub(super) async fn run(config: Recordings, connector: Arc<Connector>, intake: I
 
 /// Why a recording is not stored.
 enum Failure {
-    /// It is not there.
-    Gone,
+    /// It cannot be read, and why.
+    Unreadable(io::Error),
     /// The store takes nothing now.
     Away(String),
 }
@@ -151,15 +151,6 @@ enum Failure {
 impl From<object_store::Error> for Failure {
     fn from(error: object_store::Error) -> Self {
         Self::Away(error.to_string())
-    }
-}
-
-impl From<io::Error> for Failure {
-    fn from(error: io::Error) -> Self {
-        match error.kind() {
-            io::ErrorKind::NotFound => Self::Gone,
-            _ => Self::Away(error.to_string()),
-        }
     }
 }
 
@@ -193,8 +184,9 @@ impl Carrier {
                     backoff.worked(intake);
                     return intake.delivered(1);
                 }
-                Err(Failure::Gone) => {
-                    let reason = format!("{name} is not in {}", self.config.dir.display());
+                // Others wait behind it, and it is still where it was: the next sweep comes by again.
+                Err(Failure::Unreadable(error)) => {
+                    let reason = format!("{name} in {}: {error}", self.config.dir.display());
                     return intake.lost(Lost::Unreadable, &reason, 1);
                 }
                 Err(Failure::Away(reason)) => backoff.wait(intake, &reason).await,
@@ -208,7 +200,9 @@ impl Carrier {
         let about = About::path(&path);
         let about_name = about.file_name().and_then(|name| name.to_str());
         match self.put(&about, about_name.unwrap_or_default()).await {
-            Ok(()) | Err(Failure::Gone) => {}
+            Ok(()) => {}
+            // Not all have one.
+            Err(Failure::Unreadable(error)) if error.kind() == io::ErrorKind::NotFound => {}
             Err(failure) => return Err(failure),
         }
         self.put(&path, name).await?;
@@ -230,7 +224,7 @@ impl Carrier {
 
     /// Stores one file under that name.
     async fn put(&mut self, path: &Path, name: &str) -> Result<(), Failure> {
-        let mut file = tokio::fs::File::open(path).await?;
+        let mut file = tokio::fs::File::open(path).await.map_err(Failure::Unreadable)?;
         let store = match &self.store {
             Some(store) => Arc::clone(store),
             None => open(&self.config.store, &self.connector)?,
@@ -272,10 +266,10 @@ fn stored(path: &Path) -> PathBuf {
 }
 
 /// The next `most` octets of a file, or what is left of it.
-async fn read(file: &mut tokio::fs::File, most: usize) -> io::Result<BytesMut> {
+async fn read(file: &mut tokio::fs::File, most: usize) -> Result<BytesMut, Failure> {
     let mut part = BytesMut::new();
     let mut file = file.take(most as u64);
-    while file.read_buf(&mut part).await? > 0 {}
+    while file.read_buf(&mut part).await.map_err(Failure::Unreadable)? > 0 {}
     Ok(part)
 }
 

@@ -191,3 +191,18 @@ async fn a_store_that_is_away_is_tried_again_and_nothing_is_deleted() {
     assert_eq!((feed.figures().delivered(), feed.figures().lost(Lost::Unreadable)), (1, 1));
     assert_eq!(names(&folder, "made"), [""; 0]);
 }
+
+#[tokio::test]
+async fn a_recording_that_cannot_be_read_is_counted_and_holds_up_no_other() {
+    let folder = recorded(&["whole.wav"]);
+    // It can be opened, but no octet of it can be read.
+    std::fs::create_dir(folder.0.join("made/broken.wav")).unwrap();
+    let mock = Mock::new(vec![reply("200 OK", "etag: \"1\"\r\n", "")]);
+    let (feed, intake) = Feed::new(10);
+    feed.put(finished("broken.wav"));
+    feed.put(finished("whole.wav"));
+    feed.close();
+    run(into_bucket(&folder, &mock), Arc::new(mock.connector()), intake).await;
+    assert_eq!((feed.figures().delivered(), feed.figures().lost(Lost::Unreadable)), (1, 1));
+    assert_eq!(feed.figures().retries(), 0);
+}
