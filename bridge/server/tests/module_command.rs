@@ -2,8 +2,9 @@
 
 mod support;
 
+use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use support::{
@@ -243,6 +244,46 @@ fn modules_of_our_own_keep_to_the_contract() {
         assert!(checked.stdout.contains(session), "{}", checked.stdout);
     }
     assert!(!checked.stdout.contains("filters"), "{}", checked.stdout);
+}
+
+#[tokio::test]
+async fn a_server_is_checked_as_a_program_is() {
+    let folder = Folder::new("module-check-served");
+    let token = format!("file:{}", folder.write("token", TOKEN).display());
+    let (server, authority) = served_ears("127.0.0.1:0").await;
+    let url = format!("ws://{authority}/ears");
+    let checked = module(&folder.path(""), &["check", &url, "--token", &token]);
+    assert_eq!(checked.code, Some(0), "{}{}", checked.stdout, checked.stderr);
+    for said in ["A call of words", "Two calls at once", "vanishes", "can be dialled again"] {
+        assert!(checked.stdout.contains(said), "{}", checked.stdout);
+    }
+    let refused = module(&folder.path(""), &["check", &url]);
+    assert_eq!(refused.code, Some(1), "{}", refused.stdout);
+    assert!(refused.stdout.contains("check `token`"), "{}", refused.stdout);
+    drop(server);
+}
+
+#[test]
+fn what_a_server_does_wrong_is_told_in_words() {
+    let folder = Folder::new("module-check-bad-server");
+    let deaf = "import ringback\n\
+        class Deaf(ringback.Module):\n    \
+        def on_audio(self, s, pcm): raise ValueError('no ears')\n\
+        ringback.run(Deaf)\n";
+    folder.write("deaf.py", deaf);
+    let sdk = root().join("compute-modules/python/src");
+    let mut served = Command::new(PYTHON);
+    served.args(["deaf.py", "--serve", "127.0.0.1:0"]).current_dir(folder.path(""));
+    served.env("PYTHONPATH", sdk).env("PYTHONDONTWRITEBYTECODE", "1");
+    let mut server = served.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut told = String::new();
+    BufReader::new(server.stdout.take().unwrap()).read_line(&mut told).unwrap();
+    let url = told[told.find("ws://").expect("its URL")..].trim();
+    let checked = module(&folder.path(""), &["check", url]);
+    server.kill().unwrap();
+    server.wait().unwrap();
+    assert_eq!(checked.code, Some(1), "{}", checked.stdout);
+    assert!(checked.stdout.contains("reports an error: exception"), "{}", checked.stdout);
 }
 
 #[test]

@@ -75,6 +75,16 @@ impl Ground for WebSocketSpec {
 }
 
 impl WebSocketSpec {
+    /// A connection for one session, or why there is none.
+    pub(crate) async fn open(&self) -> Result<Socket, String> {
+        self.dial().await.map_err(|end| match end {
+            End::Failed(failure) => failure.reason,
+            End::Over(reason) => reason.unwrap_or_default(),
+            End::Rejected(reject) => reject.message,
+            End::Abandoned => String::new(),
+        })
+    }
+
     async fn dial(&self) -> Result<Socket, End> {
         let connected = self.connector.connect(&self.url.peer()).await;
         let io = connected.map_err(|error| self.placed(unconnected(&error)))?;

@@ -4,7 +4,6 @@
 use std::collections::VecDeque;
 use std::fs::File;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 use ringback_codecs::{SampleRate, wav};
@@ -16,11 +15,11 @@ use ringback_module::{FrameFlags, VERSION};
 use ringback_proto::Instant;
 use serde_json::{Value, json};
 
+use super::{ServerArgs, config};
 use crate::cli::call::{Sound, read_mono};
 use crate::cli::screen::{self, Style};
-use crate::cli::{LogArgs, TrustArgs, runtime, serve};
+use crate::cli::{LogArgs, runtime, serve};
 use crate::clock::Clock;
-use crate::config::resolve_secret;
 use crate::exit::Exit;
 use crate::module_host::{
     ChildPool, ChildSpec, FromHost, Hosted, ToHost, WebSocketSpec, spawn_child, spawn_websocket,
@@ -55,11 +54,8 @@ pub(super) struct Args {
     /// One JSON object a line instead of text.
     #[arg(long)]
     json: bool,
-    /// Where the token that a server asks for is kept: env:NAME or file:PATH.
-    #[arg(long, value_name = "WHERE")]
-    token: Option<String>,
     #[command(flatten)]
-    trust: TrustArgs,
+    server: ServerArgs,
 }
 
 /// Where the module is.
@@ -71,16 +67,10 @@ enum Whereabouts {
 impl Whereabouts {
     fn of(args: &Args) -> Result<Self, String> {
         let name = "module".to_owned();
-        if !args.module.starts_with("ws://") && !args.module.starts_with("wss://") {
-            let command = serve::words(&args.module)?;
-            return Ok(Self::Program(ChildSpec::new(name, command)));
+        match args.server.server(&args.module) {
+            Some(server) => Ok(Self::Server(Box::new(server?))),
+            None => Ok(Self::Program(ChildSpec::new(name, serve::words(&args.module)?))),
         }
-        let url = args.module.parse()?;
-        let token =
-            args.token.as_deref().map(|at| resolve_secret(at, &|name| std::env::var(name).ok()));
-        let token = token.transpose()?;
-        let connector = Arc::new(args.trust.connector());
-        Ok(Self::Server(Box::new(WebSocketSpec { name, url, token, connector })))
     }
 
     fn spawn(self, start: Start) -> Hosted {
@@ -103,10 +93,6 @@ fn seconds(text: &str) -> Result<f64, String> {
         Ok(seconds) if (0.0..=60.0).contains(&seconds) => Ok(seconds),
         _ => Err("0 to 60 seconds".into()),
     }
-}
-
-fn config(text: &str) -> Result<Value, String> {
-    serde_json::from_str(text).map_err(|error| error.to_string())
 }
 
 pub(super) fn run(args: &Args, log: &LogArgs) -> Exit {

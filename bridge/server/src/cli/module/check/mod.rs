@@ -9,8 +9,9 @@ use std::time::Duration;
 use ringback_module::message::{FromModule, Kind};
 use serde_json::{Value, json};
 
-use self::peer::Peer;
+use self::peer::{Peer, Place};
 use self::rules::Rules;
+use super::{ServerArgs, config};
 use crate::cli::screen::{self, Style};
 use crate::cli::{runtime, serve};
 use crate::exit::Exit;
@@ -25,27 +26,26 @@ const LEAVE: Duration = Duration::from_millis(2_000);
 /// Options of `ringback module check`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// How the module is started, as with `ringback serve --module`: `"python3 my_module.py"`.
-    #[arg(value_name = "COMMAND")]
+    /// How the module is started, as with `ringback serve --module`: `"python3 my_module.py"`; or the ws:// or wss:// URL of a server.
+    #[arg(value_name = "COMMAND|URL")]
     module: String,
     /// The module's configuration, as in a `[[module]]`'s `config`.
     #[arg(long, value_name = "JSON", value_parser = config)]
     config: Option<Value>,
-}
-
-fn config(text: &str) -> Result<Value, String> {
-    serde_json::from_str(text).map_err(|error| error.to_string())
+    /// It is a filter: a program says so by itself, a server cannot.
+    #[arg(long)]
+    filter: bool,
+    #[command(flatten)]
+    server: ServerArgs,
 }
 
 pub(super) fn run(args: &Args) -> Exit {
-    if args.module.starts_with("ws://") || args.module.starts_with("wss://") {
-        screen::problem(
-            "what is checked has to be started: give the program, which says the same over both; `test` takes URLs",
-        );
-        return Exit::Usage;
-    }
-    let command = match serve::words(&args.module) {
-        Ok(command) => command,
+    let place = match args.server.server(&args.module) {
+        Some(server) => server.map(Place::Server),
+        None => serve::words(&args.module).map(Place::Program),
+    };
+    let place = match place {
+        Ok(place) => place,
         Err(error) => return screen::failed(Exit::Usage, error),
     };
     let runtime = match runtime(1) {
@@ -53,7 +53,7 @@ pub(super) fn run(args: &Args) -> Exit {
         Err(error) => return screen::failed(Exit::Internal, error),
     };
     let config = args.config.clone().unwrap_or_default();
-    match runtime.block_on(check(&command, &config)) {
+    match runtime.block_on(check(&place, &config, args.filter)) {
         0 => {
             screen::line("It speaks ringback.v1.");
             Exit::Ok
@@ -69,8 +69,8 @@ pub(super) fn run(args: &Args) -> Exit {
 }
 
 /// Everything, in order; how much was wrong.
-async fn check(command: &[String], config: &Value) -> usize {
-    let (mut wrong, mut is_filter, mut takes) = (0, false, 1);
+async fn check(place: &Place, config: &Value, filters: bool) -> usize {
+    let (mut wrong, mut is_filter, mut takes) = (0, filters, 1);
     for (title, session) in SESSIONS {
         let is_tried = match session {
             Session::Filter => is_filter,
@@ -82,9 +82,10 @@ async fn check(command: &[String], config: &Value) -> usize {
         }
         screen::painted(&format!("{}\n", Style::of_stdout().bold(title)));
         let mut rules = Rules::default();
-        match Peer::spawn(command) {
+        match Peer::reach(place).await {
             Ok(mut peer) => {
                 // A session that cannot go on has said why.
+                rules.takes = peer.takes();
                 let _ = hold(session, config, &mut peer, &mut rules).await;
                 peer.end().await;
             }
@@ -109,7 +110,7 @@ enum Session {
     Words,
     /// Only for who says that it is one.
     Filter,
-    /// Two calls at once, of a module that registers for as many.
+    /// Only for what registers for as many, and for servers.
     Two,
     Vanished,
 }
@@ -119,7 +120,7 @@ const SESSIONS: [(&str, Session); 6] = [
     ("A call taken up again after a crash", Session::Resumed),
     ("A call of words", Session::Words),
     ("A call whose sound it filters", Session::Filter),
-    ("Two calls at once, as it registers for more than one", Session::Two),
+    ("Two calls at once", Session::Two),
     ("A bridge that vanishes", Session::Vanished),
 ];
 
@@ -135,6 +136,7 @@ async fn hold(
     let start = start(session, config, 1);
     let resumed = &start["resume"];
     rules.begin(resumed["from_ms"].as_u64(), resumed["epoch"].as_u64(), session == Session::Words);
+    rules.registered = peer.is_server();
     rules.filters = session == Session::Filter;
     peer.say(rules, 1, &start).await?;
     if !begin(session, peer, rules).await? {
@@ -167,6 +169,13 @@ async fn hold(
 async fn another(config: &Value, peer: &mut Peer, rules: &mut Rules) -> Result<bool, Broken> {
     peer.switch();
     rules.begin_another();
+    if let Err(error) = peer.open().await {
+        rules.well(format!("takes one at a time: {error}"));
+        peer.switch();
+        rules.switch();
+        stop(peer, rules).await?;
+        return leave(peer, rules).await.map(|()| false);
+    }
     peer.say(rules, peer.slot(), &start(Session::Two, config, peer.slot())).await?;
     if !begin(Session::Two, peer, rules).await? {
         return Ok(false);
@@ -254,8 +263,14 @@ async fn everything(peer: &mut Peer, rules: &mut Rules) -> Result<(), Broken> {
     peer.ping(rules, 0).await
 }
 
-/// Closes its input: it has to go by itself.
+/// Goes away. A process has to go then by itself, and a server has to be there for the next.
 async fn leave(peer: &mut Peer, rules: &mut Rules) -> Result<(), Broken> {
+    if peer.is_server() {
+        return match peer.again().await {
+            Ok(()) => Ok(rules.well("can be dialled again")),
+            Err(error) => Ok(rules.wrong(format!("takes no other session: {error}"))),
+        };
+    }
     match peer.close(rules, LEAVE).await {
         Some(Some(0)) => rules.well("exits with 0 when its standard input ends"),
         Some(Some(code)) => rules.wrong(format!("exits with {code} when its standard input ends; 0 says that all went well")),

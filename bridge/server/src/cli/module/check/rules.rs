@@ -30,7 +30,8 @@ pub(super) struct Rules {
     pub(super) answered: u64,
     from_ms: u64,
     of_words: bool,
-    registered: bool,
+    /// It has registered, or need not.
+    pub(super) registered: bool,
     accept: Option<Accept>,
     done: bool,
     /// The epoch that is current, and the one its bare sound is for.
@@ -111,8 +112,10 @@ impl Rules {
 
     /// Looks at a frame; the message in it, if it is one that can be understood.
     pub(super) fn look(&mut self, arrived: Arrived) -> Result<Option<FromModule>, Broken> {
-        if let (Some(beside), Arrived::Json { slot, .. } | Arrived::Sound { slot, .. }) =
-            (&mut self.beside, &arrived)
+        if let (
+            Some(beside),
+            Arrived::Json { slot, .. } | Arrived::Sound { slot, .. } | Arrived::Ended { slot, .. },
+        ) = (&mut self.beside, &arrived)
             && *slot == beside.slot
         {
             return beside.look(arrived).map(|_| None);
@@ -120,6 +123,12 @@ impl Rules {
         match arrived {
             Arrived::Broken(error) => {
                 self.wrong(format!("standard output is no stream of frames: {error}"));
+                Err(Broken)
+            }
+            // After its last word that is how it should be.
+            Arrived::Ended { .. } if self.done => Ok(None),
+            Arrived::Ended { reason, .. } => {
+                self.wrong(format!("the connection ended in the middle of the session: {reason}"));
                 Err(Broken)
             }
             Arrived::Sound { slot, body } => {
