@@ -1,5 +1,6 @@
 //! Hosts against modules that behave and modules that do not; processes are real ones.
 
+mod bots;
 mod dial_in;
 mod dialled;
 mod launch;

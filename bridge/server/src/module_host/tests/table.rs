@@ -297,3 +297,17 @@ async fn every_situation_of_functions() {
     situations::oversize_message().await;
     situations::slow_reader().await;
 }
+
+/// A bot speaks its provider's protocol: it has no words for an epoch, a last answer or an error, and none for life. It is dialled once
+/// for a call.
+#[tokio::test(start_paused = true)]
+async fn every_situation_of_a_bot() {
+    use super::bots;
+    bots::happy_path().await;
+    bots::late_start().await;
+    bots::crash_without_replay().await;
+    bots::hang_and_slow_reader().await;
+    bots::flood_and_lying_about_its_rate().await;
+    bots::wrong_offer().await;
+    bots::oversize_message().await;
+}
