@@ -266,10 +266,11 @@ async fn everything(peer: &mut Peer, rules: &mut Rules) -> Result<(), Broken> {
 /// Goes away. A process has to go then by itself, and a server has to be there for the next.
 async fn leave(peer: &mut Peer, rules: &mut Rules) -> Result<(), Broken> {
     if peer.is_server() {
-        return match peer.again().await {
-            Ok(()) => Ok(rules.well("can be dialled again")),
-            Err(error) => Ok(rules.wrong(format!("takes no other session: {error}"))),
-        };
+        match peer.again().await {
+            Ok(()) => rules.well("can be dialled again"),
+            Err(error) => rules.wrong(format!("takes no other session: {error}")),
+        }
+        return Ok(());
     }
     match peer.close(rules, LEAVE).await {
         Some(Some(0)) => rules.well("exits with 0 when its standard input ends"),
