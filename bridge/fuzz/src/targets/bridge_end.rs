@@ -11,6 +11,7 @@ use ringback_module::message::{
     Accept, AcceptIn, AcceptOut, Kind, Overflow, Pace, Ready, ReadyCredit, Reject,
 };
 use ringback_proto::Instant;
+use ringback_proto::ledger::Drop;
 use ringback_proto::media::mixer::WhenBoth;
 use ringback_proto::provider::{
     App, EarlyMedia, Line, LineEvent, Message, Options, Provider, Secret, Send, Transport, Upgrade,
@@ -167,7 +168,7 @@ impl Rig {
             6 => session.module_gone(now, id, Some("it is gone".into())),
             7 => session.module_gone(now, id, None),
             8 => session.module_rejected(now, id, &Reject::bad_config("no")),
-            9 => session.module_flooded(now, id, script.number().into()),
+            9 => session.module_dropped(now, id, Drop::Overflow, script.number().into()),
             10 => session.module_reads(now, id),
             11 => session.module_message(now, id, &FromModule::Mark { name: script.text() }),
             _ => {
