@@ -29,7 +29,7 @@ use crate::hangup::{HangUp, Pool};
 use crate::keyring::Keyring;
 use crate::listener::{
     Admission, Answered, Drained, Endpoint, Entry, Pages, Posting, Readiness, Refusal, Server,
-    Streams,
+    Shortage, Streams,
 };
 use crate::module_host::{self, ChildPools, RosterConfig, Rosters};
 #[cfg(feature = "nats")]
@@ -37,6 +37,7 @@ use crate::nats::Nats;
 use crate::net;
 use crate::operator::{Bridged, Operator, Reloading};
 use crate::outgoing::Connector;
+use crate::overload::Overload;
 use crate::passthrough::{Opened, Passing, Passthrough};
 use crate::reach::Reach;
 use crate::registry::Registry;
@@ -132,6 +133,7 @@ pub struct Bridge {
     rosters: Rosters,
     /// Calls that are live.
     registry: Registry,
+    overload: Overload,
 }
 
 /// A stream that may come in.
@@ -238,6 +240,7 @@ impl Bridge {
             cluster,
             rosters,
             registry: Registry::default(),
+            overload: Overload::default(),
             watches: false,
         }
     }
@@ -245,6 +248,8 @@ impl Bridge {
     /// The same, but with all its calls captured.
     #[must_use]
     pub fn capturing(self, capture: Option<Capture>) -> Self {
+        let overload = self.overload.clone();
+        let capture = capture.map(|capture| capture.yielding_to(overload));
         Self { capture, ..self }
     }
 
@@ -306,6 +311,9 @@ impl Bridge {
         for ring in standing.plans.iter().filter_map(|plan| plan.keyring.clone()) {
             keeping.spawn(async move { ring.keep_fresh().await });
         }
+        if let Some(lags) = workers.lags() {
+            keeping.spawn(self.overload.clone().watch(config.bounds, lags));
+        }
         drop(standing);
         live.outside.ways.functions.all().iter().for_each(|pool| pool.start());
         if self.watches {
@@ -365,6 +373,10 @@ impl Streams for Bridge {
         let pools = self.children.all();
         let cold = pools.iter().filter_map(|pool| pool.warmth()).filter(|w| w.ready < w.wanted);
         let mut readiness = Readiness::default();
+        if let Some(line) = self.overload.line() {
+            readiness.busy = true;
+            readiness.lines.push(line);
+        }
         for warmth in cold {
             readiness.waits |= !warmth.was_warm;
             readiness.lines.push(warmth.to_string());
@@ -380,6 +392,10 @@ impl Streams for Bridge {
             readiness.lines.push(line);
         }
         readiness
+    }
+
+    fn room(&self) -> Result<(), Refusal> {
+        self.overload.room()
     }
 
     fn admit(
@@ -639,7 +655,7 @@ fn workers_of(module: &ModuleConfig) -> Option<(&str, &RosterConfig)> {
 fn no_keys() -> Refusal {
     Refusal {
         may_change: true,
-        ..Refusal::overloaded("none of the issuer's keys could be read so far")
+        ..Refusal::overloaded(Shortage::Keys, "none of the issuer's keys could be read so far")
     }
 }
 

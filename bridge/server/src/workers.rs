@@ -34,7 +34,7 @@ use std::io;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -75,9 +75,67 @@ pub struct Workers {
     threads: Vec<Worker>,
 }
 
+/// How late the threads come to what they have to do. Clones look at the same.
+#[derive(Debug, Clone)]
+pub(crate) struct Lags(Arc<[Arc<Lag>]>);
+
+/// A thread is asked to do nothing this often, and how late it does it is noted.
+const PROBE: Duration = Duration::from_millis(50);
+/// So many times are kept: those of five seconds.
+const PROBES: usize = 100;
+
+/// How late a thread was lately.
+#[derive(Debug)]
+struct Lag {
+    clock: Clock,
+    /// When it was to do nothing next, in microseconds of its clock.
+    due: AtomicU64,
+    /// In microseconds; of the last [`PROBES`], in no order.
+    late: [AtomicU32; PROBES],
+}
+
+impl Lag {
+    fn new() -> Arc<Self> {
+        let late = std::array::from_fn(|_| AtomicU32::new(0));
+        Arc::new(Self { clock: Clock::start(), due: AtomicU64::new(u64::MAX), late })
+    }
+
+    fn now(&self) -> u64 {
+        self.clock.now().since_epoch().as_micros() as u64
+    }
+
+    /// Notes how late it is, for ever.
+    async fn probe(self: Arc<Self>) {
+        for late in self.late.iter().cycle() {
+            let due = self.clock.now() + PROBE;
+            self.due.store(due.since_epoch().as_micros() as u64, Relaxed);
+            self.clock.sleep_until(Some(due)).await;
+            let micros = (self.clock.now() - due).as_micros();
+            late.store(u32::try_from(micros).unwrap_or(u32::MAX), Relaxed);
+        }
+    }
+
+    /// As late as it was 99 times of 100, or as it is now, if it has not come yet.
+    fn worst(&self) -> Duration {
+        let mut late: Vec<_> = self.late.iter().map(|late| late.load(Relaxed)).collect();
+        late.sort_unstable();
+        let usual = u64::from(late[PROBES * 99 / 100 - 1]);
+        let waiting = self.now().saturating_sub(self.due.load(Relaxed));
+        Duration::from_micros(usual.max(waiting))
+    }
+}
+
+impl Lags {
+    /// How late the latest of them is: 99 times of 100 in the last five seconds, or now.
+    pub(crate) fn worst(&self) -> Option<Duration> {
+        self.0.iter().map(|lag| lag.worst()).max()
+    }
+}
+
 #[derive(Debug)]
 struct Worker {
     handle: Handle,
+    lag: Arc<Lag>,
     load: Arc<AtomicUsize>,
     stop: CancellationToken,
     thread: Option<JoinHandle<()>>,
@@ -106,6 +164,12 @@ impl Workers {
         let threads = if threads == 0 { cores } else { threads };
         let threads = (0..threads).map(|index| Worker::start(index, tick));
         Ok(Self { threads: threads.collect::<io::Result<_>>()? })
+    }
+
+    /// How late they are; `None` without threads.
+    pub(crate) fn lags(&self) -> Option<Lags> {
+        let lags = self.threads.iter().map(|worker| Arc::clone(&worker.lag));
+        (!self.threads.is_empty()).then(|| Lags(lags.collect()))
     }
 
     /// A place at the thread that serves fewest.
@@ -153,6 +217,8 @@ impl Worker {
         }
         let runtime = builder.build()?;
         let (handle, stopped) = (runtime.handle().clone(), stop.clone());
+        let lag = Lag::new();
+        runtime.spawn(Arc::clone(&lag).probe());
         let thread =
             std::thread::Builder::new().name(format!("calls-{index}")).spawn(move || {
                 sleep_precisely();
@@ -160,7 +226,7 @@ impl Worker {
                 // What was left running is dropped with the runtime; blocking helpers are not waited for.
                 runtime.shutdown_background();
             })?;
-        Ok(Self { handle, load, stop, thread: Some(thread) })
+        Ok(Self { handle, lag, load, stop, thread: Some(thread) })
     }
 }
 
@@ -284,6 +350,42 @@ mod tests {
             let _ = sender.send(std::thread::current().name().map(str::to_owned));
         });
         assert_eq!(receiver.recv().expect("it ran").as_deref(), Some("calls-0"));
+    }
+
+    #[test]
+    fn how_late_a_thread_comes_is_known_while_it_is_late_and_after() {
+        let workers = Workers::start(2, Tick::Off).expect("threads");
+        let lags = workers.lags().expect("there are threads");
+        let until = |what: &str, is_so: &dyn Fn(Duration) -> bool| {
+            for _ in 0..3_000 {
+                if is_so(lags.worst().expect("threads")) {
+                    return;
+                }
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            panic!("never {what}: {:?}", lags.worst());
+        };
+        let (held, hold) = std::sync::mpsc::channel::<()>();
+        workers.desk().spawn(async move {
+            let _ = hold.recv();
+        });
+        until("late", &|lag| lag > Duration::from_millis(200));
+        drop(held);
+        until("on time again", &|lag| lag < Duration::from_millis(150));
+        assert!(Workers::here().lags().is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_worst_of_a_hundred_times_is_left_out() {
+        let lag = Lag::new();
+        assert_eq!(lag.worst(), Duration::ZERO);
+        lag.late[17].store(90_000, Relaxed);
+        assert_eq!(lag.worst(), Duration::ZERO, "once may be the machine's");
+        lag.late[18].store(40_000, Relaxed);
+        assert_eq!(lag.worst(), Duration::from_millis(40));
+        lag.due.store(lag.now(), Relaxed);
+        tokio::time::advance(Duration::from_millis(70)).await;
+        assert_eq!(lag.worst(), Duration::from_millis(70), "it has still not come");
     }
 
     #[test]

@@ -7,7 +7,7 @@ use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 
 use crate::call::MOST_POSTED;
-use crate::listener::Refusal;
+use crate::listener::{Refusal, Shortage};
 
 type Queues = HashMap<String, mpsc::Sender<String>>;
 
@@ -66,7 +66,7 @@ impl Drop for Posts {
 }
 
 fn too_much() -> Refusal {
-    Refusal::overloaded("too much is posted about one call at a time")
+    Refusal::overloaded(Shortage::Posts, "too much is posted about one call at a time")
 }
 
 #[cfg(test)]

@@ -11,9 +11,9 @@ mod writer;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use ringback_proto::Instant;
@@ -24,6 +24,7 @@ use ringback_proto::transcript::{Direction, Wire};
 use tokio::sync::oneshot;
 
 use crate::clock::WallTime;
+use crate::overload::Overload;
 use crate::socket::wire::Kind;
 
 pub use tape::{Captured, Tape};
@@ -69,6 +70,8 @@ struct Inner {
     /// Octets in the queue.
     octets: Arc<AtomicUsize>,
     tapes: AtomicU64,
+    /// Says when there is no time for captures.
+    overload: OnceLock<Overload>,
 }
 
 impl fmt::Debug for Capture {
@@ -192,8 +195,17 @@ impl Capture {
             // Nobody may be waiting any more.
             let _ = over.send(());
         })?;
-        let inner = Arc::new(Inner { queue, octets, tapes: AtomicU64::new(0) });
+        let inner =
+            Arc::new(Inner { queue, octets, tapes: AtomicU64::new(0), overload: OnceLock::new() });
         Ok((Self { inner }, Finish { finished }))
+    }
+
+    /// The same, leaving out what is said while `overload` has no time for it.
+    #[must_use]
+    pub fn yielding_to(self, overload: Overload) -> Self {
+        // Whom it yields to already, it goes on to yield to.
+        let _ = self.inner.overload.set(overload);
+        self
     }
 
     /// A tape for the call of that name, whose stream begins at `now`.

@@ -11,6 +11,7 @@ use ringback_proto::redaction::Facts;
 use ringback_proto::transcript::{Direction, Wire};
 
 use super::{Inner, Item, Opening, State, What};
+use crate::overload::Overload;
 use crate::socket::wire::Kind;
 use crate::telemetry::METRICS;
 
@@ -42,6 +43,20 @@ impl Tape {
 
     fn is_off(&self) -> bool {
         self.0.state.off.load(Acquire)
+    }
+
+    /// Whether nothing of `messages` is to be copied: no more is wanted, or there is no time now, which is told in the file.
+    fn skips(&self, messages: usize) -> bool {
+        let overload = self.0.capture.overload.get();
+        if self.is_off() {
+            return true;
+        }
+        if messages == 0 || !overload.is_some_and(Overload::sheds) {
+            return false;
+        }
+        self.0.state.missing.fetch_add(messages as u64, AcqRel);
+        METRICS.capture_messages_dropped.add(messages as u64);
+        true
     }
 
     fn said(&self, now: Instant, direction: Direction, kind: Kind, octets: Vec<u8>, facts: Facts) {
@@ -100,10 +115,11 @@ impl Captured {
 
     /// Captures what was put into `out` behind the first `before` messages.
     fn said(&self, now: Instant, out: &Outbox, before: usize, facts: &Facts) {
-        if self.tape.is_off() {
+        let sends = out.sends().get(before..).unwrap_or_default();
+        if self.tape.skips(sends.len()) {
             return;
         }
-        for send in out.sends().get(before..).unwrap_or_default() {
+        for send in sends {
             let (kind, span) = match send {
                 Send::Text(span) => (Kind::Text, span),
                 Send::Binary(span) => (Kind::Binary, span),
@@ -136,7 +152,7 @@ impl Protocol for Captured {
     ) -> Result<(), ProtocolError> {
         let (events, sends) = (out.events().len(), out.sends().len());
         let handled = self.inner.handle_line(now, line, event, out);
-        if !self.tape.is_off() {
+        if !self.tape.skips(1) {
             let facts = Facts::of_events(out.events().get(events..).unwrap_or_default());
             let wire = match event {
                 LineEvent::Opened => Wire::Opened(line),
@@ -162,7 +178,7 @@ impl Protocol for Captured {
     ) -> Result<(), ProtocolError> {
         let (events, sends) = (out.events().len(), out.sends().len());
         let handled = self.inner.handle_message(now, message, out);
-        if !self.tape.is_off() {
+        if !self.tape.skips(1) {
             let facts = Facts::of_events(out.events().get(events..).unwrap_or_default());
             let (kind, octets) = match message {
                 Message::Text(text) => (Kind::Text, text.as_bytes()),

@@ -2,10 +2,11 @@
 
 use std::sync::mpsc::Receiver;
 
-use ringback_proto::provider::find;
+use ringback_proto::provider::{Message, Outbox, find};
 use ringback_proto::transcript::{Transcript, Wire};
 
 use super::*;
+use crate::telemetry::METRICS;
 
 /// A folder of its own for one test, removed at its end.
 struct Folder(PathBuf);
@@ -52,7 +53,12 @@ impl Drop for Folder {
 /// A capture of which nobody takes anything from the queue.
 fn capture(queue: usize) -> (Capture, Receiver<Item>) {
     let (queue, items) = sync_channel(queue);
-    let inner = Inner { queue, octets: Arc::default(), tapes: AtomicU64::new(0) };
+    let inner = Inner {
+        queue,
+        octets: Arc::default(),
+        tapes: AtomicU64::new(0),
+        overload: OnceLock::new(),
+    };
     (Capture { inner: Arc::new(inner) }, items)
 }
 
@@ -66,6 +72,35 @@ fn tape(capture: &Capture, call: &str) -> Tape {
 fn closes(transcript: &Transcript) -> Vec<u16> {
     let code = |wire: &Wire| if let Wire::Close(code) = wire { *code } else { 0 };
     transcript.lines.iter().map(|line| code(&line.wire)).collect()
+}
+
+#[test]
+fn with_too_much_to_do_messages_are_left_out_and_counted_and_calls_are_not() {
+    let (capture, items) = capture(100);
+    let overload = Overload::default();
+    let capture = capture.yielding_to(overload.clone());
+    let tape = tape(&capture, "a");
+    let upgrade = Upgrade { target: "/raw", public_url: None, headers: &[] };
+    let accepted = find("raw").unwrap().accept(&upgrade, &Options::default()).unwrap();
+    let mut captured = Captured::boxed(accepted.protocol, tape);
+    let mut hear = |now| {
+        let mut out = Outbox::default();
+        let now = Instant::from_millis(now);
+        captured.handle_message(now, Message::Binary(&[0; 320]), &mut out).unwrap();
+        out.events().len()
+    };
+    let heard = hear(20);
+    overload.pretend(true);
+    let before = METRICS.capture_messages_dropped.get();
+    assert!(heard > 0 && hear(40) > 0 && hear(60) > 0, "the call hears all of it");
+    assert!(METRICS.capture_messages_dropped.get() >= before + 2);
+    overload.pretend(false);
+    assert!(hear(80) > 0);
+    let said: Vec<_> = items.try_iter().collect();
+    let missing: Vec<_> =
+        said.iter().map(|item| (item.at.since_epoch().as_millis(), item.missing)).collect();
+    assert!(missing.contains(&(80, 2)), "{missing:?}");
+    assert!(!missing.iter().any(|(at, _)| [40, 60].contains(at)), "{missing:?}");
 }
 
 #[test]

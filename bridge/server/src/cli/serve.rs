@@ -22,6 +22,7 @@ use crate::listener::Drained;
 use crate::net::{Listener as _, TcpListener};
 use crate::operator::{OperatorConfig, Reloading};
 use crate::outgoing::Connector;
+use crate::overload::raise_descriptors;
 use crate::reload;
 use crate::shutdown::Shutdown;
 use crate::tls::{Identity, TlsListener};
@@ -223,6 +224,7 @@ async fn serve(config: Config, args: &Args, log: &LogArgs) -> Exit {
         return screen::failed(Exit::Usage, error);
     }
     config.recordings.repair_beside();
+    raise_descriptors();
     let shutdown = Shutdown::new();
     if let Err(error) = shutdown.on_signals() {
         return screen::failed(Exit::Internal, format!("cannot watch for signals: {error}"));

@@ -5,6 +5,7 @@ use super::{Config, ListenerConfig};
 use super::{ModuleConfig, ModuleRun};
 use crate::listener::{Endpoint, Limits, Pages, Sources};
 use crate::operator::OperatorConfig;
+use crate::overload::Bounds;
 use crate::sink::SinkConfig;
 use crate::socket::SocketOptions;
 
@@ -34,6 +35,7 @@ impl Config {
             tls,
             pages,
             limits,
+            bounds,
             threads,
             tick,
             log,
@@ -54,6 +56,7 @@ impl Config {
         keys.note("server.tls", *tls != wanted.tls);
         keys.of_pages(*pages, wanted.pages);
         keys.of_limits(*limits, wanted.limits);
+        keys.of_bounds(*bounds, wanted.bounds);
         keys.note("server.threads", *threads != wanted.threads);
         keys.note("server.tick", *tick != wanted.tick);
         keys.note("log.format", log.format != wanted.log.format);
@@ -86,6 +89,7 @@ impl Config {
             tls: tls.clone(),
             pages: *pages,
             limits: *limits,
+            bounds: *bounds,
             threads: *threads,
             tick: *tick,
             log: log.clone(),
@@ -203,6 +207,7 @@ impl Keys {
         // The last two have no key.
         let Limits {
             max_connections,
+            max_connections_per_address,
             max_streams,
             header_timeout,
             drain_timeout,
@@ -210,9 +215,19 @@ impl Keys {
             retry_after: _,
         } = running;
         self.note("limits.max_connections", max_connections != wanted.max_connections);
+        self.note(
+            "limits.max_connections_per_address",
+            max_connections_per_address != wanted.max_connections_per_address,
+        );
         self.note("limits.max_calls", max_streams != wanted.max_streams);
         self.note("limits.header_timeout", header_timeout != wanted.header_timeout);
         self.note("server.drain_timeout", drain_timeout != wanted.drain_timeout);
+    }
+
+    fn of_bounds(&mut self, running: Bounds, wanted: Bounds) {
+        let Bounds { max_lag, max_memory } = running;
+        self.note("limits.max_lag", max_lag != wanted.max_lag);
+        self.note("limits.max_memory", max_memory != wanted.max_memory);
     }
 
     fn of_endpoint(&mut self, running: &Endpoint, wanted: &Endpoint) {

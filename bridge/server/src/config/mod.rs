@@ -35,6 +35,7 @@ use crate::listener::{Endpoint, Limits, Pages};
 use crate::module_host::{ChildSpec, RosterConfig};
 use crate::operator::OperatorConfig;
 use crate::outgoing::Trust;
+use crate::overload::Bounds;
 use crate::reach::Reach;
 use crate::recordings::RecordingsConfig;
 use crate::sink::SinkConfig;
@@ -71,6 +72,8 @@ pub struct Config {
     pub worker_path: String,
     /// Bounds of the server.
     pub limits: Limits,
+    /// What may be used up before new calls are refused.
+    pub bounds: Bounds,
     /// Threads that serve calls; 0 is one for each core.
     pub threads: usize,
     /// When they wake up in batches.

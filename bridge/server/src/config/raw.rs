@@ -105,11 +105,14 @@ pub(super) struct Tenant {
 #[serde(deny_unknown_fields)]
 pub(super) struct Limits {
     pub max_connections: Option<At<usize>>,
+    pub max_connections_per_address: Option<At<usize>>,
+    pub max_lag: Option<At<SpanOrOff>>,
+    pub max_memory: Option<At<Size>>,
     pub max_calls: Option<At<usize>>,
     pub max_message: Option<At<usize>>,
     pub header_timeout: Option<At<TimeSpan>>,
     pub write_timeout: Option<At<TimeSpan>>,
-    pub keepalive: Option<At<Keepalive>>,
+    pub keepalive: Option<At<SpanOrOff>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -162,7 +165,7 @@ pub(super) struct Listener {
     pub route: Option<At<String>>,
     pub routes: Option<At<Vec<At<String>>>>,
     pub max_calls: Option<At<usize>>,
-    pub keepalive: Option<At<Keepalive>>,
+    pub keepalive: Option<At<SpanOrOff>>,
     #[serde(default)]
     pub origins: Vec<At<String>>,
     pub allow: Option<At<Vec<At<String>>>>,
@@ -613,12 +616,12 @@ fn parse_size(text: &str) -> Option<u64> {
     number.checked_mul(unit)
 }
 
-/// How often a peer is asked for life: a time or `"off"`.
+/// A time or `"off"`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
-pub(super) struct Keepalive(pub Option<Duration>);
+pub(super) struct SpanOrOff(pub Option<Duration>);
 
-impl TryFrom<String> for Keepalive {
+impl TryFrom<String> for SpanOrOff {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, String> {
@@ -659,8 +662,8 @@ mod tests {
 
     #[test]
     fn keepalive_may_be_off() {
-        assert_eq!(Keepalive::try_from("off".to_owned()), Ok(Keepalive(None)));
-        let never = Keepalive::try_from("never".to_owned()).unwrap_err();
+        assert_eq!(SpanOrOff::try_from("off".to_owned()), Ok(SpanOrOff(None)));
+        let never = SpanOrOff::try_from("never".to_owned()).unwrap_err();
         assert!(never.contains("\"off\""), "{never}");
     }
 }

@@ -181,7 +181,7 @@ impl Streams for Closed {
         _: &Upgrade<'_>,
         _: SocketAddr,
     ) -> Result<Admission<()>, Refusal> {
-        Err(Refusal::overloaded("closed"))
+        Err(Refusal::new(503, "closed"))
     }
 
     async fn serve(&self, (): (), socket: Socket) {

@@ -4,12 +4,12 @@ use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::request::Parts;
-use axum::http::{HeaderValue, Request, Response, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
 use bytes::Bytes;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -22,28 +22,42 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 use tower_service::Service as _;
 
+use super::neighbours::Place;
 use super::records::{Rewound, sorted};
+use super::sources::passed_on;
 use super::{
-    ANSWER_TIMEOUT, Admission, Bounded, MAX_HEAD, MAX_HEADERS, Refusal, Shared, Streams, dial_in,
-    handshake, posted, routes, webhook,
+    ANSWER_TIMEOUT, Admission, Bounded, Entered, MAX_HEAD, MAX_HEADERS, REASON, Refusal, Shared,
+    Shortage, Streams, dial_in, handshake, posted, routes, webhook,
 };
 use crate::net::Io;
 use crate::socket::{Socket, linger};
-use crate::telemetry::{METRICS, Report, report};
+use crate::telemetry::{EdgeReport, METRICS, Report, report, report_edge};
 use crate::workers::Desk;
 
 /// Held as long as a connection is open, as a stream or before.
 pub(super) struct Seat {
     _permit: OwnedSemaphorePermit,
+    /// Among the connections of its address that are no streams yet.
+    place: Mutex<Option<Place>>,
     desk: Arc<Desk>,
     /// Set by an answer that goes on for as long as the server does.
     looks_on: OnceLock<TaskTrackerToken>,
 }
 
 impl Seat {
-    fn take(permit: OwnedSemaphorePermit, desk: Arc<Desk>) -> Arc<Self> {
+    fn take(Entered { seat, place }: Entered, desk: Arc<Desk>) -> Arc<Self> {
         METRICS.connections.increment();
-        Arc::new(Self { _permit: permit, desk, looks_on: OnceLock::new() })
+        let place = Mutex::new(place);
+        Arc::new(Self { _permit: seat, place, desk, looks_on: OnceLock::new() })
+    }
+
+    /// It was let in: whoever let it in counts it from now on.
+    pub(super) fn settle(&self) {
+        self.put(None);
+    }
+
+    fn put(&self, place: Option<Place>) {
+        *self.place.lock().unwrap_or_else(PoisonError::into_inner) = place;
     }
 
     /// The place at the thread, which what goes on there keeps when the connection is gone.
@@ -63,10 +77,10 @@ pub(super) async fn serve<S: Streams, I: Io>(
     shared: Arc<Shared<S>>,
     io: I,
     peer: SocketAddr,
-    permit: OwnedSemaphorePermit,
+    entered: Entered,
     desk: Arc<Desk>,
 ) {
-    let seat = Seat::take(permit, desk);
+    let seat = Seat::take(entered, desk);
     let Some(io) = sorted(&shared, io, peer, &seat).await else { return };
     let deadline = shared.limits.header_timeout + ANSWER_TIMEOUT;
     let mut http = http1::Builder::new();
@@ -103,10 +117,11 @@ pub(super) async fn serve<S: Streams, I: Io>(
 }
 
 /// Tells a connection over the cap to come back later, without reading what it wants.
-pub(super) async fn refuse(mut io: impl Io, retry_after: Duration) {
+pub(super) async fn refuse(mut io: impl Io, shortage: Shortage, retry_after: Duration) {
     let answer = format!(
-        "HTTP/1.1 503 Service Unavailable\r\nretry-after: {}\r\nconnection: close\r\ncontent-length: 0\r\n\r\n",
-        retry_after.as_secs()
+        "HTTP/1.1 503 Service Unavailable\r\nretry-after: {}\r\n{REASON}: {}\r\nconnection: close\r\ncontent-length: 0\r\n\r\n",
+        retry_after.as_secs(),
+        shortage.name()
     );
     // A fresh connection has room for these few octets; a peer without any does not read them anyway.
     let written = tokio::time::timeout(Duration::from_secs(1), io.write_all(answer.as_bytes()));
@@ -121,6 +136,9 @@ async fn answer<S: Streams, I: Io>(
     peer: SocketAddr,
     seat: Arc<Seat>,
 ) -> Response<Body> {
+    if let Err(refusal) = count_passed_on(shared, request.headers(), peer, &seat) {
+        return refusal.into_response(shared.limits.retry_after);
+    }
     let path = request.uri().path();
     if shared.streams.is_door(path) {
         return dial_in::answer::<S, I>(shared, request, peer, seat);
@@ -162,6 +180,7 @@ async fn answer<S: Streams, I: Io>(
     };
     match verdict {
         Ok(admitted) => {
+            seat.settle();
             let response = handshake::switch(&admitted.accept, admitted.subprotocol.clone());
             let shared = Arc::clone(shared);
             let tasks = shared.tasks.clone();
@@ -175,6 +194,28 @@ async fn answer<S: Streams, I: Io>(
             refusal.into_response(shared.limits.retry_after)
         }
     }
+}
+
+/// Counts a connection by whom a proxy of ours passes on: nothing was known of them before.
+fn count_passed_on<S: Streams>(
+    shared: &Shared<S>,
+    headers: &HeaderMap,
+    peer: SocketAddr,
+    seat: &Seat,
+) -> Result<(), Refusal> {
+    if !shared.is_proxy(peer.ip()) {
+        return Ok(());
+    }
+    // What is no address is refused where addresses matter.
+    let Some(client) = passed_on(&shared.proxies, peer, headers) else { return Ok(()) };
+    if let Some(place) = shared.neighbours.take(client) {
+        seat.put(Some(place));
+        return Ok(());
+    }
+    let limit = shared.limits.max_connections_per_address;
+    let reason = Shortage::Address.name();
+    report_edge(&EdgeReport::ConnectionRefused { peer: SocketAddr::new(client, 0), reason, limit });
+    Err(Refusal::overloaded(Shortage::Address, "as many connections of one address as allowed"))
 }
 
 /// A stream that was let in, and a place for it.
@@ -196,14 +237,25 @@ struct Admitted<T> {
 pub(super) type Seats = [Option<OwnedSemaphorePermit>; 2];
 
 /// Takes places for a stream, unless there are none left.
-pub(super) fn seats<S>(shared: &Shared<S>, bounded: &Bounded) -> Result<Seats, Refusal> {
+pub(super) fn seats<S: Streams>(shared: &Shared<S>, bounded: &Bounded) -> Result<Seats, Refusal> {
+    may_begin(shared)?;
+    let seat = Arc::clone(&shared.live).try_acquire_owned();
+    let seat = seat.map_err(|_| full(Shortage::Calls))?;
+    let own = bounded.live.as_ref().map(|live| Arc::clone(live).try_acquire_owned());
+    let own = own.transpose().map_err(|_| full(Shortage::ListenerCalls))?;
+    Ok([Some(seat), own])
+}
+
+/// Whether any call may begin now.
+pub(super) fn may_begin<S: Streams>(shared: &Shared<S>) -> Result<(), Refusal> {
     if shared.shutdown.is_draining() {
-        return Err(Refusal::overloaded("draining"));
+        return Err(Refusal::overloaded(Shortage::Draining, "draining"));
     }
-    let full = |_| Refusal::overloaded("as many streams as allowed are open (`max_calls`)");
-    let seat = Arc::clone(&shared.live).try_acquire_owned().map_err(full)?;
-    let own = bounded.live.as_ref().map(|live| Arc::clone(live).try_acquire_owned().map_err(full));
-    Ok([Some(seat), own.transpose()?])
+    shared.streams.room()
+}
+
+pub(super) fn full(shortage: Shortage) -> Refusal {
+    Refusal::overloaded(shortage, "as many streams as allowed are open (`max_calls`)")
 }
 
 /// Checks in the order of cost: what a full or draining server has to say comes before any look at the request.
@@ -234,10 +286,8 @@ async fn prepared<S: Streams>(
     let Admission { state, subprotocol } = streams.prepare(admission).await?;
     let subprotocol = subprotocol.map(|name| HeaderValue::from_str(&name)).transpose();
     let subprotocol = subprotocol.map_err(|error| Refusal {
-        status: 500,
-        public: "internal error".into(),
         reason: format!("the chosen subprotocol is no header value: {error}"),
-        may_change: false,
+        ..Refusal::new(500, "internal error")
     })?;
     Ok(Admitted { state, accept, subprotocol, _seats: seats })
 }
@@ -251,35 +301,6 @@ pub(crate) fn text_headers(parts: &Parts) -> Result<Vec<(&str, &str)>, Refusal> 
         headers.push((name.as_str(), value));
     }
     Ok(headers)
-}
-
-impl Refusal {
-    pub(crate) fn into_response(self, retry_after: Duration) -> Response<Body> {
-        let mut response = Response::new(Body::from(self.public + "\n"));
-        let status = StatusCode::from_u16(self.status);
-        *response.status_mut() = status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
-        match self.status {
-            401 => {
-                let basic = HeaderValue::from_static("Basic realm=\"ringback\"");
-                headers.append(header::WWW_AUTHENTICATE, basic);
-                headers.append(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-            }
-            405 => {
-                headers.insert(header::ALLOW, HeaderValue::from_static("GET"));
-            }
-            426 => {
-                headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
-                headers.insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
-            }
-            503 => {
-                headers.insert(header::RETRY_AFTER, retry_after.as_secs().into());
-            }
-            _ => {}
-        }
-        response
-    }
 }
 
 /// Counts a stream while it lives, and tells if a fault of this program ends it.

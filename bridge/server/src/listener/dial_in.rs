@@ -28,6 +28,7 @@ pub(super) fn answer<S: Streams, I: Io>(
         Ok(admitted) => admitted,
         Err(refusal) => return refusal.into_response(shared.limits.retry_after),
     };
+    seat.settle();
     shared.onlookers.spawn(async move {
         match on_upgrade.await {
             Ok(upgraded) => {

@@ -2,6 +2,7 @@
 
 use axum::body::Body;
 use axum::http::request::Parts;
+use axum::http::uri::Authority;
 use axum::http::{
     HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Version, header,
 };
@@ -19,6 +20,13 @@ pub(crate) fn check(request: &Parts, origins: &[String]) -> Result<String, Refus
         return Err(Refusal::new(400, "a stream needs HTTP/1.1"));
     }
     let host = single(headers, &header::HOST)?;
+    if Authority::try_from(host).map_or(true, |authority| authority.host().is_empty()) {
+        return Err(Refusal::new(400, "`Host` must name this server"));
+    }
+    if has_body(headers) {
+        // A proxy in front would count its octets, and we would take them for frames.
+        return Err(Refusal::new(400, "a request for a stream has no body"));
+    }
     if !has_token(headers, header::UPGRADE, "websocket") {
         return Err(Refusal::new(426, "this is a WebSocket endpoint: send `Upgrade: websocket`"));
     }
@@ -32,8 +40,62 @@ pub(crate) fn check(request: &Parts, origins: &[String]) -> Result<String, Refus
     if !is_base64_of_16_octets(key) {
         return Err(Refusal::new(400, "`Sec-WebSocket-Key` must be 16 octets in base64"));
     }
+    if !offers_are_well_formed(headers) {
+        let help =
+            "`Sec-WebSocket-Protocol` and `Sec-WebSocket-Extensions` are lists of names, each once";
+        return Err(Refusal::new(400, help));
+    }
     check_origin(headers, host, origins)?;
     Ok(accept_key(key.as_bytes()))
+}
+
+/// Whether a request announces octets behind its head.
+fn has_body(headers: &HeaderMap) -> bool {
+    let lengths = headers.get_all(header::CONTENT_LENGTH).iter();
+    headers.contains_key(header::TRANSFER_ENCODING)
+        || lengths.into_iter().any(|length| length != "0")
+}
+
+/// Whether what a client offers to speak follows the grammar (RFC 6455, 4.3). What is none of it must not be guessed at; extensions
+/// that are well-formed are not taken up.
+fn offers_are_well_formed(headers: &HeaderMap) -> bool {
+    let list = |name: HeaderName| {
+        let values: Vec<_> = headers.get_all(name).iter().collect();
+        (!values.is_empty()).then(|| {
+            let values = values.iter().map(|value| value.to_str().unwrap_or("\0"));
+            values.collect::<Vec<_>>().join(",")
+        })
+    };
+    let protocols = list(header::SEC_WEBSOCKET_PROTOCOL).is_none_or(|list| {
+        let names: Vec<_> = list.split(',').map(str::trim).collect();
+        let is_once = |name: &&str| names.iter().filter(|other| *other == name).count() == 1;
+        names.iter().all(|name| is_token(name) && is_once(name))
+    });
+    let extensions =
+        list(header::SEC_WEBSOCKET_EXTENSIONS).is_none_or(|list| list.split(',').all(is_extension));
+    protocols && extensions
+}
+
+/// A name and its parameters: `permessage-deflate; client_max_window_bits=15`.
+fn is_extension(text: &str) -> bool {
+    let mut parts = text.split(';').map(str::trim);
+    parts.next().is_some_and(is_token)
+        && parts.all(|parameter| match parameter.split_once('=') {
+            None => is_token(parameter),
+            Some((name, value)) => {
+                let value = value.trim();
+                let unquoted = value.strip_prefix('"').and_then(|value| value.strip_suffix('"'));
+                is_token(name.trim()) && is_token(unquoted.unwrap_or(value))
+            }
+        })
+}
+
+/// Whether a text is a word of HTTP (RFC 9110, 5.6.2).
+fn is_token(text: &str) -> bool {
+    !text.is_empty()
+        && text
+            .bytes()
+            .all(|octet| octet.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&octet))
 }
 
 /// The value of a field that must be there exactly once.
@@ -78,12 +140,10 @@ pub(crate) fn check_origin(
     if listed || name.eq_ignore_ascii_case(host) {
         return Ok(());
     }
-    Err(Refusal {
-        status: 403,
-        public: "this web page may not open streams here; list its origin under `origins` of the listener".into(),
-        reason: format!("origin {origin:?} is not in `origins`"),
-        may_change: false,
-    })
+    let public =
+        "this web page may not open streams here; list its origin under `origins` of the listener";
+    let reason = format!("origin {origin:?} is not in `origins`");
+    Err(Refusal { reason, ..Refusal::new(403, public) })
 }
 
 /// The answer to an accepted upgrade. `subprotocol` must be a valid field value.

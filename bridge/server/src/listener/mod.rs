@@ -7,8 +7,10 @@ mod access;
 mod connection;
 mod dial_in;
 pub(crate) mod handshake;
+mod neighbours;
 mod posted;
 mod records;
+mod refusal;
 mod routes;
 mod sources;
 mod webhook;
@@ -16,26 +18,29 @@ mod webhook;
 use std::fmt;
 use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use axum::Router;
-use ringback_proto::provider::{Rejection, Transport, Upgrade, Webhook};
-use tokio::sync::Semaphore;
+use ipnet::IpNet;
+use ringback_proto::provider::{Transport, Upgrade, Webhook};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::task::TaskTracker;
 
 use crate::net;
 use crate::shutdown::{Flag, Shutdown};
 use crate::socket::{Socket, SocketOptions};
-use crate::telemetry::{Report, report};
+use crate::telemetry::{EdgeReport, Report, report, report_edge};
 use crate::workers::Workers;
+use neighbours::{Neighbours, Place};
 
 pub use access::{Access, Pages};
 pub(crate) use access::{is_near, is_passed_on};
 pub(crate) use connection::text_headers;
+pub use refusal::{REASON, Refusal, Shortage};
 pub use routes::RESERVED_PATHS;
 pub(crate) use routes::{EVENTS_PATH, WORKERS_PATH};
 pub use sources::{Sources, network};
@@ -72,6 +77,14 @@ pub trait Streams: Send + Sync + 'static {
     /// Whether new streams should come, for whoever asks before it sends them. They are taken in any case.
     fn readiness(&self) -> Readiness {
         Readiness::default()
+    }
+
+    /// No to one more call where there is too little of what [`Limits`] do not count. Asked for each, before anything else is.
+    ///
+    /// # Errors
+    /// The refusal becomes the HTTP answer.
+    fn room(&self) -> Result<(), Refusal> {
+        Ok(())
     }
 
     /// Decides what a provider is told that asks what to do with a call, if the endpoint has an [`AnswerPoint`]. Must not block.
@@ -139,6 +152,8 @@ pub trait Streams: Send + Sync + 'static {
 pub struct Readiness {
     /// Something has still to start before the first.
     pub waits: bool,
+    /// New streams would be refused now.
+    pub busy: bool,
     /// What is not there that should be, a sentence each.
     pub lines: Vec<String>,
 }
@@ -174,48 +189,6 @@ pub struct Admission<T> {
     pub state: T,
     /// Subprotocol to answer with; one of those offered.
     pub subprotocol: Option<String>,
-}
-
-/// No to a stream. What the peer is told and what the log keeps are different strings.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refusal {
-    /// HTTP status of the answer, 400 to 599. 401, 405, 426 and 503 bring their header fields with them.
-    pub status: u16,
-    /// What the peer is told.
-    pub public: String,
-    /// What the log keeps.
-    pub reason: String,
-    /// Whether [`Streams::reconsider`] may find a reason to let it in after all.
-    pub may_change: bool,
-}
-
-impl Refusal {
-    /// A refusal that has nothing to hide.
-    pub fn new(status: u16, public: impl Into<String>) -> Self {
-        let public = public.into();
-        Self { status, reason: public.clone(), public, may_change: false }
-    }
-
-    /// 503: the peer may come back later.
-    pub fn overloaded(reason: impl Into<String>) -> Self {
-        Self {
-            status: 503,
-            public: "no capacity now, try again later".into(),
-            reason: reason.into(),
-            may_change: false,
-        }
-    }
-}
-
-impl From<Rejection> for Refusal {
-    fn from(rejection: Rejection) -> Self {
-        Self {
-            status: rejection.status(),
-            public: rejection.public().to_owned(),
-            reason: rejection.to_string(),
-            may_change: rejection == Rejection::UnknownKey,
-        }
-    }
 }
 
 /// A path at which streams are taken.
@@ -266,6 +239,9 @@ impl Endpoint {
 pub struct Limits {
     /// Connections at a time, streams included. One more is answered 503 before it is read.
     pub max_connections: usize,
+    /// Connections at a time from one address, or 64-bit network of IPv6, that are no streams yet. Those of trusted proxies are
+    /// counted by whom they pass on, once that is known.
+    pub max_connections_per_address: usize,
     /// Streams at a time, over all endpoints.
     pub max_streams: usize,
     /// A connection has so long to send the whole head of a request, from its first moment.
@@ -282,6 +258,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             max_connections: 4096,
+            max_connections_per_address: 100,
             max_streams: 1000,
             header_timeout: Duration::from_secs(5),
             drain_timeout: Duration::from_secs(30),
@@ -326,6 +303,9 @@ struct Shared<S> {
     router: Router,
     live: Arc<Semaphore>,
     connections: Arc<Semaphore>,
+    neighbours: Neighbours,
+    /// Proxies of any endpoint: who connects through one is known only later.
+    proxies: Vec<IpNet>,
     refusals: Arc<Semaphore>,
     tasks: TaskTracker,
     /// Connections that look on for as long as they like.
@@ -333,6 +313,13 @@ struct Shared<S> {
     abort: Flag,
     /// Streams that ended because they were told to.
     cut: AtomicUsize,
+}
+
+/// What a connection holds.
+struct Entered {
+    seat: OwnedSemaphorePermit,
+    /// Among those of its address, unless it is a proxy's.
+    place: Option<Place>,
 }
 
 /// An endpoint and the streams it has left.
@@ -359,6 +346,8 @@ impl<S: Streams> Server<S> {
         shutdown: Shutdown,
         workers: Workers,
     ) -> Self {
+        let proxies = endpoints.iter().flat_map(|e| e.sources.trusted_proxies.iter().copied());
+        let proxies = proxies.collect();
         let endpoints = endpoints
             .into_iter()
             .map(|endpoint| {
@@ -377,6 +366,8 @@ impl<S: Streams> Server<S> {
             shutdown,
             live: Arc::new(Semaphore::new(limits.max_streams)),
             connections: Arc::new(Semaphore::new(limits.max_connections)),
+            neighbours: Neighbours::new(limits.max_connections_per_address),
+            proxies,
             refusals: Arc::new(Semaphore::new(MAX_REFUSALS)),
             tasks: TaskTracker::new(),
             onlookers: TaskTracker::new(),
@@ -435,17 +426,20 @@ impl<S: Streams> Shared<S> {
             };
             L::open(parcel).await.map_err(failed).ok()
         };
-        if let Ok(permit) = Arc::clone(&self.connections).try_acquire_owned() {
-            let (shared, desk) = (Arc::clone(self), Arc::new(workers.desk()));
-            let kept = Arc::clone(&desk);
-            desk.spawn(async move {
-                if let Some(io) = open().await {
-                    connection::serve(shared, io, peer, permit, kept).await;
-                }
-            });
-            return;
-        }
-        report(&Report::ConnectionRefused { peer, limit: self.limits.max_connections });
+        let (shortage, limit) = match self.entry(peer) {
+            Ok(entry) => {
+                let (shared, desk) = (Arc::clone(self), Arc::new(workers.desk()));
+                let kept = Arc::clone(&desk);
+                desk.spawn(async move {
+                    if let Some(io) = open().await {
+                        connection::serve(shared, io, peer, entry, kept).await;
+                    }
+                });
+                return;
+            }
+            Err(refused) => refused,
+        };
+        report_edge(&EdgeReport::ConnectionRefused { peer, reason: shortage.name(), limit });
         if !L::hears_at_once() {
             return;
         }
@@ -453,11 +447,29 @@ impl<S: Streams> Shared<S> {
             let retry_after = self.limits.retry_after;
             tokio::spawn(async move {
                 if let Some(io) = open().await {
-                    connection::refuse(io, retry_after).await;
+                    connection::refuse(io, shortage, retry_after).await;
                 }
                 drop(permit);
             });
         }
+    }
+
+    /// A place for one more connection of `peer`, or what there is too little of, and how much there may be.
+    fn entry(&self, peer: SocketAddr) -> Result<Entered, (Shortage, usize)> {
+        let Limits { max_connections, max_connections_per_address, .. } = self.limits;
+        let seat = Arc::clone(&self.connections).try_acquire_owned();
+        let seat = seat.map_err(|_| (Shortage::Connections, max_connections))?;
+        let place = if self.is_proxy(peer.ip()) {
+            None
+        } else {
+            let place = self.neighbours.take(peer.ip());
+            Some(place.ok_or((Shortage::Address, max_connections_per_address))?)
+        };
+        Ok(Entered { seat, place })
+    }
+
+    fn is_proxy(&self, address: IpAddr) -> bool {
+        self.proxies.iter().any(|network| network.contains(&address.to_canonical()))
     }
 
     /// Waits for the end of everything, from the call to shut down to the last stream.

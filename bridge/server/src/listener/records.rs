@@ -42,6 +42,7 @@ pub(super) async fn sorted<S: Streams, I: Io>(
     let bounded = &shared.endpoints[index];
     match admit_records(shared, bounded, peer) {
         Ok((state, seats)) => {
+            seat.settle();
             let socket = Socket::records(Box::new(io), &[first], bounded.endpoint.socket);
             let (shared, seat) = (Arc::clone(shared), Arc::clone(seat));
             let tasks = shared.tasks.clone();

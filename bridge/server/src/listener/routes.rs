@@ -28,16 +28,19 @@ pub(super) fn router(
     readiness: impl Fn() -> Readiness + Clone + Send + Sync + 'static,
 ) -> Router {
     let ready = move || {
-        let Readiness { waits, mut lines } = readiness();
-        let (status, word) = match (shutdown.is_draining(), waits) {
-            (true, _) => (StatusCode::SERVICE_UNAVAILABLE, "draining"),
-            (false, true) => (StatusCode::SERVICE_UNAVAILABLE, "starting"),
-            (false, false) => (StatusCode::OK, "ready"),
+        let Readiness { waits, busy, mut lines } = readiness();
+        let word = match (shutdown.is_draining(), waits, busy) {
+            (true, ..) => "draining",
+            (_, true, _) => "starting",
+            (_, _, true) => "busy",
+            _ => "ready",
         };
+        let is_ready = word == "ready";
+        let status = if is_ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
         lines.insert(0, word.into());
         let text = lines.join("\n") + "\n";
         let retry_after = [(header::RETRY_AFTER, retry_after.as_secs().to_string())];
-        std::future::ready(if status == StatusCode::OK {
+        std::future::ready(if is_ready {
             text.into_response()
         } else {
             (status, retry_after, text).into_response()
@@ -82,13 +85,16 @@ mod tests {
     #[tokio::test]
     async fn readiness_tells_what_is_not_there_that_should_be() {
         let shutdown = Shutdown::new();
-        let lacking = |waits| Readiness { waits, lines: vec!["0 of 2".into()] };
+        let lacking =
+            |waits| Readiness { waits, lines: vec!["0 of 2".into()], ..Readiness::default() };
+        let busy = Readiness { busy: true, lines: vec!["lag".into()], ..Readiness::default() };
         let (all, starting) = (Readiness::default(), lacking(true));
         assert_eq!(asked(&shutdown, all).await, (200, false, "ready\n".into()));
         let answer = asked(&shutdown, starting.clone()).await;
         assert_eq!(answer, (503, true, "starting\n0 of 2\n".into()));
         let answer = asked(&shutdown, lacking(false)).await;
         assert_eq!(answer, (200, false, "ready\n0 of 2\n".into()));
+        assert_eq!(asked(&shutdown, busy).await, (503, true, "busy\nlag\n".into()));
         shutdown.drain();
         let answer = asked(&shutdown, starting).await;
         assert_eq!(answer, (503, true, "draining\n0 of 2\n".into()));

@@ -41,31 +41,35 @@ impl Sources {
     /// Refuses a request from elsewhere.
     pub(super) fn check(&self, peer: SocketAddr, headers: &HeaderMap) -> Result<(), Refusal> {
         let Some(allowed) = &self.allow else { return Ok(()) };
-        let passed_on: Vec<_> = headers
-            .get_all(FORWARDED)
-            .iter()
-            .flat_map(|value| value.to_str().unwrap_or("?").split(','))
-            .collect();
-        let client = client(peer.ip(), &passed_on, &self.trusted_proxies);
+        let client = passed_on(&self.trusted_proxies, peer, headers);
         if client.is_some_and(|client| contains(allowed, client)) {
             return Ok(());
         }
         let reason = match client {
             None => format!("a trusted proxy passes on what is no address (`{FORWARDED}`)"),
-            Some(client) if client == peer.ip().to_canonical() && !passed_on.is_empty() => {
+            Some(client)
+                if client == peer.ip().to_canonical() && headers.contains_key(FORWARDED) =>
+            {
                 format!(
                     "{client} is not in `allow`; if it is a proxy of yours, list it in `trusted_proxies`"
                 )
             }
             Some(client) => format!("{client} is not in `allow`"),
         };
-        Err(Refusal {
-            status: 403,
-            public: "this address may not open streams here".into(),
-            reason,
-            may_change: false,
-        })
+        Err(Refusal { reason, ..Refusal::new(403, "this address may not open streams here") })
     }
+}
+
+/// Who a request is from, through the proxies that are `trusted`. `None` if one of them passes on what is no address.
+pub(super) fn passed_on(
+    trusted: &[IpNet],
+    peer: SocketAddr,
+    headers: &HeaderMap,
+) -> Option<IpAddr> {
+    let fields = headers.get_all(FORWARDED).iter();
+    let fields: Vec<_> =
+        fields.flat_map(|value| value.to_str().unwrap_or("?").split(',')).collect();
+    client(peer.ip(), &fields, trusted)
 }
 
 fn contains(networks: &[IpNet], address: IpAddr) -> bool {

@@ -1,11 +1,13 @@
 //! The server against strangers: slow, silent, malformed, too many; and its end. In memory on paused time, or on loopback.
 
+mod handshakes;
+
 use super::*;
 use crate::clock::Clock;
 use crate::net::{Io, MemoryConnector, TcpListener, memory};
 use crate::socket::{DialError, Incoming, Outgoing, SocketError, close_code, dial};
 use crate::workers::Tick;
-use ringback_proto::provider::{Message, OutgoingUpgrade, Transport};
+use ringback_proto::provider::{Message, OutgoingUpgrade, Rejection, Transport};
 use std::io;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -104,7 +106,9 @@ fn serve<L: net::Listener>(
     let shutdown = Shutdown::new();
     let streams = Arc::new(Echo { shutdown: shutdown.clone() });
     let pages = Pages::default();
-    let routes = Router::new().route("/events", axum::routing::get(async || "an event\n"));
+    let routes = Router::new()
+        .route("/events", axum::routing::get(async || "an event\n"))
+        .route("/slow", axum::routing::get(std::future::pending::<&str>));
     let server = Server::new(
         streams,
         vec![endpoint],
@@ -240,42 +244,6 @@ fn but(from: &str, to: &str) -> String {
 }
 
 #[tokio::test(start_paused = true)]
-async fn handshakes_are_checked_strictly_and_refused_helpfully() {
-    let (connector, _server, _shutdown) = in_memory();
-    let host = "Host: bridge\r\n";
-    let key = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
-    let version = "Sec-WebSocket-Version: 13\r\n";
-    let upgrade = "Upgrade: websocket\r\n";
-    let cases = [
-        (but("GET", "POST"), 405, "allow: GET"),
-        (but("HTTP/1.1", "HTTP/1.0"), 400, "needs HTTP/1.1"),
-        (but(host, ""), 400, "`host` must be there exactly once"),
-        (but(host, "Host: a\r\nHost: b\r\n"), 400, "`host` must be there exactly once"),
-        (but(upgrade, ""), 426, "upgrade: websocket"),
-        (but(upgrade, "Upgrade: h2c\r\n"), 426, "`Upgrade: websocket`"),
-        (but("keep-alive, Upgrade", "keep-alive"), 400, "`Connection` must contain"),
-        (but("Version: 13", "Version: 8"), 426, "sec-websocket-version: 13"),
-        (but(version, ""), 426, "sec-websocket-version: 13"),
-        (but(key, ""), 400, "`sec-websocket-key` must be there exactly once"),
-        (but(key, &key.repeat(2)), 400, "`sec-websocket-key` must be there exactly once"),
-        (but("dGhlIHNhbXBsZSBub25jZQ==", "AAA="), 400, "16 octets"),
-        (but(host, "Host: bridge\r\nOrigin: https://evil.example\r\n"), 403, "`origins`"),
-        (but(host, "Host: bridge\r\nOrigin: null\r\n"), 403, "`origins`"),
-        (but("/stream", "/streams"), 404, "[[listener]]"),
-        (but(host, "Host: bridge\r\nAuthorization: Bearer wrong\r\n"), 401, "www-authenticate"),
-        ("garbage\r\n\r\n".into(), 400, "HTTP/1.1 400"),
-        (but(host, &format!("Host: b\r\nX-Long: {}\r\n", "x".repeat(20_000))), 431, ""),
-        (but(host, &format!("Host: b\r\n{}", "X-Many: x\r\n".repeat(70))), 431, ""),
-    ];
-    for (request, status, help) in cases {
-        let answer = exchange(connector.connect().await.unwrap(), request.as_bytes()).await;
-        let status_line = answer.lines().next().unwrap_or_default();
-        assert!(status_line.contains(&format!(" {status} ")), "{request}\n{answer}");
-        assert!(answer.contains(help), "no {help:?} in\n{answer}");
-    }
-}
-
-#[tokio::test(start_paused = true)]
 async fn what_the_log_keeps_is_not_told() {
     let (connector, _server, _shutdown) = in_memory();
     let request = but("Upgrade: websocket", "Upgrade: websocket\r\nAuthorization: Bearer wrong");
@@ -338,29 +306,6 @@ async fn streams_from_addresses_that_are_not_allowed_are_answered_403() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn good_handshakes_are_answered_with_the_key_of_the_standard() {
-    let (connector, _server, _shutdown) = in_memory();
-    let ours = "Host: bridge\r\nOrigin: http://bridge\r\n";
-    let listed = "Host: bridge\r\nOrigin: https://phone.example\r\n";
-    for request in [
-        but("13", "13"),
-        but("Host: bridge\r\n", ours),
-        but("Host: bridge\r\n", listed),
-        but("websocket", "WebSocket"),
-    ] {
-        let mut io = connector.connect().await.unwrap();
-        io.write_all(request.as_bytes()).await.unwrap();
-        let mut answer = [0; 512];
-        let octets = io.read(&mut answer).await.unwrap();
-        let answer = String::from_utf8_lossy(&answer[..octets]);
-        assert!(answer.starts_with("HTTP/1.1 101 "), "{request}\n{answer}");
-        // RFC 6455, section 1.3.
-        assert!(answer.contains("sec-websocket-accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo="), "{answer}");
-        assert!(!answer.contains("close"), "{answer}");
-    }
-}
-
-#[tokio::test(start_paused = true)]
 async fn a_frame_right_behind_the_request_is_not_lost() {
     let (connector, _server, _shutdown) = in_memory();
     let mut io = connector.connect().await.unwrap();
@@ -383,7 +328,7 @@ async fn one_connection_too_many_is_told_before_it_speaks() {
     let clock = Clock::start();
     let answer = exchange(connector.connect().await.unwrap(), b"").await;
     assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
-    assert!(answer.contains("retry-after: 5\r\n"), "{answer}");
+    assert!(is_refused_for(&answer, "connections"), "{answer}");
     assert!(clock.now().since_epoch() < Duration::from_secs(1), "the refusal is at once");
     drop(first);
     assert_eq!(text(&mut second).await, GREETING, "those inside are not disturbed");
@@ -466,6 +411,81 @@ async fn events_are_for_this_machine_itself_and_not_for_whom_it_passes_on() {
         let answer = exchange(connector.connect().await.unwrap(), request.as_bytes()).await;
         assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{fields}: {answer}");
     }
+}
+
+/// Opens a connection and asks for what takes long.
+async fn wait(connector: &MemoryConnector, fields: &str) -> impl Io {
+    let mut io = connector.connect().await.unwrap();
+    let request = format!("GET /slow HTTP/1.1\r\nhost: bridge\r\n{fields}\r\n");
+    io.write_all(request.as_bytes()).await.unwrap();
+    io
+}
+
+const FROM_ONE: Limits = Limits {
+    max_connections: 10,
+    max_connections_per_address: 2,
+    max_streams: 10,
+    header_timeout: Duration::from_secs(5),
+    drain_timeout: Duration::from_secs(30),
+    grace: Duration::from_secs(2),
+    retry_after: Duration::from_secs(5),
+};
+
+fn is_refused_for(answer: &str, reason: &str) -> bool {
+    answer.starts_with("HTTP/1.1 503 ")
+        && answer.contains("retry-after: 5\r\n")
+        && answer.contains(&format!("x-ringback-reason: {reason}\r\n"))
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_address_has_only_so_many_connections_that_are_no_streams() {
+    let (listener, connector) = memory(1024);
+    let (_server, _shutdown) = serve(listener, endpoint(), FROM_ONE);
+    let mut streams = Vec::new();
+    for _ in 0..5 {
+        let mut stream = call(connector.connect().await.unwrap()).await.unwrap();
+        assert_eq!(text(&mut stream).await, GREETING, "streams do not count");
+        streams.push(stream);
+    }
+    let (silent, asking) = (connector.connect().await.unwrap(), wait(&connector, "").await);
+    let answer = exchange(connector.connect().await.unwrap(), b"").await;
+    assert!(is_refused_for(&answer, "address"), "{answer}");
+    drop(silent);
+    assert!(get(&connector, "/healthz").await.starts_with("HTTP/1.1 200 "), "a place is free");
+    drop(asking);
+    let too_many: Vec<_> =
+        futures_util::future::join_all((0..10).map(|_| connector.connect())).await;
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    drop(too_many);
+    assert!(
+        get(&connector, "/healthz").await.starts_with("HTTP/1.1 200 "),
+        "nothing is left of them"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn whom_a_proxy_passes_on_is_counted_and_not_the_proxy() {
+    let (listener, connector) = memory(1024);
+    let trusted_proxies = vec![network("127.0.0.1").unwrap()];
+    let sources = Sources { allow: None, trusted_proxies };
+    let (_server, _shutdown) = serve(listener, Endpoint { sources, ..endpoint() }, FROM_ONE);
+    let mut held = Vec::new();
+    for client in ["192.0.2.7", "192.0.2.7", "192.0.2.8", "192.0.2.8", "192.0.2.9"] {
+        held.push(wait(&connector, &format!("x-forwarded-for: {client}\r\n")).await);
+    }
+    let asked = |client: &str, path: &str| {
+        format!("GET {path} HTTP/1.1\r\nhost: bridge\r\nx-forwarded-for: 6.6.6.6, {client}\r\n\r\n")
+    };
+    for (client, taken) in [("192.0.2.7", false), ("192.0.2.8", false), ("192.0.2.9", true)] {
+        let request = asked(client, "/healthz");
+        let answer = exchange(connector.connect().await.unwrap(), request.as_bytes()).await;
+        assert_eq!(answer.starts_with("HTTP/1.1 200 "), taken, "{client}: {answer}");
+        assert_eq!(is_refused_for(&answer, "address"), !taken, "{client}: {answer}");
+    }
+    drop(held);
+    let request = asked("192.0.2.7", "/healthz");
+    let answer = exchange(connector.connect().await.unwrap(), request.as_bytes()).await;
+    assert!(answer.starts_with("HTTP/1.1 200 "), "they have gone");
 }
 
 #[tokio::test]

@@ -12,8 +12,8 @@ use hyper::body::{Body as _, Incoming};
 use ringback_proto::provider::Webhook;
 use ringback_proto::provider::answer::Method;
 
-use super::connection::text_headers;
-use super::{Bounded, Refusal, Shared, Streams};
+use super::connection::{full, may_begin, text_headers};
+use super::{Bounded, Refusal, Shared, Shortage, Streams};
 use crate::telemetry::{Report, report};
 
 /// Largest body of a webhook; those of providers have a few kilobytes.
@@ -117,15 +117,15 @@ async fn decide<S: Streams>(
 
 /// Whether a stream would be taken now. A call whose stream would be refused is not told to open one: by this 503 the provider turns
 /// to its fallback address, which may be another bridge, and by a document that rejects the call it would not.
-fn has_room<S>(shared: &Shared<S>, bounded: &Bounded) -> Result<(), Refusal> {
-    if shared.shutdown.is_draining() {
-        return Err(Refusal::overloaded("draining"));
+fn has_room<S: Streams>(shared: &Shared<S>, bounded: &Bounded) -> Result<(), Refusal> {
+    may_begin(shared)?;
+    if shared.live.available_permits() == 0 {
+        return Err(full(Shortage::Calls));
     }
-    let own = bounded.live.as_ref().is_none_or(|live| live.available_permits() > 0);
-    if own && shared.live.available_permits() > 0 {
-        return Ok(());
+    match &bounded.live {
+        Some(live) if live.available_permits() == 0 => Err(full(Shortage::ListenerCalls)),
+        _ => Ok(()),
     }
-    Err(Refusal::overloaded("as many streams as allowed are open (`max_calls`)"))
 }
 
 fn method(parts: &Parts) -> Result<Method, Refusal> {
@@ -147,10 +147,8 @@ pub(super) async fn read<S>(shared: &Shared<S>, body: Incoming) -> Result<Bytes,
         Ok(Ok(whole)) => Ok(whole.to_bytes()),
         Ok(Err(error)) if error.is::<LengthLimitError>() => Err(large()),
         Ok(Err(error)) => Err(Refusal {
-            status: 400,
-            public: "the body cannot be read".into(),
             reason: format!("the body cannot be read: {error}"),
-            may_change: false,
+            ..Refusal::new(400, "the body cannot be read")
         }),
         Err(_elapsed) => Err(Refusal::new(408, "the body did not come in time")),
     }

@@ -32,7 +32,7 @@ use crate::module_host::Rosters;
 use crate::net;
 use crate::registry::Registry;
 use crate::shutdown::Shutdown;
-use crate::telemetry::{OperatorReport, Report, operator_report, report};
+use crate::telemetry::{EdgeReport, OperatorReport, Report, operator_report, report, report_edge};
 use crate::tls::TlsFiles;
 use access::{Access, Denied, Principal};
 use answer::{Problem, harden};
@@ -171,7 +171,11 @@ impl Operator {
 
     fn take<L: net::Listener>(self: &Arc<Self>, parcel: L::Parcel, peer: SocketAddr) {
         let Ok(place) = Arc::clone(&self.connections).try_acquire_owned() else {
-            report(&Report::ConnectionRefused { peer, limit: self.max_connections });
+            report_edge(&EdgeReport::ConnectionRefused {
+                peer,
+                reason: "connections",
+                limit: self.max_connections,
+            });
             return;
         };
         let this = Arc::clone(self);

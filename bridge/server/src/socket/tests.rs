@@ -311,6 +311,52 @@ async fn without_keepalive_no_ping_is_sent() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_client_sends_nothing_before_it_is_answered() {
+    let (ours, mut theirs) = tokio::io::duplex(16 * 1024);
+    let request = OutgoingUpgrade { target: "/x".into(), ..OutgoingUpgrade::default() };
+    let dialling = tokio::spawn(async move {
+        let mut socket = dial(ours, "bridge", &request, SocketOptions::default()).await.unwrap();
+        socket.send(Outgoing::Text("at last")).await.unwrap();
+        socket
+    });
+    let mut asked = Vec::new();
+    while !asked.ends_with(b"\r\n\r\n") {
+        theirs.read_buf(&mut asked).await.unwrap();
+    }
+    let second = Duration::from_secs(1);
+    assert!(tokio::time::timeout(second, theirs.read_buf(&mut asked)).await.is_err());
+    let asked = String::from_utf8(asked).unwrap();
+    let key = asked.lines().find_map(|line| line.strip_prefix("Sec-WebSocket-Key: ")).unwrap();
+    let accept = accept_key(key.as_bytes());
+    let yes = format!(
+        "HTTP/1.1 101 X\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: {accept}\r\n\r\n"
+    );
+    theirs.write_all(yes.as_bytes()).await.unwrap();
+    let mut frame = [0; 2];
+    theirs.read_exact(&mut frame).await.unwrap();
+    assert_eq!(frame, [FIN_TEXT, 0x80 | 7], "a text of seven octets, masked");
+    drop(dialling.await.unwrap());
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_follows_a_close() {
+    let (mut server, mut wire) = socket_and_wire(SocketOptions::default());
+    wire.write_all(&frame(0x88, &1000_u16.to_be_bytes())).await.unwrap();
+    wire.write_all(&frame(FIN_PING, b"too late")).await.unwrap();
+    assert!(matches!(server.recv().await, Some(Ok(Incoming::Close(Some(_))))));
+    server.feed(Outgoing::Text("last words")).unwrap();
+    assert!(server.recv().await.is_none());
+    let clock = Clock::start();
+    let closing = tokio::spawn(server.close(close_code::NORMAL, ""));
+    let mut heard = Vec::new();
+    wire.read_to_end(&mut heard).await.unwrap();
+    assert_eq!(heard, [&[FIN_TEXT, 10][..], b"last words", &[0x88, 2, 0x03, 0xE8]].concat());
+    assert_eq!(clock.now().since_epoch(), Duration::ZERO, "closed at once, by the server");
+    drop(wire);
+    closing.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_cut_line_is_not_a_close() {
     let (mut server, wire) = socket_and_wire(SocketOptions::default());
     drop(wire);

@@ -58,7 +58,14 @@ impl Asking {
             text,
             "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n"
         );
-        let offered = request.subprotocols.join(", ");
+        let names = &request.subprotocols;
+        for (index, name) in names.iter().enumerate() {
+            if name.is_empty() || !name.bytes().all(is_token) || names[..index].contains(name) {
+                let what = format!("{name:?} cannot be offered as a subprotocol");
+                return Err(DialError::Request(what));
+            }
+        }
+        let offered = names.join(", ");
         let offered = (!offered.is_empty()).then_some(("Sec-WebSocket-Protocol", offered.as_str()));
         let fields = request.headers.iter().map(|(name, value)| (name.as_ref(), value.as_ref()));
         put_fields(&mut text, fields.chain(offered))?;
@@ -265,6 +272,34 @@ mod tests {
     }
 
     #[test]
+    fn what_is_asked_has_all_that_the_standard_wants() {
+        let keys = [asking(&["audio"]), asking(&[])].map(|asking| {
+            let text = String::from_utf8(asking.request().to_vec()).expect("a request is text");
+            let (head, rest) = text.split_once("\r\n\r\n").expect("it ends");
+            assert_eq!(rest, "", "nothing follows before it is answered");
+            let mut lines = head.lines();
+            assert_eq!(lines.next(), Some("GET /x?a=1 HTTP/1.1"));
+            let mut fields: Vec<_> = lines.filter_map(|line| line.split_once(": ")).collect();
+            fields.sort_unstable();
+            let key = fields.iter().position(|(name, _)| *name == "Sec-WebSocket-Key");
+            let (_, key) = fields.remove(key.expect("there is a key"));
+            let offered = ("Sec-WebSocket-Protocol", "audio");
+            fields.retain(|field| *field != offered);
+            let wanted = [
+                ("Connection", "Upgrade"),
+                ("Host", "host:1"),
+                ("Sec-WebSocket-Version", "13"),
+                ("Upgrade", "websocket"),
+            ];
+            assert_eq!(fields, wanted);
+            let nonce = base64_simd::STANDARD.decode_to_vec(key).expect("base64");
+            assert_eq!(nonce.len(), 16);
+            nonce
+        });
+        assert_ne!(keys[0], keys[1]);
+    }
+
+    #[test]
     fn an_answer_in_pieces_is_understood_and_what_follows_it_kept() {
         let mut asking = asking(&["audio", "media"]);
         assert!(asking.request().starts_with(b"GET /x?a=1 HTTP/1.1\r\nHost: host:1\r\n"));
@@ -405,6 +440,13 @@ mod tests {
         for target in ["", "x", "/a b", "/a\r\nX: y"] {
             let request = OutgoingUpgrade { target: target.into(), ..OutgoingUpgrade::default() };
             assert!(matches!(Asking::new("host", &request), Err(DialError::Request(_))));
+        }
+        for names in [&[""][..], &["a b"], &["a,b"], &["a\r\nX: y"], &["a", "b", "a"]] {
+            let subprotocols = names.iter().map(|name| (*name).into()).collect();
+            let request =
+                OutgoingUpgrade { target: "/".into(), subprotocols, ..OutgoingUpgrade::default() };
+            let refused = Asking::new("host", &request);
+            assert!(matches!(refused, Err(DialError::Request(_))), "{names:?}");
         }
         for (name, value) in [("", "x"), ("a b", "x"), ("X", "a\r\nY: b")] {
             let headers = vec![(name.into(), value.into())];

@@ -48,6 +48,12 @@ impl Metric {
         self.value.fetch_sub(1, Ordering::Relaxed);
     }
 
+    /// The figure is this now; only for gauges that are nobody else's.
+    pub fn set(&self, value: u64) {
+        debug_assert!(self.kind == Kind::Gauge);
+        self.value.store(value, Ordering::Relaxed);
+    }
+
     /// The figure now.
     #[must_use]
     pub fn get(&self) -> u64 {
@@ -80,7 +86,8 @@ macro_rules! metrics {
 
 metrics! {
     connections: Gauge "ringback_connections" "", "Connections open, streams included.";
-    connections_refused: Counter "ringback_connections_refused_total" "", "Connections refused because too many are open.";
+    connections_refused: Counter "ringback_connections_refused_total" "reason=\"connections\"", "Connections refused because too many are open, in all or from one address.";
+    connections_refused_address: Counter "ringback_connections_refused_total" "reason=\"address\"", "Connections refused because too many are open, in all or from one address.";
     accept_failures: Counter "ringback_accept_failures_total" "", "Times the system gave no connection, out of descriptors for example.";
     http_failures: Counter "ringback_http_failures_total" "", "Connections that ended before a whole request, slow and malformed ones.";
     refused_unauthorized: Counter "ringback_upgrades_refused_total" "reason=\"unauthorized\"", "Streams refused before they began.";
@@ -117,6 +124,12 @@ metrics! {
     operator_locked_out: Counter "ringback_operator_denied_total" "reason=\"locked_out\"", "Requests on the operator's side by whom nobody knows.";
     operator_far: Counter "ringback_operator_denied_total" "reason=\"far\"", "Requests on the operator's side by whom nobody knows.";
     operator_listeners: Gauge "ringback_operator_listeners" "", "Operators who listen to events.";
+    overload_level: Gauge "ringback_overload_level" "", "0: calls are taken; 1: new ones are refused; 2: captures have gaps as well.";
+    worker_lag_us: Gauge "ringback_worker_lag_microseconds" "", "How late the latest thread comes to its calls, 99 times of 100 within five seconds.";
+    memory_used: Gauge "ringback_memory_bytes" "", "Memory used of what is limited, by this process or its control group; 0 if nothing is.";
+    memory_limit: Gauge "ringback_memory_limit_bytes" "", "Limit of that memory.";
+    descriptors_used: Gauge "ringback_descriptors" "", "Descriptors open: connections, files, pipes.";
+    descriptors_limit: Gauge "ringback_descriptors_limit" "", "Descriptors that may be open.";
     streams: Gauge "ringback_streams" "", "Streams open.";
     stream_panics: Counter "ringback_stream_panics_total" "", "Streams that ended by a fault of this program.";
     calls_started: Counter "ringback_calls_started_total" "", "Calls whose stream told that it started.";

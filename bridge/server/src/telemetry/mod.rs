@@ -1,5 +1,6 @@
 //! What the process tells its operator: log lines, figures, and the types that keep secrets out of both. Decides nothing.
 
+mod edge;
 mod metrics;
 mod operator;
 mod redact;
@@ -18,6 +19,7 @@ use tracing_subscriber::fmt::time::FormatTime;
 
 use crate::clock::WallTime;
 
+pub use edge::{EdgeReport, report_edge};
 pub use metrics::{METRICS, Metric, Metrics};
 pub use operator::OperatorReport;
 pub(crate) use operator::operator_report;

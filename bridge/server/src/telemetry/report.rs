@@ -28,13 +28,6 @@ pub enum Report<'a> {
         /// Paths of the listeners.
         paths: &'a [&'a str],
     },
-    /// A connection was refused before a request was read.
-    ConnectionRefused {
-        /// Whose.
-        peer: SocketAddr,
-        /// So many are open already.
-        limit: usize,
-    },
     /// The system gave no connection.
     AcceptFailed {
         /// Its reason.
@@ -219,18 +212,6 @@ pub enum Report<'a> {
     ConfigRefused {
         /// What is wrong, a line each.
         problems: &'a str,
-    },
-    /// The certificate of a listener was read again.
-    CertificateRenewed {
-        /// Whose.
-        whose: &'a str,
-    },
-    /// It was to be read again, and what was found is of no use.
-    CertificateNotRenewed {
-        /// Whose.
-        whose: &'a str,
-        /// What is wrong with which file.
-        reason: &'a str,
     },
     /// No new calls are taken, live ones go on.
     Draining {
@@ -439,10 +420,6 @@ pub fn report(report: &Report<'_>) {
 fn report_to(metrics: &Metrics, report: &Report<'_>) {
     match report {
         Report::Listening { address, paths } => info!(%address, ?paths, "listening"),
-        Report::ConnectionRefused { peer, limit } => {
-            metrics.connections_refused.increment();
-            warn!(%peer, limit, "connection refused: too many are open");
-        }
         Report::AcceptFailed { error, pause } => {
             metrics.accept_failures.increment();
             error!(%error, ?pause, "cannot take connections, trying again");
@@ -504,9 +481,6 @@ fn report_to(metrics: &Metrics, report: &Report<'_>) {
         Report::ConfigApplied { .. }
         | Report::ConfigNeedsRestart { .. }
         | Report::ConfigRefused { .. } => report_config(metrics, report),
-        Report::CertificateRenewed { .. } | Report::CertificateNotRenewed { .. } => {
-            report_certificate(metrics, report);
-        }
         Report::Draining { live, timeout } => {
             info!(live, ?timeout, "draining: no new calls, live ones go on");
         }
@@ -620,24 +594,6 @@ fn report_worker(metrics: &Metrics, report: &Report<'_>) {
             }
             .increment();
             warn!(module, %peer, status, reason = %PeerText(reason), "a module that dialled in was refused");
-        }
-        _ => {}
-    }
-}
-
-fn report_certificate(metrics: &Metrics, report: &Report<'_>) {
-    match report {
-        Report::CertificateRenewed { whose } => {
-            metrics.certificates_renewed.increment();
-            info!(whose, "certificate read again: new connections are shown it");
-        }
-        Report::CertificateNotRenewed { whose, reason } => {
-            metrics.certificates_refused.increment();
-            error!(
-                whose,
-                reason,
-                "certificate read again and not taken: the last good one goes on to be shown"
-            );
         }
         _ => {}
     }

@@ -20,7 +20,7 @@ use super::{TlsError, TlsFiles};
 use crate::net::{Io, Listener};
 use crate::outgoing::{TrustError, roots_of};
 use crate::reload::{Signal, Watched};
-use crate::telemetry::{Report, report};
+use crate::telemetry::{EdgeReport, report_edge};
 
 /// A client has so long to agree on keys with us, from its first moment, a place among those that do included.
 const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(5);
@@ -101,14 +101,14 @@ impl Identity {
             let identity = self.clone();
             // A disk that is held up must not hold up the taking of calls.
             match tokio::task::spawn_blocking(move || identity.renew()).await {
-                Ok(Ok(())) => report(&Report::CertificateRenewed { whose }),
+                Ok(Ok(())) => report_edge(&EdgeReport::CertificateRenewed { whose }),
                 Ok(Err(error)) => {
                     let reason = error.to_string();
-                    report(&Report::CertificateNotRenewed { whose, reason: &reason });
+                    report_edge(&EdgeReport::CertificateNotRenewed { whose, reason: &reason });
                 }
                 Err(_) => {
                     let reason = "a fault of this program: please report it";
-                    report(&Report::CertificateNotRenewed { whose, reason });
+                    report_edge(&EdgeReport::CertificateNotRenewed { whose, reason });
                 }
             }
         }

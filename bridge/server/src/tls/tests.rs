@@ -176,6 +176,30 @@ async fn both_versions_of_tls_are_spoken_and_nothing_but_http_1_on_top() {
 }
 
 #[tokio::test]
+async fn a_client_names_the_server_that_it_means() {
+    let (folder, authority) = (Folder::new("tls-named"), Authority::new("ours"));
+    authority.write(&folder);
+    let params = CertificateParams::new(["localhost".to_owned()]).unwrap();
+    let key = KeyPair::generate().unwrap();
+    let files = folder.files();
+    std::fs::write(&files.cert, params.signed_by(&key, &authority.issuer).unwrap().pem()).unwrap();
+    std::fs::write(&files.key, key.serialize_pem()).unwrap();
+    let trusted = folder.0.join("ca.pem");
+    std::fs::write(&trusted, &authority.pem).unwrap();
+    let listener = crate::net::TcpListener::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let mut listener = TlsListener::new(listener, folder.identity());
+    // The bridge's own way to others.
+    let ours = crate::outgoing::Connector::new(crate::outgoing::Trust::File(trusted));
+    let to = crate::outgoing::Peer { authority: format!("localhost:{port}"), secure: true };
+    let asking = tokio::spawn(async move { ours.connect(&to).await.map(drop) });
+    let (parcel, _) = listener.accept().await.unwrap();
+    let io = <TlsListener<crate::net::TcpListener> as Listener>::open(parcel).await.unwrap();
+    assert_eq!(io.get_ref().1.server_name(), Some("localhost"));
+    asking.await.unwrap().unwrap();
+}
+
+#[tokio::test]
 async fn what_is_no_tls_is_named() {
     let (folder, authority) = (Folder::new("tls-none"), Authority::new("ours"));
     authority.write(&folder);

@@ -30,6 +30,7 @@ use super::{Config, ConfigError, Context, DEFAULT_ROUTE, Overrides, Place, Probl
 use crate::capture::CaptureOptions;
 use crate::listener::{Limits, Pages};
 use crate::outgoing::Trust;
+use crate::overload::Bounds;
 use crate::socket::SocketOptions;
 use crate::telemetry::{LogFormat, LogOptions};
 use crate::tls::{TlsError, TlsFiles};
@@ -53,6 +54,7 @@ pub(super) fn check(
         .drain_timeout
         .or(raw.server.drain_timeout.map(|raw::TimeSpan(time)| time))
         .unwrap_or(limits.drain_timeout);
+    let bounds = checker.bounds(raw);
     let threads = checker.number(raw.server.threads.as_ref(), 0..=1024, 0);
     let threads = overrides.threads.unwrap_or(threads);
     let tick = overrides.tick.or(raw.server.tick).unwrap_or_default();
@@ -87,6 +89,7 @@ pub(super) fn check(
             pages,
             worker_path,
             limits,
+            bounds,
             threads,
             tick,
             log,
@@ -273,10 +276,37 @@ impl Checker<'_> {
                 1..=1_000_000,
                 default.max_connections,
             ),
+            max_connections_per_address: self.number(
+                raw.max_connections_per_address.as_ref(),
+                1..=1_000_000,
+                default.max_connections_per_address,
+            ),
             max_streams: self.number(raw.max_calls.as_ref(), 1..=1_000_000, default.max_streams),
             header_timeout: self.time(raw.header_timeout.as_ref(), header, default.header_timeout),
             ..default
         }
+    }
+
+    fn bounds(&mut self, raw: &raw::File) -> Bounds {
+        const MIB: u64 = 1024 * 1024;
+        let raw = &raw.limits;
+        let mut bounds = Bounds::default();
+        if let Some(at) = &raw.max_lag {
+            let raw::SpanOrOff(lag) = *at.get_ref();
+            // Threads wake up on a grid of a millisecond, and clocks are no finer.
+            if lag.is_some_and(|lag| lag < Duration::from_millis(5)) {
+                self.problem(at.span(), "expected at least \"5ms\", or \"off\"");
+            }
+            bounds.max_lag = lag;
+        }
+        if let Some(at) = &raw.max_memory {
+            let raw::Size(octets) = *at.get_ref();
+            if octets < 64 * MIB {
+                self.problem(at.span(), "expected at least \"64MiB\"");
+            }
+            bounds.max_memory = Some(octets);
+        }
+        bounds
     }
 
     fn socket(&mut self, raw: &raw::File) -> SocketOptions {
@@ -299,11 +329,11 @@ impl Checker<'_> {
 
     fn keepalive(
         &mut self,
-        at: Option<&At<raw::Keepalive>>,
+        at: Option<&At<raw::SpanOrOff>>,
         default: Option<Duration>,
     ) -> Option<Duration> {
         let Some(at) = at else { return default };
-        let raw::Keepalive(keepalive) = *at.get_ref();
+        let raw::SpanOrOff(keepalive) = *at.get_ref();
         if keepalive.is_some_and(|time| time < Duration::from_secs(1)) {
             self.problem(
                 at.span(),

@@ -277,3 +277,26 @@ fn records_are_messages_with_their_heads() {
     writer.push_close(1000, "");
     assert_eq!(writer.pending(), [0x03, 0, 1, b'5']);
 }
+
+#[test]
+fn each_frame_of_a_client_has_a_mask_that_nobody_foresees() {
+    const FRAMES: usize = 4_096;
+    let mut writer = Writer::new(Role::Client);
+    let masks: std::collections::BTreeSet<[u8; 4]> = (0..FRAMES)
+        .map(|_| {
+            writer.push(Kind::Binary, &[0; 4]);
+            let frame = writer.pending().to_vec();
+            writer.wrote(frame.len());
+            assert_eq!(frame[..2], [FIN_BINARY, MASKED | 4]);
+            // What is masked are noughts, so that the mask shows.
+            assert_eq!(frame[2..6], frame[6..]);
+            frame[2..6].try_into().expect("four octets")
+        })
+        .collect();
+    // Of 4,096 numbers out of 2^32 two are the same once in 500 tries.
+    assert!(masks.len() >= FRAMES - 2, "{} different masks", masks.len());
+    for octet in 0..4 {
+        let values: std::collections::BTreeSet<u8> = masks.iter().map(|mask| mask[octet]).collect();
+        assert!(values.len() > 250, "octet {octet} has {} values", values.len());
+    }
+}
