@@ -92,7 +92,7 @@ fn obey(command: Command) -> Result<(), String> {
             for target in all().into_iter().filter(wanted) {
                 let inputs = [target.seeds(), corpus::read(&target).map_err(failed)?].concat();
                 let bounds = Bounds { time: Duration::from_secs_f64(seconds), executions };
-                run(&target, &inputs, bounds, seed, &findings);
+                run(&target, &inputs, &bounds, seed, &findings);
             }
         }
         Command::Replay { target, files } => {
@@ -120,7 +120,13 @@ struct Bounds {
 
 /// Runs one target; a panic writes its input down and ends the program.
 #[allow(clippy::disallowed_methods, reason = "how long it ran is what is told")]
-fn run(target: &Target, inputs: &[Vec<u8>], bounds: Bounds, seed: u64, findings: &std::path::Path) {
+fn run(
+    target: &Target,
+    inputs: &[Vec<u8>],
+    bounds: &Bounds,
+    seed: u64,
+    findings: &std::path::Path,
+) {
     let present = Arc::new(Mutex::new(Vec::new()));
     keep_what_breaks(target.name.clone(), Arc::clone(&present), findings.to_owned());
     let (began, mut done, mut dice) = (Instant::now(), 0_u64, Dice(seed));

@@ -6,6 +6,7 @@ pub mod bench;
 pub mod bridge;
 pub mod call;
 pub mod capture;
+mod chance;
 pub mod chaos;
 pub mod cli;
 pub mod client;
@@ -34,6 +35,8 @@ pub mod registry;
 mod reload;
 pub mod replay;
 pub mod shutdown;
+#[cfg(feature = "simulation")]
+pub mod simulation;
 pub mod sink;
 pub mod socket;
 pub mod telemetry;

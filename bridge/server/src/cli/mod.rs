@@ -16,6 +16,8 @@ mod replay;
 mod screen;
 mod serve;
 mod show;
+#[cfg(feature = "simulation")]
+mod simulate;
 
 use std::path::PathBuf;
 
@@ -100,6 +102,9 @@ enum Command {
     Bench(bench::Args),
     /// Be a bad line: pass connections on late, slowly, in pieces, damaged or not at all.
     Chaos(chaos::Args),
+    /// Tell stories of chance about a bridge in simulated time, and say what goes wrong in them.
+    #[cfg(feature = "simulation")]
+    Simulate(simulate::Args),
     /// Print a completion script for a shell.
     Completions {
         /// For which shell.
@@ -136,6 +141,8 @@ pub fn run() -> Exit {
         Command::Demo(args) => demo::run(&args, &cli.log),
         Command::Bench(args) => bench::run(&args, &cli.log),
         Command::Chaos(args) => chaos::run(&args, &cli.log),
+        #[cfg(feature = "simulation")]
+        Command::Simulate(args) => simulate::run(&args),
     }
 }
 

@@ -44,7 +44,7 @@ pub(super) trait Ground: Send + Sync + 'static {
 pub(crate) fn shortened(pause: Duration) -> Duration {
     let mut chance = [0];
     // Without a random number all come back at once, which is no reason not to come back.
-    let _ = getrandom::fill(&mut chance);
+    let _ = crate::chance::fill(&mut chance);
     pause - pause * u32::from(chance[0]) / 1_024
 }
 

@@ -51,7 +51,7 @@ impl Asking {
     /// [`DialError::Request`] if the target or a field would break the request apart.
     pub fn new(host: &str, request: &OutgoingUpgrade) -> Result<Self, DialError> {
         let mut nonce = [0; 16];
-        getrandom::fill(&mut nonce).map_err(|error| DialError::Request(error.to_string()))?;
+        crate::chance::fill(&mut nonce).map_err(|error| DialError::Request(error.to_string()))?;
         let key = base64_simd::STANDARD.encode_to_string(nonce);
         let mut text = begin("GET", host, &request.target)?;
         let _ = write!(

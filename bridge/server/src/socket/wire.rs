@@ -426,7 +426,7 @@ impl Masks {
         if self.used == self.pool.len() {
             // Without randomness a mask of zeros is still well-formed; what it protects from are proxies between web pages and
             // servers, which a telephone call does not pass.
-            let _ = getrandom::fill(&mut self.pool);
+            let _ = crate::chance::fill(&mut self.pool);
             self.used = 0;
         }
         let mask = self.pool.as_chunks::<4>().0[self.used / 4];
