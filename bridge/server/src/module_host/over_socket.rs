@@ -1,6 +1,7 @@
 //! One session with a module over a WebSocket, whoever of the two opened it. Opens none itself.
 
 use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Poll, ready};
 use std::time::Duration;
@@ -49,12 +50,7 @@ pub(super) async fn hold(
 ) -> Held {
     let talk = Talk::with_left(name, start, from, left);
     let socket = Mutex::new(socket);
-    // Unbiased: whoever is always ready must not keep the others from their turn.
-    let end = tokio::select! {
-        end = listen(&talk, &socket) => end,
-        end = talk.write(Mouth(&socket), to) => end,
-        end = talk.watch() => end,
-    };
+    let end = first_of(listen(&talk, &socket), talk.write(Mouth(&socket), to), talk.watch()).await;
     let (code, reason) = farewell(&end, talk.is_stopping());
     let socket = socket.into_inner().unwrap_or_else(PoisonError::into_inner);
     tokio::spawn(socket.close(code, &reason));
@@ -63,6 +59,32 @@ pub(super) async fn hold(
         end => end,
     };
     Held { end, was_ready: talk.ready.get().is_some() }
+}
+
+/// Whichever ends first. Another one begins each time: whoever is always ready must not keep the others from their turn. In turns, and
+/// not by chance, so that a simulation can be told again.
+async fn first_of<T>(
+    one: impl Future<Output = T>,
+    two: impl Future<Output = T>,
+    three: impl Future<Output = T>,
+) -> T {
+    let (mut one, mut two, mut three) = (pin!(one), pin!(two), pin!(three));
+    let mut turn = 0_usize;
+    poll_fn(|cx| {
+        turn = (turn + 1) % 3;
+        for which in turn..turn + 3 {
+            let polled = match which % 3 {
+                0 => one.as_mut().poll(cx),
+                1 => two.as_mut().poll(cx),
+                _ => three.as_mut().poll(cx),
+            };
+            if polled.is_ready() {
+                return polled;
+            }
+        }
+        Poll::Pending
+    })
+    .await
 }
 
 async fn listen(talk: &Talk<'_>, socket: &Mutex<Socket>) -> End {

@@ -112,6 +112,7 @@ async fn start_again(
     let mut asked = false;
     loop {
         tokio::select! {
+            biased;
             item = to.recv() => match item {
                 Some(ToHost::Start(start)) if asked => return Again::Start(start),
                 Some(ToHost::Stop { .. }) => return Again::Stop,

@@ -59,6 +59,7 @@ impl Ground for WebSocketSpec {
         let began = Instant::now();
         let limit = Duration::from_millis(start.limits.ready_ms);
         let dialled = tokio::select! {
+            biased;
             dialled = timeout(limit, self.dial()) => dialled,
             end = called_off(to) => return end,
         };

@@ -57,6 +57,18 @@ pub(super) struct Outcome {
     pub(super) over: Instant,
 }
 
+impl Outcome {
+    /// Writes down why it did not go on.
+    fn fail(&mut self, error: &ClientError) {
+        match error {
+            ClientError::Dial { error: DialError::Refused { status: 503, .. }, .. } => {
+                self.refused = true;
+            }
+            error => self.failed = Some(error.to_string()),
+        }
+    }
+}
+
 /// Places a call, and again where its behaviour says so.
 pub(super) async fn play(place: Place, call: Call) -> (Call, Outcome) {
     place.clock.sleep_until(Some(Instant::ZERO + call.begins)).await;
@@ -91,12 +103,8 @@ async fn once(
     };
     let mut client = match connect(place, call, dial, time).await {
         Ok(client) => client,
-        Err(ClientError::Dial { error: DialError::Refused { status: 503, .. }, .. }) => {
-            outcome.refused = true;
-            return false;
-        }
         Err(error) => {
-            outcome.failed = Some(error.to_string());
+            outcome.fail(&error);
             return false;
         }
     };
@@ -105,7 +113,7 @@ async fn once(
     outcome.counters = client.counters();
     outcome.heard = client.phone().heard().iter().filter(|&&sample| sample != 0).count();
     if let Err(error) = talked {
-        outcome.failed = Some(error.to_string());
+        outcome.fail(&error);
         return false;
     }
     let gone = if call.outlives() { DIALLED_AGAIN } else { GONE };
