@@ -39,6 +39,7 @@ pub mod shutdown;
 pub mod simulation;
 pub mod sink;
 pub mod socket;
+mod sync;
 pub mod telemetry;
 pub mod tls;
 pub mod workers;

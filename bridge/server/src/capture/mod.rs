@@ -4,6 +4,7 @@
 //! A call never waits for its capture. It copies its messages into a bounded queue, and a thread of its own redacts and writes
 //! them; what does not fit is counted, in the figures and in the file.
 
+mod budget;
 mod file;
 mod tape;
 mod writer;
@@ -11,7 +12,7 @@ mod writer;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -26,6 +27,7 @@ use tokio::sync::oneshot;
 use crate::clock::WallTime;
 use crate::overload::Overload;
 use crate::socket::wire::Kind;
+use budget::Budget;
 
 pub use tape::{Captured, Tape};
 
@@ -68,7 +70,7 @@ pub struct Capture {
 struct Inner {
     queue: SyncSender<Item>,
     /// Octets in the queue.
-    octets: Arc<AtomicUsize>,
+    octets: Arc<Budget>,
     tapes: AtomicU64,
     /// Says when there is no time for captures.
     overload: OnceLock<Overload>,
@@ -188,7 +190,7 @@ impl Capture {
         let held = file::Held::count(&options.dir)?;
         let (queue, items) = sync_channel(QUEUE);
         let (over, finished) = oneshot::channel();
-        let octets = Arc::new(AtomicUsize::new(0));
+        let octets = Arc::new(Budget::new(QUEUE_OCTETS));
         let taken = Arc::clone(&octets);
         std::thread::Builder::new().name("capture".into()).spawn(move || {
             writer::run(&options, held, &items, &taken);
@@ -222,13 +224,14 @@ impl Inner {
     /// Queues something, unless there is no room.
     fn send(&self, item: Item) -> bool {
         let octets = item.octets();
-        if self.octets.fetch_add(octets, Ordering::Relaxed) + octets <= QUEUE_OCTETS
-            && self.queue.try_send(item).is_ok()
-        {
-            return true;
+        if !self.octets.take(octets) {
+            return false;
         }
-        self.octets.fetch_sub(octets, Ordering::Relaxed);
-        false
+        let sent = self.queue.try_send(item).is_ok();
+        if !sent {
+            self.octets.give_back(octets);
+        }
+        sent
     }
 }
 

@@ -3,8 +3,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
-use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Release};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
@@ -13,6 +12,7 @@ use ringback_proto::provider::Message;
 use ringback_proto::redaction::{Redactor, Sound};
 use ringback_proto::transcript::{About, Head, note_line};
 
+use super::budget::Budget;
 use super::file::{File, Full, Held};
 use super::{CaptureOptions, Item, Opening, State, What};
 use crate::socket::wire::Kind;
@@ -41,18 +41,13 @@ struct Writer<'a> {
 }
 
 /// Writes until nobody captures any more.
-pub(super) fn run(
-    options: &CaptureOptions,
-    held: Held,
-    items: &Receiver<Item>,
-    octets: &AtomicUsize,
-) {
+pub(super) fn run(options: &CaptureOptions, held: Held, items: &Receiver<Item>, octets: &Budget) {
     let mut writer = Writer { options, held, open: HashMap::new() };
     let mut written = 0_usize;
     loop {
         match items.recv_timeout(SWEEP) {
             Ok(item) => {
-                octets.fetch_sub(item.octets(), Relaxed);
+                octets.give_back(item.octets());
                 writer.take(item);
                 written = written.wrapping_add(1);
                 if written.is_multiple_of(BUSY_SWEEP) {

@@ -17,12 +17,11 @@ mod roster;
 mod stderr;
 mod talk;
 mod thread;
+mod waiting;
 mod websocket;
 mod worker;
 
 use std::future::poll_fn;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -30,6 +29,7 @@ use ringback_module::FrameFlags;
 use ringback_module::message::{FromModule, Ready, Reject, Start, StopReason, ToModule};
 use ringback_proto::ledger::Drop;
 use tokio::sync::mpsc;
+use waiting::Waiting;
 
 pub use bot::{BotSpec, spawn_bot};
 #[cfg(test)]
@@ -141,7 +141,7 @@ pub struct Hosted {
     to: mpsc::Sender<ToHost>,
     from: mpsc::Receiver<FromHost>,
     /// Whether the call was refused and waits for [`FromHost::Writable`].
-    waiting: Arc<AtomicBool>,
+    waiting: Waiting,
     gone: bool,
 }
 
@@ -152,17 +152,10 @@ impl Hosted {
     /// Gives the item back if the queue is full: keep it and all that follow, and wait for [`FromHost::Writable`].
     #[allow(clippy::result_large_err, reason = "it is no error but the item on its way back")]
     pub fn try_send(&self, item: ToHost) -> Result<(), ToHost> {
-        let item = match self.to.try_send(item) {
-            Err(mpsc::error::TrySendError::Full(item)) => item,
-            Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => return Ok(()),
-        };
-        // Tried again with the flag up: a host that emptied its queue in between saw no flag and will not call back.
-        self.waiting.store(true, Ordering::SeqCst);
-        match self.to.try_send(item) {
+        self.waiting.hand_over(item, |item| match self.to.try_send(item) {
             Err(mpsc::error::TrySendError::Full(item)) => Err(item),
-            // The flag stays: somebody who was refused before may wait for it.
             Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => Ok(()),
-        }
+        })
     }
 
     /// The next thing the module has to say. After [`FromHost::Gone`] and [`FromHost::Rejected`] it never returns. Cancel safe.
@@ -195,7 +188,7 @@ struct Seat {
 struct Inbox {
     items: mpsc::Receiver<ToHost>,
     events: mpsc::Sender<FromHost>,
-    waiting: Arc<AtomicBool>,
+    waiting: Waiting,
 }
 
 impl Inbox {
@@ -216,11 +209,8 @@ impl Inbox {
     /// Tells a call that was refused that there is room, once half the queue is free. If the call has a full queue of events
     /// to read, it is told later.
     fn call_back(&self) {
-        if self.items.len() <= QUEUE / 2
-            && self.waiting.swap(false, Ordering::SeqCst)
-            && self.events.try_send(FromHost::Writable).is_err()
-        {
-            self.waiting.store(true, Ordering::SeqCst);
+        if self.items.len() <= QUEUE / 2 {
+            self.waiting.call_back(|| self.events.try_send(FromHost::Writable).is_ok());
         }
     }
 }
@@ -228,8 +218,8 @@ impl Inbox {
 fn seat() -> (Hosted, Seat) {
     let (to, items) = mpsc::channel(QUEUE);
     let (events, from) = mpsc::channel(QUEUE);
-    let waiting = Arc::new(AtomicBool::new(false));
-    let inbox = Inbox { items, events: events.clone(), waiting: Arc::clone(&waiting) };
+    let waiting = Waiting::default();
+    let inbox = Inbox { items, events: events.clone(), waiting: waiting.clone() };
     (Hosted { to, from, waiting, gone: false }, Seat { to: inbox, from: events })
 }
 

@@ -193,14 +193,13 @@ impl Process {
 
     /// Keeps the figures right.
     fn count(&self) {
-        let standing = {
-            let slots = self.slots();
-            match (slots.live(), slots.takes) {
-                (0, None) => Standing::Starting,
-                (0, Some(_)) => Standing::Idle,
-                _ => Standing::Busy,
-            }
+        let slots = self.slots();
+        let standing = match (slots.live(), slots.takes) {
+            (0, None) => Standing::Starting,
+            (0, Some(_)) => Standing::Idle,
+            _ => Standing::Busy,
         };
+        // With the slots locked: what was found a moment ago must not overwrite what somebody else has found since.
         self.count_as(standing as u8);
     }
 
