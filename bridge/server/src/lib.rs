@@ -17,6 +17,7 @@ pub mod denial;
 pub mod destination;
 pub mod events;
 pub mod exit;
+pub mod faults;
 pub mod hangup;
 pub mod keyring;
 pub mod listener;

@@ -79,7 +79,7 @@ async fn in_pieces_of_one_octet_nothing_is_lost() {
 #[tokio::test(start_paused = true)]
 async fn the_same_seed_sounds_the_same_over_a_line_that_is_late_and_stalls() {
     let ms = Duration::from_millis;
-    let stall = Some(Stall { lasts: ms(700), every: ms(1_500) });
+    let stall = Some(Stall::again(ms(700), ms(1_500)));
     let faults = |seed| Faults {
         latency: ms(20),
         jitter: ms(200),

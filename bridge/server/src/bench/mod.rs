@@ -39,7 +39,6 @@ use ringback_proto::provider::Provider;
 use caller::{Caller, Pen};
 use engine::Engine;
 use schedule::Schedule;
-use stamp::Stamp;
 use tally::Tally;
 use tones::Voice;
 
@@ -53,10 +52,13 @@ pub use hops::{Hops, hops};
 pub use place::Place;
 pub use plot::{Line, Panel, svg};
 pub use search::{Found, Range, Trial, search};
+pub(crate) use server::listening;
 pub use server::{Server, Setup};
+pub(crate) use stamp::{FRAME, Heard, Hearing, Stamp};
 pub use survey::{P99_US, Scale, Survey, survey};
 pub use table::{Bound, Row, Table, Verdict};
 pub use usage::Usage;
+pub(crate) use usage::of as usage_of;
 
 /// How long frames may still come back after the last one was sent.
 const COOL_DOWN: Duration = Duration::from_millis(500);
@@ -112,6 +114,40 @@ pub struct Plan {
 /// # Errors
 /// If a call cannot be placed or breaks: the run would measure something else than was asked.
 pub fn run(plan: &Plan, server: &Server, progress: &dyn Fn(f64)) -> Result<Figures, String> {
+    attend(plan, server, progress).map(|attended| attended.figures)
+}
+
+/// A run, and what its figures leave out.
+pub(crate) struct Attended {
+    pub(crate) figures: Figures,
+    /// Frames sent in all, warm-up included.
+    pub(crate) said: u64,
+    /// Of those, frames that came back.
+    pub(crate) heard: u64,
+    parts: Vec<histogram::Histogram>,
+    part: Duration,
+}
+
+impl Attended {
+    /// Latencies of the frames that were due between two moments, counted from the end of the warm-up.
+    pub(crate) fn between(&self, from: Duration, until: Duration) -> Percentiles {
+        let number = |at: Duration| (at.as_nanos() / self.part.as_nanos()) as usize;
+        let mut all = histogram::Histogram::new();
+        let parts = self.parts.iter().take(number(until)).skip(number(from));
+        parts.for_each(|part| all.add(part));
+        all.percentiles()
+    }
+}
+
+/// [`run`], with all that came of it.
+///
+/// # Errors
+/// As [`run`].
+pub(crate) fn attend(
+    plan: &Plan,
+    server: &Server,
+    progress: &dyn Fn(f64),
+) -> Result<Attended, String> {
     let clock = Clock::start();
     cores::raise_open_files();
     let idle_rss_kib = server.idle_rss_kib();
@@ -146,7 +182,10 @@ pub fn run(plan: &Plan, server: &Server, progress: &dyn Fn(f64)) -> Result<Figur
         let tally = generator
             .join()
             .map_err(|_| "the generator failed; this is a fault of this program")??;
-        Ok(Figures::new(plan, &tally, figures::Cost::between(before, after, idle_rss_kib)))
+        let figures =
+            Figures::new(plan, &tally, figures::Cost::between(before, after, idle_rss_kib));
+        let (said, heard) = (tally.said, tally.heard());
+        Ok(Attended { figures, said, heard, parts: tally.latency, part: tally.part })
     })
 }
 

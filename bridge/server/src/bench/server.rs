@@ -141,6 +141,8 @@ impl Drop for Scratch {
 /// A server under test; one that was started for it ends when this is dropped.
 pub struct Server {
     child: Option<Child>,
+    /// Whose cost is looked at, where somebody else started it.
+    watched: Option<u32>,
     /// What its module runs on; ends when the bridge has.
     _beside: Processes,
     authority: String,
@@ -184,6 +186,7 @@ impl Server {
         let generator = cores.map(|cores| cores.generator);
         let mut server = Self {
             child: Some(child),
+            watched: None,
             _beside: processes,
             authority: String::new(),
             target,
@@ -201,6 +204,7 @@ impl Server {
     pub fn elsewhere(destination: Destination) -> Self {
         Self {
             child: None,
+            watched: None,
             _beside: Processes::default(),
             authority: String::new(),
             target: None,
@@ -208,6 +212,14 @@ impl Server {
             generator: None,
             idle_rss_kib: 0,
         }
+    }
+
+    /// A bridge that somebody else started on this machine, and ends.
+    pub(crate) fn running(authority: String, id: u32) -> Self {
+        let url = WsUrl::plain(authority.clone(), String::new());
+        let mut server = Self::elsewhere(Destination::from(url));
+        (server.authority, server.elsewhere, server.watched) = (authority, None, Some(id));
+        server
     }
 
     /// Waits until it says where it listens.
@@ -238,7 +250,7 @@ impl Server {
     /// What it has used so far; `None` where the system does not tell, or it is not ours.
     #[must_use]
     pub fn usage(&self) -> Option<Usage> {
-        usage::of(self.child.as_ref()?.id())
+        usage::of(self.watched.or(self.child.as_ref().map(Child::id))?)
     }
 }
 
@@ -262,7 +274,7 @@ fn start_itself(program: &Path, args: &[&str]) -> Result<(Child, String), String
 }
 
 /// Waits until a server says where it listens.
-fn listening(server: &mut Child) -> Result<String, String> {
+pub(crate) fn listening(server: &mut Child) -> Result<String, String> {
     let stdout = server.stdout.take().ok_or("the server has no standard output")?;
     let mut lines = BufReader::new(stdout).lines();
     let told = lines.find_map(|line| {

@@ -11,7 +11,7 @@ use ringback_codecs::g711::{a_to_linear, linear_to_a, linear_to_mu, mu_to_linear
 use ringback_codecs::{Encoding, Endian, MediaFormat};
 
 /// What one frame lasts.
-pub(super) const FRAME: Duration = Duration::from_millis(20);
+pub(crate) const FRAME: Duration = Duration::from_millis(20);
 
 /// Symbols in a frame.
 const SYMBOLS: usize = 40;
@@ -47,7 +47,7 @@ impl Level {
 }
 
 /// How numbers are written in a format.
-pub(super) struct Stamp {
+pub(crate) struct Stamp {
     low: u8,
     high: u8,
     /// Octets of a sample.
@@ -64,7 +64,7 @@ pub(super) struct Stamp {
 
 impl Stamp {
     /// Numbers in `format`, or `None` if it cannot carry them.
-    pub(super) fn new(format: MediaFormat) -> Option<Self> {
+    pub(crate) fn new(format: MediaFormat) -> Option<Self> {
         let encode = |sample: i16| match format.encoding {
             Encoding::Pcmu => Some(linear_to_mu(sample)),
             Encoding::Pcma => Some(linear_to_a(sample)),
@@ -102,7 +102,7 @@ impl Stamp {
     }
 
     /// Writes the frame `number` of `caller` into `payload`, in place of what is there.
-    pub(super) fn write(&self, number: u32, caller: u32, payload: &mut Vec<u8>) {
+    pub(crate) fn write(&self, number: u32, caller: u32, payload: &mut Vec<u8>) {
         payload.clear();
         payload.resize(self.octets, self.low);
         let letter = 1 | (number | check(number, caller) << NUMBER_BITS) << 1;
@@ -128,7 +128,7 @@ pub(super) fn check(number: u32, caller: u32) -> u32 {
 
 /// What was heard of a caller's stream so far.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Hearing {
+pub(crate) struct Hearing {
     /// Samples until there is something to look at.
     skip: usize,
     /// Bits read, and which they are; `None` waits for the beginning.
@@ -137,7 +137,7 @@ pub(super) struct Hearing {
 
 /// What was read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Heard {
+pub(crate) enum Heard {
     /// A frame of this caller.
     Frame(u32),
     /// Something that looks like a frame and is none of this caller.
@@ -146,7 +146,7 @@ pub(super) enum Heard {
 
 impl Hearing {
     /// Hears the next piece of a stream, cut anywhere between samples.
-    pub(super) fn hear(
+    pub(crate) fn hear(
         &mut self,
         stamp: &Stamp,
         caller: u32,

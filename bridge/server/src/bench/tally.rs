@@ -18,6 +18,8 @@ pub(super) struct Tally {
     pub(super) part: Duration,
     /// From due to sent: the generator's own fault.
     pub(super) lateness: Histogram,
+    /// Frames sent in all, warm-up included.
+    pub(super) said: u64,
     /// Frames sent and counted.
     pub(super) sent: u64,
     /// Of those, frames that came back.
@@ -48,6 +50,7 @@ impl Tally {
             latency: vec![Histogram::new(); parts],
             part,
             lateness: Histogram::new(),
+            said: 0,
             sent: 0,
             received: 0,
             answered: 0,
@@ -90,6 +93,11 @@ impl Tally {
         if worked {
             self.busy += took.saturating_sub(allowed);
         }
+    }
+
+    /// Frames that came back in all, warm-up included; each once.
+    pub(super) fn heard(&self) -> u64 {
+        self.seen.iter().map(|word| u64::from(word.count_ones())).sum()
     }
 
     /// Whether all that was counted came back.

@@ -20,7 +20,7 @@ pub struct Usage {
 const TICK: Duration = Duration::from_millis(10);
 
 /// What the process `id` has used so far.
-pub(super) fn of(id: u32) -> Option<Usage> {
+pub(crate) fn of(id: u32) -> Option<Usage> {
     let status = fs::read_to_string(format!("/proc/{id}/status")).ok()?;
     let (cpu, waited) = schedule_of_threads(id).or_else(|| {
         let stat = fs::read_to_string(format!("/proc/{id}/stat")).ok()?;

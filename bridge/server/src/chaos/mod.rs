@@ -63,39 +63,51 @@ impl Way {
     }
 }
 
-/// A line on which nothing passes for a while, again and again: what was sent meanwhile comes at once.
+/// A line on which nothing passes for a while, once or again and again: what was sent meanwhile comes at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stall {
     /// How long.
     pub lasts: Duration,
-    /// From the beginning of one to the beginning of the next, and to the first.
-    pub every: Duration,
+    /// From the opening to the first.
+    pub first: Duration,
+    /// From the beginning of one to the beginning of the next, if there is another.
+    pub every: Option<Duration>,
 }
 
 impl Stall {
+    /// One, after so long.
+    #[must_use]
+    pub const fn once(after: Duration, lasts: Duration) -> Self {
+        Self { lasts, first: after, every: None }
+    }
+
     /// Nothing passes any more after so long, and the connection stays open: a host that lost power.
     #[must_use]
     pub const fn for_ever(after: Duration) -> Self {
-        Self { lasts: Duration::MAX, every: after }
+        Self::once(after, Duration::MAX)
+    }
+
+    /// So long, so often; the first after one period.
+    #[must_use]
+    pub const fn again(lasts: Duration, every: Duration) -> Self {
+        Self { lasts, first: every, every: Some(every) }
     }
 
     /// Which stall this is, 1 being the first, and when it ends; `None` between two.
     fn at(self, since: Duration) -> Option<(u64, Duration)> {
-        if self.lasts == Duration::MAX {
-            return (since >= self.every).then_some((1, Duration::MAX));
-        }
-        let every = self.every.as_nanos().max(1);
-        let number = u64::try_from(since.as_nanos() / every).unwrap_or(u64::MAX);
-        let began = self.every.saturating_mul(u32::try_from(number).unwrap_or(u32::MAX));
+        let after = since.checked_sub(self.first)?;
+        let every = self.every.unwrap_or(Duration::MAX);
+        let number = u32::try_from(after.as_nanos() / every.as_nanos().max(1)).unwrap_or(u32::MAX);
+        let began = self.first.saturating_add(every.saturating_mul(number));
         let ends = began.saturating_add(self.lasts);
-        (number > 0 && since < ends).then_some((number, ends))
+        (since < ends).then_some((u64::from(number) + 1, ends))
     }
 }
 
 impl FromStr for Stall {
     type Err = String;
 
-    /// `2s@10s`: two seconds, every ten; `2s` alone would not say when. `for-ever@5s` never ends.
+    /// `2s@10s`: two seconds, every ten. `for-ever@5s` begins after five and never ends.
     fn from_str(text: &str) -> Result<Self, String> {
         let wrong = || {
             format!(
@@ -112,7 +124,7 @@ impl FromStr for Stall {
         if lasts >= every {
             return Err(format!("{text:?} leaves no time in which anything passes"));
         }
-        Ok(Self { lasts, every })
+        Ok(Self::again(lasts, every))
     }
 }
 
@@ -194,6 +206,12 @@ mod tests {
         assert_eq!(at(10_000), Some((1, Duration::from_secs(12))));
         assert_eq!(at(21_999), Some((2, Duration::from_secs(22))));
         assert_eq!(at(12_000), None);
+        let once = Stall::once(Duration::from_secs(1), Duration::from_secs(3));
+        assert_eq!(once.at(Duration::from_secs(3)), Some((1, Duration::from_secs(4))));
+        assert_eq!(
+            (once.at(Duration::from_secs(4)), once.at(Duration::from_secs(9))),
+            (None, None)
+        );
         let dead: Stall = "for-ever@5s".parse().unwrap();
         assert_eq!(dead.at(Duration::from_secs(4)), None);
         assert_eq!(dead.at(Duration::from_secs(86_400)), Some((1, Duration::MAX)));

@@ -297,7 +297,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn after_a_stall_everything_comes_at_once() {
-        let stall = Some(Stall { lasts: 500 * MS, every: 1_000 * MS });
+        let stall = Some(Stall::again(500 * MS, 1_000 * MS));
         let (near, far, running) = lined(Faults { stall, ..Faults::default() }, 0);
         let (times, octets) = heard(near, far, 200).await;
         assert_eq!(octets.len(), 200);

@@ -7,6 +7,7 @@ mod chaos;
 mod connect;
 mod credential;
 mod demo;
+mod faults;
 #[cfg(feature = "mic")]
 mod mic;
 mod module;
@@ -105,6 +106,8 @@ enum Command {
     /// Tell stories of chance about a bridge in simulated time, and say what goes wrong in them.
     #[cfg(feature = "simulation")]
     Simulate(simulate::Args),
+    /// Do to bridges what goes wrong in the field, and print what became of it.
+    Faults(faults::Args),
     /// Print a completion script for a shell.
     Completions {
         /// For which shell.
@@ -140,6 +143,7 @@ pub fn run() -> Exit {
         Command::Mic(args) => mic::run(&args, &cli.log),
         Command::Demo(args) => demo::run(&args, &cli.log),
         Command::Bench(args) => bench::run(&args, &cli.log),
+        Command::Faults(args) => faults::run(&args, &cli.log),
         Command::Chaos(args) => chaos::run(&args, &cli.log),
         #[cfg(feature = "simulation")]
         Command::Simulate(args) => simulate::run(&args),

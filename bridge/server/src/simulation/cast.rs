@@ -152,9 +152,7 @@ fn line(dice: &mut Dice) -> Faults {
     match dice.roll(10) {
         0 => faults.reset = Some(dice.ms(1, 3_000)),
         1 => faults.half_close = Some(dice.ms(1, 3_000)),
-        2 => {
-            faults.stall = Some(Stall { lasts: dice.ms(100, 1_500), every: dice.ms(1_600, 4_000) })
-        }
+        2 => faults.stall = Some(Stall::again(dice.ms(100, 1_500), dice.ms(1_600, 4_000))),
         3 => faults.stall = Some(Stall::for_ever(dice.ms(1, 3_000))),
         4 => faults.flip = 1e-7 * (1 + dice.roll(1_000)) as f64,
         5 => faults.rate = Some(24_000 + dice.roll(100_000)),

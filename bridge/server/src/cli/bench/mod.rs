@@ -1,6 +1,6 @@
 //! `ringback bench`: starts a bridge of its own, loads it with calls, prints what it cost. Measures nothing itself.
 
-mod show;
+pub(super) mod show;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

@@ -3,10 +3,10 @@
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 /// A bar; programs that read JSON get none.
-pub(super) struct Bar(ProgressBar);
+pub(in crate::cli) struct Bar(ProgressBar);
 
 impl Bar {
-    pub(super) fn new(hidden: bool, message: &str) -> Self {
+    pub(in crate::cli) fn new(hidden: bool, message: &str) -> Self {
         let target =
             if hidden { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
         let bar = ProgressBar::with_draw_target(Some(1_000), target);
@@ -17,14 +17,14 @@ impl Bar {
     }
 
     /// So much of it is done, 0 to 1, and this is being done.
-    pub(super) fn at(&self, share: f64, what: Option<&str>) {
+    pub(in crate::cli) fn at(&self, share: f64, what: Option<&str>) {
         self.0.set_position((share * 1_000.0) as u64);
         if let Some(what) = what {
             self.0.set_message(what.to_owned());
         }
     }
 
-    pub(super) fn done(self) {
+    pub(in crate::cli) fn done(self) {
         self.0.finish_and_clear();
     }
 }

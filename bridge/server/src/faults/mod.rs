@@ -1,0 +1,197 @@
+//! Faults done on purpose to a bridge that runs as its users run it, with healthy calls beside, and what became of both, in a table.
+//!
+//! Every row starts this program as a bridge of its own. Calls are placed as a provider would place them; each frame says its number in
+//! its sound, so that what got lost, came twice or out of order is counted by the far end, and held against the bridge's own ledger.
+//! Healthy calls are the generator's of `ringback bench`: their latency before the fault and during it is the table's, and a run
+//! that the machine spoiled is told apart from one that the bridge did.
+
+mod beside;
+mod bridge;
+mod caller;
+mod ear;
+mod frames;
+mod link;
+mod load;
+mod modules;
+mod process;
+mod protocol;
+mod row;
+mod scene;
+mod table;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+pub use ear::be_module;
+pub use frames::{Count, count_frames};
+pub use row::{Row, Verdict};
+pub use table::{json, markdown, text};
+
+/// What to run.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// Short forms of the longer rows.
+    pub quick: bool,
+    /// Rows by id or name; all, if there are none.
+    pub only: Vec<String>,
+    /// Calls that a fault is done to at once, each with another seed.
+    pub seeds: u32,
+}
+
+/// A fault.
+#[derive(Debug)]
+pub struct Fault {
+    /// `F1` to `F44`.
+    pub id: &'static str,
+    /// Lower case, hyphens.
+    pub name: &'static str,
+    /// What goes wrong.
+    pub what: &'static str,
+    /// How that is done.
+    pub how: &'static str,
+    run: Run,
+}
+
+/// How a row is run.
+#[derive(Debug)]
+enum Run {
+    /// Now.
+    Here(fn(&Ground) -> Result<Row, String>),
+    /// Not by this command: why, and where it is proven instead, if it is.
+    Elsewhere(&'static str),
+}
+
+/// All faults, by group.
+pub static FAULTS: &[&[Fault]] =
+    &[link::ROWS, protocol::ROWS, modules::ROWS, process::ROWS, load::ROWS];
+
+/// All faults, in order.
+pub fn all() -> impl Iterator<Item = &'static Fault> {
+    let mut all: Vec<_> = FAULTS.iter().flat_map(|group| group.iter()).collect();
+    all.sort_by_key(|fault| fault.id[1..].parse::<u32>().unwrap_or(u32::MAX));
+    all.into_iter()
+}
+
+impl Fault {
+    /// Whether one of `names` is its id or its name.
+    fn is_named(&self, names: &[String]) -> bool {
+        let is = |name: &String| name.eq_ignore_ascii_case(self.id) || name == self.name;
+        names.is_empty() || names.iter().any(is)
+    }
+
+    fn run(&self, ground: &Ground) -> Row {
+        match self.run {
+            Run::Here(run) => {
+                run(ground).unwrap_or_else(|error| Row::judged(Verdict::Fail(vec![error])))
+            }
+            Run::Elsewhere(why) => Row::judged(Verdict::Elsewhere(why.to_owned())),
+        }
+    }
+}
+
+/// Runs the rows that are asked for; `told` is told each before it begins.
+///
+/// # Errors
+/// If a name is no row's, or the machine gives no runtime or folder to work with.
+pub fn run(
+    options: &Options,
+    told: &dyn Fn(usize, usize, &Fault),
+) -> Result<Vec<(&'static Fault, Row)>, String> {
+    let unknown =
+        options.only.iter().find(|name| !all().any(|fault| fault.is_named(&[(*name).clone()])));
+    if let Some(name) = unknown {
+        return Err(format!("there is no fault {name:?}; `ringback faults --list` tells all"));
+    }
+    let ground = Ground::new(options)?;
+    let wanted: Vec<_> = all().filter(|fault| fault.is_named(&options.only)).collect();
+    let rows = wanted.iter().enumerate().map(|(at, fault)| {
+        told(at, wanted.len(), fault);
+        (*fault, fault.run(&ground))
+    });
+    Ok(rows.collect())
+}
+
+/// What rows work with.
+struct Ground {
+    quick: bool,
+    seeds: u32,
+    runtime: tokio::runtime::Runtime,
+    clock: crate::clock::Clock,
+    folder: Folder,
+}
+
+impl Ground {
+    fn new(options: &Options) -> Result<Self, String> {
+        let mut builder = tokio::runtime::Builder::new_multi_thread();
+        let runtime = builder.worker_threads(1).enable_all().build();
+        let runtime = runtime.map_err(|error| format!("cannot start: {error}"))?;
+        let clock = {
+            let _entered = runtime.enter();
+            crate::clock::Clock::start()
+        };
+        let seeds = options.seeds.max(1);
+        Ok(Self { quick: options.quick, seeds, runtime, clock, folder: Folder::new()? })
+    }
+
+    /// Runs something that waits.
+    fn wait<T>(&self, future: impl Future<Output = T>) -> T {
+        self.runtime.block_on(future)
+    }
+
+    /// The long time, or the short one.
+    const fn time(&self, long: u64, short: u64) -> Duration {
+        Duration::from_secs(if self.quick { short } else { long })
+    }
+}
+
+/// A folder that is there as long as this is.
+#[derive(Debug)]
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new() -> Result<Self, String> {
+        let path = std::env::temp_dir().join(format!("ringback-faults-{}", std::process::id()));
+        std::fs::create_dir_all(&path)
+            .map_err(|error| format!("cannot make {}: {error}", path.display()))?;
+        Ok(Self(path))
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        // Left behind, they are small files among temporary ones.
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn all_forty_four_faults_have_a_row_and_a_name_of_their_own() {
+        let ids: Vec<_> = all().map(|fault| fault.id.to_owned()).collect();
+        assert_eq!(ids, (1..=44).map(|number| format!("F{number}")).collect::<Vec<_>>());
+        let names: BTreeSet<_> = all().map(|fault| fault.name).collect();
+        assert_eq!(names.len(), 44);
+        let whole = |fault: &Fault| !fault.what.is_empty() && !fault.how.is_empty();
+        assert!(all().all(whole));
+    }
+
+    #[test]
+    fn rows_are_chosen_by_id_or_by_name() {
+        let named = |names: &[&str]| {
+            let names: Vec<_> = names.iter().map(|&name| name.to_owned()).collect();
+            all().filter(|fault| fault.is_named(&names)).count()
+        };
+        assert_eq!((named(&[]), named(&["f1", "F44"]), named(&["jitter"])), (44, 2, 1));
+        let only = vec!["F99".to_owned()];
+        assert!(run(&Options { only, ..Options::default() }, &|_, _, _| {}).is_err());
+    }
+}

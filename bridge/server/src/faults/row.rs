@@ -1,0 +1,131 @@
+//! What became of a fault: counts of frames by the far end and by the bridge, and a judgement of both. Measures nothing.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// What became of a fault.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Row {
+    /// Frames that the far ends of the faulted calls sent.
+    pub sent: u64,
+    /// Of those, frames that came back, each once.
+    pub back: u64,
+    /// Frames that came back again.
+    pub twice: u64,
+    /// Frames that came back behind later ones.
+    pub disordered: u64,
+    /// What the bridge's ledger says it dropped, in frames of 20 ms, rounded up, by hop and reason.
+    pub lost: BTreeMap<String, u64>,
+    /// From the end of the fault until all was as before.
+    pub recovery: Option<Duration>,
+    /// Healthy calls beside: the 99th percentile of their latency before the fault and during it, in microseconds.
+    pub others: Option<(u32, u32)>,
+    /// What disturbed the run so much that times say nothing.
+    pub spoiled: Option<&'static str>,
+    /// What should be known beside.
+    pub notes: Vec<String>,
+    /// What is wrong, whatever the machine did.
+    pub wrong: Vec<String>,
+    /// What is wrong unless the machine is to blame.
+    pub late: Vec<String>,
+    /// Decided otherwise.
+    pub decided: Option<Verdict>,
+}
+
+/// A judgement.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// As it must be.
+    Pass,
+    /// Not as it must be: how.
+    Fail(Vec<String>),
+    /// Nothing is wrong but times, and the machine was busy: what with, and what the times were.
+    Spoiled(String),
+    /// Cannot be run by this command: why.
+    Elsewhere(String),
+    /// What it is about is not there.
+    NotBuilt(String),
+}
+
+impl Verdict {
+    /// As a word.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Pass => "pass",
+            Self::Fail(_) => "FAIL",
+            Self::Spoiled(_) => "spoiled",
+            Self::Elsewhere(_) => "not here",
+            Self::NotBuilt(_) => "not built",
+        }
+    }
+
+    /// Whether the bridge is not as it should be.
+    #[must_use]
+    pub const fn is_failure(&self) -> bool {
+        matches!(self, Self::Fail(_) | Self::NotBuilt(_))
+    }
+}
+
+impl Row {
+    /// One that needs no more.
+    pub(super) fn judged(verdict: Verdict) -> Self {
+        Self { decided: Some(verdict), ..Self::default() }
+    }
+
+    /// Something must hold on any machine.
+    pub(super) fn must(&mut self, holds: bool, otherwise: impl FnOnce() -> String) {
+        if !holds {
+            self.wrong.push(otherwise());
+        }
+    }
+
+    /// Something must hold, unless the machine was too busy to tell.
+    pub(super) fn should(&mut self, holds: bool, otherwise: impl FnOnce() -> String) {
+        if !holds {
+            self.late.push(otherwise());
+        }
+    }
+
+    /// Frames that did not come back.
+    #[must_use]
+    pub const fn missing(&self) -> u64 {
+        self.sent.saturating_sub(self.back)
+    }
+
+    /// The judgement.
+    #[must_use]
+    pub fn verdict(&self) -> Verdict {
+        if let Some(decided) = &self.decided {
+            return decided.clone();
+        }
+        if !self.wrong.is_empty() {
+            return Verdict::Fail([&self.wrong[..], &self.late[..]].concat());
+        }
+        match (self.late.is_empty(), self.spoiled) {
+            (true, _) => Verdict::Pass,
+            (false, Some(why)) => Verdict::Spoiled(format!("{}; {why}", self.late.join("; "))),
+            (false, None) => Verdict::Fail(self.late.clone()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_busy_machine_excuses_times_and_nothing_else() {
+        let mut row = Row::default();
+        assert_eq!(row.verdict(), Verdict::Pass);
+        row.should(false, || "slow".into());
+        assert_eq!(row.verdict(), Verdict::Fail(vec!["slow".into()]));
+        row.spoiled = Some("busy");
+        assert_eq!(row.verdict(), Verdict::Spoiled("slow; busy".into()));
+        assert!(!row.verdict().is_failure());
+        row.must(false, || "lost".into());
+        assert_eq!(row.verdict(), Verdict::Fail(vec!["lost".into(), "slow".into()]));
+        assert!(Verdict::NotBuilt(String::new()).is_failure());
+        assert!(!Verdict::Elsewhere(String::new()).is_failure());
+    }
+}
