@@ -1,5 +1,6 @@
 """What several tests need: a module run as a child, and the bridge's side of its pipes."""
 
+import json
 import os
 import queue
 import subprocess
@@ -13,6 +14,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 SRC = os.path.join(HERE, "..", "src")
 sys.path.insert(0, SRC)
 
+from ringback import _websocket as ws  # noqa: E402
 from ringback._wire import AUDIO, JSON, FrameReader, dump, frame, load  # noqa: E402
 
 PATIENCE = 10.0
@@ -31,10 +33,24 @@ START: Dict[str, Any] = {
 }
 
 
-class Child:
-    """A module script with both its pipes."""
+LISTENER = """
+    class Listener(ringback.Module):
+        version, rate, speaks = "1.2", 8000, 8000
+        def on_audio(self, s, pcm):
+            s.event("heard", {"octets": len(pcm), "now_ms": s.now_ms})
+            s.play(pcm)
+        def on_stop(self, s):
+            print("stopped", s.stop_reason, flush=True)
+            s.event("stopped", s.stop_reason)
+    ringback.run(Listener)
+"""
+"""A module that tells what it hears, and says it again."""
 
-    def __init__(self, body: str, **environment: str) -> None:
+
+class Program:
+    """A module script that runs with these arguments, and what it prints."""
+
+    def __init__(self, body: str, *arguments: str, stdin: Optional[int] = None, **environment: str) -> None:
         script = "import ringback, sys, os, time\n" + textwrap.dedent(body)
         # A folder of its own: Python imports from where a script lies, and others put things called ast.py into the common one.
         self._folder = tempfile.TemporaryDirectory()
@@ -42,12 +58,52 @@ class Child:
         with open(self.path, "w") as file:
             file.write(script)
         self.process = subprocess.Popen(
-            [sys.executable, self.path],
-            stdin=subprocess.PIPE,
+            [sys.executable, self.path, *arguments],
+            stdin=stdin,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             env={**os.environ, "PYTHONPATH": SRC, **environment},
         )
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait(PATIENCE)
+        self.process.stdout.close()
+        self.process.stderr.close()
+        self._folder.cleanup()
+
+
+class Messages:
+    """What comes over a WebSocket, as `next` has it: an opcode and a payload at a time."""
+
+    def next(self) -> Tuple[int, bytes]:
+        raise NotImplementedError
+
+    def until(self, type: str) -> Dict[str, Any]:
+        while True:
+            opcode, payload = self.next()
+            if opcode == ws.TEXT and json.loads(payload)["type"] == type:
+                return json.loads(payload)
+
+    def closed(self) -> int:
+        while True:
+            opcode, payload = self.next()
+            if opcode == ws.CLOSE:
+                return ws.close_code(payload)
+
+
+class Child(Program):
+    """A module script with both its pipes."""
+
+    def __init__(self, body: str, **environment: str) -> None:
+        super().__init__(body, stdin=subprocess.PIPE, **environment)
         self.arrived: "queue.Queue[Optional[Tuple[int, int, bytes]]]" = queue.Queue()
         self._thread = threading.Thread(target=self._read, daemon=True)
         self._thread.start()
@@ -55,21 +111,16 @@ class Child:
         self._errors = threading.Thread(target=self._read_errors, daemon=True)
         self._errors.start()
 
-    def __enter__(self) -> "Child":
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
         if self.process.poll() is None:
             self.process.kill()
-        self.process.wait(PATIENCE)
         self._thread.join(PATIENCE)
         self._errors.join(PATIENCE)
-        for stream in (self.process.stdin, self.process.stdout, self.process.stderr):
-            try:
-                stream.close()
-            except BrokenPipeError:
-                pass
-        self._folder.cleanup()
+        try:
+            self.process.stdin.close()
+        except BrokenPipeError:
+            pass
+        super().close()
 
     def raw(self, octets: bytes) -> None:
         self.process.stdin.write(octets)

@@ -8,12 +8,11 @@ import signal
 import subprocess
 import sys
 import tempfile
-import textwrap
 import time
 import unittest
 from typing import Any, Dict, List, Optional
 
-from .support import PATIENCE, SRC, START
+from .support import LISTENER, PATIENCE, SRC, START, Program
 
 from ringback._nats import (  # noqa: E402  (support puts it in reach)
     Client,
@@ -30,17 +29,6 @@ from ringback._nkeys import BadCredentials, Credentials  # noqa: E402
 
 SERVER = shutil.which("nats-server", path=os.environ.get("PATH", "") + ":/usr/sbin")
 ABSENT = "no nats-server (Debian package nats-server); `bash .ci/test` installs it"
-LISTENER = """
-    class Listener(ringback.Module):
-        rate, speaks = 8000, 8000
-        def on_audio(self, s, pcm):
-            s.event("heard", {"octets": len(pcm), "now_ms": s.now_ms})
-            s.play(pcm)
-        def on_stop(self, s):
-            print("stopped", s.stop_reason, flush=True)
-            s.event("stopped", s.stop_reason)
-    ringback.run(Listener)
-"""
 STREAM = (
     b'INFO {"max_payload":1048576,"headers":true}\r\nPING\r\n+OK\r\n'
     b"MSG a.b 1 5\r\nhe\r\no\r\nMSG a.b 2 _R.1 0\r\n\r\n"
@@ -145,29 +133,12 @@ class Bus:
         self._folder.cleanup()
 
 
-class Working:
+class Working(Program):
     """A module script that works for a group."""
 
     def __init__(self, bus: Bus, body: str, *arguments: str, **environment: str) -> None:
-        self._folder = tempfile.TemporaryDirectory()
-        path = os.path.join(self._folder.name, "module_under_test.py")
-        with open(path, "w") as file:
-            file.write("import ringback, os, time\n" + textwrap.dedent(body))
-        self.process = subprocess.Popen(
-            [sys.executable, path, "--nats", bus.url, "--group", "g", *arguments],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": SRC, **environment},
-        )
+        super().__init__(body, "--nats", bus.url, "--group", "g", *arguments, **environment)
         self.told = self.process.stdout.readline().decode()
-
-    def close(self) -> None:
-        if self.process.poll() is None:
-            self.process.kill()
-        self.process.wait(PATIENCE)
-        self.process.stdout.close()
-        self.process.stderr.close()
-        self._folder.cleanup()
 
 
 class Session:

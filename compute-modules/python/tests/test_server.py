@@ -1,32 +1,16 @@
 """A module that bridges dial: the handshake, one session a connection, ends, and what the protocol forbids."""
 
 import json
-import os
 import signal
 import socket
 import struct
-import subprocess
-import sys
-import tempfile
-import textwrap
 import unittest
 from typing import Any, Dict, Optional, Tuple
 
-from .support import PATIENCE, SRC, START
+from .support import LISTENER, PATIENCE, START, Messages, Program
 
 from ringback import _websocket as ws  # noqa: E402  (support puts it in reach)
 
-LISTENER = """
-    class Listener(ringback.Module):
-        rate, speaks = 8000, 8000
-        def on_audio(self, s, pcm):
-            s.event("heard", {"octets": len(pcm), "now_ms": s.now_ms})
-            s.play(pcm)
-        def on_stop(self, s):
-            print("stopped", s.stop_reason, flush=True)
-            s.event("stopped", s.stop_reason)
-    ringback.run(Listener)
-"""
 KEY = "dGhlIHNhbXBsZSBub25jZQ=="
 
 
@@ -42,36 +26,16 @@ def masked(opcode: int, payload: bytes, last: bool = True, mask: bytes = b"\x01\
     return head + mask + bytes(octet ^ mask[i % 4] for i, octet in enumerate(payload))
 
 
-class Served:
+class Served(Program):
     """A module script that serves on a free port."""
 
     def __init__(self, body: str, *arguments: str, **environment: str) -> None:
-        self._folder = tempfile.TemporaryDirectory()
-        path = os.path.join(self._folder.name, "module_under_test.py")
-        with open(path, "w") as file:
-            file.write("import ringback, os, time\n" + textwrap.dedent(body))
-        self.process = subprocess.Popen(
-            [sys.executable, path, "--serve", "127.0.0.1:0", *arguments],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": SRC, **environment},
-        )
+        super().__init__(body, "--serve", "127.0.0.1:0", *arguments, **environment)
         self.told = self.process.stdout.readline().decode()
         self.port = int(self.told.rstrip("/\n").rpartition(":")[2]) if self.told else 0
 
-    def __enter__(self) -> "Served":
-        return self
 
-    def __exit__(self, *_: object) -> None:
-        if self.process.poll() is None:
-            self.process.kill()
-        self.process.wait(PATIENCE)
-        self.process.stdout.close()
-        self.process.stderr.close()
-        self._folder.cleanup()
-
-
-class Line:
+class Line(Messages):
     """A bridge's end of a connection."""
 
     def __init__(self, served: Served, **fields: Optional[str]) -> None:
@@ -114,18 +78,6 @@ class Line:
         elif length == 127:
             (length,) = struct.unpack("!Q", self._stream.read(8))
         return first & 0x0F, self._stream.read(length)
-
-    def until(self, type: str) -> Dict[str, Any]:
-        while True:
-            opcode, payload = self.next()
-            if opcode == ws.TEXT and json.loads(payload)["type"] == type:
-                return json.loads(payload)
-
-    def closed(self) -> int:
-        while True:
-            opcode, payload = self.next()
-            if opcode == ws.CLOSE:
-                return ws.close_code(payload)
 
     def begin(self, **fields: Any) -> Dict[str, Any]:
         self.say(**{**START, **fields})

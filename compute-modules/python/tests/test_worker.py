@@ -7,31 +7,21 @@ import signal
 import socket
 import ssl
 import subprocess
-import sys
 import tempfile
-import textwrap
 import time
 import unittest
 from typing import Any, Dict, Optional, Tuple
 
-from .support import PATIENCE, SRC, START
+from .support import LISTENER as ONE_AT_A_TIME
+from .support import PATIENCE, START, Messages, Program
 
 from ringback import _websocket as ws  # noqa: E402  (support puts it in reach)
 
-LISTENER = """
-    class Listener(ringback.Module):
-        version, rate, speaks, max_sessions = "1.2", 8000, 8000, 2
-        def on_audio(self, s, pcm):
-            s.event("heard", {"octets": len(pcm), "now_ms": s.now_ms})
-            s.play(pcm)
-        def on_stop(self, s):
-            s.event("stopped", s.stop_reason)
-    ringback.run(Listener)
-"""
+LISTENER = ONE_AT_A_TIME.replace("version,", "max_sessions = 2\n        version,")
 WORKER = "ringback.v1.worker"
 
 
-class Line:
+class Line(Messages):
     """A bridge's end of a connection that a worker opened."""
 
     def __init__(self, connection: socket.socket) -> None:
@@ -82,20 +72,8 @@ class Line:
             self._arrived += self._reader.feed(data)
         return self._arrived.pop(0)
 
-    def until(self, type: str) -> Dict[str, Any]:
-        while True:
-            opcode, payload = self.next()
-            if opcode == ws.TEXT and json.loads(payload)["type"] == type:
-                return json.loads(payload)
 
-    def closed(self) -> int:
-        while True:
-            opcode, payload = self.next()
-            if opcode == ws.CLOSE:
-                return ws.close_code(payload)
-
-
-class Bridge:
+class Bridge(Program):
     """Where a worker dials in, and the worker."""
 
     def __init__(
@@ -107,28 +85,12 @@ class Bridge:
         self._listener.settimeout(PATIENCE)
         port = self._listener.getsockname()[1]
         self.url = f"{scheme}://localhost:{port}/modules/stt"
-        self._folder = tempfile.TemporaryDirectory()
-        path = os.path.join(self._folder.name, "module_under_test.py")
-        with open(path, "w") as file:
-            file.write("import ringback, os, time\n" + textwrap.dedent(body))
-        self.process = subprocess.Popen(
-            [sys.executable, path, "--connect", self.url, *arguments],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": SRC, "RINGBACK_TOKEN": "s3cret", **environment},
-        )
+        environment = {"RINGBACK_TOKEN": "s3cret", **environment}
+        super().__init__(body, "--connect", self.url, *arguments, **environment)
 
-    def __enter__(self) -> "Bridge":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self.process.poll() is None:
-            self.process.kill()
-        self.process.wait(PATIENCE)
-        self.process.stdout.close()
-        self.process.stderr.close()
+    def close(self) -> None:
+        super().close()
         self._listener.close()
-        self._folder.cleanup()
 
     def accept(self) -> Line:
         connection, _ = self._listener.accept()

@@ -1,6 +1,5 @@
 //! Events as their listeners get them: the JSON, the filter, the lag, and a connection that outlives every deadline.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use ringback_module::message::{Dtmf, Transcript, Vad, VadState};
@@ -10,7 +9,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::*;
-use crate::listener::{Admission, Endpoint, Limits, Pages, Refusal, Server, Streams};
+use crate::listener::{Limits, Pages, Server, Streams};
 use crate::net::memory;
 use crate::socket::Socket;
 use crate::workers::Workers;
@@ -174,15 +173,6 @@ struct Closed;
 
 impl Streams for Closed {
     type Admitted = ();
-
-    fn admit(
-        &self,
-        _: &Endpoint,
-        _: &Upgrade<'_>,
-        _: SocketAddr,
-    ) -> Result<Admission<()>, Refusal> {
-        Err(Refusal::new(503, "closed"))
-    }
 
     async fn serve(&self, (): (), socket: Socket) {
         drop(socket);

@@ -60,7 +60,10 @@ pub trait Streams: Send + Sync + 'static {
         endpoint: &Endpoint,
         upgrade: &Upgrade<'_>,
         peer: SocketAddr,
-    ) -> Result<Admission<Self::Admitted>, Refusal>;
+    ) -> Result<Admission<Self::Admitted>, Refusal> {
+        let _ = (endpoint, upgrade, peer);
+        Err(Refusal::new(404, "no streams are taken here"))
+    }
 
     /// Does what must be done before an admitted stream's upgrade is answered: where streams are passed on, that there is somebody.
     /// Must not take longer than some seconds.

@@ -8,7 +8,7 @@ use tokio::task::JoinHandle;
 
 use super::served::Acted;
 use super::*;
-use crate::listener::{Admission, Endpoint, Entry, Limits, Pages, Refusal, Server, Streams};
+use crate::listener::{Entry, Limits, Pages, Refusal, Server, Streams};
 use crate::net::{MemoryConnector, memory};
 use crate::shutdown::Shutdown;
 use crate::socket::{self, DialError, Incoming, Outgoing, Socket, SocketOptions, close_code};
@@ -19,15 +19,6 @@ struct Doorman(Rosters);
 
 impl Streams for Doorman {
     type Admitted = ();
-
-    fn admit(
-        &self,
-        _: &Endpoint,
-        _: &Upgrade<'_>,
-        _: SocketAddr,
-    ) -> Result<Admission<()>, Refusal> {
-        Err(Refusal::new(404, "no streams here"))
-    }
 
     fn is_door(&self, path: &str) -> bool {
         self.0.is_door(path)

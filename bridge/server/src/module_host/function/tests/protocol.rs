@@ -2,6 +2,27 @@
 
 use super::*;
 
+/// The job `j` under way, whose first value, "a", has come.
+struct Streaming {
+    rig: Rig,
+    client: Client,
+    job: Arc<Job>,
+    values: Values,
+    wire: Wire,
+}
+
+/// A client of this name has begun to stream.
+async fn streaming(agent: &str) -> Streaming {
+    let rig = Rig::new(config());
+    let client = rig.ready_client(0).await;
+    let (job, mut values) = rig.submit("j");
+    client.take().await;
+    let mut wire = client.stream("j", agent).await;
+    wire.chunk("\"a\"").await;
+    assert_eq!(values.recv().await, Some(json!("a")));
+    Streaming { rig, client, job, values, wire }
+}
+
 #[tokio::test(start_paused = true)]
 async fn the_first_poll_is_answered_at_once_and_later_ones_wait_for_work() {
     let rig = Rig::new(config());
@@ -175,13 +196,7 @@ async fn what_is_no_stream_of_values_fails() {
 
 #[tokio::test(start_paused = true)]
 async fn a_stream_that_was_cut_goes_on_where_it_was() {
-    let rig = Rig::new(config());
-    let client = rig.ready_client(0).await;
-    let (job, mut values) = rig.submit("j");
-    client.take().await;
-    let mut wire = client.stream("j", PYTHON).await;
-    wire.chunk("\"a\"").await;
-    assert_eq!(values.recv().await, Some(json!("a")));
+    let Streaming { rig: _rig, client, job, values, wire } = streaming(PYTHON).await;
     drop(wire);
     tokio::time::sleep(Duration::from_secs(1)).await;
     let mut wire = client.stream("j", PYTHON).await;
@@ -192,13 +207,7 @@ async fn a_stream_that_was_cut_goes_on_where_it_was() {
 
 #[tokio::test(start_paused = true)]
 async fn an_exception_in_mid_stream_is_a_failure() {
-    let rig = Rig::new(config());
-    let client = rig.ready_client(0).await;
-    let (job, mut values) = rig.submit("j");
-    client.take().await;
-    let mut wire = client.stream("j", PYTHON).await;
-    wire.chunk("\"a\"").await;
-    assert_eq!(values.recv().await, Some(json!("a")));
+    let Streaming { rig, client, job, values, wire } = streaming(PYTHON).await;
     drop(wire);
     tokio::time::sleep(Duration::from_secs(1)).await;
     // The client goes on with a generator that is over.
@@ -214,13 +223,7 @@ async fn an_exception_in_mid_stream_is_a_failure() {
 
 #[tokio::test(start_paused = true)]
 async fn a_python_stream_that_nobody_wants_is_cut_until_the_client_gives_up() {
-    let rig = Rig::new(config());
-    let client = rig.ready_client(0).await;
-    let (job, mut values) = rig.submit("j");
-    client.take().await;
-    let mut wire = client.stream("j", PYTHON).await;
-    wire.chunk("\"a\"").await;
-    assert_eq!(values.recv().await, Some(json!("a")));
+    let Streaming { rig, client, job, values: _values, mut wire } = streaming(PYTHON).await;
     rig.board().abandon(rig.pool.inner.clock.now(), &job, "cleared");
     assert_eq!(wire.answer().await, None, "no answer, but the end of the connection");
     let _next = rig.submit("k");
@@ -239,13 +242,7 @@ async fn a_python_stream_that_nobody_wants_is_cut_until_the_client_gives_up() {
 
 #[tokio::test(start_paused = true)]
 async fn a_stream_of_a_client_that_would_die_of_a_cut_is_read_to_its_end() {
-    let rig = Rig::new(config());
-    let client = rig.ready_client(0).await;
-    let (job, mut values) = rig.submit("j");
-    client.take().await;
-    let mut wire = client.stream("j", NODE).await;
-    wire.chunk("\"a\"").await;
-    assert_eq!(values.recv().await, Some(json!("a")));
+    let Streaming { rig, client: _client, job, mut values, mut wire } = streaming(NODE).await;
     rig.board().abandon(rig.pool.inner.clock.now(), &job, "cleared");
     wire.chunk("\"b\"").await;
     assert_eq!(wire.end().await, Some((204, String::new())));
