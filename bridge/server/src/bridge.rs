@@ -20,7 +20,10 @@ use ringback_proto::rule::{Facts, Rule};
 use ringback_proto::session::{RouteTable, Session, SessionConfig};
 use tokio::task::JoinSet;
 
-use crate::call::{Call, FunctionPools, Lines, LogWatch, Sources, Watch, Watchers, Ways, Wire};
+use crate::call::{
+    Attachments, Call, FunctionPools, Lines, LogWatch, Reattach, Sources, Watch, Watchers, Ways,
+    Wire,
+};
 use crate::capture::{Capture, Captured, Opening};
 use crate::clock::{Clock, WallTime};
 use crate::config::{AnswerConfig, Config, ListenerConfig, ModuleConfig, ModuleRun};
@@ -77,6 +80,9 @@ struct Plan {
     /// Whom its calls may have us dial.
     reach: Reach,
     running: Running,
+    /// A call that lost its stream waits so long for another, and is found here.
+    reattach: Option<Duration>,
+    attachments: Attachments,
     /// Streams that become no calls of ours: by which rule, and whom they are passed on to. Tried before routes with modules.
     passed_on: Vec<(Rule, Arc<Passthrough>)>,
 }
@@ -609,8 +615,12 @@ impl Bridge {
         let name = self.next_name();
         let mut config = SessionConfig::new(name.clone(), plan.provider.name());
         config.wall = WallTime::now().to_string();
+        let mut reattach = None;
         if let Wire::Lines(_) = wire {
             config.start_timeout = DIALLING;
+        } else if plan.reattach.is_some() {
+            config.reattach = plan.reattach;
+            reattach = Some(Reattach::new(&plan.attachments, plan.auth.kind()));
         }
         config.routes = Arc::clone(&plan.routes);
         config.headers = admitted.headers;
@@ -634,7 +644,7 @@ impl Bridge {
         let watchers = watchers.with(entered.call());
         let hangup = plan.hangup.clone();
         let call = Call::new(self.clock, name, session, wire, sources, watchers, hangup);
-        Box::new(call.captured(tape).entered(entered))
+        Box::new(call.captured(tape).reattaching(reattach).entered(entered))
     }
 }
 
@@ -731,6 +741,8 @@ fn plan(
         sinks: sinks.collect(),
         reach: listener.reach.clone(),
         running: before.map(|before| before.running.clone()).unwrap_or_default(),
+        reattach: listener.reattach,
+        attachments: before.map(|before| before.attachments.clone()).unwrap_or_default(),
         passed_on: passed_on.collect(),
     })
 }

@@ -49,7 +49,7 @@ impl Bypass {
 /// Figures of a filter, in samples. `entered = filtered + bypassed + queued`, and `answered = placed + late + early + twice`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct FilterCounts {
-    /// Came in.
+    /// Came in; of a time without a stream nothing does.
     pub entered: u64,
     /// Came out filtered.
     pub filtered: u64,
@@ -79,6 +79,8 @@ pub struct Filter {
     /// What came out last was filtered.
     filters: bool,
     unreported: [u64; 4],
+    /// Samples for which there was no stream, and so nothing to filter.
+    gaps: u64,
 }
 
 /// What a filter that is there has been given.
@@ -110,6 +112,7 @@ impl Filter {
             counts: FilterCounts::default(),
             filters: false,
             unreported: [0; 4],
+            gaps: 0,
         }
     }
 
@@ -127,8 +130,8 @@ impl Filter {
     /// Figures for the ledger; `input` is what it filters.
     #[must_use]
     pub fn counts(&self, input: &Ring) -> FilterCounts {
-        let (entered, done) = (input.end(), self.ring.end());
-        FilterCounts { entered, queued: entered - done, ..self.counts }
+        let (end, done) = (input.end(), self.ring.end());
+        FilterCounts { entered: end - self.gaps, queued: end - done, ..self.counts }
     }
 
     /// The filter is there: it is given sound from `origin` on in pieces of `frame` samples.
@@ -179,6 +182,16 @@ impl Filter {
         }
         while let Some((until, _)) = self.next_due().filter(|(_, at)| *at <= now) {
             self.pass(input, until, Bypass::Late);
+        }
+        self.follow_gaps(input);
+    }
+
+    /// Nothing is filtered of a time without a stream, and nobody waits for it.
+    fn follow_gaps(&mut self, input: &Ring) {
+        while let Some(end) = input.gap_at(self.ring.end()) {
+            let gap = end - self.ring.end();
+            self.ring.push_gap(gap);
+            self.gaps += gap;
         }
     }
 
@@ -272,6 +285,11 @@ impl Filter {
             if done >= hole {
                 continue;
             }
+            if input.gap_at(done).is_some() {
+                self.follow_gaps(input);
+                continue;
+            }
+            let hole = input.next_gap(done).map_or(hole, |gap| gap.min(hole));
             let mut samples = Pcm::lend();
             let passed = match input.read(done, (hole - done) as usize, &mut samples) {
                 Ok(count) => {

@@ -204,6 +204,15 @@ impl Mixer {
         }
     }
 
+    /// The stream is gone: what was not heard is mixed anew.
+    pub(super) fn detach(&mut self, now: Instant, playout: &mut Playout) {
+        self.settle(now, playout);
+        playout.recall(now, &mut |_| {});
+        let told = &mut self.told;
+        self.voices.iter_mut().for_each(|voice| voice.rewind(told));
+        playout.detach(now);
+    }
+
     /// Takes all back that can be and was not heard, to be mixed anew.
     fn recall(&mut self, now: Instant, playout: &mut Playout, emit: &mut dyn FnMut(Emit<'_>)) {
         if playout.can_recall() {

@@ -151,6 +151,8 @@ pub struct Playout {
     epoch: u32,
     epoch_start: u64,
     paused: Option<Paused>,
+    /// There is no stream to play into.
+    detached: bool,
     full: bool,
     talking: bool,
     backlog: Backlog,
@@ -204,6 +206,7 @@ impl Playout {
             epoch: 0,
             epoch_start: 0,
             paused: None,
+            detached: false,
             full: false,
             talking: false,
             backlog: Backlog::default(),
@@ -286,7 +289,7 @@ impl Playout {
     fn note_underrun(&mut self, now: Instant) {
         let dry = now - self.drained;
         let mid_utterance = self.talking && self.sent == self.end && self.boundary < self.end;
-        if mid_utterance && self.paused.is_none() && dry >= UNDERRUN {
+        if mid_utterance && self.paused.is_none() && !self.detached && dry >= UNDERRUN {
             self.counts.underruns += 1;
             self.tell_playback(PlaybackState::Underrun, self.end);
         }
@@ -397,19 +400,39 @@ impl Playout {
             return;
         }
         if self.can.clear != ClearLaw::Unsupported {
-            let heard = self.heard(now);
-            self.counts.resent += self.sent - heard;
-            self.sent = heard;
-            self.drained = now;
-            for mark in self.marks.iter_mut().filter(|m| m.at > heard) {
-                // Under a new name: the provider may yet return the old one, released by the clear.
-                mark.sent = false;
-                mark.wire = format!("rb{}", self.next_mark);
-                self.next_mark += 1;
-            }
+            self.take_back(now);
             emit(Emit::Clear);
         }
         self.paused = Some(Paused::Here);
+    }
+
+    /// What was sent and not heard waits here again.
+    fn take_back(&mut self, now: Instant) {
+        let heard = self.heard(now);
+        self.counts.resent += self.sent - heard;
+        self.sent = heard;
+        self.drained = now;
+        for mark in self.marks.iter_mut().filter(|m| m.at > heard) {
+            // Under a new name: the provider may yet return the old one, released by the clear.
+            mark.sent = false;
+            mark.wire = format!("rb{}", self.next_mark);
+            self.next_mark += 1;
+        }
+    }
+
+    /// The stream is gone, and with it all that the provider had queued. What was not heard is kept, and nothing goes out before
+    /// [`Self::attach`].
+    pub fn detach(&mut self, now: Instant) {
+        self.take_back(now);
+        self.paused = self.paused.map(|_| Paused::Here);
+        (self.detached, self.full) = (true, false);
+    }
+
+    /// There is a stream again.
+    pub fn attach(&mut self, now: Instant) {
+        self.paused = self.paused.map(|_| Paused::Here);
+        self.detached = false;
+        (self.drained, self.waiting_since) = (now, now);
     }
 
     /// Goes on with the sample after the last one heard.
@@ -431,6 +454,9 @@ impl Playout {
     }
 
     fn emit_marks(&mut self, emit: &mut dyn FnMut(Emit<'_>)) {
+        if self.detached {
+            return;
+        }
         for mark in self.marks.iter_mut().filter(|m| !m.sent && m.at <= self.sent) {
             mark.sent = true;
             if self.can.marks {
@@ -444,6 +470,7 @@ impl Playout {
         let waiting = self.end - self.sent;
         if waiting == 0
             || self.paused.is_some()
+            || self.detached
             || self.full
             || self.can.playout == PlayoutPolicy::None
         {
@@ -566,7 +593,7 @@ impl Playout {
     /// When [`Playout::poll`] has something to do.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
-        if self.paused.is_some() {
+        if self.paused.is_some() || self.detached {
             return None;
         }
         let patience = if self.can.marks { MARK_PATIENCE } else { Duration::ZERO };
@@ -618,8 +645,8 @@ impl Playout {
 
     /// When samples for the next message are wanted, if any are and nothing holds it up.
     pub(super) fn wants_at(&self) -> Option<Instant> {
-        let held = self.paused.is_some() || self.full || self.can.playout == PlayoutPolicy::None;
-        if held || self.end - self.sent >= self.frame {
+        let held = self.paused.is_some() || self.detached || self.full;
+        if held || self.can.playout == PlayoutPolicy::None || self.end - self.sent >= self.frame {
             return None;
         }
         let spare = self.lead.saturating_sub(self.rate.duration_of(self.frame));

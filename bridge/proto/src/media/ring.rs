@@ -17,6 +17,8 @@ use crate::scratch::Octets;
 
 /// Spans of made-up sound remembered; older ones are forgotten first.
 const MAX_SPANS: usize = 64;
+/// Gaps remembered; older ones become silence like any other.
+const MAX_GAPS: usize = 16;
 /// A message is kept whole if it is not longer than this.
 const LONGEST_MESSAGE: Duration = Duration::from_secs(10);
 
@@ -41,6 +43,7 @@ pub struct Ring {
     /// Where the present message began, if messages are told.
     message: Option<u64>,
     synthesized: VecDeque<Range<u64>>,
+    gaps: VecDeque<Range<u64>>,
 }
 
 impl Ring {
@@ -53,7 +56,14 @@ impl Ring {
             Encoding::Pcma => Store::Companded(Law::A, LocalRb::new(capacity)),
             _ => Store::Linear(LocalRb::new(capacity)),
         };
-        Self { store, rate, end: 0, message: None, synthesized: VecDeque::new() }
+        Self {
+            store,
+            rate,
+            end: 0,
+            message: None,
+            synthesized: VecDeque::new(),
+            gaps: VecDeque::new(),
+        }
     }
 
     /// Samples per second.
@@ -129,6 +139,36 @@ impl Ring {
             self.push(&PIECE[..piece]);
             left -= piece;
         }
+    }
+
+    /// Lets `samples` pass for which there was no stream to hear. Who reads is told of them and need not read them; the ring does not
+    /// grow for them.
+    pub fn push_gap(&mut self, samples: u64) {
+        let from = self.end;
+        let message = self.message.take();
+        self.push_silence(samples);
+        self.message = message.map(|_| self.end);
+        match self.gaps.back_mut() {
+            Some(last) if last.end == from => last.end = self.end,
+            _ => {
+                if self.gaps.len() == MAX_GAPS {
+                    self.gaps.pop_front();
+                }
+                self.gaps.push_back(from..self.end);
+            }
+        }
+    }
+
+    /// Where the gap ends in which `position` lies, if it lies in one.
+    #[must_use]
+    pub fn gap_at(&self, position: u64) -> Option<u64> {
+        self.gaps.iter().find(|gap| gap.contains(&position)).map(|gap| gap.end)
+    }
+
+    /// Where the next gap after `position` begins, if there is one.
+    #[must_use]
+    pub fn next_gap(&self, position: u64) -> Option<u64> {
+        self.gaps.iter().map(|gap| gap.start).find(|start| *start > position)
     }
 
     fn capacity(&self) -> usize {

@@ -26,6 +26,13 @@ pub enum Next {
         /// One past the last sample lost.
         to: u64,
     },
+    /// There was no stream to hear for so long; positions in samples at the ring's rate.
+    Gap {
+        /// First sample that never was.
+        from: u64,
+        /// One past the last.
+        to: u64,
+    },
     /// Not enough sound for a frame yet.
     Empty,
 }
@@ -86,6 +93,14 @@ impl Tap {
     pub fn next(&mut self, ring: &mut Ring, frame: &mut Vec<i16>) -> Next {
         frame.clear();
         frame.append(&mut self.pending);
+        if frame.is_empty()
+            && let Some(to) = ring.gap_at(self.cursor)
+        {
+            let from = self.cursor;
+            self.read += to - from;
+            self.restart(to);
+            return Next::Gap { from, to };
+        }
         while frame.len() < self.frame {
             match self.fill(ring, frame) {
                 Ok(0) => {
@@ -113,7 +128,16 @@ impl Tap {
         }
         let missing = (self.frame - frame.len()) * from / to;
         let mut input = Pcm::lend();
-        let Ok(count) = ring.read(self.cursor, missing.max(1), &mut input) else {
+        let read = match ring.gap_at(self.cursor) {
+            // What is left of a frame that began before it; whether the ring still holds the gap does not matter.
+            Some(end) => {
+                let count = missing.max(1).min((end - self.cursor) as usize);
+                input.resize(count, 0);
+                Ok(count)
+            }
+            None => ring.read(self.cursor, missing.max(1), &mut input),
+        };
+        let Ok(count) = read else {
             let lost = self.cursor;
             let headroom = u64::from(ring.rate().hz()) / HEADROOM;
             let target = (ring.start() + headroom).min(ring.end()).max(ring.start());

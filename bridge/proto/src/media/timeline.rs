@@ -196,6 +196,14 @@ impl Timeline {
         self.give_up(now, true, sink);
     }
 
+    /// Another stream goes on with the track, `samples` after the last one: nothing of what the old one counted means anything to it.
+    pub fn reopen(&mut self, now: Instant, samples: u64, sink: &mut dyn FnMut(Step<'_>)) {
+        self.give_up(now, true, sink);
+        self.position += samples;
+        (self.seen, self.next, self.base) = (0, None, None);
+        self.drift = Drift::default();
+    }
+
     fn behind(&mut self, age: u64) {
         let bit = u32::try_from(age).ok().and_then(|age| 1_u64.checked_shl(age)).unwrap_or(0);
         if bit != 0 && self.seen & bit == 0 {

@@ -120,6 +120,19 @@ impl Voices {
         }
     }
 
+    /// The stream is gone, and with it all that the provider had queued: what was not heard is to be played anew, once there is a stream.
+    pub fn detach(&mut self, now: Instant) {
+        match &mut self.mixer {
+            None => self.playout.detach(now),
+            Some(mixer) => mixer.detach(now, &mut self.playout),
+        }
+    }
+
+    /// There is a stream again.
+    pub fn attach(&mut self, now: Instant) {
+        self.playout.attach(now);
+    }
+
     /// Sends all that may go now and settles marks by the model.
     pub fn poll(&mut self, now: Instant, emit: &mut dyn FnMut(Emit<'_>)) {
         let Some(mixer) = &mut self.mixer else { return self.playout.poll(now, emit) };

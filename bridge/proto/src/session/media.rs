@@ -118,7 +118,9 @@ impl MediaPath {
         // What arrives has been spoken: it began its own length ago.
         let began = Instant::from_epoch(now.since_epoch().saturating_sub(lasted));
         let origin = *self.origin.get_or_insert((began, media.timestamp));
-        if track.is_silent() {
+        if track.reopens() {
+            self.undecodable += track.reopen(now, began);
+        } else if track.is_silent() {
             let ours = began - origin.0;
             track.begin_at(offset(began, media.timestamp, origin).min(ours + MAX_LEAD));
         }
@@ -142,6 +144,23 @@ impl MediaPath {
     pub(super) fn finish(&mut self, now: Instant) {
         let refused: u64 = self.wire_tracks().map(|t| t.finish(now)).sum();
         self.undecodable += refused;
+    }
+
+    /// The stream is gone, and another one may go on with the call.
+    pub(super) fn detach(&mut self, now: Instant) {
+        self.finish(now);
+        self.wire_tracks().for_each(WireTrack::detach);
+        if let Some(out) = &mut self.speaker {
+            out.voices.detach(now);
+        }
+    }
+
+    /// Another stream of the same shape goes on with the call.
+    pub(super) fn attach(&mut self, now: Instant) {
+        if let Some(out) = &mut self.speaker {
+            out.encoder.reset();
+            out.voices.attach(now);
+        }
     }
 
     pub(super) fn poll_timeout(&self) -> Option<Instant> {

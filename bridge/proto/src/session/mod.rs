@@ -4,6 +4,7 @@
 //! shell moves octets, hands [`Session::next_frame`] to whoever hosts a module, and reads the clock once per wake-up.
 
 mod barge_in;
+mod detach;
 mod fallback;
 mod filters;
 mod media;
@@ -40,6 +41,7 @@ use crate::provider::{
 };
 
 pub use barge_in::BargeIn;
+pub use detach::Takeover;
 pub use modules::{FrameBuf, Given};
 pub use port::{OnFail, PortConfig, PortId};
 pub use route::{Canary, Route, RouteTable, Share};
@@ -74,6 +76,9 @@ pub struct SessionConfig {
     pub start_timeout: Duration,
     /// A call may last this long.
     pub max_duration: Duration,
+    /// A call whose stream was lost waits so long for another stream of it ([`Session::reattach`]); `None` ends it. With a time, the
+    /// shell is asked by [`Action::Claim`] about each stream that starts.
+    pub reattach: Option<Duration>,
     /// A hang-up for which the wire has no message is the shell's to carry out, who has so long; `None` only closes the stream.
     pub hang_up_within: Option<Duration>,
     /// Routes of the listener; the first that takes the call says which modules it gets.
@@ -97,6 +102,7 @@ impl SessionConfig {
             limits: Limits::default(),
             start_timeout: Duration::from_secs(5),
             max_duration: Duration::from_secs(4 * 3_600),
+            reattach: None,
             hang_up_within: None,
             routes: Route::default().into(),
             headers: Vec::new(),
@@ -109,6 +115,9 @@ impl SessionConfig {
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum Action {
+    /// The stream started as [`Session::claiming`] says. If another session has that call, give it what [`Session::hand_over`] gives
+    /// ([`Session::reattach`]); else say [`Session::begin_call`].
+    Claim,
     /// The call has so many ports, and only these of the shell's numbers will be asked for: what runs the modules of other routes
     /// can be let go. At most once, before any module is started.
     Routed {
@@ -162,6 +171,20 @@ pub enum Action {
 pub enum Report {
     /// The stream started.
     Started(Box<Start>),
+    /// The stream was lost; another one may go on with the call for so long.
+    Detached {
+        /// What was seen.
+        reason: String,
+        /// How long.
+        window: Duration,
+    },
+    /// Another stream goes on with the call.
+    Reattached {
+        /// Since the other one was lost; zero if it was not.
+        away: Duration,
+        /// Whether the other one was still there.
+        replaced: bool,
+    },
     /// A module agreed to the session.
     ModuleReady(PortId),
     /// A module failed; the call goes on.
@@ -239,6 +262,10 @@ pub struct Session {
     /// What whoever goes on with the call is to get.
     handoff: Option<Box<str>>,
     start: Option<Box<Start>>,
+    /// The stream has started, and is perhaps another call's.
+    claim: Option<Box<detach::Claim>>,
+    /// Times another stream went on.
+    reattached: u32,
     /// Events and replies of the message being handled.
     inbox: Outbox,
     outbox: Outbox,
@@ -284,6 +311,8 @@ impl Session {
             words: None,
             handoff: None,
             start: None,
+            claim: None,
+            reattached: 0,
             inbox: Outbox::new(),
             outbox: Outbox::new(),
             actions: VecDeque::new(),
@@ -318,6 +347,7 @@ impl Session {
         is_message: bool,
         act: impl FnOnce(&mut dyn Protocol, &mut Outbox) -> Result<(), ProtocolError>,
     ) {
+        self.begin_call(now);
         if self.parting {
             return self.part(now, act);
         }
@@ -404,6 +434,7 @@ impl Session {
         match &self.phase {
             Phase::AwaitingStart { .. } => self.end(now, EndReason::NoStart),
             Phase::Streaming { .. } => self.end(now, EndReason::TooLong),
+            Phase::Detached { .. } => self.give_up_waiting(now),
             Phase::Finishing { reason, .. } => {
                 let reason = reason.clone();
                 self.end(now, reason);
@@ -476,12 +507,14 @@ impl Session {
         self.now = now;
         let mut inbox = std::mem::take(&mut self.inbox);
         let result = act(self.protocol.as_mut(), &mut inbox);
-        for event in inbox.events() {
-            self.handle_event(now, event, &inbox);
-        }
+        let claim = self.take_events(now, &inbox, 0);
         absorb(&mut self.outbox, &inbox);
-        inbox.reset();
-        self.inbox = inbox;
+        if let Some(at) = claim {
+            self.ask(inbox, at);
+        } else {
+            inbox.reset();
+            self.inbox = inbox;
+        }
         if let Err(error) = result {
             self.end(now, EndReason::Protocol(error));
         }
@@ -569,11 +602,8 @@ impl Session {
         if self.phase.is_over() {
             return;
         }
-        let since = match self.phase {
-            Phase::Streaming { since, .. } | Phase::Finishing { since, .. } => Some(since),
-            _ => None,
-        };
-        self.ended_after = since.map_or(Duration::ZERO, |since| now - since);
+        self.claim = None;
+        self.ended_after = self.lasted(now);
         if let Some(media) = &mut self.media {
             media.finish(now);
         }

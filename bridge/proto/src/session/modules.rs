@@ -341,14 +341,17 @@ impl Session {
                 }
                 Some(Given::Sound(AudioFrame { track, rate, pts, flags, samples: &frame.samples }))
             }
+            Took::Lag { track, from, to, rate } => {
+                self.lag(id, track, from..to, rate).map(Given::Gap)
+            }
             Took::Gap { track, from, to, rate } => {
-                self.gap(id, track, from..to, rate).map(Given::Gap)
+                Some(Given::Gap(self.gap(id, track, &(from..to), rate, GapReason::Provider)))
             }
         }
     }
 
     /// What was overwritten before a module read it; `None` if the module cannot bear that and is let go.
-    fn gap(
+    fn lag(
         &mut self,
         id: PortId,
         track: u16,
@@ -356,23 +359,35 @@ impl Session {
         rate: SampleRate,
     ) -> Option<ToModule> {
         self.report(Report::Dropped { reason: Drop::Overwritten, count: lost.end - lost.start });
-        let (from_ms, to_ms) = (rate.millis_of(lost.start), rate.millis_of(lost.end));
         let agreed = self.ports[id.0].agreed.as_mut()?;
-        if let Some(credit) = &mut agreed.credit {
-            // Sound that never came costs no credit, or a module that waits for sound to use would wait for ever.
-            credit.granted_ms =
-                credit.granted_ms.saturating_add(to_ms.saturating_sub(credit.given_ms));
-            credit.given_ms = credit.given_ms.max(to_ms);
-        }
         let resuming = std::mem::take(&mut agreed.resuming);
         if agreed.fail_on_gap && !resuming {
             self.actions.push_back(Action::DropModule { port: id });
             self.module_failed(self.now, id, "fell behind further than the ring reaches");
             return None;
         }
-        self.filter_skips(id, &lost);
         let reason = if resuming { GapReason::Resume } else { GapReason::Backpressure };
-        Some(ToModule::Gap(Gap { track, from_ms, to_ms, reason }))
+        Some(self.gap(id, track, &lost, rate, reason))
+    }
+
+    /// A module goes on behind sound that it will not get.
+    fn gap(
+        &mut self,
+        id: PortId,
+        track: u16,
+        missing: &Range<u64>,
+        rate: SampleRate,
+        reason: GapReason,
+    ) -> ToModule {
+        let (from_ms, to_ms) = (rate.millis_of(missing.start), rate.millis_of(missing.end));
+        if let Some(credit) = self.ports[id.0].agreed.as_mut().and_then(|a| a.credit.as_mut()) {
+            // Sound that never came costs no credit, or a module that waits for sound to use would wait for ever.
+            credit.granted_ms =
+                credit.granted_ms.saturating_add(to_ms.saturating_sub(credit.given_ms));
+            credit.given_ms = credit.given_ms.max(to_ms);
+        }
+        self.filter_skips(id, missing);
+        ToModule::Gap(Gap { track, from_ms, to_ms, reason })
     }
 
     /// A module that was away while playback was cleared believes in an epoch that is over.
@@ -423,6 +438,7 @@ impl Session {
             texts_in: self.words.as_ref().map_or(0, |words| words.arrived),
             texts_out: self.words.as_ref().map_or(0, |words| words.sent),
             underruns: counts.map_or(0, |c| c.underruns),
+            reattached: self.reattached,
             drift_ppm: self.media.as_ref().and_then(|m| m.caller.as_ref()?.timeline.drift_ppm()),
             modules: self.module_summaries(),
             ledger: self.ledger(),
@@ -522,8 +538,26 @@ fn wanted(kind: Kind, ready: &Ready) -> Vec<String> {
 
 /// What [`Agreed::next`] brought.
 enum Took {
-    Frame { track: u16, pts: u64, flags: ringback_module::FrameFlags, rate: u32 },
-    Gap { track: u16, from: u64, to: u64, rate: SampleRate },
+    Frame {
+        track: u16,
+        pts: u64,
+        flags: ringback_module::FrameFlags,
+        rate: u32,
+    },
+    /// It was lost to this module.
+    Lag {
+        track: u16,
+        from: u64,
+        to: u64,
+        rate: SampleRate,
+    },
+    /// There was no stream.
+    Gap {
+        track: u16,
+        from: u64,
+        to: u64,
+        rate: SampleRate,
+    },
 }
 
 impl Agreed {
@@ -539,6 +573,9 @@ impl Agreed {
                     return Some(Took::Frame { track: *track, pts, flags, rate });
                 }
                 Next::Lagged { from, to } => {
+                    return Some(Took::Lag { track: *track, from, to, rate: ring.rate() });
+                }
+                Next::Gap { from, to } => {
                     return Some(Took::Gap { track: *track, from, to, rate: ring.rate() });
                 }
                 Next::Empty => {}

@@ -352,6 +352,9 @@ impl Session {
                 &format!("{key:?} is not a key; 0-9, *, # and A-D are"),
             );
         }
+        if let Phase::Detached { .. } = self.phase {
+            return self.refuse(id, "dtmf.send", "the stream was lost, and no other came yet");
+        }
         for digit in digits.chars().filter_map(Digit::new) {
             if let Err(error) =
                 self.protocol.handle_command(now, Command::Dtmf(digit), &mut self.outbox)
@@ -377,7 +380,10 @@ impl Session {
             self.hand_off(id, data);
         }
         match (hangup.after, &self.phase) {
-            (HangupAfter::Now, _) => self.end(now, reason),
+            // Nobody hears what is still to be played.
+            (HangupAfter::Now, _) | (HangupAfter::Playback, Phase::Detached { .. }) => {
+                self.end(now, reason);
+            }
             (HangupAfter::Playback, Phase::Streaming { since, .. }) => {
                 let since = *since;
                 self.with_voices(now, |voices, _| voices.end_utterance(None));

@@ -115,6 +115,8 @@ pub(super) enum Phase {
     AwaitingStart { deadline: Instant },
     /// Sound flows.
     Streaming { since: Instant, deadline: Instant },
+    /// The stream was lost `at`; another one may go on with the call.
+    Detached { since: Instant, deadline: Instant, at: Instant, until: Instant, reason: String },
     /// A module asked to hang up once playback is over.
     Finishing { since: Instant, deadline: Instant, reason: EndReason },
     /// The stream is over; modules say their last words.
@@ -130,12 +132,14 @@ impl Phase {
             | Self::Streaming { deadline, .. }
             | Self::Finishing { deadline, .. }
             | Self::Draining { deadline, .. } => Some(*deadline),
+            Self::Detached { deadline, until, .. } => Some(*deadline.min(until)),
             Self::Ended => None,
         }
     }
 
+    /// Whether modules hear and speak.
     pub(super) fn is_live(&self) -> bool {
-        matches!(self, Self::Streaming { .. } | Self::Finishing { .. })
+        matches!(self, Self::Streaming { .. } | Self::Detached { .. } | Self::Finishing { .. })
     }
 
     pub(super) fn is_over(&self) -> bool {

@@ -40,6 +40,8 @@ pub struct Summary {
     pub underruns: u64,
     /// How much faster the provider's clock ran than ours, where it could be told.
     pub drift_ppm: Option<f64>,
+    /// Times another stream went on with it, because one was lost or replaced.
+    pub reattached: u32,
     /// What became of each module.
     pub modules: Vec<ModuleSummary>,
     /// Every hop's accounts.

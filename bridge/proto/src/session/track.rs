@@ -11,6 +11,8 @@ use crate::media::timeline::{Arrival, Step, Timeline, TimelinePolicy};
 use crate::provider::Media;
 use crate::scratch::Pcm;
 
+/// An outage shorter than this is silence and not worth a word.
+const SHORT_GAP: Duration = Duration::from_millis(40);
 /// Two tracks may be apart this much before silence aligns them.
 const ALIGN_TOLERANCE: Duration = Duration::from_millis(40);
 /// A track cannot begin later than this; more is a clock gone wrong.
@@ -25,6 +27,10 @@ pub(super) struct WireTrack {
     format: MediaFormat,
     decoder: Box<dyn Decoder>,
     counts: Counts,
+    /// When the last payload came.
+    heard_until: Instant,
+    /// The stream was lost, and of the next one nothing was heard yet.
+    reopens: bool,
 }
 
 #[derive(Default)]
@@ -50,6 +56,8 @@ impl WireTrack {
             format,
             decoder: format.decoder()?,
             counts: Counts::default(),
+            heard_until: Instant::ZERO,
+            reopens: false,
         })
     }
 
@@ -70,8 +78,34 @@ impl WireTrack {
         }
     }
 
+    /// The stream is gone; what comes next is another's.
+    pub(super) fn detach(&mut self) {
+        self.reopens = !self.is_silent();
+    }
+
+    /// Whether another stream goes on with it whose first sound this would be.
+    pub(super) fn reopens(&self) -> bool {
+        self.reopens
+    }
+
+    /// The first sound of another stream began at `began`: what nobody sent until then is a gap.
+    pub(super) fn reopen(&mut self, now: Instant, began: Instant) -> u64 {
+        self.reopens = false;
+        let away = (began - self.heard_until).min(MAX_OFFSET);
+        let missing = self.format.rate.samples_in(away);
+        let refused = self.step(|timeline, sink| timeline.reopen(now, missing, sink));
+        self.decoder.reset();
+        if away > SHORT_GAP {
+            self.ring.push_gap(missing);
+        } else {
+            self.ring.push_silence(missing);
+        }
+        refused
+    }
+
     /// Takes a payload; says how many payloads the decoder refused.
     pub(super) fn push(&mut self, now: Instant, media: &Media, payload: &[u8]) -> u64 {
+        self.heard_until = now;
         let samples = self.format.samples_of(payload) as u64;
         let arrival =
             Arrival { payload, samples, sequence: media.sequence, timestamp: media.timestamp };
@@ -89,7 +123,7 @@ impl WireTrack {
     }
 
     fn step(&mut self, act: impl FnOnce(&mut Timeline, &mut dyn FnMut(Step<'_>))) -> u64 {
-        let Self { ring, timeline, decoder, counts, format } = self;
+        let Self { ring, timeline, decoder, counts, format, .. } = self;
         let mut pcm = Pcm::lend();
         let refused = counts.undecodable;
         act(timeline, &mut |step| apply(step, *format, decoder.as_mut(), ring, &mut pcm, counts));

@@ -1,5 +1,6 @@
 //! Whole calls in virtual time: a provider's end on one side, modules as values on the other, the session between.
 
+mod detaching;
 mod ending;
 mod filtering;
 mod hearing;
@@ -51,6 +52,8 @@ struct Rig {
     reports: Vec<Report>,
     closed: Option<u16>,
     summary: Option<Summary>,
+    /// A stream that starts is not said to be a call of its own.
+    holds_claims: bool,
 }
 
 fn port(name: &str, speaks: bool) -> PortConfig {
@@ -68,6 +71,13 @@ impl Rig {
     }
 
     fn dialled(provider: &str, dial: Dial, set: impl FnOnce(&mut SessionConfig)) -> Self {
+        let mut rig = Self::connected(provider, dial, set);
+        rig.open();
+        rig
+    }
+
+    /// Before the provider's end says its first word.
+    fn connected(provider: &str, dial: Dial, set: impl FnOnce(&mut SessionConfig)) -> Self {
         let provider = provider::find(provider).expect("a provider of the table");
         let dial = Dial { target: format!("/{}", provider.name()), ..dial };
         let (request, far) = provider.dial(&dial);
@@ -76,7 +86,7 @@ impl Rig {
         let mut config = SessionConfig::new("call-1", provider.name());
         set(&mut config);
         let session = Session::new(Instant::ZERO, config, accepted.protocol);
-        let mut rig = Self {
+        Self {
             now: 0,
             session,
             far,
@@ -93,12 +103,15 @@ impl Rig {
             reports: Vec::new(),
             closed: None,
             summary: None,
-        };
+            holds_claims: false,
+        }
+    }
+
+    fn open(&mut self) {
         let mut out = Outbox::new();
-        rig.far.handle_open(Instant::ZERO, &mut out).expect("opens");
-        rig.carry(&out);
-        rig.exchange();
-        rig
+        self.far.handle_open(self.at(), &mut out).expect("opens");
+        self.carry(&out);
+        self.exchange();
     }
 
     fn at(&self) -> Instant {
@@ -165,6 +178,8 @@ impl Rig {
     fn actions(&mut self) {
         while let Some(action) = self.session.poll_action() {
             match action {
+                Action::Claim if self.holds_claims => {}
+                Action::Claim => self.session.begin_call(self.at()),
                 Action::HangUp => self.hang_ups += 1,
                 Action::Routed { ports, sources } => self.routed(ports, sources),
                 Action::StartModule { port, source, start } => {

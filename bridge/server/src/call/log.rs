@@ -50,6 +50,12 @@ impl LogWatch {
                     format: &start.inbound.map_or("words".into(), |format| format.to_string()),
                 },
             ),
+            Happened::Detached { reason, window } => {
+                tell(call, CallReport::Detached { reason, window: *window });
+            }
+            Happened::Reattached { away, replaced } => {
+                tell(call, CallReport::Reattached { away: *away, replaced: *replaced });
+            }
             Happened::ModuleReady(port) => {
                 tell(call, CallReport::ModuleStarted { module: &name(port) });
             }

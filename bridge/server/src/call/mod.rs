@@ -1,5 +1,6 @@
 //! One call as a task: moves octets between its socket, its session and its modules. All meaning is in the session.
 
+mod attach;
 mod inline;
 mod lines;
 mod log;
@@ -28,9 +29,11 @@ use crate::module_host::{FromHost, Hosted, ToHost};
 use crate::registry::{Entered, Order};
 use crate::shutdown::Shutdown;
 use crate::socket::wire::Kind;
-use crate::socket::{Closed, Incoming, Socket, SocketError};
+use crate::socket::{Closed, Incoming, Socket, SocketError, close_code};
 use crate::telemetry::PeerText;
 
+use attach::Arrived;
+pub(crate) use attach::{Attachments, Reattach};
 use inline::Inline;
 use lines::Happened;
 pub(crate) use lines::{Lines, MOST_POSTED};
@@ -88,6 +91,8 @@ pub(crate) struct Call {
     summary: Option<Box<Summary>>,
     /// Its place among the calls that are live.
     entered: Option<Box<Entered>>,
+    /// How another stream finds it, where that may be.
+    reattach: Option<Box<Reattach>>,
     /// What it is captured on; the session's protocol captures what is said, and this how it ends.
     tape: Option<Tape>,
 }
@@ -101,6 +106,8 @@ enum Errand {
     Failed(SocketError),
     /// The other end of a line closed it.
     LineClosed(Line, Option<Closed>),
+    /// Another stream goes on with the call.
+    Reattached(Box<Arrived>),
     /// We are to end now.
     ShutDown,
     /// An operator wants something.
@@ -134,6 +141,7 @@ impl Call {
             hanging_up: None,
             name,
             summary: None,
+            reattach: None,
             tape: None,
             entered: None,
         }
@@ -149,7 +157,12 @@ impl Call {
         Self { tape, ..self }
     }
 
-    /// Runs the call to its end.
+    /// The same, that may go on with another stream, or be another stream of one that is there.
+    pub(crate) fn reattaching(self, reattach: Option<Reattach>) -> Self {
+        Self { reattach: reattach.map(Box::new), ..self }
+    }
+
+    /// Runs the call to its end, or until its stream is handed to the call that it is of: without a summary.
     pub(crate) async fn run(mut self: Box<Self>, shutdown: &Shutdown) -> Option<Box<Summary>> {
         let mut alarm = pin!(self.clock.alarm());
         let mut cut_off = Some(shutdown.cut_off());
@@ -157,6 +170,9 @@ impl Call {
         loop {
             self.pump(now);
             self.transmit(shutdown).await;
+            if self.reattach.is_some() && self.session.is_over() {
+                self.reattach = None;
+            }
             if self.session.is_ended() {
                 self.pump(now);
                 return self.summary.take();
@@ -208,6 +224,11 @@ impl Call {
         {
             return Poll::Ready(Some(Errand::Ordered(order)));
         }
+        if let Some(reattach) = &mut self.reattach
+            && let Poll::Ready(arrived) = reattach.poll_arrived(cx)
+        {
+            return Poll::Ready(Some(Errand::Reattached(arrived)));
+        }
         if let Some(hanging_up) = &mut self.hanging_up
             && Pin::new(hanging_up).poll(cx).is_ready()
         {
@@ -239,7 +260,7 @@ impl Call {
             Errand::Ended(code) => {
                 self.closed(now, Direction::In, code);
                 if let Some(socket) = self.socket.take() {
-                    socket.close(crate::socket::close_code::NORMAL, "").await;
+                    socket.close(close_code::NORMAL, "").await;
                 }
                 self.session.handle_closed(now, Ok(()));
             }
@@ -253,8 +274,35 @@ impl Call {
                 self.line_lost(now, line, &closed.map_or("closed".into(), told));
             }
             Errand::Ordered(Order::HangUp { by }) => self.session.operator_hangs_up(now, &by),
+            Errand::Reattached(arrived) => self.reattached(now, *arrived).await,
             Errand::ShutDown => self.session.shut_down(now, LAST_WORDS),
         }
+    }
+
+    /// Finds out whose the stream is that has started.
+    fn claim(&mut self, now: Instant) {
+        let reattach = self.reattach.as_mut().zip(self.session.claiming());
+        let Some(permit) = reattach.and_then(|(reattach, start)| reattach.claim(start)) else {
+            return self.session.begin_call(now);
+        };
+        if let (Some(stream), Some(socket)) = (self.session.hand_over(), self.socket.take()) {
+            let tape = self.tape.take();
+            permit.send(Box::new(Arrived { stream: *stream, socket, tape }));
+        }
+    }
+
+    /// Another stream goes on with the call.
+    async fn reattached(&mut self, now: Instant, arrived: Arrived) {
+        let Arrived { stream, socket, tape } = arrived;
+        if !self.session.reattach(now, stream) {
+            return socket.close(close_code::TRY_AGAIN, "the call has just ended").await;
+        }
+        if let Some(old) = self.socket.replace(socket) {
+            self.closed(now, Direction::Out, close_code::POLICY);
+            // Its farewell is not waited for: somebody speaks on the new one.
+            tokio::spawn(old.close(close_code::POLICY, "replaced"));
+        }
+        self.tape = tape;
     }
 
     fn closed(&self, now: Instant, by: Direction, code: u16) {
@@ -298,7 +346,11 @@ impl Call {
             socket.close(code, &error.to_string()).await;
         }
         self.watchers.see(&self.name, now, &Seen::SocketFailed(error));
-        self.session.handle_closed(now, Err(error.to_string()));
+        if error.is_loss() && self.reattach.as_ref().is_some_and(|reattach| reattach.is_open()) {
+            self.session.handle_lost(now, error.to_string());
+        } else {
+            self.session.handle_closed(now, Err(error.to_string()));
+        }
     }
 
     fn handle_host(&mut self, now: Instant, port: PortId, event: FromHost) {
@@ -353,6 +405,7 @@ impl Call {
 
     fn perform(&mut self, now: Instant, action: Action) {
         match action {
+            Action::Claim => self.claim(now),
             Action::Routed { ports, sources } => {
                 self.hosts.resize_with(ports, || Host::None);
                 self.sources.keep(&sources);

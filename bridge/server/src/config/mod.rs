@@ -123,6 +123,8 @@ pub struct ListenerConfig {
     pub options: Options,
     /// Whom its calls may have us dial.
     pub reach: Reach,
+    /// A call whose stream was lost waits so long for another stream of it; `None` ends it.
+    pub reattach: Option<Duration>,
     /// Names of the routes that are tried for its calls, in this order, each one of [`Config::routes`]; never empty.
     pub routes: Vec<String>,
 }

@@ -113,6 +113,8 @@ pub(super) struct Limits {
     pub header_timeout: Option<At<TimeSpan>>,
     pub write_timeout: Option<At<TimeSpan>>,
     pub keepalive: Option<At<SpanOrOff>>,
+    pub keepalive: Option<At<Keepalive>>,
+    pub reattach_window: Option<At<TimeSpan>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -166,6 +168,8 @@ pub(super) struct Listener {
     pub routes: Option<At<Vec<At<String>>>>,
     pub max_calls: Option<At<usize>>,
     pub keepalive: Option<At<SpanOrOff>>,
+    pub keepalive: Option<At<Keepalive>>,
+    pub reattach_window: Option<At<TimeSpan>>,
     #[serde(default)]
     pub origins: Vec<At<String>>,
     pub allow: Option<At<Vec<At<String>>>>,

@@ -34,6 +34,8 @@ macro_rules! kinds {
 kinds! {
     CallStarted "call.started" "The stream told that it started.",
     CallEnded "call.ended" "The call is over; with all its accounts.",
+    CallDetached "call.detached" "The stream was lost; another may go on with the call.",
+    CallReattached "call.reattached" "Another stream goes on with the call.",
     ModuleReady "module.ready" "A module began to work for the call.",
     ModuleFailed "module.failed" "A module crashed, hung or broke the contract.",
     TranscriptFinal "transcript.final" "Words that stay as they are.",
@@ -62,6 +64,8 @@ impl EventKind {
         };
         Some(match report {
             Report::Started(_) => Self::CallStarted,
+            Report::Detached { .. } => Self::CallDetached,
+            Report::Reattached { .. } => Self::CallReattached,
             Report::ModuleReady(_) => Self::ModuleReady,
             Report::ModuleFailed { .. } => Self::ModuleFailed,
             Report::Transcript(_, words) if words.is_final => Self::TranscriptFinal,

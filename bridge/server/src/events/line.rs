@@ -58,6 +58,17 @@ enum Body<'a> {
     Started(Started<'a>),
     #[serde(rename = "call.ended")]
     Ended(Ended<'a>),
+    #[serde(rename = "call.detached")]
+    Detached {
+        reason: String,
+        window_ms: u64,
+    },
+    #[serde(rename = "call.reattached")]
+    Reattached {
+        away_ms: u64,
+        /// Whether the other stream was still there.
+        replaced: bool,
+    },
     #[serde(rename = "module.ready")]
     ModuleReady,
     #[serde(rename = "module.failed")]
@@ -105,6 +116,8 @@ impl Body<'_> {
         match self {
             Self::Started(_) => "call.started",
             Self::Ended(_) => "call.ended",
+            Self::Detached { .. } => "call.detached",
+            Self::Reattached { .. } => "call.reattached",
             Self::ModuleReady => "module.ready",
             Self::ModuleFailed { .. } => "module.failed",
             Self::ModuleReplaced { .. } => "module.replaced",
@@ -173,6 +186,9 @@ struct Ended<'a> {
     underruns: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     drift_ppm: Option<f64>,
+    /// Times another stream went on with the call.
+    #[serde(skip_serializing_if = "is_never")]
+    reattached: u32,
     /// Whether every hop's sound adds up.
     balanced: bool,
     /// The hops whose sound does not.
@@ -239,6 +255,11 @@ fn is_none(count: &u64) -> bool {
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde gives it so")]
+fn is_never(times: &u32) -> bool {
+    *times == 0
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde gives it so")]
 fn is_false(value: &bool) -> bool {
     !value
 }
@@ -267,6 +288,7 @@ impl<'a> Ended<'a> {
             texts_out: summary.texts_out,
             underruns: summary.underruns,
             drift_ppm: summary.drift_ppm,
+            reattached: summary.reattached,
             balanced: summary.ledger.is_balanced(),
             unbalanced: summary.ledger.unbalanced().map(ToString::to_string).collect(),
             modules: modules.collect(),
@@ -343,6 +365,12 @@ pub(super) fn lagged(missed: u64) -> String {
 fn body<'a>(report: &'a Report, session: &'a Session) -> Option<(Option<PortId>, Body<'a>)> {
     Some(match report {
         Report::Started(start) => (None, Body::Started(Started::of(start, session))),
+        Report::Detached { reason, window } => {
+            (None, Body::Detached { reason: peer_text(reason), window_ms: millis(*window) })
+        }
+        Report::Reattached { away, replaced } => {
+            (None, Body::Reattached { away_ms: millis(*away), replaced: *replaced })
+        }
         Report::ModuleReady(port) => (Some(*port), Body::ModuleReady),
         Report::ModuleFailed { port, reason, retrying } => {
             (Some(*port), Body::ModuleFailed { reason: peer_text(reason), retrying: *retrying })

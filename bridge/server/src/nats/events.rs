@@ -299,6 +299,7 @@ mod tests {
             texts_out: 0,
             underruns: 0,
             drift_ppm: None,
+            reattached: 0,
             modules: Vec::new(),
             ledger: Ledger::default(),
         }

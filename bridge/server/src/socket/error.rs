@@ -85,6 +85,12 @@ impl SocketError {
         }
     }
 
+    /// Whether only the connection is gone, which says nothing about the call.
+    #[must_use]
+    pub const fn is_loss(&self) -> bool {
+        matches!(self, Self::Silent { .. } | Self::WriteDeadline { .. } | Self::Cut | Self::Io(_))
+    }
+
     /// Whether the peer, not this end or the network, is to blame.
     #[must_use]
     pub const fn is_peers_fault(&self) -> bool {

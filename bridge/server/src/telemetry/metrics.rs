@@ -133,6 +133,9 @@ metrics! {
     streams: Gauge "ringback_streams" "", "Streams open.";
     stream_panics: Counter "ringback_stream_panics_total" "", "Streams that ended by a fault of this program.";
     calls_started: Counter "ringback_calls_started_total" "", "Calls whose stream told that it started.";
+    calls_detached: Counter "ringback_calls_detached_total" "", "Times a call lost its stream and waited for another.";
+    calls_reattached: Counter "ringback_calls_reattached_total" "after=\"loss\"", "Times another stream went on with a call, after the one before it was lost or in the place of one that was still there.";
+    calls_replaced: Counter "ringback_calls_reattached_total" "after=\"replacement\"", "Times another stream went on with a call, after the one before it was lost or in the place of one that was still there.";
     ended_remote: Counter "ringback_calls_ended_total" "reason=\"remote\"", "Calls ended, by who or what ended them.";
     ended_local: Counter "ringback_calls_ended_total" "reason=\"local\"", "Calls ended, by who or what ended them.";
     ended_shutdown: Counter "ringback_calls_ended_total" "reason=\"shutdown\"", "Calls ended, by who or what ended them.";

@@ -290,6 +290,20 @@ pub enum CallReport<'a> {
         /// What arrives, in words.
         format: &'a str,
     },
+    /// The stream was lost; another may go on with the call.
+    Detached {
+        /// What was seen.
+        reason: &'a str,
+        /// For so long.
+        window: Duration,
+    },
+    /// Another stream goes on with the call.
+    Reattached {
+        /// Since the other was lost.
+        away: Duration,
+        /// Whether the other was still there.
+        replaced: bool,
+    },
     /// The call is over.
     Ended {
         /// Name of the listener.
@@ -698,6 +712,16 @@ fn report_call(metrics: &Metrics, call: &str, what: &CallReport<'_>) {
             metrics.calls_started.increment();
             info!(call, listener, provider, %from, %to, route, modules, format, "call started");
         }
+        CallReport::Detached { reason, window } => {
+            metrics.calls_detached.increment();
+            warn!(call, reason = %PeerText(reason), ?window, "stream lost, call waits for another");
+        }
+        CallReport::Reattached { away, replaced } => {
+            let metric =
+                if *replaced { &metrics.calls_replaced } else { &metrics.calls_reattached };
+            metric.increment();
+            info!(call, ?away, replaced, "call goes on with another stream");
+        }
         CallReport::Ended { listener, summary } => report_end(metrics, call, listener, summary),
         CallReport::Dropped { reason, count } => {
             drop_metric(*reason, metrics).add(*count);
@@ -765,6 +789,7 @@ fn report_end(metrics: &Metrics, call: &str, listener: &str, summary: &Summary) 
         texts_in = summary.texts_in,
         texts_out = summary.texts_out,
         underruns = summary.underruns,
+        reattached = summary.reattached,
         "call ended"
     );
     for module in summary.modules.iter().filter(|module| module.overran > 0) {
@@ -842,6 +867,7 @@ mod tests {
             texts_out: 0,
             underruns: 0,
             drift_ppm: None,
+            reattached: 0,
             modules: Vec::new(),
             ledger: Ledger::default(),
         }

@@ -1,7 +1,8 @@
 //! Listeners: who may call, where, and what the calls go to.
 
 use std::net::SocketAddr;
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
+use std::time::Duration;
 
 use ringback_codecs::MediaFormat;
 use ringback_proto::provider::{self, Auth, Credential, Options, Transport};
@@ -15,6 +16,11 @@ use crate::socket::SocketOptions;
 
 /// What a path must be like.
 pub(super) const PATH_RULE: &str = "a path begins with `/` and has no query, space or quote";
+
+/// How long a call may wait for another stream.
+const REATTACH: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(120);
+/// How long it does, if nobody says.
+const USUAL_REATTACH: Duration = Duration::from_secs(10);
 
 /// Whether it is.
 pub(super) fn is_path(path: &str) -> bool {
@@ -37,8 +43,9 @@ impl Checker<'_> {
         }
         let mut listeners = Vec::<ListenerConfig>::new();
         let proxies = self.networks(&raw.server.trusted_proxies);
+        let reattach = self.time(raw.limits.reattach_window.as_ref(), REATTACH, USUAL_REATTACH);
         for table in &raw.listener {
-            let mut listener = self.listener(table, socket, routes, &listeners);
+            let mut listener = self.listener(table, socket, reattach, routes, &listeners);
             listener.endpoint.sources.trusted_proxies.clone_from(&proxies);
             let anybody = !listener.endpoint.sources.keeps_strangers_out();
             let beyond = anybody && !bind.ip().is_loopback();
@@ -97,6 +104,7 @@ impl Checker<'_> {
             one_way: false,
             options: Options::default(),
             reach: Self::near(transport(provider)),
+            reattach: None,
             routes: self.usual_routes(0..0, provider, routes),
         };
         let listeners = context.providers.iter().map(listener).collect();
@@ -109,6 +117,7 @@ impl Checker<'_> {
         &mut self,
         table: &Spanned<raw::Listener>,
         socket: SocketOptions,
+        usual_reattach: Duration,
         routes: &[RouteConfig],
         others: &[ListenerConfig],
     ) -> ListenerConfig {
@@ -153,6 +162,7 @@ impl Checker<'_> {
         let (app, reach) = self.app(table.span(), raw, transport);
         let options = Options { inbound_format, outbound_format, app, ..Options::default() };
         let one_way = raw.options.one_way;
+        let reattach = self.reattach(raw, &auth, usual_reattach);
         ListenerConfig {
             endpoint,
             provider,
@@ -163,8 +173,17 @@ impl Checker<'_> {
             one_way,
             options,
             reach,
+            reattach,
             routes: list,
         }
+    }
+
+    /// How long the calls of a listener wait for another stream. Where nothing proves who calls, whoever knows a call's name could go
+    /// on with it: only if the listener itself says so.
+    fn reattach(&mut self, raw: &raw::Listener, auth: &Auth, usual: Duration) -> Option<Duration> {
+        let usual = if auth.opens_for_strangers() { Duration::ZERO } else { usual };
+        let window = self.time(raw.reattach_window.as_ref(), REATTACH, usual);
+        (!window.is_zero()).then_some(window)
     }
 
     /// What holds for listeners whose streams are no WebSockets.

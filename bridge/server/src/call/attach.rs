@@ -1,0 +1,219 @@
+//! The calls of a listener by the provider's names for them, so that a stream finds the call that it goes on with. Runs none of them.
+//!
+//! Looked at when a stream starts and when a call ends, and at no other time.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+
+use ringback_codecs::MediaFormat;
+use ringback_proto::provider::{Capabilities, Start, Track};
+use ringback_proto::session::Takeover;
+use tokio::sync::mpsc;
+
+use crate::capture::Tape;
+use crate::socket::{Socket, close_code};
+
+/// Streams that may wait for a call to take them; it takes each at once.
+const MOST_WAITING: usize = 2;
+/// A longer name is nobody's: providers' have some forty characters.
+const LONGEST_NAME: usize = 256;
+
+/// A stream for a call that another one was lost of.
+pub(super) struct Arrived {
+    pub(super) stream: Takeover,
+    pub(super) socket: Socket,
+    pub(super) tape: Option<Tape>,
+}
+
+type Names = HashMap<Box<str>, Entry>;
+
+/// The calls of one listener.
+#[derive(Clone, Default)]
+pub(crate) struct Attachments(Arc<Mutex<Names>>);
+
+struct Entry {
+    shape: Shape,
+    /// The kind of credential that its stream came with.
+    credential: &'static str,
+    streams: mpsc::Sender<Box<Arrived>>,
+}
+
+/// What a stream must have in common with the one that it follows.
+#[derive(PartialEq)]
+struct Shape {
+    inbound: Option<MediaFormat>,
+    outbound: Option<MediaFormat>,
+    tracks: Vec<Track>,
+    capabilities: Capabilities,
+}
+
+impl Shape {
+    fn of(start: &Start) -> Self {
+        let Start { inbound, outbound, tracks, capabilities, .. } = start;
+        Self {
+            inbound: *inbound,
+            outbound: *outbound,
+            tracks: tracks.clone(),
+            capabilities: *capabilities,
+        }
+    }
+}
+
+/// Whose a stream is that starts.
+enum Claimed {
+    /// A call's of its own, which has the name from now on.
+    Own(Attachment),
+    /// That of the call which waits for it here.
+    Other(mpsc::OwnedPermit<Box<Arrived>>),
+    /// A call's of its own that cannot be found again.
+    Unnamed,
+}
+
+/// A call's name, for as long as it can take another stream.
+struct Attachment {
+    name: Box<str>,
+    all: Attachments,
+    own: mpsc::WeakSender<Box<Arrived>>,
+    streams: mpsc::Receiver<Box<Arrived>>,
+}
+
+impl Attachments {
+    /// A stream starts that came with a credential of this kind. The newest stream of a call has it.
+    fn claim(&self, start: &Start, credential: &'static str) -> Claimed {
+        let Some(name) = start.call.as_deref().filter(|name| name.len() <= LONGEST_NAME) else {
+            return Claimed::Unnamed;
+        };
+        let shape = Shape::of(start);
+        let mut names = self.names();
+        let known = names.get(name).filter(|e| e.shape == shape && e.credential == credential);
+        if let Some(permit) = known.and_then(|e| e.streams.clone().try_reserve_owned().ok()) {
+            return Claimed::Other(permit);
+        }
+        let (sender, streams) = mpsc::channel(MOST_WAITING);
+        let (name, own): (Box<str>, _) = (name.into(), sender.downgrade());
+        names.insert(name.clone(), Entry { shape, credential, streams: sender });
+        Claimed::Own(Attachment { name, all: self.clone(), own, streams })
+    }
+
+    fn names(&self) -> MutexGuard<'_, Names> {
+        // What a thread left behind that panicked is as good as ever: entries are whole.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Attachment {
+    fn drop(&mut self) {
+        let mut names = self.all.names();
+        let own = self.own.upgrade();
+        // Another call may have taken the name over.
+        if own.zip(names.get(&self.name)).is_some_and(|(own, e)| own.same_channel(&e.streams)) {
+            names.remove(&self.name);
+        }
+        drop(names);
+        self.streams.close();
+        while let Ok(late) = self.streams.try_recv() {
+            if tokio::runtime::Handle::try_current().is_ok() {
+                tokio::spawn(late.socket.close(close_code::TRY_AGAIN, "the call has just ended"));
+            }
+        }
+    }
+}
+
+/// A call's way to another stream, and a stream's to its call.
+pub(crate) struct Reattach {
+    calls: Attachments,
+    credential: &'static str,
+    own: Option<Attachment>,
+}
+
+impl Reattach {
+    /// Among `calls`, for a stream that came with a credential of this kind.
+    pub(crate) fn new(calls: &Attachments, credential: &'static str) -> Self {
+        Self { calls: calls.clone(), credential, own: None }
+    }
+
+    /// Where to send the stream that starts so, if it is another call's. From now on this call can be found by its name, if not.
+    pub(super) fn claim(&mut self, start: &Start) -> Option<mpsc::OwnedPermit<Box<Arrived>>> {
+        match self.calls.claim(start, self.credential) {
+            Claimed::Own(own) => self.own = Some(own),
+            Claimed::Other(permit) => return Some(permit),
+            Claimed::Unnamed => {}
+        }
+        None
+    }
+
+    /// Whether another stream can find the call.
+    pub(super) fn is_open(&self) -> bool {
+        self.own.is_some()
+    }
+
+    /// Another stream for the call.
+    pub(super) fn poll_arrived(&mut self, cx: &mut Context<'_>) -> Poll<Box<Arrived>> {
+        match self.own.as_mut().map(|own| own.streams.poll_recv(cx)) {
+            Some(Poll::Ready(Some(arrived))) => Poll::Ready(arrived),
+            _ => Poll::Pending,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn start(call: &str) -> Start {
+        let raw = ringback_proto::provider::find("raw").expect("a provider");
+        let capabilities = raw.capabilities();
+        Start {
+            stream: None,
+            call: Some(call.into()),
+            from: None,
+            to: None,
+            parameters: Vec::new(),
+            tracks: vec![Track::Inbound],
+            inbound: raw.formats().first().copied(),
+            outbound: None,
+            capabilities,
+        }
+    }
+
+    fn own(calls: &Attachments, start: &Start, credential: &'static str) -> Attachment {
+        match calls.claim(start, credential) {
+            Claimed::Own(own) => own,
+            _ => panic!("not a call of its own"),
+        }
+    }
+
+    #[test]
+    fn a_stream_finds_the_call_of_its_name_shape_and_kind_of_credential_only() {
+        let calls = Attachments::default();
+        let first = own(&calls, &start("a"), "bearer");
+        assert!(matches!(calls.claim(&start("a"), "bearer"), Claimed::Other(_)));
+        let _other_name = own(&calls, &start("b"), "bearer");
+        let long = start(&"x".repeat(LONGEST_NAME + 1));
+        assert!(matches!(calls.claim(&long, "bearer"), Claimed::Unnamed));
+        let unnamed = Start { call: None, ..start("a") };
+        assert!(matches!(calls.claim(&unnamed, "bearer"), Claimed::Unnamed));
+        let other_kind = own(&calls, &start("a"), "none");
+        drop(first);
+        assert!(
+            matches!(calls.claim(&start("a"), "none"), Claimed::Other(_)),
+            "it is another's now"
+        );
+        let two_tracks = vec![Track::Inbound, Track::Outbound];
+        let other_shape = own(&calls, &Start { tracks: two_tracks, ..start("a") }, "none");
+        drop((other_kind, other_shape));
+        assert_eq!(calls.names().len(), 1, "what is over takes no room");
+    }
+
+    #[test]
+    fn a_listener_keeps_no_more_streams_waiting_than_few() {
+        let calls = Attachments::default();
+        let first = own(&calls, &start("a"), "bearer");
+        let claim = || calls.claim(&start("a"), "bearer");
+        let waiting: Vec<_> = (0..MOST_WAITING).map(|_| claim()).collect();
+        assert!(waiting.iter().all(|claimed| matches!(claimed, Claimed::Other(_))));
+        assert!(matches!(claim(), Claimed::Own(_)), "one that takes none of them is stuck");
+        drop(first);
+    }
+}
