@@ -397,6 +397,7 @@ impl Streams for Bridge {
             readiness.waits |= !was_ready;
             readiness.lines.push(line);
         }
+        readiness.lines.extend(self.live.now().left_out(self.clock.now()));
         readiness
     }
 

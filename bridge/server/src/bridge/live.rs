@@ -2,6 +2,8 @@
 
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
+use ringback_proto::Instant;
+
 use super::ports::Stock;
 use super::{Outside, Plan, plan, workers_of};
 use crate::call::Watchers;
@@ -25,6 +27,12 @@ impl Standing {
             plan(&config, listener, &stock, watchers, outside, before.map(AsRef::as_ref))
         });
         Self { plans: plans.map(Arc::new).collect(), stock, config }
+    }
+
+    /// What is to be said of modules that are left out of calls.
+    pub(super) fn left_out(&self, now: Instant) -> impl Iterator<Item = String> {
+        let breakers = self.stock.sources.iter().filter_map(|source| source.breaker.as_ref());
+        breakers.filter_map(move |breaker| breaker.line(now))
     }
 
     /// What calls at the listener of that name get.

@@ -1,6 +1,7 @@
 //! One call as a task: moves octets between its socket, its session and its modules. All meaning is in the session.
 
 mod attach;
+mod breaker;
 mod inline;
 mod lines;
 mod log;
@@ -34,6 +35,7 @@ use crate::telemetry::PeerText;
 
 use attach::Arrived;
 pub(crate) use attach::{Attachments, Reattach};
+use breaker::Trial;
 use inline::Inline;
 use lines::Happened;
 pub(crate) use lines::{Lines, MOST_POSTED};
@@ -61,6 +63,8 @@ enum Host {
         hosted: Box<Hosted>,
         stopping: Option<(StopReason, Duration)>,
         backlog: VecDeque<ToHost>,
+        /// Whether it is worth trying on other calls.
+        trial: Option<Box<Trial>>,
     },
     /// Not started yet, or over.
     None,
@@ -353,7 +357,28 @@ impl Call {
         }
     }
 
+    /// What came of a module counts for other calls, as long as this one wants it.
+    fn note_trial(&mut self, now: Instant, port: PortId, event: &FromHost) {
+        let is_over = self.session.is_over();
+        let Some(Host::Hosted { trial: Some(trial), .. }) = self.hosts.get_mut(port.0) else {
+            return;
+        };
+        match event {
+            _ if is_over => trial.excused(now),
+            FromHost::Ready(_) => trial.ready(now),
+            FromHost::Restarting { busy: true, .. } | FromHost::Rejected(_) => trial.excused(now),
+            FromHost::Restarting { reason, .. } | FromHost::Gone { reason: Some(reason) } => {
+                trial.failed(now, reason);
+            }
+            _ => {}
+        }
+    }
+
     fn handle_host(&mut self, now: Instant, port: PortId, event: FromHost) {
+        if !matches!(event, FromHost::Audio { .. } | FromHost::Frame { .. } | FromHost::Message(_))
+        {
+            self.note_trial(now, port, &event);
+        }
         match event {
             FromHost::Ready(ready) => self.session.module_ready(now, port, &ready),
             FromHost::Rejected(reject) => self.session.module_rejected(now, port, &reject),
@@ -463,9 +488,13 @@ impl Call {
                 }
             }
             place => {
+                let trial = match source.breaker.as_ref().map(|breaker| breaker.begin(now)) {
+                    Some(Err(why)) => return self.session.module_gone(now, port, Some(why)),
+                    trial => trial.and_then(Result::ok).map(Box::new),
+                };
                 let Some(hosted) = place.spawn(start) else { return };
                 let (hosted, backlog) = (Box::new(hosted), VecDeque::new());
-                self.hosts[port.0] = Host::Hosted { hosted, stopping: None, backlog };
+                self.hosts[port.0] = Host::Hosted { hosted, stopping: None, backlog, trial };
             }
         }
     }

@@ -7,6 +7,7 @@ use ringback_module::Module;
 use ringback_module::message::Start;
 use ringback_proto::translation::Bot;
 
+use super::breaker::Breaker;
 use crate::clock::Clock;
 use crate::config::{BotConfig, Builtin, FunctionConfig, ModuleConfig, ModuleRun};
 use crate::module_host::{
@@ -62,6 +63,8 @@ pub(crate) struct ModuleSource {
     pub(super) budget: Duration,
     /// So much sound is kept for it.
     pub(crate) ring: Duration,
+    /// Whether it is worth trying, from what became of it on other calls.
+    pub(crate) breaker: Option<Arc<Breaker>>,
     pub(super) place: Place,
 }
 
@@ -156,7 +159,10 @@ impl ModuleSource {
         let place = Place::of(module, ways);
         let usual = if matches!(place, Place::Inline(_)) { IN_STEP_RING } else { RING };
         let (ring, budget) = (module.ring.unwrap_or(usual), module.budget.unwrap_or(BUDGET));
-        Self { ready_ms, budget, ring, place }
+        let is_own = matches!(place, Place::Inline(_) | Place::Thread { .. });
+        let breaker = module.breaker.filter(|_| !is_own);
+        let breaker = Breaker::new(&module.name, breaker);
+        Self { ready_ms, budget, ring, breaker, place }
     }
 
     /// Whether it runs in the call's own task.

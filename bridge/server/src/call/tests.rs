@@ -39,7 +39,7 @@ impl Module for Acted {
 fn source(make: fn() -> Box<dyn Module>) -> Arc<ModuleSource> {
     let budget = Duration::from_millis(1);
     let (ring, place) = (Duration::from_secs(1), Place::Inline(make));
-    Arc::new(ModuleSource { ready_ms: 1_000, budget, ring, place })
+    Arc::new(ModuleSource { ready_ms: 1_000, budget, ring, breaker: None, place })
 }
 
 /// A call whose caller says a frame every so often and hangs up when it has heard `echoed` octets; an echo speaks, and `victim` is

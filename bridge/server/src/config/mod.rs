@@ -165,6 +165,29 @@ pub struct ModuleConfig {
     pub ready_timeout: Duration,
     /// So much sound is kept for it while it is slow or starting again; `None` leaves it to where it runs.
     pub ring: Option<Duration>,
+    /// When calls go without it at once, because it fails on most; `None` tries it on each. Not for those of this
+    /// binary, which need no waiting for.
+    pub breaker: Option<BreakerConfig>,
+}
+
+/// When a module is left alone for a while.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BreakerConfig {
+    /// It failed on so many calls, and on half of them all;
+    pub failures: usize,
+    /// within this.
+    pub within: Duration,
+    /// Then it is left alone for so long, and twice as long each time that one call tries it in vain.
+    pub retry: Duration,
+}
+
+impl Default for BreakerConfig {
+    /// Five: one call tells nothing of others, and of a module that is dead five calls have told enough. A minute, in which each
+    /// call that fails has given up its restarts. Ten seconds: a process that is started anew is there by then.
+    fn default() -> Self {
+        let (within, retry) = (Duration::from_secs(60), Duration::from_secs(10));
+        Self { failures: 5, within, retry }
+    }
 }
 
 /// What runs as a module.

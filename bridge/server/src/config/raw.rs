@@ -113,7 +113,6 @@ pub(super) struct Limits {
     pub header_timeout: Option<At<TimeSpan>>,
     pub write_timeout: Option<At<TimeSpan>>,
     pub keepalive: Option<At<SpanOrOff>>,
-    pub keepalive: Option<At<Keepalive>>,
     pub reattach_window: Option<At<TimeSpan>>,
 }
 
@@ -168,7 +167,6 @@ pub(super) struct Listener {
     pub routes: Option<At<Vec<At<String>>>>,
     pub max_calls: Option<At<usize>>,
     pub keepalive: Option<At<SpanOrOff>>,
-    pub keepalive: Option<At<Keepalive>>,
     pub reattach_window: Option<At<TimeSpan>>,
     #[serde(default)]
     pub origins: Vec<At<String>>,
@@ -321,6 +319,16 @@ pub(super) struct Module {
     pub on_fail: Option<At<super::OnFail>>,
     pub ready_timeout: Option<At<TimeSpan>>,
     pub ring: Option<At<TimeSpan>>,
+    #[serde(default)]
+    pub breaker: Breaker,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Breaker {
+    pub failures: Option<At<usize>>,
+    pub within: Option<At<TimeSpan>>,
+    pub retry: Option<At<TimeSpan>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]

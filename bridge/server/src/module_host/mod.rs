@@ -122,6 +122,8 @@ pub enum FromHost {
         reason: String,
         /// The while.
         after: Duration,
+        /// Whether it only has too much to do.
+        busy: bool,
     },
     /// The module is about to be started again: send [`ToHost::Start`], with `resume`.
     NeedStart,

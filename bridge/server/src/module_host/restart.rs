@@ -68,7 +68,8 @@ pub(super) async fn supervise<G: Ground>(ground: G, mut start: Start, seat: Seat
         let after = ground.pause(pause).max(failure.not_before.min(WINDOW));
         let reason = failure.reason;
         tracing::warn!(module = %ground.name(), after_ms = after.as_millis() as u64, "restarting: {}", PeerText(&reason));
-        match start_again(&mut to, &from, reason, after).await {
+        let (busy, restarting) = (failure.busy, reason);
+        match start_again(&mut to, &from, restarting, after, busy).await {
             Again::Start(again) => start = *again,
             Again::Stop => return say(&from, FromHost::Gone { reason: None }).await,
             Again::Abandoned => return,
@@ -105,8 +106,9 @@ async fn start_again(
     from: &mpsc::Sender<FromHost>,
     reason: String,
     after: Duration,
+    busy: bool,
 ) -> Again {
-    say(from, FromHost::Restarting { reason, after }).await;
+    say(from, FromHost::Restarting { reason, after, busy }).await;
     let pause = tokio::time::sleep(after);
     tokio::pin!(pause);
     let mut asked = false;
@@ -175,8 +177,13 @@ mod tests {
         hosted.try_send(ToHost::Message(ringback_module::ToModule::Ping { t: 1 })).unwrap();
         let after = Duration::from_secs(1);
         let again =
-            tokio::spawn(async move { start_again(&mut to, &from, "gone".into(), after).await });
-        assert_eq!(hosted.recv().await, FromHost::Restarting { reason: "gone".into(), after });
+            tokio::spawn(
+                async move { start_again(&mut to, &from, "gone".into(), after, false).await },
+            );
+        assert_eq!(
+            hosted.recv().await,
+            FromHost::Restarting { reason: "gone".into(), after, busy: false }
+        );
         assert_eq!(hosted.recv().await, FromHost::NeedStart);
         let stop = ToHost::Stop {
             reason: ringback_module::message::StopReason::Hangup,

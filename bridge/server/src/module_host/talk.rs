@@ -55,6 +55,7 @@ impl End {
         match self {
             Self::Rejected(reject) if reject.retryable => Self::Failed(Failure {
                 not_before: Duration::from_millis(reject.retry_after_ms.unwrap_or(0)),
+                busy: true,
                 ..Failure::from(format!("{}: {}", reject.code, reject.message))
             }),
             end => end,
@@ -79,11 +80,13 @@ pub(super) struct Failure {
     pub(super) code: u16,
     /// It asked to be left alone for so long.
     pub(super) not_before: Duration,
+    /// It has too much to do, and nothing is wrong with it.
+    pub(super) busy: bool,
 }
 
 impl From<String> for Failure {
     fn from(reason: String) -> Self {
-        Self { reason, code: BREACH, not_before: Duration::ZERO }
+        Self { reason, code: BREACH, not_before: Duration::ZERO, busy: false }
     }
 }
 

@@ -115,8 +115,8 @@ impl WebSocketSpec {
         match end {
             End::Over(reason) => End::Over(reason.map(place)),
             End::Failed(failure) => {
-                let Failure { reason, code, not_before } = failure;
-                End::Failed(Failure { reason: place(reason), code, not_before })
+                let Failure { reason, .. } = failure;
+                End::Failed(Failure { reason: place(reason), ..failure })
             }
             end => end,
         }

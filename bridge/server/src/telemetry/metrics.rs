@@ -168,6 +168,9 @@ metrics! {
     bypassed_failed: Counter "ringback_filter_bypassed_samples_total" "reason=\"failed\"", "Samples of callers' sound that passed a filter as it was, by reason.";
     bypassed_down: Counter "ringback_filter_bypassed_samples_total" "reason=\"down\"", "Samples of callers' sound that passed a filter as it was, by reason.";
     bypassed_ended: Counter "ringback_filter_bypassed_samples_total" "reason=\"ended\"", "Samples of callers' sound that passed a filter as it was, by reason.";
+    breakers_open: Gauge "ringback_module_breakers_open" "", "Modules that failed on most calls and are left out of calls for a while.";
+    breakers_opened: Counter "ringback_module_breakers_opened_total" "", "Times a module was left out of calls for a while, or for longer.";
+    breaker_refusals: Counter "ringback_module_breaker_refusals_total" "", "Times a module was not tried on a call, because it failed on most.";
     modules_replaced: Counter "ringback_modules_replaced_total" "", "Modules that failed and whose fallback was started in their place.";
     frames_overrun: Counter "ringback_module_frames_overrun_total" "", "Frames that modules in calls' own tasks were found to take too long for, from summaries of ended calls; one of fifty is timed, and all that follow a slow one.";
     processes_starting: Gauge "ringback_module_processes" "state=\"starting\"", "Processes of modules: started and not heard of yet, waiting for a session, with one or more.";

@@ -28,6 +28,27 @@ pub enum Report<'a> {
         /// Paths of the listeners.
         paths: &'a [&'a str],
     },
+    /// A connection was refused before a request was read.
+    ConnectionRefused {
+        /// Whose.
+        peer: SocketAddr,
+        /// So many are open already.
+        limit: usize,
+    },
+    /// A module fails on most calls, and is left out of them for a while.
+    BreakerOpened {
+        /// Which.
+        module: &'a str,
+        /// How it failed last.
+        reason: &'a str,
+        /// The while.
+        pause: Duration,
+    },
+    /// A module that was left out was tried, and is there.
+    BreakerClosed {
+        /// Which.
+        module: &'a str,
+    },
     /// The system gave no connection.
     AcceptFailed {
         /// Its reason.
@@ -434,6 +455,11 @@ pub fn report(report: &Report<'_>) {
 fn report_to(metrics: &Metrics, report: &Report<'_>) {
     match report {
         Report::Listening { address, paths } => info!(%address, ?paths, "listening"),
+        Report::BreakerOpened { module, reason, pause } => {
+            metrics.breakers_opened.increment();
+            error!(module, reason = %PeerText(reason), ?pause, "module fails on most calls, and is left out of them");
+        }
+        Report::BreakerClosed { module } => info!(module, "module is there again, and on calls"),
         Report::AcceptFailed { error, pause } => {
             metrics.accept_failures.increment();
             error!(%error, ?pause, "cannot take connections, trying again");

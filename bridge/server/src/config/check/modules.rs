@@ -14,7 +14,9 @@ use serde_json::Value;
 use toml::Spanned;
 
 use super::super::raw::{self, At};
-use super::super::{BargeInConfig, Builtin, ModuleConfig, ModuleRun, OnFail, RouteConfig};
+use super::super::{
+    BargeInConfig, BreakerConfig, Builtin, ModuleConfig, ModuleRun, OnFail, RouteConfig,
+};
 use super::{Checker, DEFAULT_ROUTE, span};
 use crate::client::WsUrl;
 use crate::listener::Limits;
@@ -95,7 +97,18 @@ impl Checker<'_> {
             on_fail: raw.on_fail.as_ref().map(|at| at.get_ref().clone()).unwrap_or_default(),
             ready_timeout: self.time(raw.ready_timeout.as_ref(), ready, DEFAULT_READY),
             ring: raw.ring.as_ref().map(|at| self.time(Some(at), ring, Duration::ZERO)),
+            breaker: self.breaker(&raw.breaker),
         }
+    }
+
+    fn breaker(&mut self, raw: &raw::Breaker) -> Option<BreakerConfig> {
+        let usual = BreakerConfig::default();
+        let within = Duration::from_secs(1)..=Duration::from_secs(3_600);
+        let retry = Duration::from_secs(1)..=Duration::from_secs(600);
+        let failures = self.number(raw.failures.as_ref(), 0..=100, usual.failures);
+        let within = self.time(raw.within.as_ref(), within, usual.within);
+        let retry = self.time(raw.retry.as_ref(), retry, usual.retry);
+        (failures > 0).then_some(BreakerConfig { failures, within, retry })
     }
 
     /// `kind` may be left out where one of its keys tells it.
@@ -247,6 +260,7 @@ fn echo() -> ModuleConfig {
         on_fail: OnFail::default(),
         ready_timeout: DEFAULT_READY,
         ring: None,
+        breaker: None,
     }
 }
 

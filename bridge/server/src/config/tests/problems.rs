@@ -55,6 +55,14 @@ fn every_complaint_names_place_key_finding_and_remedy() {
             "[server]\ntls = { cert = \"cert.pem\", key = \"\" }",
             "f.toml:2:34: server.tls.key: expected a file, such as \"/etc/ringback/cert.pem\"",
         ),
+        (
+            "[limits]\nreattach_window = \"10m\"",
+            "f.toml:2:19: limits.reattach_window: found 600s, expected 0ns to 120s",
+        ),
+        (
+            "[[module]]\nname = \"m\"\ncommand = [\"x\"]\nbreaker = { retry = \"1ms\" }",
+            "f.toml:4:21: module[0].breaker.retry: found 1ms, expected 1s to 600s",
+        ),
         ("[limits]\nkeepalive = \"10ms\"", "f.toml:2:13: limits.keepalive: a keepalive below 1s"),
         (
             "[log]\nlevel = \"ringback=loud\"",

@@ -96,7 +96,7 @@ async fn a_server_that_is_away_is_dialled_for_half_a_minute() {
 #[tokio::test(start_paused = true)]
 async fn who_is_busy_is_left_alone_for_as_long_as_it_asks() {
     let mut hosted = spawn_websocket(serve("busy").spec, start());
-    let FromHost::Restarting { reason, after } = next(&mut hosted).await else { panic!() };
+    let FromHost::Restarting { reason, after, .. } = next(&mut hosted).await else { panic!() };
     assert!(reason.ends_with("busy: 8 of 8"), "{reason}");
     assert_eq!(after, Duration::from_secs(7));
 

@@ -1,13 +1,11 @@
 //! Calls that lose their stream and go on with another: over sockets, by whom they may be taken over and by whom not, and until when.
 
-mod support;
-
 use std::time::Duration;
 
+use crate::support::{Caller, Entry, Goodbye, Host, What, assert_whole, known, summaries};
 use ringback::net::MemoryConnector;
 use ringback_proto::provider::{self, Dial, find};
 use ringback_proto::session::{EndReason, Report, Summary};
-use support::{Caller, Entry, Goodbye, Host, What, assert_whole, known, summaries};
 
 /// Two listeners that want a credential and two that want none; the recorder keeps files and the echo answers.
 const LISTENERS: &str = r#"
