@@ -583,7 +583,7 @@ impl Call {
     }
 
     fn feed_hosted(&mut self, port: PortId) -> bool {
-        let Host::Hosted { hosted, stopping, backlog } = &mut self.hosts[port.0] else {
+        let Host::Hosted { hosted, stopping, backlog, .. } = &mut self.hosts[port.0] else {
             return false;
         };
         let mut fed = false;

@@ -3,8 +3,9 @@
 //! Every object is an envelope and what happened: `at` (wall clock, RFC 3339), `at_ms` (the call's media clock; of a key or of
 //! speech, when it was, and of everything else, when the bridge learnt it), `call` (ours), `provider_call`, `provider`, `route`,
 //! `module`, `type`, and then the fields of that type. Results have the types and fields of the module contract (`transcript`, `turn`,
-//! `vad`, `dtmf`, `event`, `cleared`, `log`, `metric`, `error`); the bridge adds `call.started`, `call.ended`, `module.ready`,
-//! `module.failed`, `dropped` and `notice`. To a listener who is too slow, `{"type":"lagged","missed":N}` stands for what it missed.
+//! `vad`, `dtmf`, `event`, `cleared`, `log`, `metric`, `error`); the bridge adds `call.started`, `call.ended`,
+//! `call.detached`, `call.reattached`, `module.ready`, `module.failed`, `dropped` and `notice`. To a listener who is too slow,
+//! `{"type":"lagged","missed":N}` stands for what it missed.
 
 mod follow;
 mod kind;

@@ -1,5 +1,6 @@
 //! What the process tells its operator: log lines, figures, and the types that keep secrets out of both. Decides nothing.
 
+mod call;
 mod edge;
 mod metrics;
 mod operator;
@@ -19,13 +20,14 @@ use tracing_subscriber::fmt::time::FormatTime;
 
 use crate::clock::WallTime;
 
+pub use call::CallReport;
 pub use edge::{EdgeReport, report_edge};
 pub use metrics::{METRICS, Metric, Metrics};
 pub use operator::OperatorReport;
 pub(crate) use operator::operator_report;
 pub(crate) use redact::ModuleLine;
 pub use redact::{PeerText, Phone, Redacted};
-pub use report::{CallReport, Report, report};
+pub use report::{Report, report};
 pub use sinks::{Lost, SinkFigures, SinkReport, sink_figures};
 
 /// How log lines look.

@@ -20,7 +20,7 @@ const SILENT: &str = r#"
     url = "ws://silent.example:80"
     ready_timeout = "1s"
     on_fail = "fallback:echo"
-    breaker = { failures = 3, within = "60s", retry = "20s" }
+    breaker = { failures = 3, within = "600s", retry = "20s" }
     [[module]]
     name = "echo"
     builtin = "echo"

@@ -38,12 +38,12 @@ impl Checker<'_> {
         bind: SocketAddr,
         bind_place: &Place,
     ) -> Vec<ListenerConfig> {
+        let reattach = self.time(raw.limits.reattach_window.as_ref(), REATTACH, USUAL_REATTACH);
         if raw.listener.is_empty() {
             return self.default_listeners(socket, routes, bind, bind_place);
         }
         let mut listeners = Vec::<ListenerConfig>::new();
         let proxies = self.networks(&raw.server.trusted_proxies);
-        let reattach = self.time(raw.limits.reattach_window.as_ref(), REATTACH, USUAL_REATTACH);
         for table in &raw.listener {
             let mut listener = self.listener(table, socket, reattach, routes, &listeners);
             listener.endpoint.sources.trusted_proxies.clone_from(&proxies);
