@@ -20,8 +20,11 @@ const BATCH: u64 = 16;
 #[derive(Debug, Parser)]
 #[command(name = "ringback-fuzz")]
 enum Command {
-    /// Names of all targets.
-    List,
+    /// Names of targets.
+    List {
+        /// Those whose names begin so; all without any.
+        targets: Vec<String>,
+    },
     /// Runs targets over their corpus, then over what chance makes of it.
     Run {
         /// Those whose names begin so; all without any.
@@ -84,12 +87,11 @@ fn obey(command: Command) -> Result<(), String> {
     let find = |name: &str| ringback_fuzz::find(name).ok_or(format!("there is no target {name}"));
     let failed = |error: std::io::Error| error.to_string();
     match command {
-        Command::List => all().iter().for_each(|target| say(&target.name)),
+        Command::List { targets } => {
+            wanted(&targets).for_each(|target| say(&target.name));
+        }
         Command::Run { targets, seconds, executions, seed, findings } => {
-            let wanted = |target: &Target| {
-                targets.is_empty() || targets.iter().any(|name| target.name.starts_with(name))
-            };
-            for target in all().into_iter().filter(wanted) {
+            for target in wanted(&targets) {
                 let inputs = [target.seeds(), corpus::read(&target).map_err(failed)?].concat();
                 let bounds = Bounds { time: Duration::from_secs_f64(seconds), executions };
                 run(&target, &inputs, &bounds, seed, &findings);
@@ -111,6 +113,14 @@ fn obey(command: Command) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// Targets whose names begin with one of these; all without any.
+fn wanted(names: &[String]) -> impl Iterator<Item = Target> {
+    let is = |target: &Target| {
+        names.is_empty() || names.iter().any(|name| target.name.starts_with(name))
+    };
+    all().into_iter().filter(is)
 }
 
 struct Bounds {

@@ -19,7 +19,7 @@ fn the_same_seed_is_the_same_story_to_the_octet() {
 
 #[test]
 fn in_a_handful_of_stories_nothing_goes_wrong() {
-    for seed in 1..=8 {
+    for seed in 1..=5 {
         assert_well(&simulate(seed));
     }
 }

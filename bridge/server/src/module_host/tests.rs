@@ -16,6 +16,7 @@ mod table;
 mod worked;
 
 use std::os::fd::AsRawFd;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 
 use ringback_module::message::{self, Event, Kind, Resume, StartCredit};
