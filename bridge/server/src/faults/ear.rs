@@ -183,7 +183,15 @@ impl Listening {
                 self.position = from_ms * u64::from(RATE) / 1_000;
                 self.acked_ms = from_ms;
                 let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
-                sessions.entry(self.name.clone()).or_default().connections += 1;
+                let session = sessions.entry(self.name.clone()).or_default();
+                session.connections += 1;
+                // Where it goes on behind what was heard, what is between is gone.
+                let gone = self.position.saturating_sub(session.until);
+                if session.connections > 1 && gone > 0 {
+                    session.gaps_ms += gone * 1_000 / u64::from(RATE);
+                    session.gaps += 1;
+                    session.until = self.position;
+                }
                 Some(FromModule::Ready(ready(&start)))
             }
             ToModule::Gap(gap) => {

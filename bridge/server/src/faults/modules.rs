@@ -31,7 +31,7 @@ pub(super) static ROWS: &[Fault] = &[
         id: "F21",
         name: "module-away-long",
         what: "a module is away for longer than its ring: 30 s of 10 s (quick: 6 s of 2 s)",
-        how: "nobody listens at its address",
+        how: "its connection is reset, and nobody listens at its address",
         run: Run::Here(away_long),
     },
     Fault {
@@ -220,6 +220,11 @@ fn away_long(ground: &Ground) -> Result<Row, String> {
     let (away, ring) = (ground.time(30, 6), if ground.quick { "2s" } else { "10s" });
     let (mut row, sessions, _) = with_ear(ground, away + 6 * SECOND, ring, &Outage::Away(away))?;
     exactly_told(&mut row, &sessions, true);
+    let named = row.lost.get("module.ear.in.0 overwritten").copied().unwrap_or_default();
+    row.notes.push(format!(
+        "of that the ledger, which begins anew with each connection, names {} ms",
+        20 * named
+    ));
     Ok(row)
 }
 
