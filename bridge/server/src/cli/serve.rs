@@ -211,18 +211,10 @@ async fn serve(config: Config, args: &Args, log: &LogArgs) -> Exit {
     if let Ok(address) = listener.local_addr() {
         told.bind = address;
     }
-    let identity = match config.tls.as_ref().map(Identity::load).transpose() {
+    let identity = match prepare(&config) {
         Ok(identity) => identity,
-        Err(error) => return screen::failed(Exit::Usage, format!("`tls` of [server]: {error}")),
+        Err(error) => return screen::failed(Exit::Usage, error),
     };
-    for trust in config.trusts() {
-        if let Err(error) = Connector::new(trust).prepare() {
-            return screen::failed(Exit::Usage, error);
-        }
-    }
-    if let Err(error) = config.recordings.prepare() {
-        return screen::failed(Exit::Usage, error);
-    }
     config.recordings.repair_beside();
     raise_descriptors();
     let shutdown = Shutdown::new();
@@ -273,6 +265,17 @@ async fn serve(config: Config, args: &Args, log: &LogArgs) -> Exit {
         screen::problem("the last lines of captures could not be written in time");
     }
     if drained.cut > 0 { Exit::Failure } else { Exit::Ok }
+}
+
+/// Looks at all files that a configuration names before anything starts, and gives what the bridge proves itself by.
+fn prepare(config: &Config) -> Result<Option<Identity>, String> {
+    let identity = config.tls.as_ref().map(Identity::load).transpose();
+    let identity = identity.map_err(|error| format!("`tls` of [server]: {error}"))?;
+    for trust in config.trusts() {
+        Connector::new(trust).prepare().map_err(|error| error.to_string())?;
+    }
+    config.recordings.prepare()?;
+    Ok(identity)
 }
 
 /// Takes calls until all have ended.

@@ -8,6 +8,8 @@ use crate::operator::OperatorConfig;
 use crate::overload::Bounds;
 use crate::sink::SinkConfig;
 use crate::socket::SocketOptions;
+use crate::telemetry::LogOptions;
+use crate::workers::Tick;
 
 /// What comes of a configuration that is asked for while another one is in use.
 #[derive(Debug, Clone)]
@@ -57,10 +59,8 @@ impl Config {
         keys.of_pages(*pages, wanted.pages);
         keys.of_limits(*limits, wanted.limits);
         keys.of_bounds(*bounds, wanted.bounds);
-        keys.note("server.threads", *threads != wanted.threads);
-        keys.note("server.tick", *tick != wanted.tick);
-        keys.note("log.format", log.format != wanted.log.format);
-        keys.note("log.level", log.filter != wanted.log.filter);
+        keys.of_threads((*threads, *tick), (wanted.threads, wanted.tick));
+        keys.of_log(log, &wanted.log);
         keys.note("outgoing", *trust != wanted.trust);
         keys.note("capture", *capture != wanted.capture);
         keys.note("recordings", *recordings != wanted.recordings);
@@ -222,6 +222,16 @@ impl Keys {
         self.note("limits.max_calls", max_streams != wanted.max_streams);
         self.note("limits.header_timeout", header_timeout != wanted.header_timeout);
         self.note("server.drain_timeout", drain_timeout != wanted.drain_timeout);
+    }
+
+    fn of_log(&mut self, running: &LogOptions, wanted: &LogOptions) {
+        self.note("log.format", running.format != wanted.format);
+        self.note("log.level", running.filter != wanted.filter);
+    }
+
+    fn of_threads(&mut self, running: (usize, Tick), wanted: (usize, Tick)) {
+        self.note("server.threads", running.0 != wanted.0);
+        self.note("server.tick", running.1 != wanted.1);
     }
 
     fn of_bounds(&mut self, running: Bounds, wanted: Bounds) {
