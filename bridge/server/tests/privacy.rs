@@ -209,3 +209,41 @@ async fn numbers_and_tokens_are_neither_printed_nor_counted() {
         }
     }
 }
+
+/// What a program that the bridge starts finds around it, told by a shell.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_program_gets_neither_secrets_nor_descriptors_nor_privileges_of_the_bridge() {
+    let folder = Folder::new("guarded");
+    let dir = quoted(folder.path("").display());
+    let script = "env > environment; ls /proc/$$/fd > descriptors; \
+        grep NoNewPrivs /proc/$$/status > privileges; mv privileges told; cat > /dev/null";
+    let module = format!(
+        "[[module]]\nname = \"sh\"\ncommand = [\"sh\", \"-c\", {}]\ndir = {dir}\nwarm = 1\n\
+         env = {{ GIVEN = \"env:QUERY_CANARY\" }}\n",
+        quoted(script)
+    );
+    let listener = "[[listener]]\nname = \"raw\"\npath = \"/raw\"\nprovider = \"raw\"\n\
+         auth = { kind = \"bearer\", token = \"env:BEARER_CANARY\" }\n";
+    let file = folder.write("ringback.toml", &format!("{listener}{module}"));
+    let file = file.display().to_string();
+    let environment = [("BEARER_CANARY", BEARER), ("QUERY_CANARY", QUERY), ("PLAIN", "seen")];
+    let process = Process::serve(&["--config", &file], &environment);
+    let told = folder.path("told");
+    soon("what a program found", async {
+        while !told.exists() {
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+    })
+    .await;
+    let read = |name: &str| std::fs::read_to_string(folder.path(name)).expect("it was written");
+    let environment = read("environment");
+    assert!(environment.contains(&format!("GIVEN={QUERY}\n")), "what it is given by name");
+    assert!(environment.contains("PLAIN=seen\n"), "what is no secret of the bridge's");
+    let hidden = ["BEARER_CANARY", "QUERY_CANARY", BEARER];
+    assert!(!hidden.iter().any(|secret| environment.contains(secret)), "{environment}");
+    assert_eq!(read("descriptors").split_whitespace().collect::<Vec<_>>(), ["0", "1", "2"]);
+    assert_eq!(read("told").split_whitespace().collect::<Vec<_>>(), ["NoNewPrivs:", "1"]);
+    process.signal("TERM");
+    assert_eq!(process.finish().code, Some(0));
+}

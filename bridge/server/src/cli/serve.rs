@@ -85,11 +85,29 @@ pub(super) fn run(args: &Args, log: &LogArgs) -> Exit {
     if let Err(error) = crate::telemetry::init(&config.log) {
         return screen::failed(Exit::Usage, error);
     }
+    harden();
     match Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime.block_on(serve(config, args, log)),
         Err(error) => screen::failed(Exit::Internal, error),
     }
 }
+
+/// What holds for this process and all that it starts. It comes before there are other threads, which take it from this one.
+#[cfg(target_os = "linux")]
+fn harden() {
+    use rustix::process::{DumpableBehavior, set_dumpable_behavior};
+    // Neither a core dump nor a program of the same user, a module say, may read the secrets in its memory.
+    let dumpable = set_dumpable_behavior(DumpableBehavior::NotDumpable);
+    // No program that it starts gets more privileges than it has itself, whatever file it runs (setuid).
+    let privileges = rustix::thread::set_no_new_privs(true);
+    for failed in [dumpable.err(), privileges.err()].into_iter().flatten() {
+        screen::problem(format!("the system does not let this process be guarded: {failed}"));
+    }
+}
+
+/// Elsewhere the system knows nothing of the kind.
+#[cfg(not(target_os = "linux"))]
+fn harden() {}
 
 fn load(args: &Args, log: &LogArgs) -> Result<Config, String> {
     let (threads, tick) = (args.threads, args.tick);

@@ -12,6 +12,8 @@ use serde::Deserialize;
 pub struct FunctionConfig {
     /// Program and arguments, run once for each replica; empty for programs that are started by somebody else.
     pub command: Vec<String>,
+    /// Variables of the bridge's that the program never gets: those in which its secrets are kept.
+    pub withheld: Vec<String>,
     /// Which function is called when; never empty.
     pub on: BTreeMap<Trigger, String>,
     /// How many run the program at a time.

@@ -245,7 +245,7 @@ impl Checker<'_> {
     }
 
     fn key_set(&mut self, at: &At<String>) -> Option<KeySet> {
-        let text = secret::resolve(at.get_ref(), self.context.variable);
+        let text = self.read_secret(at.get_ref());
         let keys = text.and_then(|text| {
             let place = at.get_ref();
             KeySet::parse(text.expose()).map_err(|error| format!("{place} {error}"))
@@ -333,8 +333,14 @@ impl Checker<'_> {
         }
     }
 
+    /// A secret, whose place is remembered.
+    pub(super) fn read_secret(&mut self, place: &str) -> Result<Secret, String> {
+        self.kept.extend(place.strip_prefix("env:").map(str::to_owned));
+        secret::resolve(place, self.context.variable)
+    }
+
     pub(super) fn resolve(&mut self, at: &At<String>) -> Secret {
-        secret::resolve(at.get_ref(), self.context.variable).unwrap_or_else(|problem| {
+        self.read_secret(at.get_ref()).unwrap_or_else(|problem| {
             self.problem(at.span(), problem);
             Secret::from("")
         })

@@ -26,7 +26,9 @@ use ringback_proto::redaction::Sound;
 
 use super::problem::{Source, did_you_mean};
 use super::raw::{self, At};
-use super::{Config, ConfigError, Context, DEFAULT_ROUTE, Overrides, Place, Problem};
+use super::{
+    Config, ConfigError, Context, DEFAULT_ROUTE, ModuleConfig, ModuleRun, Overrides, Place, Problem,
+};
 use crate::capture::CaptureOptions;
 use crate::listener::{Limits, Pages};
 use crate::outgoing::Trust;
@@ -46,8 +48,9 @@ pub(super) fn check(
 ) -> Result<Config, ConfigError> {
     let credential_headers = credential_headers(raw);
     let problems = Vec::new();
-    let (door, tenants) = (None, Vec::new());
-    let mut checker = Checker { source, context, credential_headers, problems, door, tenants };
+    let (door, tenants, kept) = (None, Vec::new(), BTreeSet::new());
+    let mut checker =
+        Checker { source, context, credential_headers, problems, door, tenants, kept };
     let (bind, bind_place) = checker.bind(raw, overrides);
     let mut limits = checker.limits(raw);
     limits.drain_timeout = overrides
@@ -67,7 +70,7 @@ pub(super) fn check(
     let ca_file = raw.outgoing.ca_file.as_ref().map(|at| at.get_ref().into());
     let trust = Trust::from_options(ca_file, raw.outgoing.insecure);
     let nats = checker.nats(raw, &trust);
-    let (modules, mut routes) = checker.modules_and_routes(raw, socket);
+    let (mut modules, mut routes) = checker.modules_and_routes(raw, socket);
     let sinks = checker.sinks(raw, &mut routes);
     let tls = raw.server.tls.as_ref().and_then(|tls| checker.tls(tls));
     let recordings = checker.recordings_there_are(raw, &modules, &sinks);
@@ -76,6 +79,7 @@ pub(super) fn check(
     let operator = checker.operator(raw, bind);
     let listeners = checker.listeners(raw, socket, &routes, bind, &bind_place);
     checker.reach(raw, &listeners, &routes);
+    withhold(checker.kept, &mut modules);
     if checker.problems.is_empty() {
         let pages = Pages {
             metrics: raw.server.metrics.unwrap_or_default(),
@@ -109,6 +113,18 @@ pub(super) fn check(
     }
 }
 
+/// Programs do not get what the bridge keeps its secrets in, unless they are given it by name.
+fn withhold(kept: BTreeSet<String>, modules: &mut [ModuleConfig]) {
+    let kept: Vec<_> = kept.into_iter().collect();
+    for module in modules {
+        match &mut module.run {
+            ModuleRun::Child(spec) => spec.launch.withheld.clone_from(&kept),
+            ModuleRun::Function(config) => config.withheld.clone_from(&kept),
+            _ => {}
+        }
+    }
+}
+
 /// Where a key stands, if it is there.
 fn span<T>(at: &Option<At<T>>) -> Option<Range<usize>> {
     at.as_ref().map(At::span)
@@ -131,6 +147,8 @@ struct Checker<'a> {
     door: Option<String>,
     /// Names of the tenants.
     tenants: Vec<Arc<str>>,
+    /// Variables in which secrets are kept.
+    kept: BTreeSet<String>,
 }
 
 impl Checker<'_> {

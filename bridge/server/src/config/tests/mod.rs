@@ -267,3 +267,14 @@ fn asked(keys: &str, answer: &str) -> String {
     let url = "wss://b.example:8443/x/a";
     listener(&format!("public_url = \"{url}\"\n{keys}\nanswer = {{ {answer} }}"))
 }
+
+#[test]
+fn programs_are_kept_from_the_variables_that_secrets_are_in() {
+    let text = listener("auth = { kind = \"bearer\", tokens = [\"env:T1\", \"env:T2\"] }")
+        + "[[module]]\nname = \"m\"\ncommand = [\"x\"]\nenv = { KEY = \"env:T3\", PLAIN = \"env\" }\n";
+    let anything = |_: &str| Some("secret".to_owned());
+    let flags = Overrides::default();
+    let config = Config::parse("f.toml", &text, &flags, &context(&anything)).unwrap();
+    let ModuleRun::Child(spec) = &config.module("m").unwrap().run else { panic!("a program") };
+    assert_eq!(spec.launch.withheld, ["T1", "T2", "T3"]);
+}

@@ -16,6 +16,8 @@ pub struct Launch {
     pub env: Vec<(String, Secret)>,
     /// It gets nothing of the bridge's environment but `PATH`.
     pub clear_env: bool,
+    /// Variables of the bridge's that it never gets: those in which its secrets are kept.
+    pub withheld: Vec<String>,
     /// Its working directory, in the place of the bridge's.
     pub dir: Option<PathBuf>,
     /// Its limits.
@@ -42,6 +44,9 @@ pub(super) fn spawn(spec: &ChildSpec) -> Result<Child, End> {
     if launch.clear_env {
         command.env_clear();
         command.envs(std::env::var_os("PATH").map(|path| ("PATH", path)));
+    }
+    for name in &launch.withheld {
+        command.env_remove(name);
     }
     if let Some(dir) = &launch.dir {
         command.current_dir(dir);

@@ -297,7 +297,7 @@ impl Inner {
         while !self.stop.is_cancelled() {
             let began = self.clock.now();
             self.board.reset(index);
-            let problem = match Process::start(&self.name, &self.config.command, environment) {
+            let problem = match Process::start(&self.name, &self.config, environment) {
                 Ok(process) => self.look_after(index, process).await,
                 Err(problem) => Some(problem),
             };

@@ -237,11 +237,14 @@ pub(super) struct Process {
 impl Process {
     pub(super) fn start(
         module: &str,
-        command: &[String],
+        config: &FunctionConfig,
         environment: &[(&'static str, String)],
     ) -> Result<Self, String> {
-        let (program, arguments) = command.split_first().ok_or("its command is empty")?;
+        let (program, arguments) = config.command.split_first().ok_or("its command is empty")?;
         let mut command = Command::new(program);
+        for name in &config.withheld {
+            command.env_remove(name);
+        }
         command
             .args(arguments)
             .envs(environment.iter().map(|(name, value)| (name, value)))

@@ -37,6 +37,16 @@ async fn a_process_has_the_bridges_surroundings_unless_it_is_given_others() {
 }
 
 #[tokio::test]
+async fn a_process_gets_none_of_the_variables_that_secrets_are_kept_in_but_those_it_is_given() {
+    let withheld = vec!["HOME".to_owned(), "CARGO_PKG_NAME".to_owned()];
+    let env = vec![("CARGO_PKG_NAME".to_owned(), Secret::from("given"))];
+    let told = surroundings(Launch { withheld, env, ..Launch::default() }).await;
+    let names = told[0].as_array().unwrap();
+    assert!(std::env::var_os("HOME").is_some() && !names.contains(&json!("HOME")));
+    assert!(names.contains(&json!("CARGO_PKG_NAME")));
+}
+
+#[tokio::test]
 async fn a_folder_that_is_not_there_is_named() {
     let dir = Some("/no/such/folder".into());
     let pool = pool(|spec| spec.launch = Launch { dir, ..Launch::default() });

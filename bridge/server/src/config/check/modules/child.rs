@@ -88,6 +88,8 @@ impl Checker<'_> {
             clear_env: raw.clear_env.as_ref().is_some_and(|at| *at.get_ref()),
             dir: raw.dir.as_ref().map(|at| at.get_ref().into()),
             limits: self.process_limits(raw),
+            // Known when all of the file was read.
+            withheld: Vec::new(),
         }
     }
 

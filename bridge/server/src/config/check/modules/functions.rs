@@ -80,6 +80,8 @@ impl Checker<'_> {
         let silence = Duration::from_millis(100)..=Duration::from_secs(10);
         ModuleRun::Function(Box::new(FunctionConfig {
             command,
+            // Known when all of the file was read.
+            withheld: Vec::new(),
             on: self.triggers(on),
             replicas,
             concurrency: self.number(raw.concurrency.as_ref(), 1..=256, 1),

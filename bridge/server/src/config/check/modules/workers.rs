@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use ringback_proto::provider::Secret;
 
-use super::super::super::{ModuleConfig, ModuleRun, raw, secret};
+use super::super::super::{ModuleConfig, ModuleRun, raw};
 use super::super::listeners::{PATH_RULE, is_path};
 use super::super::{Checker, span};
 use crate::module_host::RosterConfig;
@@ -76,7 +76,7 @@ impl Checker<'_> {
                 self.problem(at.span(), "no token is in it: nobody could dial in");
             }
             for (name, place) in named {
-                match secret::resolve(&place, self.context.variable) {
+                match self.read_secret(&place) {
                     Ok(token) => tokens.push((name, token)),
                     Err(problem) => self.problem(at.span(), problem),
                 }
