@@ -20,7 +20,7 @@ const SILENT: &str = r#"
     url = "ws://silent.example:80"
     ready_timeout = "1s"
     on_fail = "fallback:echo"
-    breaker = { failures = 3, within = "600s", retry = "20s" }
+    breaker = { failures = 3, within = "600s", retry = "60s" }
     [[module]]
     name = "echo"
     builtin = "echo"
@@ -78,7 +78,7 @@ async fn calls_lose_no_time_over_a_module_that_fails_on_all_of_them() {
     );
     assert!(page(&connector, "/metrics").await.contains("ringback_module_breakers_open 1\n"));
     assert_eq!(METRICS.breaker_refusals.get() - refused, 1);
-    clock.sleep_until(Some(clock.now() + Duration::from_secs(20))).await;
+    clock.sleep_until(Some(clock.now() + Duration::from_secs(60))).await;
     let (waited, _) = call("CA5").await;
     assert!(waited >= Duration::from_secs(1), "one tries: {waited:?}");
     let (waited, _) = call("CA6").await;
