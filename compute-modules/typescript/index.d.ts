@@ -279,6 +279,10 @@ export interface Session<S = undefined> {
   /** Goes on playing where `pause` held. */
   resume(): void;
 
+  /** From now on what is said and pressed is for the modules that the route names for it, and for no recording, log or event. */
+  beginPrivate(maxMs?: number): void;
+  /** The call is for everybody again. */
+  endPrivate(): void;
   /** Presses keys: `0`-`9`, `*`, `#`, `A`-`D`. */
   dtmf(digits: string, options?: { tone_ms?: number; gap_ms?: number }): void;
   /** Ends the call. */

@@ -55,7 +55,7 @@ where
 fn bridge_to_module_is_documented() {
     let all = [
         "start", "dtmf", "vad", "mark", "cleared", "playback", "gap", "finalize", "text", "spoken",
-        "update", "credit", "ping", "event", "stop",
+        "private", "update", "credit", "ping", "event", "stop",
     ];
     // No wildcard: a new message does not compile until it is named here and, by the list above, in the document.
     let tag = |message: &ToModule| match message {
@@ -69,6 +69,7 @@ fn bridge_to_module_is_documented() {
         ToModule::Finalize { .. } => "finalize",
         ToModule::Text(_) => "text",
         ToModule::Spoken(_) => "spoken",
+        ToModule::Private(_) => "private",
         ToModule::Update { .. } => "update",
         ToModule::Credit { .. } => "credit",
         ToModule::Ping { .. } => "ping",
@@ -98,6 +99,8 @@ fn module_to_bridge_is_documented() {
         "language",
         "pause",
         "resume",
+        "private.begin",
+        "private.end",
         "dtmf.send",
         "hangup",
         "transfer",
@@ -129,6 +132,8 @@ fn module_to_bridge_is_documented() {
         FromModule::Language(_) => "language",
         FromModule::Pause => "pause",
         FromModule::Resume => "resume",
+        FromModule::PrivateBegin { .. } => "private.begin",
+        FromModule::PrivateEnd => "private.end",
         FromModule::DtmfSend(_) => "dtmf.send",
         FromModule::Hangup(_) => "hangup",
         FromModule::Transfer { .. } => "transfer",

@@ -58,6 +58,9 @@ pub enum ToModule {
         /// Echoed in the answer.
         t: u64,
     },
+    /// A private part of the call began or ended, for modules that want to know. One that is not named for it is given silence and
+    /// no keys meanwhile.
+    Private(PrivatePart),
     /// Something named by the user or another module.
     Event(Event),
     /// The session is over: flush finals, then answer [`FromModule::Done`] before the deadline.
@@ -127,6 +130,17 @@ pub enum FromModule {
     Pause,
     /// Go on playing where [`FromModule::Pause`] held.
     Resume,
+    /// A private part of the call begins: a card's number will be said or pressed, say. Sound, words and keys go to modules that are
+    /// named for it, and to nobody else, until it ends or has lasted as long as it may.
+    #[serde(rename = "private.begin")]
+    PrivateBegin {
+        /// It lasts no longer than so many milliseconds; absent = as the bridge is configured.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        max_ms: Option<u64>,
+    },
+    /// The private part of the call is over.
+    #[serde(rename = "private.end")]
+    PrivateEnd,
     /// Press keys on the call.
     #[serde(rename = "dtmf.send")]
     DtmfSend(DtmfSend),

@@ -38,6 +38,9 @@ pub struct About {
     /// Where silence stands for sound that could not be written.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub gaps: Vec<Gap>,
+    /// Where it stands for what was said in private parts of the call.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pauses: Vec<Gap>,
 }
 
 /// What became of a recording.
@@ -76,6 +79,7 @@ impl About {
             ms: 0,
             state: State::Recording,
             gaps: Vec::new(),
+            pauses: Vec::new(),
         }
     }
 
@@ -98,11 +102,11 @@ impl About {
     }
 
     pub(crate) fn add_gap(&mut self, gap: Gap) {
-        let full = self.gaps.len() == MOST_GAPS;
-        match self.gaps.last_mut() {
-            Some(last) if full || last.to_ms == gap.from_ms => last.to_ms = gap.to_ms,
-            _ => self.gaps.push(gap),
-        }
+        add(&mut self.gaps, gap);
+    }
+
+    pub(crate) fn add_pause(&mut self, pause: Gap) {
+        add(&mut self.pauses, pause);
     }
 
     /// Writes it in the place of what was there, all or nothing, and has it on disk.
@@ -118,6 +122,14 @@ impl About {
             let _ = std::fs::remove_file(&part);
         }
         moved
+    }
+}
+
+fn add(gaps: &mut Vec<Gap>, gap: Gap) {
+    let full = gaps.len() == MOST_GAPS;
+    match gaps.last_mut() {
+        Some(last) if full || last.to_ms == gap.from_ms => last.to_ms = gap.to_ms,
+        _ => gaps.push(gap),
     }
 }
 

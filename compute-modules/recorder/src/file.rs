@@ -245,6 +245,15 @@ impl Recording {
         saved.and(published.map_err(|e| failed(&self.path, &e)))
     }
 
+    /// Notes what was private. That it was is on disk before it is over: what is on disk of its sound is silence.
+    pub(crate) fn note_pause(&mut self, pause: Gap) {
+        if let Some(about) = &mut self.about {
+            about.add_pause(pause);
+            // It is written again at the end, if it cannot be now.
+            let _ = self.tell();
+        }
+    }
+
     /// What the end of a process does.
     #[cfg(all(test, unix))]
     pub(crate) fn let_go(&self) {

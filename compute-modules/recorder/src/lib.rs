@@ -34,9 +34,10 @@ use std::path::PathBuf;
 use config::Config;
 use file::{Change, Recording};
 use ringback_module::message::{
-    Accept, AcceptIn, Framing, FromModule, Ready, Reject, Role, Start, StopReason,
+    Accept, AcceptIn, Framing, FromModule, PrivatePart, PrivateState, Ready, Reject, Role, Start,
+    StopReason,
 };
-use ringback_module::{AudioFrame, Input, Module, ModuleError, Outputs};
+use ringback_module::{AudioFrame, Input, Module, ModuleError, Outputs, ToModule};
 use serde_json::json;
 use timeline::Timeline;
 
@@ -62,6 +63,8 @@ struct Open {
     tracks: [Option<u16>; 2],
     rate: u32,
     announced: bool,
+    /// The call is private since this millisecond.
+    private: Option<u64>,
 }
 
 impl Recorder {
@@ -101,6 +104,18 @@ impl Open {
         samples * 1_000 / u64::from(self.rate)
     }
 
+    /// Sound of a private part comes as silence; here it is noted where.
+    fn note_private(&mut self, part: &PrivatePart) {
+        match part.state {
+            PrivateState::Began => self.private = Some(part.at_ms),
+            PrivateState::Ended => {
+                if let Some(from_ms) = self.private.take() {
+                    self.file.note_pause(Gap { from_ms, to_ms: part.at_ms });
+                }
+            }
+        }
+    }
+
     /// Tells what happened to the file.
     fn tell_changes(&mut self, out: &mut Outputs) {
         for change in self.file.take_changes() {
@@ -122,6 +137,8 @@ impl Open {
     /// Tells how it ended; called once.
     fn finish(mut self, failed: Option<&ModuleError>, out: &mut Outputs) {
         self.announce(out);
+        let at_ms = self.millis(self.file.frames());
+        self.note_private(&PrivatePart { state: PrivateState::Ended, at_ms });
         let drained = match failed {
             None => self.timeline.drain(&mut self.file),
             Some(_) => Ok(()),
@@ -159,7 +176,8 @@ impl Module for Recorder {
         let file = file.map_err(|error| Reject::bad_config(error.message))?;
         let timeline =
             Timeline::new(file.frames(), rate, [tracks[0].is_some(), tracks[1].is_some()]);
-        self.open = Some(Open { file, timeline, tracks, rate, announced: resumed });
+        let (announced, private) = (resumed, None);
+        self.open = Some(Open { file, timeline, tracks, rate, announced, private });
         Ok(Ready {
             session: start.session.clone(),
             accept: Accept {
@@ -168,6 +186,7 @@ impl Module for Recorder {
                 tracks: tracks.into_iter().flatten().collect(),
                 framing: Framing::Hdr16,
             },
+            want: vec!["private".into()],
             ..Ready::default()
         })
     }
@@ -179,6 +198,10 @@ impl Module for Recorder {
         open.announce(out);
         let taken = match input {
             Input::Audio(frame) => open.take(&frame, out),
+            Input::Message(ToModule::Private(part)) => {
+                open.note_private(part);
+                Ok(())
+            }
             _ => Ok(()),
         };
         open.tell_changes(out);

@@ -216,6 +216,15 @@ export class Session {
 
   // What is to happen to the call
 
+  /** @param {number} [maxMs] */
+  beginPrivate(maxMs) {
+    this._say({ type: "private.begin", max_ms: maxMs });
+  }
+
+  endPrivate() {
+    this._say({ type: "private.end" });
+  }
+
   /**
    * @param {string} digits
    * @param {{ tone_ms?: number, gap_ms?: number }} [options]

@@ -44,6 +44,8 @@ pub struct Ring {
     message: Option<u64>,
     synthesized: VecDeque<Range<u64>>,
     gaps: VecDeque<Range<u64>>,
+    /// Spans that are not for everybody, in order; the last one may have no end yet.
+    hidden: VecDeque<Range<u64>>,
 }
 
 impl Ring {
@@ -63,6 +65,7 @@ impl Ring {
             message: None,
             synthesized: VecDeque::new(),
             gaps: VecDeque::new(),
+            hidden: VecDeque::new(),
         }
     }
 
@@ -206,6 +209,35 @@ impl Ring {
         self.synthesized.iter().rev().any(|s| s.start < range.end && range.start < s.end)
     }
 
+    /// From `from` on the sound is not for everybody.
+    pub fn hide_from(&mut self, from: u64) {
+        let start = self.start();
+        self.hidden.retain(|span| span.end > start);
+        let full = self.hidden.len() == MAX_SPANS;
+        match self.hidden.back_mut() {
+            // Too many to remember one by one: rather one that is too long than one that is forgotten.
+            Some(last) if full || last.end >= from => last.end = u64::MAX,
+            _ => self.hidden.push_back(from..u64::MAX),
+        }
+    }
+
+    /// From `to` on it is for everybody again.
+    pub fn hide_until(&mut self, to: u64) {
+        if let Some(last) = self.hidden.back_mut().filter(|last| last.end == u64::MAX) {
+            last.end = to.max(last.start);
+        }
+    }
+
+    /// Puts silence in the place of what is not for everybody in `samples`, which begin at `position`.
+    pub fn silence_hidden(&self, position: u64, samples: &mut [i16]) {
+        let end = position + samples.len() as u64;
+        for span in self.hidden.iter().filter(|span| span.start < end && position < span.end) {
+            let from = span.start.saturating_sub(position) as usize;
+            let to = (span.end.min(end) - position) as usize;
+            samples[from..to].fill(0);
+        }
+    }
+
     /// Appends up to `count` samples from `position` on to `out` and says how many. What was overwritten is told, not skipped.
     pub fn read(
         &mut self,
@@ -334,6 +366,39 @@ mod tests {
             assert_eq!(ring.read(0, 256, &mut out), Ok(256));
             assert_eq!(out, samples);
         }
+    }
+
+    #[test]
+    fn what_is_not_for_everybody_is_silent_to_the_sample() {
+        let mut ring = ring(100);
+        ring.push(&[5; 100]);
+        ring.hide_from(100);
+        ring.push(&[5; 100]);
+        ring.hide_until(180);
+        ring.hide_from(190);
+        ring.hide_until(195);
+        let heard = |ring: &mut Ring, position: u64, count| {
+            let mut samples = Vec::new();
+            ring.read(position, count, &mut samples).unwrap();
+            ring.silence_hidden(position, &mut samples);
+            samples
+        };
+        let hidden = |at: u64| (100..180).contains(&at) || (190..195).contains(&at);
+        for (position, count) in [(0, 200), (99, 2), (100, 80), (120, 10), (179, 12), (195, 5)] {
+            let wanted: Vec<_> =
+                (position..).take(count).map(|at| if hidden(at) { 0 } else { 5 }).collect();
+            assert_eq!(heard(&mut ring, position, count), wanted, "from {position}");
+        }
+        // However often: what is forgotten first is forgotten by nobody who may not hear it.
+        for n in 0..200 {
+            ring.hide_from(200 + 4 * n);
+            ring.hide_until(202 + 4 * n);
+        }
+        ring.push(&[5; 800]);
+        let start = ring.start();
+        let late = heard(&mut ring, start, 800);
+        let open = (start..).zip(&late).filter(|(at, sample)| at % 4 < 2 && **sample != 0);
+        assert_eq!(open.count(), 0);
     }
 
     #[test]

@@ -50,6 +50,8 @@ pub struct Tap {
     read: u64,
     lagged: u64,
     origin: u64,
+    /// Whether it is given what is not for everybody.
+    hears_all: bool,
 }
 
 impl Tap {
@@ -66,9 +68,16 @@ impl Tap {
             read: 0,
             lagged: 0,
             origin: position,
+            hears_all: false,
         };
         tap.pts = tap.to_module(position);
         tap
+    }
+
+    /// The same, given what is not for everybody as well, if `hears_all`; others are given silence for it.
+    #[must_use]
+    pub fn hearing_all(self, hears_all: bool) -> Self {
+        Self { hears_all, ..self }
     }
 
     /// Position of the next sample to read, at the ring's rate.
@@ -145,6 +154,9 @@ impl Tap {
             self.restart(target);
             return Err((lost, target));
         };
+        if !self.hears_all {
+            ring.silence_hidden(self.cursor, &mut input);
+        }
         let range = self.cursor..self.cursor + count as u64;
         if count > 0 && ring.is_synthesized(&range) {
             self.flags = self.flags.with(FrameFlags::SYNTHESIZED);

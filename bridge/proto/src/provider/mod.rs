@@ -129,6 +129,11 @@ pub trait Protocol: std::marker::Send {
         Ok(())
     }
 
+    /// What is said from now on is private, or is for everybody again. Means nothing to a wire; who looks on at one is told by it.
+    fn set_private(&mut self, private: bool) {
+        let _ = private;
+    }
+
     /// Whether the stream is over but for its good-byes: the end has been said, and it is the other side's to answer or to close the
     /// socket. Until this says no, messages and time go on being told; it closes the socket by itself when that takes too long.
     fn is_parting(&self) -> bool {

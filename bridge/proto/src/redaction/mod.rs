@@ -57,6 +57,13 @@ impl Facts {
         facts
     }
 
+    /// What may be shown of a message in a private part of a call: silence for its sound. `None` if there is none in it: then there is
+    /// nothing to show.
+    #[must_use]
+    pub fn in_private(self) -> Option<Self> {
+        self.has_sound.then(Self::default)
+    }
+
     /// What a command asks for that is sent as messages.
     #[must_use]
     pub fn of_command(command: &Command<'_>) -> Self {

@@ -17,6 +17,10 @@ impl Session {
         }
         self.report(Report::FellBack { failed, to });
         self.ports[failed.0].replaced = true;
+        if self.ports[failed.0].config.hears_private && !self.ports[to.0].config.hears_private {
+            // What it was told in private parts of the call is not for who comes after it.
+            self.forget_missed(failed);
+        }
         let from = &mut self.ports[failed.0];
         let (heard, keys) = (from.heard.hand_over(), from.keys.hand_over());
         self.ports[to.0].heard.take_over(heard);

@@ -31,6 +31,8 @@ pub(super) struct MediaPath {
     origin: Option<(Instant, Option<Duration>)>,
     pub(super) other: u64,
     pub(super) undecodable: u64,
+    /// What comes now is not for everybody.
+    hidden: bool,
 }
 
 /// Where the agent's side of the call comes from.
@@ -97,6 +99,7 @@ impl MediaPath {
             origin: None,
             other: 0,
             undecodable: 0,
+            hidden: false,
         })
     }
 
@@ -214,7 +217,43 @@ impl MediaPath {
     /// Begins to keep what is played.
     pub(super) fn listen_to_agent(&mut self, format: ringback_codecs::MediaFormat, keep: Duration) {
         if let Agent::Heard(track @ None) = &mut self.agent {
-            *track = Some(Box::new(HeardTrack::new(format, keep)));
+            let mut heard = HeardTrack::new(format, keep);
+            if self.hidden {
+                heard.ring.hide_from(0);
+            }
+            *track = Some(Box::new(heard));
+        }
+    }
+
+    /// What comes from now on is not for everybody. What was heard before must be laid out.
+    pub(super) fn hide(&mut self, now: Instant) {
+        let elapsed = self.elapsed(now);
+        self.hidden = true;
+        // Sound has its place by the provider's clock, which may go behind ours: none that is yet to come may be before this.
+        self.for_rings(|ring, end| ring.hide_from(end.min(ring.rate().samples_in(elapsed))));
+    }
+
+    /// What comes from now on is for everybody again; what is late and was said before is not.
+    pub(super) fn show(&mut self, now: Instant) {
+        let elapsed = self.elapsed(now);
+        self.hidden = false;
+        self.for_rings(|ring, end| ring.hide_until(end.max(ring.rate().samples_in(elapsed))));
+    }
+
+    /// Every ring, with the end of what it is filled from: filters are behind the caller's track.
+    fn for_rings(&mut self, mut act: impl FnMut(&mut Ring, u64)) {
+        if let Some(caller) = &mut self.caller {
+            let end = caller.ring.end();
+            act(&mut caller.ring, end);
+            self.filters.iter_mut().for_each(|filter| act(filter.ring_mut(), end));
+        }
+        let agent = match &mut self.agent {
+            Agent::Wire(track) => Some(&mut track.ring),
+            Agent::Heard(track) => track.as_mut().map(|track| &mut track.ring),
+        };
+        if let Some(ring) = agent {
+            let end = ring.end();
+            act(ring, end);
         }
     }
 

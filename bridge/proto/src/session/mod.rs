@@ -12,6 +12,7 @@ mod missed;
 mod modules;
 mod offer;
 mod port;
+mod private;
 mod route;
 mod speech;
 mod state;
@@ -44,6 +45,7 @@ pub use barge_in::BargeIn;
 pub use detach::Takeover;
 pub use modules::{FrameBuf, Given};
 pub use port::{OnFail, PortConfig, PortId};
+pub use private::{PrivateBy, PrivateCounts, PrivateRule};
 pub use route::{Canary, Route, RouteTable, Share};
 pub use speech::Epoch;
 pub use state::EndReason;
@@ -244,6 +246,15 @@ pub enum Report {
         /// How many samples.
         count: u64,
     },
+    /// A private part of the call began or ended.
+    Private {
+        /// Whether it began.
+        began: bool,
+        /// When, in ms of the call.
+        at_ms: u64,
+        /// By whom.
+        by: PrivateBy,
+    },
     /// An oddity of the wire.
     Notice(Notice),
 }
@@ -271,6 +282,8 @@ pub struct Session {
     outbox: Outbox,
     actions: VecDeque<Action>,
     barge_in: barge_in::State,
+    /// Of a call with private parts, or keys that begin them.
+    private: Option<Box<private::Private>>,
     wire: WireCounts,
     closed: bool,
     /// The stream is over, and the wire's good-byes are being said.
@@ -317,6 +330,7 @@ impl Session {
             outbox: Outbox::new(),
             actions: VecDeque::new(),
             barge_in: barge_in::State::new(None),
+            private: None,
             wire: WireCounts::default(),
             closed: false,
             parting: false,
@@ -409,6 +423,7 @@ impl Session {
         }
         if self.phase.is_live() {
             self.run_filters(now);
+            self.end_private_when_due(now);
         }
         if self.hanging_up.is_some_and(|at| at <= now) {
             self.close_after_hanging_up();
@@ -458,7 +473,8 @@ impl Session {
         let barge_in = if self.phase.is_live() { self.barge_in.poll_timeout() } else { None };
         let spoken =
             if let Phase::Finishing { .. } = self.phase { self.speaking_until() } else { None };
-        [protocol, media, self.phase_deadline(), barge_in, spoken, self.hanging_up]
+        let private = if self.phase.is_live() { self.private_deadline() } else { None };
+        [protocol, media, self.phase_deadline(), barge_in, spoken, self.hanging_up, private]
             .into_iter()
             .flatten()
             .min()
@@ -604,6 +620,7 @@ impl Session {
         }
         self.claim = None;
         self.ended_after = self.lasted(now);
+        self.close_private(now);
         if let Some(media) = &mut self.media {
             media.finish(now);
         }

@@ -23,6 +23,7 @@ use super::media::MediaPath;
 use super::offer::offer;
 use super::port::{self, AGENT, Agreed, CALLER, Credit, OnFail, Port, PortId, PortPhase, Speaker};
 use super::state::Phase;
+use super::telling::Audience;
 use super::words::Words;
 use super::{Action, EndReason, ModuleSummary, Report, Session, Summary, barge_in};
 
@@ -196,6 +197,7 @@ impl Session {
             (tracks, Some(_)) => tracks.clone(),
         };
         let (budget, acked_ms) = (self.ports[id.0].config.budget, self.ports[id.0].acked_ms);
+        let hears_private = self.ports[id.0].config.hears_private;
         let resuming = self.ports[id.0].resumed;
         // A filter that was not ready at once goes on where the call is, as one does that was away.
         let from_ms = match filter {
@@ -217,7 +219,8 @@ impl Session {
                     let frame = u64::from(from.hz()) * u64::from(input.frame_ms) / 1_000;
                     filter.begin(position, frame, budget);
                 }
-                taps.push((track, Tap::new(position, from, to, input.frame_ms)));
+                let tap = Tap::new(position, from, to, input.frame_ms);
+                taps.push((track, tap.hearing_all(hears_private)));
             }
         }
         let output = ready.accept.output.filter(|_| speaks).zip(outbound);
@@ -250,6 +253,7 @@ impl Session {
     /// A module went away and its host will start it again; its sound is kept as far as the ring reaches.
     pub fn module_down(&mut self, now: Instant, id: PortId, reason: &str) {
         self.now = now;
+        let reason = self.reason_for_all(id, reason);
         let Some(port) = self.ports.get_mut(id.0) else { return };
         if matches!(port.phase, PortPhase::Stopping | PortPhase::Gone) {
             return self.module_gone(now, id, Some(reason.to_owned()));
@@ -281,6 +285,7 @@ impl Session {
     pub fn module_gone(&mut self, now: Instant, id: PortId, failed: Option<String>) {
         self.now = now;
         let finished = self.ports.get(id.0).is_some_and(|p| p.phase == PortPhase::Stopping);
+        let failed = failed.map(|reason| self.reason_for_all(id, &reason).to_owned());
         match failed {
             Some(reason) if !finished => self.module_failed(now, id, &reason),
             failed => self.port_gone(id, failed),
@@ -413,8 +418,14 @@ impl Session {
             source: DtmfSource::Provider,
             at_ms: self.elapsed_ms(now),
         };
-        self.tell_key(None, &dtmf);
-        self.report(Report::Dtmf(None, dtmf));
+        if self.is_private() {
+            self.tell_key(None, &dtmf, Audience::Private);
+            self.count_private_key();
+        } else {
+            self.tell_key(None, &dtmf, Audience::All);
+            self.report(Report::Dtmf(None, dtmf));
+        }
+        self.follow_keys(now, digit);
     }
 
     pub(super) fn summary(&self) -> Summary {
@@ -441,6 +452,7 @@ impl Session {
             reattached: self.reattached,
             drift_ppm: self.media.as_ref().and_then(|m| m.caller.as_ref()?.timeline.drift_ppm()),
             modules: self.module_summaries(),
+            private: self.private_counts(),
             ledger: self.ledger(),
         }
     }

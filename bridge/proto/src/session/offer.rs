@@ -72,13 +72,13 @@ fn features(start: &Start, port: &PortConfig) -> Vec<&'static str> {
         let says: &[_] = if port.speaks && can.text { &["say", "language"] } else { &[] };
         features.extend(says);
         features.extend((port.speaks && can.files).then_some("play"));
-        features.extend(["clear", "hangup"]);
+        features.extend(["clear", "hangup", "private"]);
         features.extend(can.dtmf_out.then_some("dtmf.send"));
     } else if port.speaks && start.outbound.is_some() {
-        features.extend(["playback", "mark", "clear", "hangup", "pause"]);
+        features.extend(["playback", "mark", "clear", "hangup", "pause", "private"]);
         features.extend(can.dtmf_out.then_some("dtmf.send"));
     } else if port.speaks && can.text {
-        features.extend(["say", "language", "hangup"]);
+        features.extend(["say", "language", "hangup", "private"]);
         features.extend(can.files.then_some("play"));
         features.extend(can.dtmf_out.then_some("dtmf.send"));
     }

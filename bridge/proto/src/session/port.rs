@@ -50,6 +50,8 @@ pub struct PortConfig {
     pub budget: Duration,
     /// Whether it is started only when another that is to be followed by it ([`OnFail::Fallback`]) has failed.
     pub standby: bool,
+    /// Whether it is given what is said and pressed in private parts of the call. Others are given silence, and nothing.
+    pub hears_private: bool,
     /// The shell's number for what runs it, told back in [`Action::StartModule`](super::Action::StartModule).
     pub source: usize,
     /// The module of the route in whose place it is, where it is a canary.
@@ -85,6 +87,7 @@ impl PortConfig {
             in_step: false,
             budget: Duration::from_millis(20),
             standby: false,
+            hears_private: false,
             source: 0,
             replaces: None,
         }

@@ -9,6 +9,7 @@ use crate::rule::{Facts, Rule};
 
 use super::barge_in::BargeIn;
 use super::port::PortConfig;
+use super::private::PrivateRule;
 
 /// What the calls that a rule takes get.
 #[derive(Debug, Clone, PartialEq)]
@@ -27,6 +28,8 @@ pub struct Route {
     pub when_both: WhenBoth,
     /// Sound kept for modules that are late or come back.
     pub keep: Duration,
+    /// How private parts of its calls begin and end.
+    pub private: PrivateRule,
 }
 
 impl Default for Route {
@@ -39,6 +42,7 @@ impl Default for Route {
             barge_in: None,
             when_both: WhenBoth::default(),
             keep: Duration::from_secs(10),
+            private: PrivateRule::default(),
         }
     }
 }

@@ -15,7 +15,9 @@ use crate::provider::{Command, Digit};
 use crate::scratch::Pcm;
 
 use super::port::{Port, PortId, PortPhase, Speaker};
+use super::private::PrivateBy;
 use super::state::Phase;
+use super::telling::Audience;
 use super::{Action, EndReason, Report, Session};
 
 /// What is said to a module that holds playback without any of its own.
@@ -121,6 +123,9 @@ impl Session {
 
     /// Results and reports; says whether `message` was one.
     fn handle_result(&mut self, now: Instant, id: PortId, message: &FromModule) -> bool {
+        if self.is_of_private(id, message) {
+            return self.handle_private_result(now, id, message);
+        }
         match message {
             FromModule::Transcript(transcript) => self.handle_transcript(now, id, transcript),
             FromModule::Turn(turn) => {
@@ -129,7 +134,7 @@ impl Session {
             }
             FromModule::Vad(vad) => self.handle_vad(now, id, vad),
             FromModule::Dtmf(dtmf) => {
-                self.tell_key(Some(id), dtmf);
+                self.tell_key(Some(id), dtmf, Audience::All);
                 self.pass_on(now, id, message);
                 self.report(Report::Dtmf(Some(id), dtmf.clone()));
             }
@@ -152,7 +157,7 @@ impl Session {
     }
 
     fn handle_transcript(&mut self, now: Instant, id: PortId, transcript: &Transcript) {
-        self.tell_words(Some(id), transcript);
+        self.tell_words(Some(id), transcript, Audience::All);
         self.pass_on(now, id, &FromModule::Transcript(transcript.clone()));
         self.report(Report::Transcript(Some(id), transcript.clone()));
     }
@@ -160,12 +165,16 @@ impl Session {
     fn handle_vad(&mut self, now: Instant, id: PortId, vad: &Vad) {
         self.tell_wanting("vad", Some(id), &ToModule::Vad(vad.clone()));
         self.pass_on(now, id, &FromModule::Vad(vad.clone()));
+        self.barge_in_by(now, vad);
+        self.report(Report::Vad(id, vad.clone()));
+    }
+
+    pub(super) fn barge_in_by(&mut self, now: Instant, vad: &Vad) {
         if vad.track == super::port::CALLER {
             let elapsed = self.media.as_ref().map_or(Duration::ZERO, |m| m.elapsed(now));
             let lasted = elapsed.saturating_sub(Duration::from_millis(vad.at_ms));
             self.barge_in.handle_vad(now, vad, lasted);
         }
-        self.report(Report::Vad(id, vad.clone()));
     }
 
     /// Streams a result to clients that take results in-band.
@@ -197,7 +206,7 @@ impl Session {
             }
             FromModule::AudioBegin { epoch } => self.arm(id, *epoch),
             FromModule::Done { stats } => {
-                if !stats.is_empty() {
+                if !stats.is_empty() && !self.keeps_to_itself(id) {
                     let data = serde_json::Value::Object(stats.clone());
                     self.report(Report::Event(
                         id,
@@ -221,6 +230,8 @@ impl Session {
             | FromModule::Language(_)
             | FromModule::Pause
             | FromModule::Resume
+            | FromModule::PrivateBegin { .. }
+            | FromModule::PrivateEnd
             | FromModule::DtmfSend(_)
             | FromModule::Hangup(_) => {
                 let live = self.phase.is_live();
@@ -238,9 +249,11 @@ impl Session {
     fn may(&self, id: PortId, message: &FromModule) -> bool {
         let port = &self.ports[id.0];
         match message {
-            FromModule::Clear { .. } | FromModule::DtmfSend(_) | FromModule::Hangup(_) => {
-                port.controls()
-            }
+            FromModule::Clear { .. }
+            | FromModule::PrivateBegin { .. }
+            | FromModule::PrivateEnd
+            | FromModule::DtmfSend(_)
+            | FromModule::Hangup(_) => port.controls(),
             _ => port.config.speaks,
         }
     }
@@ -296,6 +309,10 @@ impl Session {
                 let Some(voice) = voice else { return self.refuse(id, "resume", NO_VOICE) };
                 self.with_voices(now, |voices, emit| voices.resume(now, voice, emit));
             }
+            FromModule::PrivateBegin { max_ms } => {
+                self.begin_private(now, PrivateBy::Module(id), max_ms.map(Duration::from_millis));
+            }
+            FromModule::PrivateEnd => self.end_private(now, PrivateBy::Module(id)),
             FromModule::DtmfSend(send) => self.press(now, id, &send.digits),
             FromModule::Hangup(hangup) => self.hang_up(now, id, hangup),
             _ => {}
@@ -375,7 +392,8 @@ impl Session {
 
     fn hang_up(&mut self, now: Instant, id: PortId, hangup: &Hangup) {
         let module = self.ports[id.0].config.name.clone();
-        let reason = EndReason::Hangup { module, reason: hangup.reason.clone() };
+        let reason = self.reason_for_all(id, &hangup.reason).to_owned();
+        let reason = EndReason::Hangup { module, reason };
         if let Some(data) = &hangup.data {
             self.hand_off(id, data);
         }
@@ -470,7 +488,8 @@ impl Session {
             port.told_epoch = cleared.epoch + 1;
             self.tell(PortId(index), ToModule::Cleared(cleared.clone()));
         }
-        self.report(Report::Cleared { cleared: cleared.clone(), by });
+        let heard = cleared.heard.clone().filter(|_| !self.is_private());
+        self.report(Report::Cleared { cleared: Cleared { heard, ..cleared.clone() }, by });
     }
 
     /// Passes on what playback has to tell: marks to who set them, progress to who wants it.

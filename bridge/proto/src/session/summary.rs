@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::private::PrivateCounts;
 use super::state::EndReason;
 use crate::ledger::Ledger;
 use crate::media::filter::Bypass;
@@ -44,6 +45,8 @@ pub struct Summary {
     pub reattached: u32,
     /// What became of each module.
     pub modules: Vec<ModuleSummary>,
+    /// Its private parts, if there were any.
+    pub private: Option<PrivateCounts>,
     /// Every hop's accounts.
     pub ledger: Ledger,
 }

@@ -10,6 +10,21 @@ use crate::ledger::Drop;
 use super::port::{Port, PortId, PortPhase};
 use super::{Action, Report, Session};
 
+/// Whom something is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Audience {
+    /// Every module that wants it.
+    All,
+    /// Of those, the ones that are given what is said and pressed in private parts of the call.
+    Private,
+}
+
+impl Audience {
+    fn has(self, port: &Port) -> bool {
+        self == Self::All || port.config.hears_private
+    }
+}
+
 impl Session {
     pub(super) fn tell(&mut self, id: PortId, message: ToModule) {
         if let Some(port) = self.ports.get_mut(id.0) {
@@ -20,25 +35,42 @@ impl Session {
 
     /// Tells every module that asked for it, but the one it comes from.
     pub(super) fn tell_wanting(&mut self, what: &str, from: Option<PortId>, message: &ToModule) {
+        self.tell_audience(what, from, message, Audience::All);
+    }
+
+    /// Tells those who asked for it and are of the audience, but the one it comes from.
+    pub(super) fn tell_audience(
+        &mut self,
+        what: &str,
+        from: Option<PortId>,
+        message: &ToModule,
+        audience: Audience,
+    ) {
         for index in 0..self.ports.len() {
-            if self.ports[index].wants(what) && Some(PortId(index)) != from {
+            let port = &self.ports[index];
+            if port.wants(what) && audience.has(port) && Some(PortId(index)) != from {
                 self.tell(PortId(index), message.clone());
             }
         }
     }
 
     /// Tells words that were heard, by a module or by the provider. What will not change any more is kept for who is away.
-    pub(super) fn tell_words(&mut self, from: Option<PortId>, transcript: &Transcript) {
-        self.tell_wanting("text", from, &ToModule::Text(transcript.clone()));
+    pub(super) fn tell_words(
+        &mut self,
+        from: Option<PortId>,
+        transcript: &Transcript,
+        audience: Audience,
+    ) {
+        self.tell_audience("text", from, &ToModule::Text(transcript.clone()), audience);
         if transcript.is_final {
-            self.keep("text", from, |port, told| port.heard.push(transcript, told));
+            self.keep("text", from, audience, |port, told| port.heard.push(transcript, told));
         }
     }
 
     /// Tells a key, from the provider or heard by a module.
-    pub(super) fn tell_key(&mut self, from: Option<PortId>, key: &Dtmf) {
-        self.tell_wanting("dtmf", from, &ToModule::Dtmf(key.clone()));
-        self.keep("dtmf", from, |port, told| port.keys.push(key, told));
+    pub(super) fn tell_key(&mut self, from: Option<PortId>, key: &Dtmf, audience: Audience) {
+        self.tell_audience("dtmf", from, &ToModule::Dtmf(key.clone()), audience);
+        self.keep("dtmf", from, audience, |port, told| port.keys.push(key, told));
     }
 
     /// Keeps a message for each module that wants it, or may when it is here.
@@ -46,13 +78,14 @@ impl Session {
         &mut self,
         what: &str,
         from: Option<PortId>,
+        audience: Audience,
         mut push: impl FnMut(&mut Port, bool) -> u64,
     ) {
         let mut count = 0;
         for (index, port) in self.ports.iter_mut().enumerate() {
             let told = port.wants(what);
             let away = matches!(port.phase, PortPhase::Starting | PortPhase::Down);
-            if (told || away) && Some(PortId(index)) != from {
+            if (told || away) && audience.has(port) && Some(PortId(index)) != from {
                 count += push(port, told);
             }
         }

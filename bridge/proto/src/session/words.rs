@@ -11,6 +11,7 @@ use crate::ledger::Drop;
 use crate::provider::Command;
 
 use super::port::{CALLER, PortId};
+use super::telling::Audience;
 use super::{EndReason, Report, Session};
 
 /// Speech takes about so long for each character; nobody tells when it is over, and a hang-up that waits for it must guess.
@@ -103,7 +104,11 @@ impl Session {
             words.utterances += 1;
             words.since = None;
         }
-        self.tell_words(None, &transcript);
+        if self.was_private(transcript.start_ms, transcript.end_ms) {
+            self.count_private_result();
+            return self.tell_words(None, &transcript, Audience::Private);
+        }
+        self.tell_words(None, &transcript, Audience::All);
         self.report(Report::Transcript(None, transcript));
     }
 
@@ -143,7 +148,8 @@ impl Session {
     pub(super) fn handle_spoken(&mut self, text: &str) {
         let Some(words) = self.words.as_ref().filter(|_| self.phase.is_live()) else { return };
         let spoken = Spoken { epoch: words.epoch(), text: text.to_owned() };
-        self.tell_wanting("spoken", None, &ToModule::Spoken(spoken));
+        let audience = if self.is_private() { Audience::Private } else { Audience::All };
+        self.tell_audience("spoken", None, &ToModule::Spoken(spoken), audience);
     }
 
     /// A module has words for the provider to speak.
@@ -157,7 +163,11 @@ impl Session {
             }
             let (text, language) = (say.text.as_str(), say.language.as_deref());
             self.order(now, Command::Say { text, language, last: say.last });
-            self.report(Report::Said(id, say.clone()));
+            if self.keeps_to_itself(id) {
+                self.count_private_result();
+            } else {
+                self.report(Report::Said(id, say.clone()));
+            }
         }
     }
 

@@ -5,6 +5,7 @@ mod ending;
 mod filtering;
 mod hearing;
 mod places;
+mod private;
 mod routing;
 mod speakers;
 mod speaking;

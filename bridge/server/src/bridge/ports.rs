@@ -43,7 +43,7 @@ impl Stock {
 
 /// What the calls of a route get. The configuration was checked: every name in it exists, and no module follows itself.
 pub(super) fn route(route: &RouteConfig, stock: &Stock) -> Route {
-    let mut ports = Ports { stock, configs: Vec::new() };
+    let mut ports = Ports { stock, exempt: &route.exempt, configs: Vec::new() };
     let modules: Vec<_> = route.modules.iter().filter_map(|name| stock.numbered(name)).collect();
     for &(number, module) in &modules {
         let port = ports.own(number, module, route.speakers.contains(&module.name));
@@ -68,6 +68,7 @@ pub(super) fn route(route: &RouteConfig, stock: &Stock) -> Route {
         when: route.when.clone(),
         barge_in: barge_in.map(|barge_in| BargeIn { min_speech: barge_in.min_speech }),
         when_both: route.when_both,
+        private: route.private.clone(),
         keep: all.map(|port| kept(port, stock)).max().unwrap_or_default(),
         canaries,
         ports: ports.configs,
@@ -88,6 +89,8 @@ fn kept(port: &PortConfig, stock: &Stock) -> Duration {
 /// Ports of a route's calls: its modules in their order, then those that stand by for them.
 struct Ports<'c> {
     stock: &'c Stock,
+    /// Names of those that hear private parts.
+    exempt: &'c [String],
     configs: Vec<PortConfig>,
 }
 
@@ -128,6 +131,7 @@ impl<'c> Ports<'c> {
             ready_timeout: module.ready_timeout,
             budget: module.budget.unwrap_or(usual),
             in_step,
+            hears_private: self.exempt.contains(&module.name),
             source: number,
             ..PortConfig::listening(&module.name)
         }

@@ -77,6 +77,9 @@ impl LogWatch {
             Happened::Dropped { reason, count } => {
                 tell(call, CallReport::Dropped { reason: *reason, count: *count });
             }
+            Happened::Private { began, at_ms, by } => {
+                tell(call, CallReport::Private { began: *began, at_ms: *at_ms, by: by.name() });
+            }
             Happened::Notice(notice) => {
                 tell(call, CallReport::Notice { text: PeerText(&notice_text(notice)) });
             }

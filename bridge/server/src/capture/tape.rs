@@ -1,6 +1,7 @@
 //! The call's side of a capture: copies what is said into the queue, and never waits. Redacts and writes nothing.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
 use ringback_proto::Instant;
@@ -23,6 +24,8 @@ struct Reel {
     capture: Arc<Inner>,
     state: Arc<State>,
     began: Instant,
+    /// The call is private: of what is said nothing is captured but how long it sounded.
+    private: AtomicBool,
 }
 
 impl Tape {
@@ -32,7 +35,8 @@ impl Tape {
         now: Instant,
         opening: Opening,
     ) -> Self {
-        let tape = Self(Arc::new(Reel { capture, state, began: now }));
+        let private = AtomicBool::new(false);
+        let tape = Self(Arc::new(Reel { capture, state, began: now, private }));
         if !tape.0.put(now, What::Begun(Box::new(opening))) {
             // Without its beginning a capture is none.
             tape.0.state.off.store(true, Release);
@@ -60,11 +64,29 @@ impl Tape {
     }
 
     fn said(&self, now: Instant, direction: Direction, kind: Kind, octets: Vec<u8>, facts: Facts) {
-        self.0.put(now, What::Said { direction, kind, octets, facts });
+        if let Some(facts) = self.showable(facts) {
+            self.0.put(now, What::Said { direction, kind, octets, facts });
+        }
+    }
+
+    /// What may be shown of a message; nothing of most, where the call is private.
+    fn showable(&self, facts: Facts) -> Option<Facts> {
+        if !self.0.private.load(Relaxed) {
+            return Some(facts);
+        }
+        let shown = facts.in_private();
+        if shown.is_none() {
+            self.0.state.missing.fetch_add(1, AcqRel);
+        }
+        shown
     }
 
     fn happened(&self, now: Instant, direction: Direction, wire: Wire, facts: Facts) {
-        self.0.put(now, What::Happened { direction, wire, facts });
+        let is_said = matches!(wire, Wire::On(..));
+        let facts = if is_said { self.showable(facts) } else { Some(facts) };
+        if let Some(facts) = facts {
+            self.0.put(now, What::Happened { direction, wire, facts });
+        }
     }
 
     /// The stream was closed, or the connection ended, by this side.
@@ -218,6 +240,10 @@ impl Protocol for Captured {
         let handled = self.inner.handle_open(now, out);
         self.said(now, out, sends, &Facts::default());
         handled
+    }
+
+    fn set_private(&mut self, private: bool) {
+        self.tape.0.private.store(private, Relaxed);
     }
 
     fn is_parting(&self) -> bool {

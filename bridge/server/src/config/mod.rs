@@ -22,7 +22,7 @@ use ringback_proto::provider::{
 };
 use ringback_proto::redaction::Sound;
 use ringback_proto::rule::Rule;
-use ringback_proto::session::Share;
+use ringback_proto::session::{PrivateRule, Share};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -363,6 +363,10 @@ pub struct RouteConfig {
     pub barge_in: Option<BargeInConfig>,
     /// Modules that some of its calls get in the place of others.
     pub canaries: Vec<CanaryConfig>,
+    /// How private parts of its calls begin and end.
+    pub private: PrivateRule,
+    /// Modules that are given what is said and pressed in those.
+    pub exempt: Vec<String>,
     /// In the place of modules: the server that its streams are passed on to as they come.
     pub passthrough: Option<PassthroughConfig>,
     /// Names of the sinks that its calls' events go to, each one of [`Config::sinks`].

@@ -410,9 +410,21 @@ pub(super) struct Route {
     pub when: Option<When>,
     #[serde(default)]
     pub canary: Canaries,
+    #[serde(default)]
+    pub private: Private,
     pub passthrough: Option<At<Passthrough>>,
     #[serde(default)]
     pub sinks: Vec<At<String>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Private {
+    #[serde(default)]
+    pub exempt: Vec<At<String>>,
+    pub begin: Option<At<String>>,
+    pub end: Option<At<String>>,
+    pub limit: Option<At<TimeSpan>>,
 }
 
 #[derive(Debug, Default, Deserialize)]

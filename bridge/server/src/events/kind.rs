@@ -51,6 +51,7 @@ kinds! {
     Cleared "cleared" "What was being played was dropped.",
     Dropped "dropped" "Sound was dropped.",
     Notice "notice" "An oddity of the provider's messages.",
+    Private "private" "A private part of the call began or ended.",
 }
 
 impl EventKind {
@@ -81,6 +82,7 @@ impl EventKind {
             Report::Cleared { .. } => Self::Cleared,
             Report::Dropped { .. } => Self::Dropped,
             Report::Notice(_) => Self::Notice,
+            Report::Private { .. } => Self::Private,
             _ => return None,
         })
     }

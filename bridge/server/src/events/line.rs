@@ -10,7 +10,7 @@ use ringback_module::message::{
 use ringback_proto::Instant;
 use ringback_proto::ledger::{Drop, Hop, Unit};
 use ringback_proto::provider::{Notice, Start};
-use ringback_proto::session::{PortId, Report, Session, Summary};
+use ringback_proto::session::{PortId, PrivateBy, Report, Session, Summary};
 use serde::Serialize;
 use serde::ser::{SerializeMap as _, Serializer};
 
@@ -105,6 +105,11 @@ enum Body<'a> {
     Notice {
         text: String,
     },
+    Private {
+        state: &'static str,
+        by: &'static str,
+        at_ms: u64,
+    },
     Lagged {
         missed: u64,
     },
@@ -134,13 +139,14 @@ impl Body<'_> {
             Self::Cleared(_) => "cleared",
             Self::Dropped { .. } => "dropped",
             Self::Notice { .. } => "notice",
+            Self::Private { .. } => "private",
             Self::Lagged { .. } => "lagged",
         }
     }
 
     /// Whether the contract gives it an `at_ms` of its own.
     const fn tells_its_time(&self) -> bool {
-        matches!(self, Self::Vad(_) | Self::Dtmf(_))
+        matches!(self, Self::Vad(_) | Self::Dtmf(_) | Self::Private { .. })
     }
 }
 
@@ -195,7 +201,18 @@ struct Ended<'a> {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     unbalanced: Vec<String>,
     modules: Vec<ModuleEnd<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    private: Option<PrivateEnd>,
     ledger: Vec<HopLine<'a>>,
+}
+
+/// What is left of private parts.
+#[derive(Serialize)]
+struct PrivateEnd {
+    times: u32,
+    ms: u64,
+    keys: u64,
+    results: u64,
 }
 
 /// What became of the sound at one hop.
@@ -292,6 +309,12 @@ impl<'a> Ended<'a> {
             balanced: summary.ledger.is_balanced(),
             unbalanced: summary.ledger.unbalanced().map(ToString::to_string).collect(),
             modules: modules.collect(),
+            private: summary.private.map(|counts| PrivateEnd {
+                times: counts.times,
+                ms: millis(counts.lasted),
+                keys: counts.keys,
+                results: counts.results,
+            }),
             ledger: summary.ledger.hops.iter().map(HopLine::of).collect(),
         }
     }
@@ -393,6 +416,11 @@ fn body<'a>(report: &'a Report, session: &'a Session) -> Option<(Option<PortId>,
         Report::Cleared { cleared, by } => (*by, Body::Cleared(cleared)),
         Report::Dropped { reason, count } => {
             (None, Body::Dropped { reason: reason.name(), count: *count })
+        }
+        Report::Private { began, at_ms, by } => {
+            let state = if *began { "began" } else { "ended" };
+            let port = if let PrivateBy::Module(port) = by { Some(*port) } else { None };
+            (port, Body::Private { state, by: by.name(), at_ms: *at_ms })
         }
         Report::Notice(notice) => (None, Body::Notice { text: notice_text(notice) }),
         _ => return None,

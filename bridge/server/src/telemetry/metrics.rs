@@ -162,6 +162,7 @@ metrics! {
     dropped_unread: Counter "ringback_sound_dropped_total" "reason=\"unread\"", "Sound dropped, by reason, in the unit of the hop: messages at the wire, samples behind it.";
     dropped_unencodable: Counter "ringback_sound_dropped_total" "reason=\"unencodable\"", "Sound dropped, by reason, in the unit of the hop: messages at the wire, samples behind it.";
     dropped_send_failed: Counter "ringback_sound_dropped_total" "reason=\"send_failed\"", "Sound dropped, by reason, in the unit of the hop: messages at the wire, samples behind it.";
+    private_parts: Counter "ringback_private_parts_total" "", "Private parts of calls begun.";
     modules_started: Counter "ringback_modules_started_total" "", "Modules started for a call.";
     modules_gone: Counter "ringback_modules_gone_total" "", "Modules that crashed, hung or broke the contract.";
     bypassed_late: Counter "ringback_filter_bypassed_samples_total" "reason=\"late\"", "Samples of callers' sound that passed a filter as it was, by reason.";

@@ -259,6 +259,27 @@ pub enum GapReason {
     Resume,
 }
 
+/// A private part of the call.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct PrivatePart {
+    /// What happened.
+    pub state: PrivateState,
+    /// When.
+    pub at_ms: u64,
+}
+
+/// What happened to a private part of the call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum PrivateState {
+    /// It began.
+    Began,
+    /// It ended.
+    Ended,
+}
+
 /// Keys to press.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]

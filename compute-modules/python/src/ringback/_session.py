@@ -261,6 +261,14 @@ class Session:
 
     # What is to happen to the call
 
+    def begin_private(self, max_ms: Optional[int] = None) -> None:
+        """From now on what is said and pressed is for the modules that the route names for it, and for no recording, log or event."""
+        self._say("private.begin", max_ms=max_ms)
+
+    def end_private(self) -> None:
+        """The call is for everybody again."""
+        self._say("private.end")
+
     def dtmf(
         self, digits: str, tone_ms: Optional[int] = None, gap_ms: Optional[int] = None
     ) -> None:

@@ -11,6 +11,7 @@ mod nats;
 mod operator;
 mod passthrough;
 mod places;
+mod private;
 mod recordings;
 mod routes;
 mod sinks;

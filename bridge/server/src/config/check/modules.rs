@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use ringback_module::message::Kind;
 use ringback_proto::rule::Rule;
+use ringback_proto::session::PrivateRule;
 use serde_json::Value;
 use toml::Spanned;
 
@@ -68,6 +69,8 @@ impl Checker<'_> {
                 when_both,
                 barge_in: None,
                 canaries: Vec::new(),
+                private: PrivateRule::default(),
+                exempt: Vec::new(),
                 passthrough: None,
                 sinks: Vec::new(),
             });
@@ -236,6 +239,7 @@ impl Checker<'_> {
         });
         let raw::Canaries(canaries) = &raw.canary;
         let canaries = self.canaries(canaries, &members, modules);
+        let (private, exempt) = self.private(&raw.private, &members, &canaries, modules);
         RouteConfig {
             name,
             when: self.rule(raw.when.as_ref()),
@@ -244,6 +248,8 @@ impl Checker<'_> {
             when_both,
             barge_in,
             canaries,
+            private,
+            exempt,
             passthrough,
             sinks: Vec::new(),
         }

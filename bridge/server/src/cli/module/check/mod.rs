@@ -309,11 +309,12 @@ fn start(session: Session, config: &Value, slot: u16) -> Value {
             "pause",
             "dtmf.send",
             "hangup",
+            "private",
             "finalize",
             "resume"
         ])
     } else {
-        json!(["text", "say", "language", "hangup", "resume"])
+        json!(["text", "say", "language", "hangup", "private", "resume"])
     };
     let mut start = json!({
         "type": "start", "v": 1, "session": rules::session(slot), "wall": "2026-11-20T22:00:00.123Z", "kind": kind,
