@@ -283,6 +283,8 @@ export interface Session<S = undefined> {
   beginPrivate(maxMs?: number): void;
   /** The call is for everybody again. */
   endPrivate(): void;
+  /** The caller agreed to be recorded, or no longer does; `how` that is known is kept with the recording. */
+  consent(given?: boolean, how?: string): void;
   /** Presses keys: `0`-`9`, `*`, `#`, `A`-`D`. */
   dtmf(digits: string, options?: { tone_ms?: number; gap_ms?: number }): void;
   /** Ends the call. */

@@ -55,7 +55,7 @@ where
 fn bridge_to_module_is_documented() {
     let all = [
         "start", "dtmf", "vad", "mark", "cleared", "playback", "gap", "finalize", "text", "spoken",
-        "private", "update", "credit", "ping", "event", "stop",
+        "private", "consent", "update", "credit", "ping", "event", "stop",
     ];
     // No wildcard: a new message does not compile until it is named here and, by the list above, in the document.
     let tag = |message: &ToModule| match message {
@@ -70,6 +70,7 @@ fn bridge_to_module_is_documented() {
         ToModule::Text(_) => "text",
         ToModule::Spoken(_) => "spoken",
         ToModule::Private(_) => "private",
+        ToModule::Consent(_) => "consent",
         ToModule::Update { .. } => "update",
         ToModule::Credit { .. } => "credit",
         ToModule::Ping { .. } => "ping",
@@ -101,6 +102,7 @@ fn module_to_bridge_is_documented() {
         "resume",
         "private.begin",
         "private.end",
+        "consent",
         "dtmf.send",
         "hangup",
         "transfer",
@@ -134,6 +136,7 @@ fn module_to_bridge_is_documented() {
         FromModule::Resume => "resume",
         FromModule::PrivateBegin { .. } => "private.begin",
         FromModule::PrivateEnd => "private.end",
+        FromModule::Consent(_) => "consent",
         FromModule::DtmfSend(_) => "dtmf.send",
         FromModule::Hangup(_) => "hangup",
         FromModule::Transfer { .. } => "transfer",

@@ -61,6 +61,8 @@ pub enum ToModule {
     /// A private part of the call began or ended, for modules that want to know. One that is not named for it is given silence and
     /// no keys meanwhile.
     Private(PrivatePart),
+    /// The caller agreed to be recorded, or no longer does, for modules that want to know.
+    Consent(ConsentGiven),
     /// Something named by the user or another module.
     Event(Event),
     /// The session is over: flush finals, then answer [`FromModule::Done`] before the deadline.
@@ -141,6 +143,8 @@ pub enum FromModule {
     /// The private part of the call is over.
     #[serde(rename = "private.end")]
     PrivateEnd,
+    /// The caller agreed to be recorded, or does not agree any longer.
+    Consent(Consent),
     /// Press keys on the call.
     #[serde(rename = "dtmf.send")]
     DtmfSend(DtmfSend),

@@ -4,7 +4,7 @@
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
-use ringback_module::message::Start;
+use ringback_module::message::{ConsentGiven, Start};
 use serde::{Deserialize, Serialize};
 
 use crate::disk;
@@ -38,6 +38,9 @@ pub struct About {
     /// Where silence stands for sound that could not be written.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub gaps: Vec<Gap>,
+    /// The caller's consent, where it was waited for: nothing before it is in the recording.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub consent: Option<ConsentGiven>,
     /// Where it stands for what was said in private parts of the call.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub pauses: Vec<Gap>,
@@ -79,6 +82,7 @@ impl About {
             ms: 0,
             state: State::Recording,
             gaps: Vec::new(),
+            consent: None,
             pauses: Vec::new(),
         }
     }

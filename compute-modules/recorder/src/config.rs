@@ -16,6 +16,18 @@ pub(crate) struct Config {
     overwrite: bool,
     sync: Option<bool>,
     when_full: WhenFull,
+    pub(crate) record: Record,
+}
+
+/// From when on is recorded.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Record {
+    /// From the beginning.
+    #[default]
+    Always,
+    /// Once the caller agrees, for as long as he does.
+    OnConsent,
 }
 
 /// What happens to a recording when there is no room.

@@ -113,6 +113,24 @@ impl Recording {
         Ok(())
     }
 
+    /// A new file of a recording that begins at this frame of the call: silence stands before it, and takes no room.
+    pub(crate) fn create_at(
+        path: PathBuf,
+        rate: u32,
+        options: Options,
+        about: Option<About>,
+        frames: u64,
+    ) -> Result<Self, ModuleError> {
+        let mut recording = Self::create(path, rate, options, about)?;
+        let frames = frames.min(MAX_FRAMES);
+        recording.frames = frames;
+        if recording.full.is_none() {
+            recording.written = frames;
+            recording.cut().map_err(|e| failed(&recording.path, &e))?;
+        }
+        Ok(recording)
+    }
+
     /// Goes on with the file of a session that was interrupted, if there is one.
     pub(crate) fn resume(
         path: PathBuf,

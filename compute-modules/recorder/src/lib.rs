@@ -19,6 +19,9 @@
 //! recording goes on behind silence as long as what was missed (`recorder.resumed`). With `when_full = "fail"` the recorder has failed
 //! instead. A disk that fails otherwise costs the recording, with a [`ModuleError`], not the call.
 //!
+//! With `record = "on_consent"` nothing is written before somebody says that the caller agrees (`consent`): the recording begins there,
+//! behind silence that keeps its times, and ends when consent is withdrawn.
+//!
 //! Files are written on the calling thread: run it on a thread of its own or as a process, never where the call's sound flows.
 
 mod about;
@@ -31,11 +34,12 @@ mod wav;
 
 use std::path::PathBuf;
 
-use config::Config;
-use file::{Change, Recording};
+use about::part_of;
+use config::{Config, Record};
+use file::{Change, Options, Recording};
 use ringback_module::message::{
-    Accept, AcceptIn, Framing, FromModule, PrivatePart, PrivateState, Ready, Reject, Role, Start,
-    StopReason,
+    Accept, AcceptIn, ConsentGiven, Framing, FromModule, PrivatePart, PrivateState, Ready, Reject,
+    Role, Start, StopReason,
 };
 use ringback_module::{AudioFrame, Input, Module, ModuleError, Outputs, ToModule};
 use serde_json::json;
@@ -53,6 +57,36 @@ const MAX_NAME: usize = 64;
 #[derive(Debug, Default)]
 pub struct Recorder {
     open: Option<Open>,
+    /// Nothing is recorded before the caller agrees.
+    plan: Option<Plan>,
+    /// It ends when the caller does not agree any longer.
+    by_consent: bool,
+}
+
+/// A recording that has not begun.
+#[derive(Debug)]
+struct Plan {
+    path: PathBuf,
+    rate: u32,
+    options: Options,
+    about: Option<About>,
+    tracks: [Option<u16>; 2],
+}
+
+impl Plan {
+    /// Begins it at this frame of the call, or goes on with one that was interrupted.
+    fn open(self, from: u64, resumed: bool) -> Result<Open, ModuleError> {
+        let Self { path, rate, options, about, tracks } = self;
+        let file = if resumed {
+            Recording::resume(path, rate, options, about)
+        } else {
+            Recording::create_at(path, rate, options, about, from)
+        };
+        let file = file?;
+        let live = [tracks[0].is_some(), tracks[1].is_some()];
+        let timeline = Timeline::new(file.frames(), rate, live);
+        Ok(Open { file, timeline, tracks, rate, announced: resumed, private: None })
+    }
 }
 
 #[derive(Debug)]
@@ -170,14 +204,15 @@ impl Module for Recorder {
         }
         let path = choose_path(&config, &start.session)?;
         let about = config.dir.is_some().then(|| About::new(start, rate));
+        let plan = Plan { path, rate, options: config.options(), about, tracks };
+        self.by_consent = config.record == Record::OnConsent;
         let resumed = start.resume.is_some();
-        let open = if resumed { Recording::resume } else { Recording::create };
-        let file = open(path, rate, config.options(), about);
-        let file = file.map_err(|error| Reject::bad_config(error.message))?;
-        let timeline =
-            Timeline::new(file.frames(), rate, [tracks[0].is_some(), tracks[1].is_some()]);
-        let (announced, private) = (resumed, None);
-        self.open = Some(Open { file, timeline, tracks, rate, announced, private });
+        if self.by_consent && !(resumed && part_of(&plan.path).exists()) {
+            self.plan = Some(plan);
+        } else {
+            let open = plan.open(0, resumed);
+            self.open = Some(open.map_err(|error| Reject::bad_config(error.message))?);
+        }
         Ok(Ready {
             session: start.session.clone(),
             accept: Accept {
@@ -186,12 +221,17 @@ impl Module for Recorder {
                 tracks: tracks.into_iter().flatten().collect(),
                 framing: Framing::Hdr16,
             },
-            want: vec!["private".into()],
+            want: vec!["private".into(), "consent".into()],
             ..Ready::default()
         })
     }
 
     fn process(&mut self, input: Input<'_>, out: &mut Outputs) -> Result<(), ModuleError> {
+        if let Input::Message(ToModule::Consent(consent)) = input
+            && self.by_consent
+        {
+            return self.consent(consent, out);
+        }
         let Some(open) = &mut self.open else {
             return Ok(());
         };
@@ -217,6 +257,28 @@ impl Module for Recorder {
         if let Some(open) = self.open.take() {
             open.finish(None, out);
         }
+        if self.plan.take().is_some() {
+            out.event("recorder.skipped", json!({"reason": "no_consent"}));
+        }
+    }
+}
+
+impl Recorder {
+    /// The caller agreed, or no longer does.
+    fn consent(&mut self, consent: &ConsentGiven, out: &mut Outputs) -> Result<(), ModuleError> {
+        if !consent.given {
+            if let Some(open) = self.open.take() {
+                open.finish(None, out);
+            }
+            return Ok(());
+        }
+        let Some(mut plan) = self.plan.take() else { return Ok(()) };
+        if let Some(about) = &mut plan.about {
+            about.consent = Some(consent.clone());
+        }
+        let from = consent.at_ms * u64::from(plan.rate) / 1_000;
+        self.open.insert(plan.open(from, false)?).announce(out);
+        Ok(())
     }
 }
 

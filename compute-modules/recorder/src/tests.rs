@@ -296,3 +296,50 @@ fn sound_of_another_rate_is_refused() {
     assert_eq!(taken.unwrap_err().code, "format");
     assert_eq!(finished(&said)["ms"], 0);
 }
+
+/// Tells whether the caller agrees, and returns what the recorder says to that.
+fn consent(recorder: &mut Recorder, given: bool, at_ms: u64) -> Vec<FromModule> {
+    let (by, how) = ("ivr".into(), "pressed 1".into());
+    let told = ToModule::Consent(ConsentGiven { given, at_ms, by, how });
+    let mut out = Outputs::new();
+    recorder.process(Input::Message(&told), &mut out).unwrap();
+    messages(&out)
+}
+
+#[test]
+fn nothing_is_written_before_the_caller_agrees() {
+    let dir = Dir::new("consent");
+    let config = json!({"dir": dir.0.join("r"), "record": "on_consent"});
+    let mut never = start("never", &config).unwrap();
+    give(&mut never, 0, 0, &[1; 16_000]).1.unwrap();
+    assert_eq!(consent(&mut never, false, 10), []);
+    give(&mut never, 0, 16_000, &[1; 16_000]).1.unwrap();
+    let mut out = Outputs::new();
+    never.stop(StopReason::Hangup, &mut out);
+    assert!(
+        matches!(&messages(&out)[..], [FromModule::Event(e)] if e.name == "recorder.skipped" && e.data == json!({"reason": "no_consent"}))
+    );
+    assert_eq!(names(&dir.0.join("r")), [""; 0]);
+
+    let mut once = start("once", &config).unwrap();
+    give(&mut once, 0, 0, &[1; 8_000]).1.unwrap();
+    assert_eq!(names(&dir.0.join("r")), [""; 0]);
+    let said = consent(&mut once, true, 900);
+    assert!(
+        matches!(&said[..], [FromModule::Event(e)] if e.name == "recorder.started"),
+        "{said:?}"
+    );
+    // Said before it, and come after it.
+    give(&mut once, 1, 6_000, &[2; 2_000]).1.unwrap();
+    give(&mut once, 0, 8_000, &[3; 8_000]).1.unwrap();
+    give(&mut once, 1, 8_000, &[4; 8_000]).1.unwrap();
+    let end = finished(&consent(&mut once, false, 2_000));
+    assert_eq!(end["ms"], 2_000);
+    give(&mut once, 0, 16_000, &[5; 8_000]).1.unwrap();
+    once.stop(StopReason::Hangup, &mut Outputs::new());
+    let (left, right) = read(&dir.0.join("r/once.wav"));
+    assert!(left == [vec![0; 8_000], vec![3; 8_000]].concat());
+    assert!(right == [vec![0; 7_200], vec![2; 800], vec![4; 8_000]].concat());
+    let about = About::read(&dir.0.join("r/once.wav")).unwrap().unwrap().consent.unwrap();
+    assert_eq!((about.at_ms, about.by.as_str(), about.how.as_str()), (900, "ivr", "pressed 1"));
+}

@@ -226,6 +226,14 @@ export class Session {
   }
 
   /**
+   * @param {boolean} [given]
+   * @param {string} [how]
+   */
+  consent(given = true, how = "") {
+    this._say({ type: "consent", given, how });
+  }
+
+  /**
    * @param {string} digits
    * @param {{ tone_ms?: number, gap_ms?: number }} [options]
    */

@@ -4,6 +4,7 @@
 //! shell moves octets, hands [`Session::next_frame`] to whoever hosts a module, and reads the clock once per wake-up.
 
 mod barge_in;
+mod consent;
 mod detach;
 mod fallback;
 mod filters;
@@ -27,8 +28,8 @@ use std::time::Duration;
 
 use ringback_module::ToModule;
 use ringback_module::message::{
-    Dtmf, ErrorReport, Event as NamedEvent, Limits, Log, Metric, Say, StopReason, Transcript, Turn,
-    Vad,
+    ConsentGiven, Dtmf, ErrorReport, Event as NamedEvent, Limits, Log, Metric, Say, StopReason,
+    Transcript, Turn, Vad,
 };
 
 use crate::Instant;
@@ -255,6 +256,8 @@ pub enum Report {
         /// By whom.
         by: PrivateBy,
     },
+    /// The caller agreed to be recorded, or no longer does.
+    Consent(ConsentGiven),
     /// An oddity of the wire.
     Notice(Notice),
 }
@@ -284,6 +287,8 @@ pub struct Session {
     barge_in: barge_in::State,
     /// Of a call with private parts, or keys that begin them.
     private: Option<Box<private::Private>>,
+    /// What is known of the caller's consent to be recorded.
+    consent: Option<Box<ConsentGiven>>,
     wire: WireCounts,
     closed: bool,
     /// The stream is over, and the wire's good-byes are being said.
@@ -331,6 +336,7 @@ impl Session {
             actions: VecDeque::new(),
             barge_in: barge_in::State::new(None),
             private: None,
+            consent: None,
             wire: WireCounts::default(),
             closed: false,
             parting: false,

@@ -157,6 +157,7 @@ impl Session {
                 self.report(Report::ModuleReady(id));
                 self.tell_missed_clear(id);
                 self.tell_missed(id);
+                self.tell_consent(id);
                 if let Phase::Draining { reason, .. } = &self.phase {
                     let reason = super::stop_reason(reason);
                     let deadline = Duration::from_millis(self.config.limits.stop_ms);

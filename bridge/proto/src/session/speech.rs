@@ -232,6 +232,7 @@ impl Session {
             | FromModule::Resume
             | FromModule::PrivateBegin { .. }
             | FromModule::PrivateEnd
+            | FromModule::Consent(_)
             | FromModule::DtmfSend(_)
             | FromModule::Hangup(_) => {
                 let live = self.phase.is_live();
@@ -252,6 +253,7 @@ impl Session {
             FromModule::Clear { .. }
             | FromModule::PrivateBegin { .. }
             | FromModule::PrivateEnd
+            | FromModule::Consent(_)
             | FromModule::DtmfSend(_)
             | FromModule::Hangup(_) => port.controls(),
             _ => port.config.speaks,
@@ -313,6 +315,7 @@ impl Session {
                 self.begin_private(now, PrivateBy::Module(id), max_ms.map(Duration::from_millis));
             }
             FromModule::PrivateEnd => self.end_private(now, PrivateBy::Module(id)),
+            FromModule::Consent(consent) => self.consent(now, Some(id), consent),
             FromModule::DtmfSend(send) => self.press(now, id, &send.digits),
             FromModule::Hangup(hangup) => self.hang_up(now, id, hangup),
             _ => {}

@@ -34,7 +34,7 @@ fn a_text_module_is_offered_no_sound_and_gets_words_without_asking() {
     assert_eq!(start.kind, Kind::Text);
     let offer = &start.offer;
     assert!(offer.tracks.is_empty() && offer.input.is_empty() && offer.output.is_empty());
-    assert_eq!(offer.features, ["resume", "text", "vad", "dtmf", "clear", "hangup"]);
+    assert_eq!(offer.features, ["resume", "text", "vad", "dtmf", "clear", "hangup", "private"]);
     rig.ready(0, &listens(8_000));
     rig.ready(1, &nothing());
     rig.speak(&ramp(0));

@@ -270,3 +270,24 @@ fn the_caller_begins_and_ends_it_by_keys_and_who_only_listens_cannot() {
     });
     assert_eq!(last, Some(PrivateBy::End));
 }
+
+#[test]
+fn consent_is_told_to_who_wants_to_know_and_to_who_comes_later() {
+    use ringback_module::message::{Consent, ConsentGiven};
+    let mut rig =
+        Rig::new("twilio", vec![port("ivr", true), port("recorder", false), port("late", false)]);
+    let wants = |ready: Ready| Ready { want: vec!["consent".into()], ..ready };
+    rig.ready(0, &speaks(Pace::Live));
+    rig.ready(1, &wants(listens(8_000)));
+    rig.speak(&SECRET);
+    rig.run(20);
+    let given = FromModule::Consent(Consent { given: true, how: "pressed 1".into() });
+    rig.say(1, &given);
+    assert!(rig.told.is_empty(), "a tap cannot say so");
+    rig.say(0, &given);
+    rig.ready(2, &wants(listens(8_000)));
+    let wanted = ConsentGiven { given: true, at_ms: 20, by: "ivr".into(), how: "pressed 1".into() };
+    let told: Vec<_> = rig.told.iter().map(|(port, message)| (*port, message.clone())).collect();
+    assert_eq!(told, [1, 2].map(|port| (port, ToModule::Consent(wanted.clone()))));
+    assert!(rig.reports.contains(&Report::Consent(wanted)));
+}

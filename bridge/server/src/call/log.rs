@@ -80,6 +80,10 @@ impl LogWatch {
             Happened::Private { began, at_ms, by } => {
                 tell(call, CallReport::Private { began: *began, at_ms: *at_ms, by: by.name() });
             }
+            Happened::Consent(consent) => {
+                let (given, by) = (consent.given, consent.by.as_str());
+                tell(call, CallReport::Consent { given, by });
+            }
             Happened::Notice(notice) => {
                 tell(call, CallReport::Notice { text: PeerText(&notice_text(notice)) });
             }

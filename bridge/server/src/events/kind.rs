@@ -52,6 +52,7 @@ kinds! {
     Dropped "dropped" "Sound was dropped.",
     Notice "notice" "An oddity of the provider's messages.",
     Private "private" "A private part of the call began or ended.",
+    Consent "consent" "The caller agreed to be recorded, or no longer does.",
 }
 
 impl EventKind {
@@ -83,6 +84,7 @@ impl EventKind {
             Report::Dropped { .. } => Self::Dropped,
             Report::Notice(_) => Self::Notice,
             Report::Private { .. } => Self::Private,
+            Report::Consent(_) => Self::Consent,
             _ => return None,
         })
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ringback_module::message::{
-    Cleared, Dtmf, ErrorReport, Event, Log, Metric, Say, Transcript, Turn, Vad,
+    Cleared, ConsentGiven, Dtmf, ErrorReport, Event, Log, Metric, Say, Transcript, Turn, Vad,
 };
 use ringback_proto::Instant;
 use ringback_proto::ledger::{Drop, Hop, Unit};
@@ -110,6 +110,7 @@ enum Body<'a> {
         by: &'static str,
         at_ms: u64,
     },
+    Consent(&'a ConsentGiven),
     Lagged {
         missed: u64,
     },
@@ -140,13 +141,14 @@ impl Body<'_> {
             Self::Dropped { .. } => "dropped",
             Self::Notice { .. } => "notice",
             Self::Private { .. } => "private",
+            Self::Consent(_) => "consent",
             Self::Lagged { .. } => "lagged",
         }
     }
 
     /// Whether the contract gives it an `at_ms` of its own.
     const fn tells_its_time(&self) -> bool {
-        matches!(self, Self::Vad(_) | Self::Dtmf(_) | Self::Private { .. })
+        matches!(self, Self::Vad(_) | Self::Dtmf(_) | Self::Private { .. } | Self::Consent(_))
     }
 }
 
@@ -422,6 +424,7 @@ fn body<'a>(report: &'a Report, session: &'a Session) -> Option<(Option<PortId>,
             let port = if let PrivateBy::Module(port) = by { Some(*port) } else { None };
             (port, Body::Private { state, by: by.name(), at_ms: *at_ms })
         }
+        Report::Consent(consent) => (None, Body::Consent(consent)),
         Report::Notice(notice) => (None, Body::Notice { text: notice_text(notice) }),
         _ => return None,
     })

@@ -280,6 +280,32 @@ pub enum PrivateState {
     Ended,
 }
 
+/// Whether the caller agrees to be recorded.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct Consent {
+    /// Whether.
+    pub given: bool,
+    /// How that is known, to be kept with the recording: `announcement`, `pressed 1`.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub how: String,
+}
+
+/// What is known of the caller's consent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct ConsentGiven {
+    /// Whether the caller agrees.
+    pub given: bool,
+    /// Since when.
+    pub at_ms: u64,
+    /// Who says so: the name of a module, or `operator`.
+    pub by: String,
+    /// How that is known.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub how: String,
+}
+
 /// Keys to press.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]

@@ -269,6 +269,10 @@ class Session:
         """The call is for everybody again."""
         self._say("private.end")
 
+    def consent(self, given: bool = True, how: str = "") -> None:
+        """The caller agreed to be recorded, or no longer does; `how` that is known is kept with the recording."""
+        self._say("consent", given=given, how=how)
+
     def dtmf(
         self, digits: str, tone_ms: Optional[int] = None, gap_ms: Optional[int] = None
     ) -> None:

@@ -109,6 +109,18 @@ fn every_complaint_names_place_key_finding_and_remedy() {
             "f.toml:1:1: module[0]: `config`: unknown field `dri`, expected one of `path`, `dir`,",
         ),
         (
+            "[[module]]\nname = \"m\"\nbuiltin = \"echo\"\n[[route]]\nname = \"r\"\nmodules = [\"m\"]\nprivate = { exempt = [\"n\"] }",
+            "f.toml:7:23: route[0].private.exempt[0]: there is no module of this route \"n\" (known: m)",
+        ),
+        (
+            "[[module]]\nname = \"m\"\nbuiltin = \"echo\"\n[[route]]\nname = \"r\"\nmodules = [\"m\"]\nprivate = { begin = \"*x\" }",
+            "f.toml:7:21: route[0].private.begin: found \"*x\", expected 1 to 16 keys of 0-9, *, # and A-D",
+        ),
+        (
+            "[[module]]\nname = \"m\"\nbuiltin = \"echo\"\n[[route]]\nname = \"r\"\nmodules = [\"m\"]\nprivate = { end = \"#\" }",
+            "f.toml:7:19: route[0].private.end: is for what `begin` began: name those keys as well",
+        ),
+        (
             "[recordings]\ndirs = [\"\"]",
             "f.toml:2:9: recordings.dirs[0]: expected a folder, such as \"recordings\"",
         ),
