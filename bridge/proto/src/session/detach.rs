@@ -182,6 +182,7 @@ impl Session {
             }
         };
         self.protocol = protocol;
+        self.protocol.set_private(self.is_private());
         self.actions.extend(actions);
         self.wire.arrived += arrived;
         self.wire.early += early;

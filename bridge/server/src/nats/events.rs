@@ -301,6 +301,7 @@ mod tests {
             drift_ppm: None,
             reattached: 0,
             modules: Vec::new(),
+            private: None,
             ledger: Ledger::default(),
         }
     }

@@ -110,6 +110,22 @@ pub enum CallReport<'a> {
         /// How often it was asked.
         tries: u32,
     },
+    /// A private part of the call began or ended.
+    Private {
+        /// Whether it began.
+        began: bool,
+        /// When, in ms of the call.
+        at_ms: u64,
+        /// By whom, in one word.
+        by: &'a str,
+    },
+    /// The caller agreed to be recorded, or no longer does.
+    Consent {
+        /// Whether.
+        given: bool,
+        /// Who says so.
+        by: &'a str,
+    },
     /// An oddity of the provider's messages.
     Notice {
         /// In the provider's words, or about them.
@@ -246,6 +262,14 @@ pub(super) fn report_call(metrics: &Metrics, call: &str, what: &CallReport<'_>) 
         }
         CallReport::HungUpByApi { provider, outcome, tries } => {
             report_hangup(metrics, call, provider, outcome, *tries);
+        }
+        CallReport::Private { began, at_ms, by } => {
+            metrics.private_parts.add(u64::from(*began));
+            let state = if *began { "began" } else { "ended" };
+            info!(call, state, at_ms, by, "private part of the call");
+        }
+        CallReport::Consent { given, by } => {
+            info!(call, given, by, "the caller's consent to be recorded");
         }
         CallReport::Notice { text } => {
             metrics.notices.increment();

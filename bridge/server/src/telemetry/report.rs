@@ -607,6 +607,7 @@ mod tests {
             drift_ppm: None,
             reattached: 0,
             modules: Vec::new(),
+            private: None,
             ledger: Ledger::default(),
         }
     }
