@@ -40,7 +40,7 @@ impl Folder {
         let octets = Arc::clone(&capture.inner.octets);
         drop(capture);
         writer::run(options, file::Held::count(&self.0).unwrap(), items, &octets);
-        assert_eq!(octets.load(Ordering::Relaxed), 0, "what was taken is no longer counted");
+        assert!(octets.take(QUEUE_OCTETS), "what was taken is no longer counted");
     }
 }
 
@@ -55,7 +55,7 @@ fn capture(queue: usize) -> (Capture, Receiver<Item>) {
     let (queue, items) = sync_channel(queue);
     let inner = Inner {
         queue,
-        octets: Arc::default(),
+        octets: Arc::new(Budget::new(QUEUE_OCTETS)),
         tapes: AtomicU64::new(0),
         overload: OnceLock::new(),
     };

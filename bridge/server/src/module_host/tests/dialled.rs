@@ -1,5 +1,7 @@
 //! What only a module behind a WebSocket can meet: servers that are away, that say no, or that close. In virtual time.
 
+use std::sync::atomic::Ordering;
+
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::served::serve;

@@ -1,7 +1,7 @@
 //! A module acted out behind a WebSocket in memory; a mode says how it misbehaves. What `test_module.py` is to child processes.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use ringback_proto::provider::{Message, Secret};
 
