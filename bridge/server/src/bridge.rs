@@ -20,6 +20,7 @@ use ringback_proto::rule::{Facts, Rule};
 use ringback_proto::session::{RouteTable, Session, SessionConfig};
 use tokio::task::JoinSet;
 
+use crate::audit::Audit;
 use crate::call::{
     Attachments, Call, FunctionPools, Lines, LogWatch, Reattach, Sources, Watch, Watchers, Ways,
     Wire,
@@ -27,6 +28,7 @@ use crate::call::{
 use crate::capture::{Capture, Captured, Opening};
 use crate::clock::{Clock, WallTime};
 use crate::config::{AnswerConfig, Config, ListenerConfig, ModuleConfig, ModuleRun};
+use crate::endpoints::{self, EndpointStore};
 use crate::events::{self, Events};
 use crate::hangup::{HangUp, Pool};
 use crate::keyring::Keyring;
@@ -38,7 +40,7 @@ use crate::module_host::{self, ChildPools, RosterConfig, Rosters};
 #[cfg(feature = "nats")]
 use crate::nats::Nats;
 use crate::net;
-use crate::operator::{Bridged, Operator, Reloading};
+use crate::operator::{Bridged, Called, Operator, Reloading};
 use crate::outgoing::Connector;
 use crate::overload::Overload;
 use crate::passthrough::{Opened, Passing, Passthrough};
@@ -46,6 +48,8 @@ use crate::reach::Reach;
 use crate::registry::Registry;
 use crate::shutdown::Shutdown;
 use crate::socket::Socket;
+use crate::telemetry::{OperatorReport, operator_report};
+use crate::tenants::{Tenant, Tenants};
 use crate::workers::Workers;
 #[cfg(feature = "nats")]
 use cluster::Cluster;
@@ -62,6 +66,8 @@ struct Plan {
     endpoint: Endpoint,
     provider: &'static dyn Provider,
     auth: Auth,
+    /// Secrets in the path, which come and go.
+    endpoints: Option<EndpointStore>,
     /// The issuer's keys, where they change.
     keyring: Option<Arc<Keyring>>,
     hangup: Option<Arc<HangUp>>,
@@ -90,6 +96,22 @@ struct Plan {
 impl Plan {
     /// Lets a request in or says why not. `body` is that of a posted one.
     fn check(&self, request: &Upgrade<'_>, body: &[u8]) -> Result<Grant, Refusal> {
+        let Some(endpoints) = &self.endpoints else { return self.check_credential(request, body) };
+        let segment = request.path().trim_end_matches('/').rsplit('/').next().unwrap_or_default();
+        let id = endpoints.opens(segment).map_err(|rule| Refusal {
+            reason: rule.to_string(),
+            ..Refusal::new(404, "no such listener")
+        })?;
+        // What the provider was told to dial, and signs.
+        let url = request.public_url.map(|url| format!("{}/{segment}", url.trim_end_matches('/')));
+        let Upgrade { target, headers, .. } = *request;
+        let request = Upgrade { target, headers, public_url: url.as_deref() };
+        let grant = self.check_credential(&request, body)?;
+        endpoints.used(&id);
+        Ok(grant)
+    }
+
+    fn check_credential(&self, request: &Upgrade<'_>, body: &[u8]) -> Result<Grant, Refusal> {
         let now = WallTime::now().unix_seconds();
         let fresh = match &self.keyring {
             None => None,
@@ -97,6 +119,18 @@ impl Plan {
         };
         let auth = fresh.as_deref().unwrap_or(&self.auth);
         Ok(auth.check_posted(request, body, now, &mut self.replays())?)
+    }
+
+    /// Where it is called, if that comes and goes.
+    fn called(&self) -> Option<Called> {
+        let Endpoint { name, tenant, path, public_url, .. } = &self.endpoint;
+        Some(Called {
+            listener: name.clone(),
+            tenant: tenant.clone(),
+            path: path.clone(),
+            public_url: public_url.clone(),
+            store: self.endpoints.clone()?,
+        })
     }
 
     /// Whom a stream is passed on to, if it is. Nothing but its request is known of it.
@@ -140,6 +174,7 @@ pub struct Bridge {
     /// Calls that are live.
     registry: Registry,
     overload: Overload,
+    tenants: Tenants,
 }
 
 /// A stream that may come in.
@@ -247,6 +282,7 @@ impl Bridge {
             rosters,
             registry: Registry::default(),
             overload: Overload::default(),
+            tenants: Tenants::new(&config.tenants, clock),
             watches: false,
         }
     }
@@ -272,8 +308,13 @@ impl Bridge {
     }
 
     /// The operator's side, where it has one: as `config` says, which the bridge was made of. `reloading` reads the configuration again.
+    /// An error says why its audit log cannot be written.
     #[must_use]
-    pub fn operator(&self, config: &Config, reloading: Option<Reloading>) -> Option<Arc<Operator>> {
+    pub fn operator(
+        &self,
+        config: &Config,
+        reloading: Option<Reloading>,
+    ) -> Option<Result<Arc<Operator>, String>> {
         let bridged = Bridged {
             clock: self.clock,
             shutdown: self.shutdown.clone(),
@@ -281,10 +322,18 @@ impl Bridge {
             registry: self.registry.clone(),
             rosters: self.rosters.clone(),
             tokens: self.live.tokens.clone(),
+            tenants: self.tenants.clone(),
+            called: self.live.now().plans.iter().filter_map(|plan| plan.called()).collect(),
             limits: config.limits,
             pages: config.pages,
         };
-        Some(Operator::new(config.operator.as_ref()?, bridged, reloading))
+        let operator = config.operator.as_ref()?;
+        let audit = operator.audit.as_deref().map(|path| {
+            let failed = |error| format!("`audit` of [operator], {}: {error}", path.display());
+            Audit::open(path).map_err(failed)
+        });
+        let audit = audit.transpose();
+        Some(audit.map(|audit| Operator::new(operator, bridged, audit, reloading)))
     }
 
     /// For another configuration, while it runs.
@@ -321,6 +370,10 @@ impl Bridge {
             keeping.spawn(self.overload.clone().watch(config.bounds, lags));
         }
         drop(standing);
+        let stores = standing_stores(&live);
+        if !stores.is_empty() {
+            keeping.spawn(keep_endpoints(stores));
+        }
         live.outside.ways.functions.all().iter().for_each(|pool| pool.start());
         if self.watches {
             keeping.spawn(module_host::watch_files(self.children.clone()));
@@ -374,6 +427,10 @@ impl Bridge {
 
 impl Streams for Bridge {
     type Admitted = Admitted;
+
+    fn tenant(&self, endpoint: &Endpoint) -> Option<Arc<Tenant>> {
+        self.tenants.find(endpoint.tenant.as_deref()?)
+    }
 
     fn readiness(&self) -> Readiness {
         let pools = self.children.all();
@@ -649,6 +706,29 @@ impl Bridge {
     }
 }
 
+/// Where the endpoints of listeners are kept.
+fn standing_stores(live: &Live) -> Vec<EndpointStore> {
+    live.now().plans.iter().filter_map(|plan| plan.endpoints.clone()).collect()
+}
+
+/// Takes up what others change about endpoints, and writes down how they are used.
+async fn keep_endpoints(stores: Vec<EndpointStore>) {
+    let mut failing = false;
+    loop {
+        tokio::time::sleep(endpoints::PERIOD).await;
+        let stores = stores.clone();
+        let refreshed = tokio::task::spawn_blocking(move || {
+            stores.iter().map(EndpointStore::refresh).find_map(Result::err)
+        });
+        let failed = refreshed.await.ok().flatten();
+        if let Some(error) = failed.as_ref().filter(|_| !failing) {
+            let reason = error.to_string();
+            operator_report(&OperatorReport::EndpointsNotKept { reason: &reason });
+        }
+        failing = failed.is_some();
+    }
+}
+
 /// Sinks have so long for what is not delivered when the last call has ended, if nothing is left of the time to drain.
 const LAST_EVENTS: Duration = Duration::from_secs(2);
 
@@ -733,6 +813,10 @@ fn plan(
         },
         hangup: outside.hangup(listener),
         auth,
+        endpoints: match before {
+            Some(before) => before.endpoints.clone(),
+            None => listener.endpoints.as_deref().map(EndpointStore::open_later),
+        },
         answer: Answer::of(provider.name()).zip(listener.answer.clone()),
         replays: Arc::clone(&outside.replays),
         options,

@@ -2,6 +2,7 @@
 
 #[cfg(feature = "mic")]
 pub mod audio_device;
+pub mod audit;
 pub mod bench;
 pub mod bridge;
 pub mod call;
@@ -15,6 +16,7 @@ pub mod config;
 pub mod connect;
 pub mod denial;
 pub mod destination;
+pub mod endpoints;
 pub mod events;
 pub mod exit;
 pub mod faults;
@@ -42,5 +44,6 @@ pub mod sink;
 pub mod socket;
 mod sync;
 pub mod telemetry;
+pub mod tenants;
 pub mod tls;
 pub mod workers;

@@ -3,8 +3,10 @@
 //! A tenant's own bounds are looked at before those of all, so that who asks for too much takes nothing of what is left for others,
 //! not even for as long as a refusal takes.
 
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use ringback_proto::Instant;
 
@@ -75,7 +77,12 @@ impl Tenants {
     /// As they are configured, and nobody there yet.
     #[must_use]
     pub fn new(configs: &[TenantConfig], clock: Clock) -> Self {
-        Self(configs.iter().map(|config| Arc::new(Tenant::new(config.clone(), clock))).collect())
+        let tenants = configs.iter().map(|config| Arc::new(Tenant::new(config.clone(), clock)));
+        let tenants = Self(tenants.collect());
+        ALL.lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .extend(tenants.0.iter().map(Arc::downgrade));
+        tenants
     }
 
     /// The one of that name.
@@ -93,7 +100,7 @@ impl Tenants {
 
 impl Tenant {
     fn new(config: TenantConfig, clock: Clock) -> Self {
-        let left = config.calls_per_second.unwrap_or_default() as f64;
+        let left = config.calls_per_second.unwrap_or_default().into();
         Self {
             setups: Mutex::new(Bucket { left, at: clock.now() }),
             clock,
@@ -159,15 +166,13 @@ impl Tenant {
         if !one_more(&self.calls, self.config.max_calls) {
             return Err(Quota::Calls);
         }
-        // Gives its place back if there is nothing left of the other.
-        let seat = TenantSeat { tenant: Arc::clone(self), has_begun: false };
-        match self.config.calls_per_second {
-            Some(rate) if !self.bucket().take(rate as f64, self.clock.now()) => {
-                self.bucket().left -= 1.0;
-                Err(Quota::Setups)
-            }
-            _ => Ok(seat),
+        if let Some(rate) = self.config.calls_per_second
+            && !self.bucket().take(rate.into(), self.clock.now())
+        {
+            self.calls.fetch_sub(1, Relaxed);
+            return Err(Quota::Setups);
         }
+        Ok(TenantSeat { tenant: Arc::clone(self), has_begun: false })
     }
 
     fn bucket(&self) -> std::sync::MutexGuard<'_, Bucket> {
@@ -191,6 +196,49 @@ impl Bucket {
             self.left -= 1.0;
         }
         has
+    }
+}
+
+/// The tenants of all bridges of this process, for its figures.
+static ALL: Mutex<Vec<Weak<Tenant>>> = Mutex::new(Vec::new());
+
+/// What tenants use, in Prometheus' text format; nothing where there are none.
+pub(crate) fn exposition(text: &mut String) {
+    let mut all = ALL.lock().unwrap_or_else(PoisonError::into_inner);
+    all.retain(|tenant| tenant.strong_count() > 0);
+    let mut tenants = BTreeMap::<Arc<str>, Vec<Arc<Tenant>>>::new();
+    for tenant in all.iter().filter_map(Weak::upgrade) {
+        tenants.entry(Arc::clone(&tenant.config.name)).or_default().push(tenant);
+    }
+    drop(all);
+    if tenants.is_empty() {
+        return;
+    }
+    type Figure = fn(&Tenant) -> u64;
+    let families: [(&str, &str, &str, Figure); 3] = [
+        ("calls", "gauge", "Calls of a tenant's.", |tenant| tenant.uses().0 as u64),
+        ("listeners", "gauge", "Who listens to a tenant's events.", |tenant| {
+            tenant.uses().1 as u64
+        }),
+        ("calls_total", "counter", "Calls of a tenant's that began.", Tenant::begun),
+    ];
+    // Writing to a string cannot fail.
+    for (family, kind, help, figure) in families {
+        let family = format!("ringback_tenant_{family}");
+        let _ = writeln!(text, "# HELP {family} {help}\n# TYPE {family} {kind}");
+        for (name, tenants) in &tenants {
+            let sum: u64 = tenants.iter().map(|tenant| figure(tenant)).sum();
+            let _ = writeln!(text, "{family}{{tenant=\"{name}\"}} {sum}");
+        }
+    }
+    let family = "ringback_tenant_refused_total";
+    let _ = writeln!(text, "# HELP {family} What a tenant had used up.\n# TYPE {family} counter");
+    for (name, tenants) in &tenants {
+        for quota in Quota::ALL {
+            let (sum, quota) =
+                (tenants.iter().map(|t| t.refused(quota)).sum::<u64>(), quota.name());
+            let _ = writeln!(text, "{family}{{tenant=\"{name}\",quota=\"{quota}\"}} {sum}");
+        }
     }
 }
 

@@ -120,11 +120,13 @@ pub fn verify(mut log: impl BufRead, remembered: Option<&str>) -> Result<Head, B
             .map_err(|error| broken(format!("it is no entry: {error}")))?;
         if line.seq != head.seq + 1 {
             let (is, should) = (line.seq, head.seq + 1);
-            let done = if is > should { "lines before it were removed" } else { "lines were put in" };
+            let done =
+                if is > should { "lines before it were removed" } else { "lines were put in" };
             return Err(broken(format!("its number is {is} and not {should}: {done}")));
         }
         if line.prev != head.hash {
-            let what = "it does not follow from the line before, which was changed or put in its place";
+            let what =
+                "it does not follow from the line before, which was changed or put in its place";
             return Err(broken(what.into()));
         }
         head = Head { seq: line.seq, hash: hash(text.as_bytes()) };
@@ -195,7 +197,10 @@ mod tests {
             let mut removed = lines.clone();
             removed.remove(line);
             let broken = checked(&removed, None).unwrap_err();
-            assert_eq!((broken.line, broken.what.contains("were removed")), (line as u64 + 1, true));
+            assert_eq!(
+                (broken.line, broken.what.contains("were removed")),
+                (line as u64 + 1, true)
+            );
             let mut doubled = lines.clone();
             doubled.insert(line, lines[line].clone());
             assert_eq!(checked(&doubled, None).unwrap_err().line, line as u64 + 2);
@@ -226,7 +231,13 @@ mod tests {
     #[test]
     fn a_line_has_a_bound_whatever_is_in_it() {
         let long = "\u{1}ü\"".repeat(10_000);
-        let entry = Entry { who: long.clone(), from: None, act: long.clone(), on: long.clone(), outcome: long };
+        let entry = Entry {
+            who: long.clone(),
+            from: None,
+            act: long.clone(),
+            on: long.clone(),
+            outcome: long,
+        };
         let (line, head) = Head::none().next("2026-11-21T00:00:00.000Z".into(), entry);
         assert!(line.len() <= MAX_LINE, "{}", line.len());
         assert_eq!(verify((line + "\n").as_bytes(), None), Ok(head));

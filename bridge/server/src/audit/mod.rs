@@ -119,7 +119,9 @@ impl Locked {
         let whole = tail.iter().rposition(|octet| *octet == b'\n').map_or(0, |end| end + 1);
         let torn = &tail[whole..];
         if !(torn.starts_with(BEGIN) || BEGIN.starts_with(torn)) || torn.len() > chain::MAX_LINE {
-            return Err(io::Error::other("this is no audit log: what it ends with is no line of one"));
+            return Err(io::Error::other(
+                "this is no audit log: what it ends with is no line of one",
+            ));
         }
         if !torn.is_empty() {
             self.0.set_len(begin + whole as u64)?;
@@ -132,7 +134,8 @@ impl Locked {
         };
         let last = lines.rsplit(|octet| *octet == b'\n').next().unwrap_or_default();
         let last = std::str::from_utf8(last).map_err(io::Error::other)?;
-        let no_log = |why| io::Error::other(format!("its last line is none of an audit log: {why}"));
+        let no_log =
+            |why| io::Error::other(format!("its last line is none of an audit log: {why}"));
         Head::after(last).map_err(no_log)
     }
 

@@ -1,5 +1,6 @@
 //! The command line: what can be asked of the binary and which file answers it.
 
+mod audit;
 mod bench;
 mod call;
 mod caller;
@@ -7,6 +8,7 @@ mod chaos;
 mod connect;
 mod credential;
 mod demo;
+mod endpoint;
 mod faults;
 #[cfg(feature = "mic")]
 mod mic;
@@ -91,6 +93,10 @@ enum Command {
     Replay(replay::Args),
     /// Write a module, play a recording to it, find out what it does wrong.
     Module(module::Args),
+    /// Show a listener's endpoints, the secret paths that it is called at, and put new ones in the place of old ones.
+    Endpoint(endpoint::Args),
+    /// Say whether an audit log is whole.
+    Audit(audit::Args),
     /// List the providers that are understood.
     Providers(providers::Args),
     /// Say how a provider is told to send its calls here.
@@ -134,6 +140,8 @@ pub fn run() -> Exit {
         }
         Command::Replay(args) => replay::run(&args, &cli.log),
         Command::Module(args) => module::run(&args, &cli.log),
+        Command::Endpoint(args) => endpoint::run(&args, &cli.log),
+        Command::Audit(args) => audit::run(&args),
         Command::Providers(args) => providers::run(&args),
         Command::Connect(args) => connect::run(&args),
         Command::Recordings(args) => recordings::run(&args),

@@ -330,7 +330,7 @@ fn operating(
     let address = listener.local_addr().unwrap_or(*bind);
     let scheme = if tls.is_some() { "https" } else { "http" };
     screen::line(format!("for operators on {scheme}://{address}"));
-    let Some(side) = bridge.operator(config, Some(reloading)) else { return Ok(None) };
+    let Some(side) = bridge.operator(config, Some(reloading)).transpose()? else { return Ok(None) };
     Ok(Some(match identity {
         None => tokio::spawn(side.run(listener)),
         Some(identity) => {

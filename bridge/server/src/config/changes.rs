@@ -129,6 +129,7 @@ impl ListenerConfig {
         keys.of_endpoint(&self.endpoint, &wanted.endpoint);
         let is_another = self.provider != wanted.provider;
         keys.note(&format!("listener.{name}.provider"), is_another);
+        keys.note(&format!("listener.{name}.endpoints"), self.endpoints != wanted.endpoints);
         let by_keys = self.keys.is_some() || wanted.keys.is_some();
         let new_auth = self.auth != wanted.auth || self.keys != wanted.keys;
         // Whatever guards a door stays with it.
@@ -139,6 +140,7 @@ impl ListenerConfig {
         let mut next = if is_another { self.clone() } else { wanted.clone() };
         next.endpoint = self.endpoint.clone();
         next.keys = self.keys.clone();
+        next.endpoints = self.endpoints.clone();
         next.routes = wanted.routes.clone();
         if keeps_auth {
             next.auth = self.auth.clone();
@@ -189,8 +191,16 @@ impl Keys {
             self.note("operator", running.is_some() != wanted.is_some());
             return running.cloned();
         };
-        let OperatorConfig { bind, tls, tokens, origins, max_connections, trusted_proxies: _ } =
-            running;
+        let OperatorConfig {
+            bind,
+            tls,
+            tokens,
+            origins,
+            max_connections,
+            audit,
+            trusted_proxies: _,
+        } = running;
+        self.note("operator.audit", *audit != wanted.audit);
         let is_elsewhere = *bind != wanted.bind;
         self.note("operator.bind", is_elsewhere);
         self.note("operator.tls", *tls != wanted.tls);

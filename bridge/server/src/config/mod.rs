@@ -119,6 +119,8 @@ pub struct ListenerConfig {
     pub answer: Option<AnswerConfig>,
     /// Whether nothing is played into its calls, whatever the provider can.
     pub one_way: bool,
+    /// Where the endpoints are kept that it is called at, if its path alone is none.
+    pub endpoints: Option<PathBuf>,
     /// What the wire does not tell.
     pub options: Options,
     /// Whom its calls may have us dial.
@@ -134,6 +136,12 @@ pub struct ListenerConfig {
 pub struct TenantConfig {
     /// Name.
     pub name: Arc<str>,
+    /// Calls at a time.
+    pub max_calls: Option<usize>,
+    /// Calls that begin within a second.
+    pub calls_per_second: Option<u32>,
+    /// Who listens to its events at a time.
+    pub max_event_listeners: Option<usize>,
 }
 
 /// How a provider is answered that asks what to do with a call.

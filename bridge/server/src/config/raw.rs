@@ -81,6 +81,7 @@ pub(super) struct Operator {
     #[serde(default)]
     pub origins: Vec<At<String>>,
     pub max_connections: Option<At<usize>>,
+    pub audit: Option<At<String>>,
     #[serde(default)]
     pub token: Vec<At<OperatorToken>>,
 }
@@ -99,6 +100,9 @@ pub(super) struct OperatorToken {
 #[serde(deny_unknown_fields)]
 pub(super) struct Tenant {
     pub name: Option<At<String>>,
+    pub max_calls: Option<At<usize>>,
+    pub calls_per_second: Option<At<usize>>,
+    pub max_event_listeners: Option<At<usize>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -158,6 +162,7 @@ pub(super) struct Listener {
     pub path: Option<At<String>>,
     pub provider: Option<At<String>>,
     pub tenant: Option<At<String>>,
+    pub endpoints: Option<At<String>>,
     pub public_url: Option<At<String>>,
     pub auth: Option<At<Auth>>,
     pub hangup: Option<At<Hangup>>,

@@ -109,6 +109,14 @@ impl EndpointStore {
         Ok(Self(Arc::new(Inner { path: path.to_owned(), state: Mutex::new(state) })))
     }
 
+    /// The same of a file that may be of no use now: until it is, nobody is let in.
+    #[must_use]
+    pub fn open_later(path: &Path) -> Self {
+        Self::open(path).unwrap_or_else(|_| {
+            Self(Arc::new(Inner { path: path.to_owned(), state: Mutex::default() }))
+        })
+    }
+
     /// The name of the endpoint whose path ends with `segment`, if it lets in now.
     ///
     /// # Errors
@@ -322,7 +330,10 @@ mod tests {
         assert_ne!(first, second);
         let text = std::fs::read_to_string(scratch.path()).unwrap();
         for segment in [&first, &second] {
-            assert!(!text.contains(segment.expose()) && !format!("{store:?}").contains(segment.expose()));
+            assert!(
+                !text.contains(segment.expose())
+                    && !format!("{store:?}").contains(segment.expose())
+            );
             assert!(store.opens(segment.expose()).is_ok());
         }
         for segment in ["", "x", first.expose().to_uppercase().as_str(), &hash(first.expose())] {
@@ -333,7 +344,11 @@ mod tests {
             #[cfg(unix)]
             {
                 use std::os::unix::fs::PermissionsExt as _;
-                assert_eq!(entry.metadata().unwrap().permissions().mode() & 0o777, 0o600, "{entry:?}");
+                assert_eq!(
+                    entry.metadata().unwrap().permissions().mode() & 0o777,
+                    0o600,
+                    "{entry:?}"
+                );
             }
         }
     }
@@ -369,7 +384,10 @@ mod tests {
     fn what_may_not_be_changes_nothing_and_a_file_of_no_use_is_told() {
         let scratch = Scratch::new("rules");
         let store = EndpointStore::open(&scratch.path()).unwrap();
-        assert!(matches!(store.change(&Change::Rotate(Old::Goes)), Err(EndpointError::Rule(Rule::NoneActive))));
+        assert!(matches!(
+            store.change(&Change::Rotate(Old::Goes)),
+            Err(EndpointError::Rule(Rule::NoneActive))
+        ));
         assert!(!scratch.path().exists());
         let first = segment(store.change(&Change::New).unwrap());
         std::fs::write(scratch.path(), "{").unwrap();

@@ -51,7 +51,9 @@ pub enum Rule {
     #[error("there is no active endpoint to rotate: make a new one")]
     NoneActive,
     /// There are two.
-    #[error("there are two endpoints, and may be no more: wait until the old one has ended, or revoke it")]
+    #[error(
+        "there are two endpoints, and may be no more: wait until the old one has ended, or revoke it"
+    )]
     Two,
     /// There is none of that name.
     #[error("there is no such endpoint")]
@@ -63,7 +65,9 @@ pub enum Rule {
     #[error("the endpoint is active and has no end that could be put off")]
     Active,
     /// Its end is later already.
-    #[error("the endpoint ends later than that already: an end is put off, or the endpoint is revoked")]
+    #[error(
+        "the endpoint ends later than that already: an end is put off, or the endpoint is revoked"
+    )]
     Earlier,
     /// It would stay too long.
     #[error("an old endpoint may stay for 1 second to 366 days")]

@@ -34,6 +34,7 @@ use crate::net;
 use crate::shutdown::{Flag, Shutdown};
 use crate::socket::{Socket, SocketOptions};
 use crate::telemetry::{EdgeReport, Report, report, report_edge};
+use crate::tenants::Tenant;
 use crate::workers::Workers;
 use neighbours::{Neighbours, Place};
 
@@ -50,6 +51,12 @@ pub use webhook::{AnswerPoint, Answered};
 pub trait Streams: Send + Sync + 'static {
     /// What [`Streams::admit`] found out and [`Streams::serve`] needs. Dropped unserved if the peer goes away in between.
     type Admitted: Send + 'static;
+
+    /// Whose the streams of an endpoint are, if there are bounds for whoever that is.
+    fn tenant(&self, endpoint: &Endpoint) -> Option<Arc<Tenant>> {
+        let _ = endpoint;
+        None
+    }
 
     /// Decides about a stream before its upgrade is answered. Must not block.
     ///

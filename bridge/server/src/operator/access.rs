@@ -127,8 +127,10 @@ pub(super) struct Principal {
 /// Why nothing is told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Denied {
-    /// No token, or none of ours; which of the two nobody is told.
-    Unknown,
+    /// No token.
+    Missing,
+    /// A token that is none of ours.
+    Wrong,
     /// Too many wrong ones came from there: asked again before this, the answer is the same.
     Locked(Duration),
     /// Without tokens only this machine is told anything, and this came from elsewhere or by another name.
@@ -154,10 +156,7 @@ impl Access {
 
     /// Who asks this. A wrong token is counted against the address that it came from.
     pub(super) fn who(&self, parts: &Parts, peer: SocketAddr) -> Result<Principal, Denied> {
-        let address = text_headers(parts)
-            .ok()
-            .and_then(|headers| self.sources.client(peer, &headers))
-            .or_else(|| Some(peer.ip().to_canonical()));
+        let address = self.address(parts, peer);
         let tokens = Arc::clone(&self.tokens.0.borrow());
         if tokens.is_empty() {
             return self.nobody(parts, peer, address);
@@ -170,7 +169,7 @@ impl Access {
             return Err(Denied::Locked(left));
         }
         let Some((given, subprotocol)) = bearer(&parts.headers) else {
-            return Err(Denied::Unknown);
+            return Err(Denied::Missing);
         };
         match matching(&tokens, &given) {
             Some(token) => Ok(Principal {
@@ -184,9 +183,16 @@ impl Access {
             }),
             None => {
                 attempts.wrong(counted, now);
-                Err(Denied::Unknown)
+                Err(Denied::Wrong)
             }
         }
+    }
+
+    /// From where somebody asks, through the proxies that are believed.
+    pub(super) fn address(&self, parts: &Parts, peer: SocketAddr) -> Option<IpAddr> {
+        let headers = text_headers(parts).ok();
+        let client = headers.and_then(|headers| self.sources.client(peer, &headers));
+        Some(client.unwrap_or_else(|| peer.ip().to_canonical()))
     }
 
     /// Without tokens those on this machine see what they may see without this listener, and change nothing.
@@ -305,16 +311,16 @@ mod tests {
         assert_eq!(who.name, "alice");
         assert_eq!(who.subprotocol, Some(Secret::from(format!("Bearer-{ALICE}"))));
         let (longer, basic) = (format!("{bearer}x"), format!("Basic {BOB}"));
-        for fields in [
-            &[][..],
-            &[("authorization", "Bearer wrong")],
-            &[("authorization", "Bearer ")],
-            &[("authorization", longer.as_str())],
-            &[("authorization", basic.as_str())],
-            &[("authorization", bearer.as_str()), ("authorization", bearer.as_str())],
-            &[("sec-websocket-protocol", "Bearer-")],
+        for (fields, denied) in [
+            (&[][..], Denied::Missing),
+            (&[("authorization", "Bearer wrong")], Denied::Wrong),
+            (&[("authorization", "Bearer  ")], Denied::Missing),
+            (&[("authorization", longer.as_str())], Denied::Wrong),
+            (&[("authorization", basic.as_str())], Denied::Missing),
+            (&[("authorization", &bearer), ("authorization", &bearer)], Denied::Missing),
+            (&[("sec-websocket-protocol", "Bearer-")], Denied::Wrong),
         ] {
-            assert_eq!(asked(&access, "192.0.2.2", fields).unwrap_err(), Denied::Unknown);
+            assert_eq!(asked(&access, "192.0.2.2", fields).unwrap_err(), denied, "{fields:?}");
         }
     }
 
@@ -328,9 +334,9 @@ mod tests {
             asked(&access, from, &fields).map(|who| who.name)
         };
         for _ in 0..5 {
-            assert_eq!(try_one("192.0.2.1", "Bearer guess", None), Err(Denied::Unknown));
+            assert_eq!(try_one("192.0.2.1", "Bearer guess", None), Err(Denied::Wrong));
             // A request without a token guesses nothing.
-            assert_eq!(asked(&access, "192.0.2.9", &[]).unwrap_err(), Denied::Unknown);
+            assert_eq!(asked(&access, "192.0.2.9", &[]).unwrap_err(), Denied::Missing);
         }
         let locked = try_one("192.0.2.1", &right, None);
         assert!(matches!(locked, Err(Denied::Locked(_))), "{locked:?}");

@@ -45,6 +45,9 @@ impl Problem {
         let body = serde_json::json!({ "error": self.error, "message": self.message });
         let mut response = json(self.status, &body);
         let headers = response.headers_mut();
+        if self.status == 503 {
+            headers.insert("x-ringback-reason", HeaderValue::from_static(self.error));
+        }
         if self.status == 401 {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }

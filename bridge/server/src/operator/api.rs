@@ -1,20 +1,35 @@
 //! What the API answers and does, for somebody who was found to be allowed to. Who that is, is decided before.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::http::Response;
-use serde::Serialize;
+use axum::extract::Query;
+use axum::http::{Response, Uri};
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::Operator;
 use super::access::Principal;
 use super::answer::{Problem, json, text_of};
+use super::{Called, Operator};
 use crate::registry::{LiveCall, Order};
 use crate::telemetry::METRICS;
+use crate::tenants::{Quota, Tenant};
 
 /// The document of the API, as it is served.
 pub(super) const DOCUMENT: &str = include_str!("openapi.json");
+
+/// Lines of the audit log that are told at a time.
+const MOST_LINES: usize = 1_000;
+
+/// Which lines of the audit log are asked for.
+#[derive(Deserialize)]
+struct Page {
+    /// Those behind this number.
+    after: Option<u64>,
+    /// No more than so many.
+    limit: Option<usize>,
+}
 
 /// A call, as it is told.
 #[derive(Serialize)]
@@ -53,6 +68,13 @@ impl<'a> View<'a> {
         let mut calls = self.operator.registry.all();
         calls.retain(|call| self.sees(call.tenant.as_deref()));
         calls
+    }
+
+    /// The listener of that name, if it is called at endpoints.
+    pub(super) fn called(&self, listener: &str) -> Result<&'a Called, Problem> {
+        let mut called = self.operator.called.iter();
+        let found = called.find(|called| called.listener == listener);
+        found.filter(|called| self.sees(called.tenant.as_deref())).ok_or_else(Problem::not_found)
     }
 
     fn call(&self, name: &str) -> Result<Arc<LiveCall>, Problem> {
@@ -98,6 +120,47 @@ impl Operator {
             return Err(Problem::new(409, "busy", "the call has more orders than it takes"));
         }
         Ok(json(202, &json!({ "call": call.name, "state": "ending" })))
+    }
+
+    /// What tenants may use, and what they use.
+    pub(super) fn tenants(&self, view: &View<'_>) -> Response<Body> {
+        let own = |tenant: &&Arc<Tenant>| view.sees(Some(&tenant.config().name));
+        let tenants = self.tenants.all().iter().filter(own).map(|tenant| {
+            let (config, (calls, listeners)) = (tenant.config(), tenant.uses());
+            let refused = Quota::ALL.map(|quota| (quota.name(), tenant.refused(quota)));
+            json!({
+                "tenant": &*config.name,
+                "calls": calls,
+                "max_calls": config.max_calls,
+                "begun": tenant.begun(),
+                "calls_per_second": config.calls_per_second,
+                "event_listeners": listeners,
+                "max_event_listeners": config.max_event_listeners,
+                "refused": BTreeMap::from(refused),
+            })
+        });
+        json(200, &json!({ "tenants": tenants.collect::<Vec<_>>() }))
+    }
+
+    /// Lines of the audit log. Reads a file, so it is done where that may take long.
+    pub(super) async fn read_audit(&self, query: &str) -> Result<Response<Body>, Problem> {
+        let Some(audit) = self.record.audit().cloned() else {
+            return Err(Problem::new(
+                409,
+                "no_audit",
+                "no audit log is kept: `audit` of [operator]",
+            ));
+        };
+        let uri = format!("/?{query}").parse::<Uri>().unwrap_or_default();
+        let page = Query::<Page>::try_from_uri(&uri);
+        let Query(Page { after, limit }) =
+            page.map_err(|error| Problem::new(400, "bad_query", error.to_string()))?;
+        let most = limit.unwrap_or(MOST_LINES).min(MOST_LINES);
+        let read = tokio::task::spawn_blocking(move || audit.read(after.unwrap_or(0), most)).await;
+        let read = read.unwrap_or_else(|_| Err(std::io::Error::other("a fault of this program")));
+        let failed = |error: std::io::Error| Problem::new(500, "audit_failed", error.to_string());
+        let page = read.map_err(failed)?;
+        Ok(json(200, &json!({ "entries": page.lines, "more": page.more })))
     }
 
     /// The same as the first SIGTERM.

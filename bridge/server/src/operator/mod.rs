@@ -9,23 +9,30 @@ mod answer;
 mod api;
 mod attempts;
 mod connection;
+mod endpoints;
+mod record;
 mod routes;
 mod stream;
 #[cfg(test)]
 mod tests;
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::request::Parts;
 use axum::http::{HeaderValue, Method, Request, Response, header};
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use hyper::body::Incoming;
+use serde_json::{Map, Value};
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
+use crate::audit::Audit;
 use crate::clock::{Clock, WallTime};
+use crate::endpoints::{Change, EndpointStore};
 use crate::events::Events;
 use crate::listener::{Limits, Pages, handshake};
 use crate::module_host::Rosters;
@@ -33,12 +40,14 @@ use crate::net;
 use crate::registry::Registry;
 use crate::shutdown::Shutdown;
 use crate::telemetry::{EdgeReport, OperatorReport, Report, operator_report, report, report_edge};
+use crate::tenants::Tenants;
 use crate::tls::TlsFiles;
 use access::{Access, Denied, Principal};
 use answer::{Problem, harden};
 use api::View;
 use connection::Busy;
-use routes::{Operation, Route, Whom};
+use record::Record;
+use routes::{Names, Operation, Route, Whom};
 use stream::Asks;
 
 pub use access::{Scope, Scopes, Token, Tokens};
@@ -47,6 +56,8 @@ pub use access::{Scope, Scopes, Token, Tokens};
 pub const DEFAULT_BIND: &str = "127.0.0.1:9080";
 /// Who listens to events at a time, over all connections.
 const MAX_LISTENERS: usize = 256;
+/// Octets of a request's body; none needs a tenth of it.
+const MAX_BODY: usize = 16 * 1024;
 /// Pause when the system gives no connections.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -63,12 +74,24 @@ pub struct OperatorConfig {
     pub origins: Vec<String>,
     /// Connections at a time.
     pub max_connections: usize,
+    /// Where the audit log is kept, if one is.
+    pub audit: Option<PathBuf>,
     /// Proxies whose word about an address is believed.
     pub trusted_proxies: Vec<ipnet::IpNet>,
 }
 
 /// Reads the configuration again and puts it in the place of what holds; gives the keys that need a restart, or what is wrong.
 pub type Reloading = Arc<dyn Fn() -> Result<Vec<String>, String> + Send + Sync>;
+
+/// A listener that is called at endpoints.
+#[derive(Debug, Clone)]
+pub(crate) struct Called {
+    pub(crate) listener: String,
+    pub(crate) tenant: Option<Arc<str>>,
+    pub(crate) path: String,
+    pub(crate) public_url: Option<String>,
+    pub(crate) store: EndpointStore,
+}
 
 /// What the operator's side is about.
 pub(crate) struct Bridged {
@@ -78,6 +101,8 @@ pub(crate) struct Bridged {
     pub(crate) registry: Registry,
     pub(crate) rosters: Rosters,
     pub(crate) tokens: Tokens,
+    pub(crate) tenants: Tenants,
+    pub(crate) called: Vec<Called>,
     pub(crate) limits: Limits,
     pub(crate) pages: Pages,
 }
@@ -90,6 +115,9 @@ pub struct Operator {
     registry: Registry,
     rosters: Rosters,
     access: Access,
+    tenants: Tenants,
+    called: Vec<Called>,
+    record: Record,
     origins: Vec<String>,
     header_timeout: Duration,
     drain_timeout: Duration,
@@ -108,9 +136,11 @@ impl Operator {
     pub(crate) fn new(
         config: &OperatorConfig,
         bridged: Bridged,
+        audit: Option<Audit>,
         reloading: Option<Reloading>,
     ) -> Arc<Self> {
-        let Bridged { clock, shutdown, events, registry, rosters, tokens, limits, pages } = bridged;
+        let Bridged { clock, shutdown, events, registry, rosters, tokens, limits, pages, .. } =
+            bridged;
         let proxies = config.trusted_proxies.clone();
         Arc::new(Self {
             clock,
@@ -119,6 +149,9 @@ impl Operator {
             registry,
             rosters,
             access: Access::new(clock, tokens, pages, proxies),
+            tenants: bridged.tenants,
+            called: bridged.called,
+            record: Record::new(audit, clock),
             origins: config.origins.clone(),
             header_timeout: limits.header_timeout,
             drain_timeout: limits.drain_timeout,
@@ -215,40 +248,120 @@ impl Operator {
         let asks = Asks::of(&request);
         let (parts, body) = request.into_parts();
         is_plain(&parts)?;
-        let who = self.access.who(&parts, peer).map_err(|denied| denial(denied, peer))?;
+        let path = parts.uri.path().to_owned();
+        let who = match self.access.who(&parts, peer) {
+            Ok(who) => who,
+            Err(denied) => {
+                let problem = denial(denied, peer);
+                if denied == Denied::Wrong {
+                    let from = self.access.address(&parts, peer);
+                    self.record.refused(from, &path, problem.status).await;
+                }
+                return Err(problem);
+            }
+        };
         let method = if asks == Asks::Connect { &Method::GET } else { &parts.method };
         if asks != Asks::Plain || *method != Method::GET {
             self.check_origin(&parts)?;
         }
-        let path = parts.uri.path().to_owned();
         let (route, names) = routes::find(method, &path)?;
         may(&who, route)?;
-        let operation = route.operation;
-        if operation == Operation::Events {
+        if route.is_recorded {
+            self.record.ready(&who).await?;
+        }
+        let answered = if route.operation == Operation::Events {
             let request = Request::from_parts(parts, body);
-            return stream::listen(self, request, asks, &who, busy);
+            stream::listen(self, request, asks, &who, busy)
+        } else if asks == Asks::Plain {
+            let query = parts.uri.query().unwrap_or_default().to_owned();
+            let asked = Asked { names, query, body: self.body_of(route, &parts, body).await? };
+            self.perform(&who, route.operation, asked).await
+        } else {
+            Err(Problem::new(400, "no_stream", "only events are told over a WebSocket"))
+        };
+        if route.is_recorded {
+            let status = answered.as_ref().map_or_else(|p| p.status, |r| r.status().as_u16());
+            let (name, address) = (who.name.as_str(), who.address);
+            operator_report(&OperatorReport::Acted { name, address, path: &path, status });
+            self.record.did(&who, route.name, &path, status).await?;
         }
-        if asks != Asks::Plain {
-            return Err(Problem::new(400, "no_stream", "only events are told over a WebSocket"));
-        }
-        let view = View::new(self, &who);
-        let answered = match (operation, names.as_slice()) {
+        answered
+    }
+
+    async fn perform(
+        &self,
+        who: &Principal,
+        operation: Operation,
+        Asked { names, query, body }: Asked<'_>,
+    ) -> Result<Response<Body>, Problem> {
+        let view = View::new(self, who);
+        match (operation, names.as_slice()) {
             (Operation::Metrics, _) => Ok(self.metrics()),
             (Operation::Workers, _) => Ok(self.workers()),
             (Operation::Document, _) => Ok(self.document()),
             (Operation::Calls, _) => Ok(self.calls(&view)),
-            (Operation::Call, [name]) => self.call(&view, name),
-            (Operation::HangUp, [name]) => self.hang_up(&view, name),
+            (Operation::Call, [call]) => self.call(&view, call),
+            (Operation::HangUp, [call]) => self.hang_up(&view, call),
+            (Operation::Tenants, _) => Ok(self.tenants(&view)),
             (Operation::Drain, _) => Ok(self.drain()),
             (Operation::Reload, _) => self.reload().await,
+            (Operation::Audit, _) => self.read_audit(&query).await,
+            (Operation::Endpoints, [listener]) => Ok(endpoints::list(view.called(listener)?)),
+            (Operation::NewEndpoint, [listener]) => {
+                endpoints::change(view.called(listener)?, Change::New).await
+            }
+            (Operation::RotateEndpoint, [listener]) => {
+                let called = view.called(listener)?;
+                endpoints::change(called, endpoints::rotation(&body)?).await
+            }
+            (Operation::ExtendEndpoint, [listener, id]) => {
+                let called = view.called(listener)?;
+                endpoints::change(called, endpoints::extension(id, &body)?).await
+            }
+            (Operation::RevokeEndpoint, [listener, id]) => {
+                let change = Change::Revoke((*id).to_owned());
+                endpoints::change(view.called(listener)?, change).await
+            }
             _ => Err(Problem::not_found()),
-        };
-        if route.method != Method::GET {
-            let status = answered.as_ref().map_or_else(|p| p.status, |r| r.status().as_u16());
-            let (name, address) = (who.name.as_str(), who.address);
-            operator_report(&OperatorReport::Acted { name, address, path: &path, status });
         }
-        answered
+    }
+
+    /// What is sent with a request: an object of JSON, or nothing.
+    async fn body_of(
+        &self,
+        route: &Route,
+        parts: &Parts,
+        body: Incoming,
+    ) -> Result<Value, Problem> {
+        let nothing = || Value::Object(Map::new());
+        if route.method == Method::GET {
+            return Ok(nothing());
+        }
+        let whole =
+            tokio::time::timeout(self.header_timeout, Limited::new(body, MAX_BODY).collect());
+        let octets = match whole.await {
+            Ok(Ok(whole)) => whole.to_bytes(),
+            Ok(Err(error)) if error.is::<LengthLimitError>() => {
+                let message = format!("a body may have {MAX_BODY} octets");
+                return Err(Problem::new(413, "too_large", message));
+            }
+            Ok(Err(_)) => return Err(Problem::new(400, "bad_body", "the body cannot be read")),
+            Err(_) => return Err(Problem::new(408, "slow", "the body did not come in time")),
+        };
+        if octets.is_empty() {
+            return Ok(nothing());
+        }
+        let kind = parts.headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+        let kind = kind.and_then(|kind| kind.split(';').next()).unwrap_or_default();
+        if !kind.trim().eq_ignore_ascii_case("application/json") {
+            return Err(Problem::new(415, "content_type", "a body is application/json"));
+        }
+        let body: Value = serde_json::from_slice(&octets)
+            .map_err(|error| Problem::new(400, "bad_body", error.to_string()))?;
+        if !route.takes_body && body != nothing() {
+            return Err(Problem::new(400, "bad_body", "nothing is to be said with this"));
+        }
+        Ok(body)
     }
 
     /// No page of another origin may act or listen: browsers say whose page it is, programs say nothing.
@@ -258,6 +371,13 @@ impl Operator {
         handshake::check_origin(&parts.headers, host.unwrap_or_default(), &self.origins)
             .map_err(|refusal| Problem::new(refusal.status, "origin", refusal.public))
     }
+}
+
+/// What is asked of an operation.
+struct Asked<'p> {
+    names: Names<'p>,
+    query: String,
+    body: Value,
 }
 
 /// What is encoded would have to be decoded before its size is known.
@@ -285,7 +405,8 @@ fn may(who: &Principal, route: &Route) -> Result<(), Problem> {
 /// What somebody is told whose token is none of ours.
 fn denial(denied: Denied, peer: SocketAddr) -> Problem {
     match denied {
-        Denied::Unknown => {
+        // Which of the two it is, is nobody's business.
+        Denied::Missing | Denied::Wrong => {
             operator_report(&OperatorReport::Unauthorized { peer });
             Problem::new(401, "unauthorized", "this takes a token: `Authorization: Bearer ...`")
         }

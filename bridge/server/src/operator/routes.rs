@@ -13,6 +13,11 @@ pub(super) struct Route {
     pub(super) path: &'static str,
     pub(super) scope: Scope,
     pub(super) whom: Whom,
+    /// What it is called in the document and in the audit log.
+    pub(super) name: &'static str,
+    /// Whether the audit log has it: whatever changes something, and what tells what people say.
+    pub(super) is_recorded: bool,
+    pub(super) takes_body: bool,
     pub(super) operation: Operation,
 }
 
@@ -34,35 +39,94 @@ pub(super) enum Operation {
     Calls,
     Call,
     HangUp,
+    Tenants,
     Drain,
     Reload,
+    Audit,
+    Endpoints,
+    NewEndpoint,
+    RotateEndpoint,
+    ExtendEndpoint,
+    RevokeEndpoint,
 }
 
-const fn route(
-    method: Method,
+const fn get(
     path: &'static str,
     scope: Scope,
     whom: Whom,
+    name: &'static str,
     operation: Operation,
 ) -> Route {
-    Route { method, path, scope, whom, operation }
+    let (method, is_recorded, takes_body) = (Method::GET, false, false);
+    Route { method, path, scope, whom, name, operation, is_recorded, takes_body }
+}
+
+const fn post(
+    path: &'static str,
+    scope: Scope,
+    whom: Whom,
+    name: &'static str,
+    operation: Operation,
+) -> Route {
+    let (method, is_recorded, takes_body) = (Method::POST, true, false);
+    Route { method, path, scope, whom, name, operation, is_recorded, takes_body }
+}
+
+impl Route {
+    const fn recorded(mut self) -> Self {
+        self.is_recorded = true;
+        self
+    }
+
+    const fn with_body(mut self) -> Self {
+        self.takes_body = true;
+        self
+    }
 }
 
 /// All of it.
-pub(super) static ROUTES: [Route; 9] = {
+pub(super) static ROUTES: [Route; 16] = {
     use Operation as Op;
     use Scope::{Admin, Control, Listen, Read};
     use Whom::{All, Each};
+    const LISTENER: &str = "/v1/listeners/{listener}/endpoints";
     [
-        route(Method::GET, "/metrics", Read, All, Op::Metrics),
-        route(Method::GET, "/workers", Read, All, Op::Workers),
-        route(Method::GET, "/events", Listen, Each, Op::Events),
-        route(Method::GET, "/v1/openapi.json", Read, Each, Op::Document),
-        route(Method::GET, "/v1/calls", Read, Each, Op::Calls),
-        route(Method::GET, "/v1/calls/{call}", Read, Each, Op::Call),
-        route(Method::POST, "/v1/calls/{call}/hangup", Control, Each, Op::HangUp),
-        route(Method::POST, "/v1/drain", Control, All, Op::Drain),
-        route(Method::POST, "/v1/reload", Admin, All, Op::Reload),
+        get("/metrics", Read, All, "metrics", Op::Metrics),
+        get("/workers", Read, All, "workers", Op::Workers),
+        get("/events", Listen, Each, "events", Op::Events).recorded(),
+        get("/v1/openapi.json", Read, Each, "document", Op::Document),
+        get("/v1/calls", Read, Each, "calls", Op::Calls),
+        get("/v1/calls/{call}", Read, Each, "call", Op::Call),
+        post("/v1/calls/{call}/hangup", Control, Each, "hangup", Op::HangUp),
+        get("/v1/tenants", Read, Each, "tenants", Op::Tenants),
+        post("/v1/drain", Control, All, "drain", Op::Drain),
+        post("/v1/reload", Admin, All, "reload", Op::Reload),
+        get("/v1/audit", Admin, All, "audit", Op::Audit).recorded(),
+        get(LISTENER, Admin, Each, "endpoints", Op::Endpoints),
+        post(LISTENER, Admin, Each, "endpoint.new", Op::NewEndpoint),
+        post(
+            "/v1/listeners/{listener}/endpoints/rotate",
+            Admin,
+            Each,
+            "endpoint.rotate",
+            Op::RotateEndpoint,
+        )
+        .with_body(),
+        post(
+            "/v1/listeners/{listener}/endpoints/{endpoint}/extend",
+            Admin,
+            Each,
+            "endpoint.extend",
+            Op::ExtendEndpoint,
+        )
+        .with_body(),
+        post(
+            "/v1/listeners/{listener}/endpoints/{endpoint}/revoke",
+            Admin,
+            Each,
+            "endpoint.revoke",
+            Op::RevokeEndpoint,
+        ),
     ]
 };
 

@@ -26,6 +26,7 @@ use crate::events::Subscription;
 use crate::listener::handshake;
 use crate::socket::{Incoming as Came, Outgoing, Socket, SocketOptions, close_code};
 use crate::telemetry::METRICS;
+use crate::tenants::TenantListener;
 
 /// Largest message taken of a listener, who has nothing to say.
 const MAX_MESSAGE: usize = 4 * 1024;
@@ -66,13 +67,14 @@ struct Which {
 /// Held as long as somebody listens.
 struct Listening {
     _permit: OwnedSemaphorePermit,
+    _own: Option<TenantListener>,
     _busy: Busy,
 }
 
 impl Listening {
-    fn begin(permit: OwnedSemaphorePermit, busy: Busy) -> Self {
+    fn begin(permit: OwnedSemaphorePermit, own: Option<TenantListener>, busy: Busy) -> Self {
         METRICS.operator_listeners.increment();
-        Self { _permit: permit, _busy: busy }
+        Self { _permit: permit, _own: own, _busy: busy }
     }
 }
 
@@ -110,7 +112,12 @@ pub(super) fn listen(
         let message = "as many listen as may";
         Problem::later("too_many_listeners", message, operator.retry_after)
     })?;
-    let listening = Listening::begin(permit, busy);
+    let tenant = who.tenant.as_deref().and_then(|name| operator.tenants.find(name));
+    let own = tenant.map(|tenant| tenant.listener()).transpose().map_err(|quota| {
+        let message = "as many listen as this tenant may have";
+        Problem::later(quota.name(), message, operator.retry_after)
+    })?;
+    let listening = Listening::begin(permit, own, busy);
     let subscription = operator.events.subscribe_as(call, who.tenant.clone());
     let revoked: Revoked = Box::pin(operator.access.revoked(who));
     let (Some(response), Some(on_upgrade)) = (response.take(), on_upgrade) else {

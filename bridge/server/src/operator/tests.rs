@@ -16,13 +16,13 @@ fn the_document_shows_every_route_and_no_other() {
     for (path, item) in document["paths"].as_object().unwrap() {
         for (method, operation) in item.as_object().unwrap() {
             let text = |key: &str| operation[key].as_str().unwrap_or("").to_owned();
+            let name = text("operationId");
+            assert!(names.insert(name.clone()), "{path}: named as another one");
+            let takes_body = operation["requestBody"].is_object();
             documented.insert((
-                method.to_uppercase(),
-                path.clone(),
-                text("x-scope"),
-                text("x-tenants"),
+                (method.to_uppercase(), path.clone(), name, takes_body),
+                (text("x-scope"), text("x-tenants")),
             ));
-            assert!(names.insert(text("operationId")), "{path}: named as another one");
             assert!(operation["responses"]["default"].is_object(), "{path}: says no why not");
             let named = path.matches('{').count();
             let parameters = operation["parameters"].as_array().into_iter().flatten();
@@ -35,7 +35,9 @@ fn the_document_shows_every_route_and_no_other() {
         .map(|route| {
             let tenants = if route.whom == Whom::Each { "own" } else { "none" };
             let scope = route.scope.name().to_owned();
-            (route.method.to_string(), route.path.to_owned(), scope, tenants.to_owned())
+            let (method, path) = (route.method.to_string(), route.path.to_owned());
+            let name = route.name.to_owned();
+            ((method, path, name, route.takes_body), (scope, tenants.to_owned()))
         })
         .collect();
     assert_eq!(documented, routes);

@@ -123,6 +123,9 @@ metrics! {
     operator_unauthorized: Counter "ringback_operator_denied_total" "reason=\"unauthorized\"", "Requests on the operator's side by whom nobody knows.";
     operator_locked_out: Counter "ringback_operator_denied_total" "reason=\"locked_out\"", "Requests on the operator's side by whom nobody knows.";
     operator_far: Counter "ringback_operator_denied_total" "reason=\"far\"", "Requests on the operator's side by whom nobody knows.";
+    audit_failures: Counter "ringback_audit_failures_total" "", "Entries of the audit log that could not be written.";
+    audit_skipped: Counter "ringback_audit_skipped_total" "", "Refused authentications of which there were too many to be in the audit log.";
+    endpoint_failures: Counter "ringback_endpoint_failures_total" "", "Times endpoints of a listener could not be read or written down.";
     operator_listeners: Gauge "ringback_operator_listeners" "", "Operators who listen to events.";
     overload_level: Gauge "ringback_overload_level" "", "0: calls are taken; 1: new ones are refused; 2: captures have gaps as well.";
     worker_lag_us: Gauge "ringback_worker_lag_microseconds" "", "How late the latest thread comes to its calls, 99 times of 100 within five seconds.";
@@ -226,7 +229,7 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// All figures in Prometheus' text format, version 0.0.4, those of sinks behind them.
+    /// All figures in Prometheus' text format, version 0.0.4, those of sinks and tenants behind them.
     #[must_use]
     pub fn exposition(&self) -> String {
         let mut text = String::with_capacity(4 * 1024);
@@ -245,6 +248,7 @@ impl Metrics {
             };
         }
         super::sinks::exposition(&mut text);
+        crate::tenants::exposition(&mut text);
         text
     }
 }

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use tracing::{debug, info, warn};
+use tracing::{debug, error, info, warn};
 
 use super::metrics::METRICS;
 use super::redact::PeerText;
@@ -36,6 +36,16 @@ pub enum OperatorReport<'a> {
         /// Whose connection.
         peer: SocketAddr,
     },
+    /// Endpoints of a listener cannot be read or written down; what was known holds.
+    EndpointsNotKept {
+        /// Which, and why not.
+        reason: &'a str,
+    },
+    /// The audit log cannot be written: nothing is done until it can.
+    AuditFailed {
+        /// Why not.
+        reason: &'a str,
+    },
     /// Something was asked that changes something.
     Acted {
         /// Name of the token.
@@ -67,6 +77,14 @@ pub(crate) fn operator_report(report: &OperatorReport<'_>) {
         OperatorReport::Far { peer } => {
             METRICS.operator_far.increment();
             warn!(%peer, "an operator's request was refused: without tokens only this machine is answered");
+        }
+        OperatorReport::EndpointsNotKept { reason } => {
+            METRICS.endpoint_failures.increment();
+            error!(reason, "endpoints cannot be kept, trying again");
+        }
+        OperatorReport::AuditFailed { reason } => {
+            METRICS.audit_failures.increment();
+            error!(reason, "the audit log cannot be written: operators are refused");
         }
         OperatorReport::Acted { name, address, path, status } => {
             let address = address.map(tracing::field::display);

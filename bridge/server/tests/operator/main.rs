@@ -3,9 +3,11 @@
 
 mod access;
 mod api;
+mod endpoints;
 mod streams;
 #[path = "../support/mod.rs"]
 mod support;
+mod tenants;
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use ringback::net::Io;
@@ -49,6 +51,8 @@ fn toml(folder: &Folder) -> String {
         text += &format!("[[tenant]]\nname = \"{tenant}\"\n");
         text += &listener(tenant, &format!("tenant = \"{tenant}\""));
     }
+    let endpoints = support::quoted(folder.path("doors.json").display());
+    text += &listener("doors", &format!("tenant = \"acme\"\nendpoints = {endpoints}"));
     text + &listener("raw", "") + "[[module]]\nname = \"echo\"\nbuiltin = \"echo\"\n"
 }
 
@@ -63,6 +67,11 @@ async fn call(host: &Host, io: impl Io, listener: &str, name: &str) -> Caller {
     let mut caller = Caller::dial(host.clock, io, provider, &dial, &[]).await.unwrap();
     caller.format().await;
     caller
+}
+
+/// A path of the document with the names of what there is, a call among them.
+fn path_of(path: &str, call: &str) -> String {
+    path.replace("{call}", call).replace("{listener}", "doors").replace("{endpoint}", "e-none")
 }
 
 /// What was answered.

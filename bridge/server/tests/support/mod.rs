@@ -301,7 +301,7 @@ impl Host {
         let bridge = bridge.capturing(capture);
         let reload = bridge.reloading();
         let refusing: Reloading = Arc::new(|| Err("line 1: no".into()));
-        let side = bridge.operator(&config, Some(refusing)).zip(operator);
+        let side = bridge.operator(&config, Some(refusing)).map(Result::unwrap).zip(operator);
         let operator = side.as_ref().map(|(_, listener)| listener.local_addr().unwrap());
         let operating = side.map(|(side, listener)| tokio::spawn(side.run(listener)));
         let serving =

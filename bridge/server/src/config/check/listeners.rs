@@ -57,6 +57,7 @@ impl Checker<'_> {
                 self.strangers_asking(table.get_ref(), &listener);
             }
             let exposed = beyond && listener.auth.opens_for_strangers();
+            let exposed = exposed && listener.endpoints.is_none();
             if exposed && !table.get_ref().insecure {
                 let at = table.get_ref().auth.as_ref().map_or(table.span(), Spanned::span);
                 self.problem(at, format!(
@@ -101,6 +102,7 @@ impl Checker<'_> {
             answer: None,
             keys: None,
             hangup: None,
+            endpoints: None,
             one_way: false,
             options: Options::default(),
             reach: Self::near(transport(provider)),
@@ -145,6 +147,7 @@ impl Checker<'_> {
             self.wrong_kind(at.span(), &auth, &provider, transport);
         }
         self.passed_on(table, transport, &list, routes);
+        let endpoints = self.endpoints(raw, &auth, transport, others);
         let (point, answer) = self.answer(raw, &path, &provider, &auth, others).unzip();
         let endpoint = Endpoint {
             name,
@@ -153,7 +156,7 @@ impl Checker<'_> {
             path,
             public_url,
             max_streams,
-            token_in_path: matches!(auth, Auth::Path { .. }),
+            token_in_path: matches!(auth, Auth::Path { .. }) || endpoints.is_some(),
             answer: point,
             origins: self.origins(&raw.origins),
             sources: Sources { allow: self.allow(raw.allow.as_ref()), ..Sources::default() },
@@ -170,6 +173,7 @@ impl Checker<'_> {
             keys,
             hangup,
             answer,
+            endpoints,
             one_way,
             options,
             reach,

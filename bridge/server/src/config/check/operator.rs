@@ -2,13 +2,16 @@
 
 use std::net::SocketAddr;
 use std::ops::Range;
+use std::path::PathBuf;
 use std::sync::Arc;
 
+use ringback_proto::provider::{Auth, Transport};
 use toml::Spanned;
 
-use super::super::TenantConfig;
 use super::super::raw::{self, At};
+use super::super::{ListenerConfig, TenantConfig};
 use super::Checker;
+use crate::endpoints::EndpointStore;
 use crate::operator::{DEFAULT_BIND, OperatorConfig, Scope, Token};
 
 /// A shorter token can be guessed.
@@ -22,7 +25,16 @@ impl Checker<'_> {
         for table in &raw.tenant {
             let taken: Vec<_> = tenants.iter().map(|tenant| &*tenant.name).collect();
             let name = self.name(table.span(), table.get_ref().name.as_ref(), &taken);
-            tenants.push(TenantConfig { name: name.into() });
+            let raw = table.get_ref();
+            let mut most = |at: &Option<At<usize>>| {
+                at.as_ref().map(|at| self.number(Some(at), 1..=1_000_000, 1))
+            };
+            tenants.push(TenantConfig {
+                name: name.into(),
+                max_calls: most(&raw.max_calls),
+                calls_per_second: most(&raw.calls_per_second).map(|rate| rate as u32),
+                max_event_listeners: most(&raw.max_event_listeners),
+            });
         }
         self.tenants = tenants.iter().map(|tenant| Arc::clone(&tenant.name)).collect();
         tenants
@@ -71,6 +83,7 @@ impl Checker<'_> {
                 1..=10_000,
                 DEFAULT_CONNECTIONS,
             ),
+            audit: operator.audit.as_ref().map(|at| PathBuf::from(at.get_ref())),
             trusted_proxies: self.networks(&raw.server.trusted_proxies),
         })
     }
@@ -93,6 +106,41 @@ impl Checker<'_> {
             );
         }
         own
+    }
+
+    /// Where the endpoints of a listener are kept, which are a secret in its path.
+    pub(super) fn endpoints(
+        &mut self,
+        raw: &raw::Listener,
+        auth: &Auth,
+        transport: Transport,
+        others: &[ListenerConfig],
+    ) -> Option<PathBuf> {
+        let at = raw.endpoints.as_ref()?;
+        let path = PathBuf::from(at.get_ref());
+        if matches!(auth, Auth::Path { .. }) {
+            let help =
+                "an endpoint is a secret in the path already: leave `auth` of kind path away";
+            self.problem(at.span(), help);
+        }
+        if transport == Transport::Records {
+            self.problem(
+                at.span(),
+                "its connections tell no path; say by address who may call: `allow`",
+            );
+        }
+        if raw.answer.is_some() {
+            let help = "`answer` would have to tell the path, of which only a hash is kept";
+            self.problem(at.span(), help);
+        }
+        if let Some(other) = others.iter().find(|other| other.endpoints.as_ref() == Some(&path)) {
+            let name = &other.endpoint.name;
+            self.problem(at.span(), format!("those of listener {name:?} are kept there already"));
+        }
+        if let Err(error) = EndpointStore::open(&path) {
+            self.problem(at.span(), error.to_string());
+        }
+        Some(path)
     }
 
     fn operator_token(&mut self, table: &At<raw::OperatorToken>, others: &[Token]) -> Token {
