@@ -189,7 +189,7 @@ impl Endpoints {
 }
 
 fn end(now: u64, seconds: u64) -> Result<u64, Rule> {
-    (1..=LONGEST).contains(&seconds).then_some(now + seconds).ok_or(Rule::TooLong)
+    (1..=LONGEST).contains(&seconds).then(|| now + seconds).ok_or(Rule::TooLong)
 }
 
 #[cfg(test)]
