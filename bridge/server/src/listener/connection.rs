@@ -32,6 +32,7 @@ use super::{
 use crate::net::Io;
 use crate::socket::{Socket, linger};
 use crate::telemetry::{EdgeReport, METRICS, Report, report, report_edge};
+use crate::tenants::{Quota, TenantSeat};
 use crate::workers::Desk;
 
 /// Held as long as a connection is open, as a stream or before.
@@ -179,7 +180,8 @@ async fn answer<S: Streams, I: Io>(
         Err(refusal) => Err(refusal),
     };
     match verdict {
-        Ok(admitted) => {
+        Ok(mut admitted) => {
+            admitted.seats.begin();
             seat.settle();
             let response = handshake::switch(&admitted.accept, admitted.subprotocol.clone());
             let shared = Arc::clone(shared);
@@ -230,20 +232,41 @@ struct Admitted<T> {
     state: T,
     accept: String,
     subprotocol: Option<HeaderValue>,
-    _seats: Seats,
+    seats: Seats,
 }
 
 /// Places taken by a stream: one of the server's and, where those are counted, one of its listener's.
-pub(super) type Seats = [Option<OwnedSemaphorePermit>; 2];
+pub(super) struct Seats {
+    tenant: Option<TenantSeat>,
+    _seats: [Option<OwnedSemaphorePermit>; 2],
+}
+
+impl Seats {
+    /// The stream begins: from now on it counts as one of its tenant's that did.
+    pub(super) fn begin(&mut self) {
+        self.tenant.as_mut().map(TenantSeat::begin);
+    }
+}
 
 /// Takes places for a stream, unless there are none left.
 pub(super) fn seats<S: Streams>(shared: &Shared<S>, bounded: &Bounded) -> Result<Seats, Refusal> {
     may_begin(shared)?;
+    let tenant = bounded.tenant.as_ref().map(|tenant| tenant.call()).transpose();
+    let tenant = tenant.map_err(used_up)?;
     let seat = Arc::clone(&shared.live).try_acquire_owned();
     let seat = seat.map_err(|_| full(Shortage::Calls))?;
     let own = bounded.live.as_ref().map(|live| Arc::clone(live).try_acquire_owned());
     let own = own.transpose().map_err(|_| full(Shortage::ListenerCalls))?;
-    Ok([Some(seat), own])
+    Ok(Seats { tenant, _seats: [Some(seat), own] })
+}
+
+/// A tenant has none left.
+pub(super) fn used_up(quota: Quota) -> Refusal {
+    let shortage = match quota {
+        Quota::Setups => Shortage::TenantSetups,
+        Quota::Calls | Quota::Listeners => Shortage::TenantCalls,
+    };
+    Refusal::overloaded(shortage, "the tenant has as many as it may (`[[tenant]]`)")
 }
 
 /// Whether any call may begin now.
@@ -289,7 +312,7 @@ async fn prepared<S: Streams>(
         reason: format!("the chosen subprotocol is no header value: {error}"),
         ..Refusal::new(500, "internal error")
     })?;
-    Ok(Admitted { state, accept, subprotocol, _seats: seats })
+    Ok(Admitted { state, accept, subprotocol, seats })
 }
 
 /// Header fields as text. Octets that are not UTF-8 would have to be guessed at; no provider sends any.
@@ -326,7 +349,7 @@ async fn stream<S: Streams, I: Io>(
     peer: SocketAddr,
     _seat: Arc<Seat>,
 ) {
-    let Admitted { state, subprotocol, _seats, .. } = admitted;
+    let Admitted { state, subprotocol, seats: _seats, .. } = admitted;
     let socket = match on_upgrade.await {
         Ok(upgraded) => {
             let (io, read_ahead) = unwrap_io::<I>(upgraded);

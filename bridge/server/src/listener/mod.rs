@@ -332,10 +332,11 @@ struct Entered {
     place: Option<Place>,
 }
 
-/// An endpoint and the streams it has left.
+/// An endpoint, the streams it has left, and whose they are.
 struct Bounded {
     endpoint: Endpoint,
     live: Option<Arc<Semaphore>>,
+    tenant: Option<Arc<Tenant>>,
 }
 
 impl<S> fmt::Debug for Server<S> {
@@ -362,7 +363,8 @@ impl<S: Streams> Server<S> {
             .into_iter()
             .map(|endpoint| {
                 let live = endpoint.max_streams.map(|max| Arc::new(Semaphore::new(max)));
-                Bounded { endpoint, live }
+                let tenant = streams.tenant(&endpoint);
+                Bounded { endpoint, live, tenant }
             })
             .collect();
         let asked = Arc::clone(&streams);

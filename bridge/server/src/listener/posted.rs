@@ -30,7 +30,8 @@ pub(super) async fn receive<S: Streams>(
             response.headers_mut().insert(header::CONTENT_TYPE, kind);
             response
         }
-        Ok(Posting::Call((state, seats))) => {
+        Ok(Posting::Call((state, mut seats))) => {
+            seats.begin();
             let shared = Arc::clone(shared);
             let tasks = shared.tasks.clone();
             // A call is counted by its own places, and goes on where it began; the connection ends with its answer.

@@ -41,7 +41,8 @@ pub(super) async fn sorted<S: Streams, I: Io>(
     }
     let bounded = &shared.endpoints[index];
     match admit_records(shared, bounded, peer) {
-        Ok((state, seats)) => {
+        Ok((state, mut seats)) => {
+            seats.begin();
             seat.settle();
             let socket = Socket::records(Box::new(io), &[first], bounded.endpoint.socket);
             let (shared, seat) = (Arc::clone(shared), Arc::clone(seat));

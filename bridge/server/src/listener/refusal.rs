@@ -6,6 +6,8 @@ use axum::body::Body;
 use axum::http::{HeaderName, HeaderValue, Response, StatusCode, header};
 use ringback_proto::provider::Rejection;
 
+use crate::tenants::Quota;
+
 /// The field in which a 503 says in one word what there is too little of: `x-ringback-reason: calls`.
 pub const REASON: HeaderName = HeaderName::from_static("x-ringback-reason");
 
@@ -23,6 +25,10 @@ pub enum Shortage {
     Calls,
     /// As many calls as the listener may have are open.
     ListenerCalls,
+    /// The tenant has as many calls as it may.
+    TenantCalls,
+    /// As many calls of the tenant's have begun within a second as may.
+    TenantSetups,
     /// A thread that serves calls comes too late to them.
     Lag,
     /// Little memory is left.
@@ -37,12 +43,14 @@ pub enum Shortage {
 
 impl Shortage {
     /// All there are.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 12] = [
         Self::Draining,
         Self::Connections,
         Self::Address,
         Self::Calls,
         Self::ListenerCalls,
+        Self::TenantCalls,
+        Self::TenantSetups,
         Self::Lag,
         Self::Memory,
         Self::Descriptors,
@@ -59,6 +67,8 @@ impl Shortage {
             Self::Address => "address",
             Self::Calls => "calls",
             Self::ListenerCalls => "listener_calls",
+            Self::TenantCalls => Quota::Calls.name(),
+            Self::TenantSetups => Quota::Setups.name(),
             Self::Lag => "lag",
             Self::Memory => "memory",
             Self::Descriptors => "descriptors",

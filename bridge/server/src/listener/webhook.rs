@@ -12,7 +12,7 @@ use hyper::body::{Body as _, Incoming};
 use ringback_proto::provider::Webhook;
 use ringback_proto::provider::answer::Method;
 
-use super::connection::{full, may_begin, text_headers};
+use super::connection::{full, may_begin, text_headers, used_up};
 use super::{Bounded, Refusal, Shared, Shortage, Streams};
 use crate::telemetry::{Report, report};
 
@@ -119,6 +119,7 @@ async fn decide<S: Streams>(
 /// to its fallback address, which may be another bridge, and by a document that rejects the call it would not.
 fn has_room<S: Streams>(shared: &Shared<S>, bounded: &Bounded) -> Result<(), Refusal> {
     may_begin(shared)?;
+    bounded.tenant.as_ref().map_or(Ok(()), |tenant| tenant.has_room()).map_err(used_up)?;
     if shared.live.available_permits() == 0 {
         return Err(full(Shortage::Calls));
     }

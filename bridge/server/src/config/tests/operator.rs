@@ -70,11 +70,43 @@ fn what_would_open_it_to_strangers_or_to_nobody_is_a_mistake() {
         (token("a", &format!("{good}\ntenant = \"acme\"")), "there is no [[tenant]] \"acme\""),
         (listener("tenant = \"acme\""), "listener[0].tenant: there is no [[tenant]] \"acme\""),
         ("[[tenant]]\nname = \"a\"\n[[tenant]]\nname = \"a\"".into(), "the name of another one"),
+        (
+            "[[tenant]]\nname = \"a\"\ncalls_per_second = 0".into(),
+            "tenant[0].calls_per_second: found 0, expected 1 to 1000000",
+        ),
+        (
+            listener("endpoints = \"e.json\"\nauth = { kind = \"path\", token = \"env:T_A\" }"),
+            "listener[0].endpoints: an endpoint is a secret in the path already",
+        ),
+        (
+            listener("endpoints = \"Cargo.toml\""),
+            "listener[0].endpoints: Cargo.toml: is no file of endpoints",
+        ),
+        (
+            listener("endpoints = \"e.json\"")
+                + &listener("endpoints = \"e.json\"")
+                    .replace("\"a\"\n", "\"b\"\n")
+                    .replace("/a", "/b"),
+            "listener[1].endpoints: those of listener \"a\" are kept there already",
+        ),
     ] {
         let error = parse(&text).unwrap_err().to_string();
         assert!(error.contains(wanted), "{wanted}\n{error}");
         assert!(!error.contains("canary"), "{error}");
     }
+}
+
+#[test]
+fn an_endpoint_guards_a_listener_as_a_credential_does() {
+    let beyond =
+        |keys: &str| parse(&format!("[server]\nbind = \"0.0.0.0:80\"\n{}", listener(keys)));
+    assert!(beyond("").is_err());
+    let config = beyond("endpoints = \"e.json\"").unwrap();
+    assert!(config.listeners[0].endpoint.token_in_path);
+    let bare = parse(&listener("")).unwrap();
+    let next = parse(&listener("endpoints = \"e.json\"")).unwrap();
+    let restart = bare.succeeded_by(next).unwrap().restart;
+    assert_eq!(restart, ["listener.a.endpoints"]);
 }
 
 #[test]
@@ -95,9 +127,10 @@ fn tokens_are_taken_up_while_it_runs_and_the_rest_needs_a_restart() {
     assert_eq!(next("[operator]", &alice), (String::new(), "operator.token".into()));
     assert_eq!(next(&alice, ""), ("alice".into(), "operator".into()));
     let elsewhere = format!(
-        "[operator]\nbind = \"127.0.0.1:1\"\norigins = [\"http://a\"]\nmax_connections = 9\n{bob}"
+        "[operator]\nbind = \"127.0.0.1:1\"\norigins = [\"http://a\"]\nmax_connections = 9\naudit = \"a\"\n{bob}"
     );
-    let keys = "operator.bind operator.origins operator.max_connections operator.token";
+    let keys =
+        "operator.audit operator.bind operator.origins operator.max_connections operator.token";
     assert_eq!(next(&alice, &elsewhere), ("alice".into(), keys.into()));
     assert_eq!(next("", "[[tenant]]\nname = \"a\"").1, "tenant");
 }
