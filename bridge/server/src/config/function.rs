@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use crate::outgoing::http::Url;
+
 /// Functions that are called when something happens on a call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FunctionConfig {
@@ -34,6 +36,35 @@ pub struct FunctionConfig {
     pub schemas: Schemas,
     /// Where a program that is started by somebody else finds the bridge.
     pub listen: Option<FunctionListen>,
+    /// While it fails, the replica is given no work.
+    pub readiness: Option<Probe>,
+    /// When it has failed [`Probe::FAILURES`] times in a row, the program is started again.
+    pub liveness: Option<Probe>,
+}
+
+/// What is asked again and again whether all is well.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Probe {
+    /// What is done.
+    pub kind: ProbeKind,
+    /// From one answer to the next question.
+    pub every: Duration,
+    /// It has so long to answer.
+    pub timeout: Duration,
+}
+
+impl Probe {
+    /// Failures in a row of a liveness probe that end a program.
+    pub const FAILURES: u32 = 3;
+}
+
+/// How a replica is probed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ProbeKind {
+    /// A program, which ends with 0 if all is well; it has the environment that the replica was given.
+    Exec(Vec<String>),
+    /// A page, which is answered with 200 to 399.
+    Http(Url),
 }
 
 /// Where programs that are started by somebody else find the bridge.

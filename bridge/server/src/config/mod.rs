@@ -46,7 +46,9 @@ use crate::workers::Tick;
 use problem::Source;
 
 pub use changes::Succession;
-pub use function::{FunctionConfig, FunctionListen, Schemas, TextResult, Trigger};
+pub use function::{
+    FunctionConfig, FunctionListen, Probe, ProbeKind, Schemas, TextResult, Trigger,
+};
 pub use problem::{ConfigError, Place, Problem};
 pub(crate) use raw::AuthKind;
 pub(crate) use raw::parse_time;

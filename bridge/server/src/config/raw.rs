@@ -312,6 +312,8 @@ pub(super) struct Module {
     pub end_of_utterance: Option<At<TimeSpan>>,
     pub result: Option<At<super::TextResult>>,
     pub schemas: Option<At<super::Schemas>>,
+    pub readiness: Option<At<Probe>>,
+    pub liveness: Option<At<Probe>>,
     pub listen: Option<At<Listen>>,
     pub tokens: Option<At<Tokens>>,
     pub max_workers: Option<At<usize>>,
@@ -393,6 +395,16 @@ pub(super) struct On {
     pub utterance: Option<At<String>>,
     pub dtmf: Option<At<String>>,
     pub end: Option<At<String>>,
+}
+
+/// What tells whether a program with functions is well.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Probe {
+    pub exec: Option<At<Vec<String>>>,
+    pub http: Option<At<String>>,
+    pub every: Option<At<TimeSpan>>,
+    pub timeout: Option<At<TimeSpan>>,
 }
 
 #[derive(Debug, Default, Deserialize)]

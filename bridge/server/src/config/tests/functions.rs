@@ -56,6 +56,17 @@ fn a_function_that_cannot_be_is_told_with_what_to_do() {
         ),
         (&format!("{WHOLE}url = \"ws://x\""), "`url` is not used by kind \"function\""),
         (&format!("{WHOLE}concurrency = 0"), "expected 1 to 256"),
+        (&format!("{WHOLE}readiness = {{}}"), "a probe has either `exec`"),
+        (&format!("{WHOLE}readiness = {{ exec = [] }}"), "found no program"),
+        (&format!("{WHOLE}readiness = {{ http = \"ftp://x\" }}"), "http"),
+        (
+            &format!("{WHOLE}replicas = 2\nreadiness = {{ http = \"http://127.0.0.1:1/\" }}"),
+            "one page for all `replicas`",
+        ),
+        (
+            "on = { dtmf = \"f\" }\nlisten = { address = \"127.0.0.1:1\", dir = \"d\" }\nliveness = { exec = [\"true\"] }",
+            "needs `command`",
+        ),
     ] {
         let errors = errors(keys);
         assert!(errors.contains(said), "{keys}\nwanted {said}\ngot    {errors}");

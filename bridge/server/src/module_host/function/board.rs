@@ -148,6 +148,8 @@ struct Replica {
     has_polled: bool,
     schemas: Option<Vec<String>>,
     is_retired: bool,
+    /// It was said to be unable to work for now.
+    is_unwell: bool,
     /// Polls that wait for work.
     polls: usize,
 }
@@ -270,14 +272,14 @@ impl Board {
     pub(super) fn lease(&self, now: Instant, replica: usize) -> Option<Arc<Job>> {
         let mut state = self.state();
         let open = state.open_at(replica);
-        let has_room = open < self.bounds.concurrency && !state.replicas.get(replica)?.is_retired;
+        let has_room = open < self.bounds.concurrency && state.replicas.get(replica)?.may_work();
         if !has_room || state.waiting.is_empty() {
             return None;
         }
         // Whoever has less to do goes first; it was woken as well.
         let others = 0..state.replicas.len();
         let mut idler = others.filter(|&other| other != replica && state.replicas[other].polls > 0);
-        if idler.any(|other| !state.replicas[other].is_retired && state.open_at(other) < open) {
+        if idler.any(|other| state.replicas[other].may_work() && state.open_at(other) < open) {
             return None;
         }
         let Waiting { job, values, attempt } = state.waiting.pop_front()?;
@@ -440,7 +442,7 @@ impl Board {
             |replica: &Replica| replica.schemas.as_ref().is_some_and(|told| !told.is_empty());
         let state = self.state();
         let ready = |replica: &&Replica| {
-            !replica.is_retired && replica.has_polled && (!need_schemas || told(replica))
+            replica.may_work() && replica.has_polled && (!need_schemas || told(replica))
         };
         state.replicas.iter().filter(ready).count()
     }
@@ -452,6 +454,19 @@ impl Board {
             *replica = Replica { polls, ..Replica::default() };
         }
         self.changed.notify_waiters();
+    }
+
+    /// Whether this replica can work, as a probe has found; says whether that is new.
+    pub(super) fn found(&self, replica: usize, is_well: bool) -> bool {
+        let mut state = self.state();
+        let Some(replica) = state.replicas.get_mut(replica) else { return false };
+        let is_new = std::mem::replace(&mut replica.is_unwell, !is_well) == is_well;
+        drop(state);
+        if is_new {
+            self.work.notify_waiters();
+            self.changed.notify_waiters();
+        }
+        is_new
     }
 
     /// This replica is given nothing more.
@@ -486,6 +501,12 @@ impl Board {
     pub(super) fn close(&self, reason: &'static str) {
         let waiting = std::mem::take(&mut self.state().waiting);
         waiting.into_iter().for_each(|waiting| waiting.job.end(Outcome::Dropped(reason)));
+    }
+}
+
+impl Replica {
+    const fn may_work(&self) -> bool {
+        !self.is_retired && !self.is_unwell
     }
 }
 

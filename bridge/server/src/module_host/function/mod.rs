@@ -5,6 +5,7 @@ mod board;
 mod certificate;
 mod envelope;
 mod log;
+mod probe;
 mod query;
 mod replica;
 mod runtime;
@@ -12,6 +13,7 @@ mod session;
 mod utterance;
 mod values;
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -26,7 +28,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Hosted, seat};
 use crate::clock::Clock;
-use crate::config::{FunctionConfig, Schemas};
+use crate::config::{FunctionConfig, Probe, Schemas};
+use crate::outgoing::Connector;
 use crate::telemetry::PeerText;
 use board::{Board, Bounds, Wedged};
 use certificate::Identity;
@@ -54,6 +57,8 @@ struct Inner {
     name: String,
     config: FunctionConfig,
     clock: Clock,
+    /// For probes, which ask nobody but the replicas.
+    connector: Connector,
     board: Arc<Board>,
     state: watch::Sender<State>,
     is_started: AtomicBool,
@@ -88,6 +93,7 @@ impl FunctionPool {
             name,
             config,
             clock,
+            connector: Connector::default(),
             board,
             state: watch::Sender::new(State::default()),
             is_started: AtomicBool::new(false),
@@ -284,7 +290,10 @@ impl Inner {
         let mut connections = JoinSet::new();
         connections.spawn(address.serve(identity, Arc::new(desk)));
         if self.config.command.is_empty() {
-            self.stop.cancelled().await;
+            tokio::select! {
+                () = self.stop.cancelled() => {}
+                never = self.ask_whether_ready(index, &environment) => match never {},
+            }
             self.finish().await;
         } else {
             self.supervise(index, &environment).await;
@@ -298,7 +307,12 @@ impl Inner {
             let began = self.clock.now();
             self.board.reset(index);
             let problem = match Process::start(&self.name, &self.config, environment) {
-                Ok(process) => self.look_after(index, process).await,
+                Ok(process) => {
+                    tokio::select! {
+                        problem = self.look_after(index, process, environment) => problem,
+                        never = self.ask_whether_ready(index, environment) => match never {},
+                    }
+                }
                 Err(problem) => Some(problem),
             };
             let Some(problem) = problem else { return };
@@ -323,10 +337,16 @@ impl Inner {
     }
 
     /// Waits until a program ends or has to; says why, unless it was the end of all.
-    async fn look_after(&self, index: usize, mut process: Process) -> Option<String> {
+    async fn look_after(
+        &self,
+        index: usize,
+        mut process: Process,
+        environment: &[(&'static str, String)],
+    ) -> Option<String> {
         let problem = tokio::select! {
             how = process.exited() => return Some(how),
             () = self.stop.cancelled() => None,
+            why = self.dead(environment) => Some(why),
             () = self.until(|board| board.is_retired(index)) => {
                 // What somebody waits for may still be done.
                 let done = self.until(|board| board.wanted_at(index) == 0);
@@ -334,10 +354,10 @@ impl Inner {
                     how = process.exited() => return Some(how),
                     _ = timeout(self.config.job_timeout, done) => {}
                 }
-                Some("it did not come back from a job")
+                Some("it did not come back from a job".to_owned())
             }
             () = self.until(|board| self.config.schemas == Schemas::Required && board.functions(index).is_some_and(|told| told.is_empty())) => {
-                Some("it tells of no functions; does it fail to import them?")
+                Some("it tells of no functions; does it fail to import them?".to_owned())
             }
         };
         match problem {
@@ -356,6 +376,52 @@ impl Inner {
                 None
             }
         }
+    }
+
+    /// Keeps the board told whether a replica is ready for work, if there is a probe for that.
+    async fn ask_whether_ready(
+        &self,
+        index: usize,
+        environment: &[(&'static str, String)],
+    ) -> Infallible {
+        let Some(ready) = &self.config.readiness else { return std::future::pending().await };
+        self.board.found(index, false);
+        loop {
+            let answer = self.probe(ready, environment).await;
+            if self.board.found(index, answer.is_ok())
+                && let Err(why) = answer
+            {
+                let why = PeerText(&why);
+                tracing::warn!(module = self.name, replica = index, "is not ready for work: {why}");
+            }
+            tokio::time::sleep(ready.every).await;
+        }
+    }
+
+    /// Waits until the liveness probe, if there is one, has failed too often; says why.
+    async fn dead(&self, environment: &[(&'static str, String)]) -> String {
+        let Some(live) = &self.config.liveness else { return std::future::pending().await };
+        let mut failures = 0;
+        loop {
+            tokio::time::sleep(live.every).await;
+            match self.probe(live, environment).await {
+                Ok(()) => failures = 0,
+                Err(why) => {
+                    failures += 1;
+                    if failures == Probe::FAILURES {
+                        return format!("its liveness probe failed {failures} times, last: {why}");
+                    }
+                }
+            }
+        }
+    }
+
+    async fn probe(
+        &self,
+        probe: &Probe,
+        environment: &[(&'static str, String)],
+    ) -> Result<(), String> {
+        probe::probe(probe, &self.connector, &self.config.withheld, environment).await
     }
 
     /// Waits until all jobs are done, but not for ever.

@@ -201,7 +201,7 @@ impl Address {
 }
 
 /// A folder that nobody else can look into.
-fn own_folder() -> io::Result<PathBuf> {
+pub(super) fn own_folder() -> io::Result<PathBuf> {
     let path = std::env::temp_dir().join(format!("ringback-{}", random()?));
     let mut builder = std::fs::DirBuilder::new();
     #[cfg(unix)]

@@ -33,6 +33,8 @@ fn config() -> FunctionConfig {
         result: TextResult::Say,
         schemas: Schemas::Required,
         listen: None,
+        readiness: None,
+        liveness: None,
     }
 }
 

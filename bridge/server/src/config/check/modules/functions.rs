@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::super::super::raw::{self, At};
-use super::super::super::{FunctionConfig, FunctionListen, ModuleRun, Trigger};
+use super::super::super::{FunctionConfig, FunctionListen, ModuleRun, Probe, ProbeKind, Trigger};
 use super::super::{Checker, span};
 
 /// What such a module takes.
@@ -23,10 +23,12 @@ pub(super) const KEYS: &[&str] = &[
     "end_of_utterance",
     "result",
     "schemas",
+    "readiness",
+    "liveness",
 ];
 
 /// Where those that only functions have stand, if they are there; but for `on`.
-pub(super) fn spans(raw: &raw::Module) -> [(&'static str, Option<Range<usize>>); 9] {
+pub(super) fn spans(raw: &raw::Module) -> [(&'static str, Option<Range<usize>>); 11] {
     [
         ("listen", span(&raw.listen)),
         ("replicas", span(&raw.replicas)),
@@ -37,6 +39,8 @@ pub(super) fn spans(raw: &raw::Module) -> [(&'static str, Option<Range<usize>>);
         ("end_of_utterance", span(&raw.end_of_utterance)),
         ("result", span(&raw.result)),
         ("schemas", span(&raw.schemas)),
+        ("readiness", span(&raw.readiness)),
+        ("liveness", span(&raw.liveness)),
     ]
 }
 
@@ -44,6 +48,8 @@ const DEFAULT_JOB_TIMEOUT: Duration = Duration::from_secs(30);
 const DEFAULT_IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 const DEFAULT_END_OF_UTTERANCE: Duration = Duration::from_millis(500);
 const DEFAULT_MAX_QUEUED: usize = 100;
+const DEFAULT_PROBED_EVERY: Duration = Duration::from_secs(5);
+const DEFAULT_PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 
 impl Checker<'_> {
     pub(super) fn function(
@@ -96,7 +102,54 @@ impl Checker<'_> {
             result: raw.result.as_ref().map(|at| *at.get_ref()).unwrap_or_default(),
             schemas: raw.schemas.as_ref().map(|at| *at.get_ref()).unwrap_or_default(),
             listen: raw.listen.as_ref().map(|at| self.listen(at)),
+            readiness: self.probe(raw.readiness.as_ref(), replicas),
+            liveness: self.liveness(raw, replicas),
         }))
+    }
+
+    fn liveness(&mut self, raw: &raw::Module, replicas: usize) -> Option<Probe> {
+        if let Some(at) = raw.liveness.as_ref().filter(|_| raw.command.is_none()) {
+            let help =
+                "needs `command`: a program that somebody else starts is not started again here";
+            self.problem(at.span(), help);
+        }
+        self.probe(raw.liveness.as_ref(), replicas)
+    }
+
+    fn probe(&mut self, at: Option<&At<raw::Probe>>, replicas: usize) -> Option<Probe> {
+        let at = at?;
+        let raw::Probe { exec, http, every, timeout } = at.get_ref();
+        let kind = match (exec, http) {
+            (Some(command), None) => {
+                if command.get_ref().first().is_none_or(String::is_empty) {
+                    let help = "found no program, expected a list such as [\"test\", \"-e\", \"/run/app.ready\"]";
+                    self.problem(command.span(), help);
+                }
+                ProbeKind::Exec(command.get_ref().clone())
+            }
+            (None, Some(url)) => match url.get_ref().parse() {
+                Ok(parsed) => {
+                    if replicas > 1 {
+                        let help = "is one page for all `replicas`, which cannot tell which of them is well; `exec` can";
+                        self.problem(url.span(), help);
+                    }
+                    ProbeKind::Http(parsed)
+                }
+                Err(error) => {
+                    self.problem(url.span(), &error);
+                    return None;
+                }
+            },
+            _ => {
+                let help = "a probe has either `exec`, such as [\"test\", \"-e\", \"/run/app.ready\"], or `http`, such as \"http://127.0.0.1:8000/ready\"";
+                self.problem(at.span(), help);
+                return None;
+            }
+        };
+        let within = Duration::from_millis(100)..=Duration::from_secs(600);
+        let every = self.time(every.as_ref(), within.clone(), DEFAULT_PROBED_EVERY);
+        let timeout = self.time(timeout.as_ref(), within, DEFAULT_PROBE_TIMEOUT);
+        Some(Probe { kind, every, timeout })
     }
 
     fn triggers(&mut self, at: &At<raw::On>) -> BTreeMap<Trigger, String> {

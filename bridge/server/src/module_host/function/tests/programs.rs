@@ -4,6 +4,7 @@ use ringback_module::message::{FromModule, StopReason};
 
 use super::sessions::{key, message, next, start};
 use super::*;
+use crate::config::ProbeKind;
 use crate::module_host::{FromHost, ToHost};
 
 const SCRIPT: &str = include_str!("../test_client.py");
@@ -177,4 +178,58 @@ async fn a_program_that_somebody_else_starts_is_told_where_the_bridge_is() {
     pool.stop().await;
     drop(child);
     std::fs::remove_dir_all(&dir).unwrap();
+}
+
+fn exec(command: &[&str]) -> Option<Probe> {
+    let kind = ProbeKind::Exec(command.iter().map(|&word| word.to_owned()).collect());
+    Some(Probe { kind, every: Duration::from_millis(20), timeout: Duration::from_secs(20) })
+}
+
+#[tokio::test]
+async fn a_program_gets_work_when_its_readiness_probe_succeeds() {
+    let folder = replica::own_folder().unwrap();
+    let loaded = folder.join("loaded");
+    let pool = pool("plain", |config| {
+        config.readiness = exec(&["test", "-e", loaded.to_str().unwrap()]);
+    });
+    // It asks for work all the same.
+    pool.inner.until(|board| board.has_polled(0) && board.functions(0).is_some()).await;
+    assert_eq!(pool.inner.board.ready(true), 0);
+    std::fs::write(&loaded, "").unwrap();
+    let mut hosted = call(&pool).await;
+    assert_eq!(press(&mut hosted, '1').await["digit"], "1");
+    std::fs::remove_file(&loaded).unwrap();
+    pool.inner.until(|board| board.ready(true) == 0).await;
+    std::fs::remove_dir_all(&folder).unwrap();
+    pool.stop().await;
+}
+
+#[tokio::test]
+async fn a_program_whose_liveness_probe_fails_three_times_is_started_again() {
+    let pool = pool("plain", |config| config.liveness = exec(&["false"]));
+    problem(&pool, "its liveness probe failed 3 times").await;
+    pool.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_page_is_a_probe_and_what_is_not_found_is_no_success() {
+    use crate::outgoing::mock::{Mock, Reply, reply};
+    for (answer, expected) in [
+        (reply("200 OK", "", "well"), Ok(())),
+        (reply("302 Found", "location: http://localhost/elsewhere\r\n", ""), Ok(())),
+        (reply("404 Not Found", "", ""), Err("404")),
+        (reply("503 Busy", "", ""), Err("503")),
+        (Reply::Silence, Err("no whole answer in 2s")),
+    ] {
+        let mock = Mock::new(vec![answer]);
+        let kind = ProbeKind::Http(format!("{}/ready", mock.url).parse().unwrap());
+        let second = Duration::from_secs(1);
+        let page = Probe { kind, every: second, timeout: second * 2 };
+        let said = probe::probe(&page, &mock.connector(), &[], &[]).await;
+        match expected {
+            Ok(()) => assert_eq!(said, Ok(())),
+            Err(word) => assert!(said.as_ref().unwrap_err().contains(word), "{said:?}"),
+        }
+        assert!(mock.asked().iter().all(|request| request.starts_with("GET /ready ")));
+    }
 }

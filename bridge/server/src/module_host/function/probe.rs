@@ -1,0 +1,70 @@
+//! Probes of a replica: a program that is run, or a page that is asked for, again and again. Says how it went; what follows from that is
+//! said elsewhere.
+
+use std::process::Stdio;
+
+use hyper::Method;
+use tokio::process::Command;
+use tokio::time::timeout;
+
+use crate::config::{Probe, ProbeKind};
+use crate::outgoing::Connector;
+use crate::outgoing::http::{self, Ask, Bounds};
+
+/// So much of a page is read; it is not looked at.
+const PAGE: usize = 64 * 1024;
+
+/// Probes once.
+///
+/// # Errors
+/// Why it is no success: a program that does not end with 0, a page that is not answered with 200 to 399, or neither in time.
+pub(super) async fn probe(
+    probe: &Probe,
+    connector: &Connector,
+    withheld: &[String],
+    environment: &[(&'static str, String)],
+) -> Result<(), String> {
+    match &probe.kind {
+        ProbeKind::Exec(command) => {
+            let ran = timeout(probe.timeout, exec(command, withheld, environment)).await;
+            ran.unwrap_or_else(|_| Err(format!("{:?} did not end in time", command[0])))
+        }
+        ProbeKind::Http(url) => {
+            let ask =
+                Ask { method: Method::GET, url, authorization: None, headers: &[], body: None };
+            let bounds = Bounds { deadline: probe.timeout, body: PAGE };
+            let answer = http::ask(connector, &ask, bounds).await;
+            match answer.map_err(|error| error.to_string())?.status {
+                200..400 => Ok(()),
+                status => Err(format!("it was answered with {status}")),
+            }
+        }
+    }
+}
+
+async fn exec(
+    command: &[String],
+    withheld: &[String],
+    environment: &[(&'static str, String)],
+) -> Result<(), String> {
+    let (program, arguments) = command.split_first().ok_or("its command is empty")?;
+    let mut command = Command::new(program);
+    for name in withheld {
+        command.env_remove(name);
+    }
+    let status = command
+        .args(arguments)
+        .envs(environment.iter().map(|(name, value)| (name, value)))
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .kill_on_drop(true)
+        .status()
+        .await
+        .map_err(|error| format!("cannot start {program:?}: {error}"))?;
+    if status.success() {
+        Ok(())
+    } else {
+        Err(format!("{program:?} ended with {}", super::super::child::exit_text(status)))
+    }
+}
