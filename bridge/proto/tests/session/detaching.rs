@@ -26,7 +26,7 @@ impl Rig {
 
     /// The provider opens another stream for the call, which the call goes on with.
     fn return_by(&mut self, provider: &str) -> Start {
-        let mut next = Rig::connected(provider, Dial::default(), may_return(Vec::new()));
+        let mut next = Self::connected(provider, Dial::default(), may_return(Vec::new()));
         (next.now, next.holds_claims) = (self.now, true);
         next.open();
         let start = next.session.claiming().expect("it has started").clone();
@@ -326,7 +326,6 @@ fn every_provider_whose_streams_name_their_call_may_return() {
         next.exchange();
         next.finish();
     }
-    println!("{} providers: {}", returned.len(), returned.join(", "));
     assert!(returned.len() >= 25, "{returned:?}");
 }
 

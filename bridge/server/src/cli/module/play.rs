@@ -60,7 +60,7 @@ pub(super) struct Args {
 
 /// Where the module is.
 enum Whereabouts {
-    Program(ChildSpec),
+    Program(Box<ChildSpec>),
     Server(Box<WebSocketSpec>),
 }
 
@@ -69,13 +69,16 @@ impl Whereabouts {
         let name = "module".to_owned();
         match args.server.server(&args.module) {
             Some(server) => Ok(Self::Server(Box::new(server?))),
-            None => Ok(Self::Program(ChildSpec::new(name, serve::words(&args.module)?))),
+            None => {
+                let spec = ChildSpec::new(name, serve::words(&args.module)?);
+                Ok(Self::Program(Box::new(spec)))
+            }
         }
     }
 
     fn spawn(self, start: Start) -> Hosted {
         match self {
-            Self::Program(spec) => spawn_child(&ChildPool::new(spec), start),
+            Self::Program(spec) => spawn_child(&ChildPool::new(*spec), start),
             Self::Server(spec) => spawn_websocket(*spec, start),
         }
     }
