@@ -3,6 +3,7 @@
 #[cfg(feature = "nats")]
 mod cluster;
 mod live;
+mod operated;
 mod ports;
 mod posted;
 
@@ -20,7 +21,6 @@ use ringback_proto::rule::{Facts, Rule};
 use ringback_proto::session::{RouteTable, Session, SessionConfig};
 use tokio::task::JoinSet;
 
-use crate::audit::Audit;
 use crate::call::{
     Attachments, Call, FunctionPools, Lines, LogWatch, Reattach, Sources, Watch, Watchers, Ways,
     Wire,
@@ -28,7 +28,7 @@ use crate::call::{
 use crate::capture::{Capture, Captured, Opening};
 use crate::clock::{Clock, WallTime};
 use crate::config::{AnswerConfig, Config, ListenerConfig, ModuleConfig, ModuleRun};
-use crate::endpoints::{self, EndpointStore};
+use crate::endpoints::EndpointStore;
 use crate::events::{self, Events};
 use crate::hangup::{HangUp, Pool};
 use crate::keyring::Keyring;
@@ -40,7 +40,6 @@ use crate::module_host::{self, ChildPools, RosterConfig, Rosters};
 #[cfg(feature = "nats")]
 use crate::nats::Nats;
 use crate::net;
-use crate::operator::{Bridged, Called, Operator, Reloading};
 use crate::outgoing::Connector;
 use crate::overload::Overload;
 use crate::passthrough::{Opened, Passing, Passthrough};
@@ -48,13 +47,13 @@ use crate::reach::Reach;
 use crate::registry::Registry;
 use crate::shutdown::Shutdown;
 use crate::socket::Socket;
-use crate::telemetry::{OperatorReport, operator_report};
 use crate::tenants::{Tenant, Tenants};
 use crate::workers::Workers;
 #[cfg(feature = "nats")]
 use cluster::Cluster;
 use live::Live;
 pub use live::Reload;
+use operated::{keep_endpoints, standing_stores};
 use ports::Stock;
 use posted::{Posts, Running};
 
@@ -119,18 +118,6 @@ impl Plan {
         };
         let auth = fresh.as_deref().unwrap_or(&self.auth);
         Ok(auth.check_posted(request, body, now, &mut self.replays())?)
-    }
-
-    /// Where it is called, if that comes and goes.
-    fn called(&self) -> Option<Called> {
-        let Endpoint { name, tenant, path, public_url, .. } = &self.endpoint;
-        Some(Called {
-            listener: name.clone(),
-            tenant: tenant.clone(),
-            path: path.clone(),
-            public_url: public_url.clone(),
-            store: self.endpoints.clone()?,
-        })
     }
 
     /// Whom a stream is passed on to, if it is. Nothing but its request is known of it.
@@ -305,35 +292,6 @@ impl Bridge {
     #[must_use]
     pub fn events(&self) -> Events {
         self.events.clone()
-    }
-
-    /// The operator's side, where it has one: as `config` says, which the bridge was made of. `reloading` reads the configuration again.
-    /// An error says why its audit log cannot be written.
-    #[must_use]
-    pub fn operator(
-        &self,
-        config: &Config,
-        reloading: Option<Reloading>,
-    ) -> Option<Result<Arc<Operator>, String>> {
-        let bridged = Bridged {
-            clock: self.clock,
-            shutdown: self.shutdown.clone(),
-            events: self.events.clone(),
-            registry: self.registry.clone(),
-            rosters: self.rosters.clone(),
-            tokens: self.live.tokens.clone(),
-            tenants: self.tenants.clone(),
-            called: self.live.now().plans.iter().filter_map(|plan| plan.called()).collect(),
-            limits: config.limits,
-            pages: config.pages,
-        };
-        let operator = config.operator.as_ref()?;
-        let audit = operator.audit.as_deref().map(|path| {
-            let failed = |error| format!("`audit` of [operator], {}: {error}", path.display());
-            Audit::open(path).map_err(failed)
-        });
-        let audit = audit.transpose();
-        Some(audit.map(|audit| Operator::new(operator, bridged, audit, reloading)))
     }
 
     /// For another configuration, while it runs.
@@ -703,29 +661,6 @@ impl Bridge {
         let hangup = plan.hangup.clone();
         let call = Call::new(self.clock, name, session, wire, sources, watchers, hangup);
         Box::new(call.captured(tape).reattaching(reattach).entered(entered))
-    }
-}
-
-/// Where the endpoints of listeners are kept.
-fn standing_stores(live: &Live) -> Vec<EndpointStore> {
-    live.now().plans.iter().filter_map(|plan| plan.endpoints.clone()).collect()
-}
-
-/// Takes up what others change about endpoints, and writes down how they are used.
-async fn keep_endpoints(stores: Vec<EndpointStore>) {
-    let mut failing = false;
-    loop {
-        tokio::time::sleep(endpoints::PERIOD).await;
-        let stores = stores.clone();
-        let refreshed = tokio::task::spawn_blocking(move || {
-            stores.iter().map(EndpointStore::refresh).find_map(Result::err)
-        });
-        let failed = refreshed.await.ok().flatten();
-        if let Some(error) = failed.as_ref().filter(|_| !failing) {
-            let reason = error.to_string();
-            operator_report(&OperatorReport::EndpointsNotKept { reason: &reason });
-        }
-        failing = failed.is_some();
     }
 }
 

@@ -408,13 +408,6 @@ impl Session {
         self.settle(now);
     }
 
-    /// An operator wants the call to end, now.
-    pub fn operator_hangs_up(&mut self, now: Instant, by: &str) {
-        self.now = now;
-        self.end(now, EndReason::Operator { name: by.to_owned() });
-        self.settle(now);
-    }
-
     /// Time passed; call at or after [`Session::poll_timeout`].
     pub fn handle_timeout(&mut self, now: Instant) {
         if self.protocol_timeout().is_some_and(|at| at <= now) {

@@ -393,6 +393,13 @@ impl Session {
         ));
     }
 
+    /// An operator wants the call to end, now.
+    pub fn operator_hangs_up(&mut self, now: Instant, by: &str) {
+        self.now = now;
+        self.end(now, EndReason::Operator { name: by.to_owned() });
+        self.settle(now);
+    }
+
     fn hang_up(&mut self, now: Instant, id: PortId, hangup: &Hangup) {
         let module = self.ports[id.0].config.name.clone();
         let reason = self.reason_for_all(id, &hangup.reason).to_owned();
