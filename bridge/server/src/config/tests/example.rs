@@ -81,8 +81,9 @@ fn known_keys(table: &str) -> BTreeSet<String> {
         "listener.auth" => "[[listener]]\nauth = { kind = \"none\", zz = 1 }".to_owned(),
         "listener.hangup" => "[[listener]]\nhangup = { kind = \"rest\", zz = 1 }".to_owned(),
         "listener.options" | "listener.answer" | "module.on" | "module.listen"
-        | "module.breaker" | "route.barge_in" | "route.speakers" | "route.passthrough"
-        | "route.when" | "route.canary" | "route.private" => {
+        | "module.breaker" | "module.readiness" | "module.liveness" | "route.barge_in"
+        | "route.speakers" | "route.passthrough" | "route.when" | "route.canary"
+        | "route.private" => {
             let (outer, inner) = table.split_once('.').unwrap();
             format!("[[{outer}]]\n{inner} = {{ zz = 1 }}")
         }
