@@ -249,14 +249,17 @@ mod tests {
     fn a_frame_that_nobody_names_is_a_failure() {
         let far = counted(&[true, true, false, true]);
         let balanced = json!({"balanced": true, "ledger": []});
-        let row = row_of(&[far.clone()], &[balanced]);
+        let row = row_of(std::slice::from_ref(&far), &[balanced]);
         assert_eq!((row.sent, row.back, row.missing(), row.wrong.len()), (4, 3, 1, 1));
         let named = json!({"balanced": true, "ledger": [
             {"hop": "playout", "unit": "samples", "dropped": {"trimmed": 160}}]});
-        assert_eq!(row_of(&[far.clone()], &[named]).wrong, Vec::<String>::new());
+        assert_eq!(row_of(std::slice::from_ref(&far), &[named]).wrong, Vec::<String>::new());
         let unbalanced = json!({"balanced": false, "ledger": []});
         assert_eq!(row_of(&[counted(&[true])], &[unbalanced]).wrong.len(), 1);
-        assert_eq!(recovery(&[far.clone()], Instant::from_millis(10)), Duration::from_millis(30));
+        assert_eq!(
+            recovery(std::slice::from_ref(&far), Instant::from_millis(10)),
+            Duration::from_millis(30)
+        );
         assert_eq!(recovery(&[far], Instant::from_millis(50)), Duration::ZERO);
     }
 }
