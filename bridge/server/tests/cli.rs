@@ -192,7 +192,8 @@ fn the_readme_names_commands_and_files_that_exist() {
     let readme = std::fs::read_to_string(root().join("README.md")).unwrap();
     let links = readme.split("](").skip(1).filter_map(|rest| rest.split(')').next());
     let local = links.filter(|link| !link.contains("://") && !link.starts_with('#'));
-    let missing: Vec<_> = local.filter(|link| !root().join(link).exists()).collect();
+    let file = |link: &&str| root().join(link.split('#').next().unwrap_or_default());
+    let missing: Vec<_> = local.filter(|link| !file(link).exists()).collect();
     assert!(missing.is_empty(), "README.md links to what is not there: {missing:?}");
     let help = ask(&["--help"]).stdout;
     for command in readme.split("`ringback ").skip(1).filter_map(|c| c.split(['`', ' ']).next()) {

@@ -268,7 +268,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             max_connections: 4096,
-            max_connections_per_address: 100,
+            max_connections_per_address: 500,
             max_streams: 1000,
             header_timeout: Duration::from_secs(5),
             drain_timeout: Duration::from_secs(30),

@@ -1,11 +1,13 @@
 //! What the process uses of memory and descriptors, and how much of them it may, as Linux tells it. Elsewhere nothing is known.
 
 use super::{Bounds, Load};
+use crate::telemetry::METRICS;
 use crate::workers::Lags;
 
 /// All that can be known now. Reads files of the kernel.
 pub(super) fn read(bounds: &Bounds, lags: &Lags) -> Load {
     Load {
+        calls: METRICS.streams.get(),
         lag: lags.worst(),
         memory: system::memory(bounds.max_memory),
         descriptors: system::descriptors(),

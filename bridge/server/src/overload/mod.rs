@@ -19,6 +19,8 @@ use crate::listener::{Refusal, Shortage};
 use crate::telemetry::{EdgeReport, METRICS, report_edge};
 use crate::workers::Lags;
 
+/// With fewer calls than that it is not they who keep a machine busy, and refusing one more would help nobody.
+const FEW_CALLS: u64 = 50;
 /// How often the figures are read.
 const PERIOD: Duration = Duration::from_secs(1);
 
@@ -54,6 +56,8 @@ impl Share {
 /// What is used, as far as the system tells.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Load {
+    /// Calls, and streams that are passed on.
+    pub(crate) calls: u64,
     /// Of the thread that is latest.
     pub(crate) lag: Option<Duration>,
     pub(crate) memory: Option<Share>,
@@ -107,7 +111,7 @@ struct Strain {
 impl Strain {
     /// What follows on `self` with this load.
     fn next(self, load: &Load, bounds: &Bounds) -> Self {
-        let lag = load.lag.zip(bounds.max_lag);
+        let lag = load.lag.filter(|_| load.calls >= FEW_CALLS).zip(bounds.max_lag);
         let lag = lag.map(|(lag, most)| lag.as_secs_f64() / most.as_secs_f64());
         Self {
             lag: self.lag.next(lag, &LAG),
@@ -250,7 +254,7 @@ mod tests {
     const BOUNDS: Bounds = Bounds { max_lag: Some(Duration::from_millis(20)), max_memory: None };
 
     fn late(ms: u64) -> Load {
-        Load { lag: Some(Duration::from_millis(ms)), ..Load::default() }
+        Load { calls: FEW_CALLS, lag: Some(Duration::from_millis(ms)), ..Load::default() }
     }
 
     fn share(percent: u64) -> Option<Share> {

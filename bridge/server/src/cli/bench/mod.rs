@@ -215,7 +215,10 @@ impl Args {
         };
         formats.iter().find(fits).copied().map(Some).ok_or_else(|| {
             let has: Vec<_> = formats.iter().map(ToString::to_string).collect();
-            format!("{} does not speak that; it has {}", provider.title(), has.join(", "))
+            let rate = self.rate.map(|hz| format!("{hz} Hz"));
+            let asked: Vec<_> = self.codec.clone().into_iter().chain(rate).collect();
+            let (asked, has) = (asked.join(" at "), has.join(", "));
+            format!("{} does not speak {asked}; it has {has}", provider.title())
         })
     }
 

@@ -81,9 +81,8 @@ fn known_keys(table: &str) -> BTreeSet<String> {
         "listener.auth" => "[[listener]]\nauth = { kind = \"none\", zz = 1 }".to_owned(),
         "listener.hangup" => "[[listener]]\nhangup = { kind = \"rest\", zz = 1 }".to_owned(),
         "listener.options" | "listener.answer" | "module.on" | "module.listen"
-        | "module.breaker" | "module.readiness" | "module.liveness" | "route.barge_in"
-        | "route.speakers" | "route.passthrough" | "route.when" | "route.canary"
-        | "route.private" => {
+        | "module.breaker" | "module.readiness" | "route.barge_in" | "route.speakers"
+        | "route.passthrough" | "route.when" | "route.canary" | "route.private" => {
             let (outer, inner) = table.split_once('.').unwrap();
             format!("[[{outer}]]\n{inner} = {{ zz = 1 }}")
         }
@@ -99,9 +98,12 @@ fn used_keys(path: &str, value: &DeValue<'_>, keys: &mut BTreeSet<(String, Strin
     match value {
         DeValue::Table(table) => {
             for (key, value) in table {
-                // What proves that one may ask is written as what proves that one may call.
-                let also = ["listener.answer.auth", "module.auth"];
-                let of = if also.contains(&path) { "listener.auth" } else { path };
+                // Some tables are written alike, and one has what another cannot have beside it.
+                let of = match path {
+                    "listener.answer.auth" | "module.auth" => "listener.auth",
+                    "module.liveness" => "module.readiness",
+                    path => path,
+                };
                 keys.insert((of.to_owned(), key.get_ref().to_string()));
                 let below = if path.is_empty() { String::new() } else { format!("{path}.") };
                 used_keys(&format!("{below}{}", key.get_ref()), value.get_ref(), keys);
