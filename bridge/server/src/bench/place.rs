@@ -84,6 +84,7 @@ impl Place {
     }
 
     /// What is beside the module in the configuration of a bridge whose module runs there; `server` is where its server is.
+    #[cfg_attr(not(feature = "nats"), expect(unused_variables, reason = "no other has any"))]
     pub(super) fn tables(self, server: &str) -> String {
         match self {
             Self::Stdio | Self::Websocket => String::new(),

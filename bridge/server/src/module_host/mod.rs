@@ -44,7 +44,6 @@ pub(crate) use nats::{
     flow::{Sent, Taken},
     head::Head,
 };
-#[cfg(feature = "nats")]
 pub(crate) use restart::shortened;
 pub use roster::{RosterConfig, Rosters};
 pub use thread::spawn_thread;

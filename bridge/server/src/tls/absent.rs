@@ -1,5 +1,6 @@
 //! What stands in for TLS on listeners in a build without it: says so, and takes nobody.
 
+use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 
@@ -8,7 +9,9 @@ use crate::net::Listener;
 
 /// Cannot be made.
 #[derive(Debug, Clone)]
-pub enum Identity {}
+pub struct Identity {
+    never: Infallible,
+}
 
 impl Identity {
     /// There is none.
@@ -33,7 +36,7 @@ impl Identity {
     /// Never called.
     #[expect(clippy::unused_async, reason = "the same shape as with TLS")]
     pub async fn keep_fresh(&self, _whose: &str) {
-        match *self {}
+        match self.never {}
     }
 }
 
@@ -56,7 +59,7 @@ impl<L: Listener> Listener for TlsListener<L> {
     type Parcel = L::Parcel;
 
     async fn accept(&mut self) -> io::Result<(Self::Parcel, SocketAddr)> {
-        match self.identity {}
+        match self.identity.never {}
     }
 
     async fn open(parcel: Self::Parcel) -> io::Result<Self::Io> {
