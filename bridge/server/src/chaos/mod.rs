@@ -2,7 +2,7 @@
 //!
 //! What happens, and when, follows from the seed alone: from the number of the connection, the way, the time since it was opened and
 //! the position in it, never from how the octets happened to arrive. So the same seed is the same line again, in the time of this
-//! machine between sockets ([`Proxy`]) and in simulated time between streams in memory ([`line`]).
+//! machine between sockets ([`Proxy`]) and in simulated time between streams in memory ([`line()`]).
 //!
 //! Each way holds a bounded number of octets. Beyond them it does not read, so that whoever sends feels the line as it is.
 

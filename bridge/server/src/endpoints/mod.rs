@@ -1,4 +1,4 @@
-//! The endpoints of a listener where they are kept: a file, for its owner alone, changed as a whole. What may be is in [`rules`].
+//! The endpoints of a listener where they are kept: a file, for its owner alone, changed as a whole. What may be is in `rules`.
 //!
 //! A bridge and a command line may change one file: each takes a lock, reads what is there now, and puts a new file in its place. Of
 //! the segments that open, only hashes are kept; whoever makes one is told it once.
