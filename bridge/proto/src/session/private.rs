@@ -201,11 +201,14 @@ impl Session {
             || private.parts.iter().any(|part| from_ms < part.end && part.start <= to_ms)
     }
 
+    /// Whether what is told now may still be of what was private.
+    pub(super) fn is_settling(&self) -> bool {
+        self.private.as_ref().is_some_and(|p| p.open.is_some() || self.now < p.settled)
+    }
+
     /// Whether what a module says is not for others: it was given what is private, and may speak of it.
     pub(super) fn keeps_to_itself(&self, id: PortId) -> bool {
-        let Some(private) = &self.private else { return false };
-        let hears = self.ports.get(id.0).is_some_and(|port| port.config.hears_private);
-        hears && (private.open.is_some() || self.now < private.settled)
+        self.ports.get(id.0).is_some_and(|port| port.config.hears_private) && self.is_settling()
     }
 
     /// Whether a result is about what was private.

@@ -479,7 +479,7 @@ impl Session {
         by: Option<PortId>,
         whose: Option<usize>,
     ) {
-        let words = self.words.is_some();
+        let (words, settling) = (self.words.is_some(), self.is_settling());
         for index in 0..self.ports.len() {
             let port = &mut self.ports[index];
             let Some(agreed) = port.agreed.as_mut() else { continue };
@@ -496,9 +496,12 @@ impl Session {
                 None => continue,
             }
             port.told_epoch = cleared.epoch + 1;
-            self.tell(PortId(index), ToModule::Cleared(cleared.clone()));
+            // What was said to the caller in a private part is for those who may hear it.
+            let whole = self.ports[index].config.hears_private || !settling;
+            let heard = cleared.heard.clone().filter(|_| whole);
+            self.tell(PortId(index), ToModule::Cleared(Cleared { heard, ..cleared.clone() }));
         }
-        let heard = cleared.heard.clone().filter(|_| !self.is_private());
+        let heard = cleared.heard.clone().filter(|_| !settling);
         self.report(Report::Cleared { cleared: Cleared { heard, ..cleared.clone() }, by });
     }
 

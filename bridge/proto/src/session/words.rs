@@ -104,7 +104,8 @@ impl Session {
             words.utterances += 1;
             words.since = None;
         }
-        if self.was_private(transcript.start_ms, transcript.end_ms) {
+        // A provider that tells whole utterances only tells of them when they are over, and not when they began.
+        if self.was_private(transcript.start_ms, transcript.end_ms) || self.is_settling() {
             self.count_private_result();
             return self.tell_words(None, &transcript, Audience::Private);
         }

@@ -220,6 +220,29 @@ fn keys_and_words_of_a_private_part_are_told_to_nobody_else() {
 }
 
 #[test]
+fn words_that_a_provider_tells_just_after_a_part_are_private_too() {
+    let agent = PortConfig { hears_private: true, ..PortConfig::listening("agent") };
+    let text = PortConfig { kind: Kind::Text, ..PortConfig::listening("tap") };
+    let routes = Route::to(vec![agent, text]);
+    let mut rig = Rig::with("conversation-relay", |config| config.routes = routes.into());
+    let ready = Ready { want: vec!["text".into()], ..Ready::default() };
+    rig.ready(0, &ready);
+    rig.ready(1, &ready);
+    rig.session.begin_private(rig.at(), PrivateBy::Operator, None);
+    rig.run(3_000);
+    rig.session.end_private(rig.at(), PrivateBy::Operator);
+    rig.exchange();
+    rig.run(300);
+    // Whole utterances only, which are told when they are over.
+    rig.command(Command::Heard { text: "four one one one", language: None, last: true });
+    rig.run(5_000);
+    rig.command(Command::Heard { text: "thank you", language: None, last: true });
+    assert_eq!(rig.texts_of(0), ["four one one one", "thank you"]);
+    assert_eq!(rig.texts_of(1), ["thank you"]);
+    assert!(!format!("{:?}", rig.reports).contains("four one"));
+}
+
+#[test]
 fn a_part_ends_when_it_has_lasted_long_enough() {
     let mut rig = rig(PrivateRule { limit: Duration::from_secs(3), ..PrivateRule::default() });
     rig.say(0, &FromModule::PrivateBegin { max_ms: Some(500) });

@@ -374,6 +374,16 @@ impl Call {
         }
     }
 
+    /// The session lets a module go that broke it, or that did not end with it.
+    fn drop_module(&mut self, now: Instant, port: PortId) {
+        let dropped = std::mem::replace(&mut self.hosts[port.0], Host::None);
+        if let Host::Hosted { trial: Some(mut trial), .. } = dropped
+            && !self.session.is_over()
+        {
+            trial.failed(now, "its session had to be given up");
+        }
+    }
+
     fn handle_host(&mut self, now: Instant, port: PortId, event: FromHost) {
         if !matches!(event, FromHost::Audio { .. } | FromHost::Frame { .. } | FromHost::Message(_))
         {
@@ -442,7 +452,7 @@ impl Call {
             Action::StopModule { port, reason, deadline } => {
                 self.stop_module(now, port, reason, deadline);
             }
-            Action::DropModule { port } => self.hosts[port.0] = Host::None,
+            Action::DropModule { port } => self.drop_module(now, port),
             Action::HangUp => {
                 let hangup = self.hangup.as_ref();
                 self.hanging_up =

@@ -185,6 +185,13 @@ impl Auth {
         matches!(self, Self::None | Self::PlivoSignature { allow_unsigned: true, .. })
     }
 
+    /// Whether it proves no more than that somebody has seen it before: a signature over what is the same for every stream, which is good
+    /// for the next one as well.
+    #[must_use]
+    pub const fn can_be_said_again(&self) -> bool {
+        matches!(self, Self::TwilioSignature { .. } | Self::PlivoSignature { .. })
+    }
+
     /// Whether calls over such a transport can bring it: some signatures are of a stream's request, and one is of what is posted.
     #[must_use]
     pub const fn fits(&self, transport: Transport) -> bool {

@@ -182,10 +182,11 @@ impl Checker<'_> {
         }
     }
 
-    /// How long the calls of a listener wait for another stream. Where nothing proves who calls, whoever knows a call's name could go
-    /// on with it: only if the listener itself says so.
+    /// How long the calls of a listener wait for another stream. Where nothing proves who calls, or by what others may have seen,
+    /// whoever knows a call's name could go on with it: only if the listener itself says so.
     fn reattach(&mut self, raw: &raw::Listener, auth: &Auth, usual: Duration) -> Option<Duration> {
-        let usual = if auth.opens_for_strangers() { Duration::ZERO } else { usual };
+        let is_weak = auth.opens_for_strangers() || auth.can_be_said_again();
+        let usual = if is_weak { Duration::ZERO } else { usual };
         let window = self.time(raw.reattach_window.as_ref(), REATTACH, usual);
         (!window.is_zero()).then_some(window)
     }

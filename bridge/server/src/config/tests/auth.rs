@@ -308,3 +308,20 @@ fn keys_of_issuers_are_read_again_from_where_they_change() {
     assert_eq!(source(both), (url, 1));
     std::fs::remove_file(folder).unwrap();
 }
+
+#[test]
+fn calls_wait_for_another_stream_where_what_proves_it_cannot_be_said_again() {
+    for (keys, waits) in [
+        ("kind = \"none\"", false),
+        ("kind = \"bearer\"\ntoken = \"env:TOKEN\"", true),
+        ("kind = \"twilio-signature\"\ntoken = \"env:TOKEN\"", false),
+        ("kind = \"plivo-signature\"\ntoken = \"env:TOKEN\"", false),
+    ] {
+        for (own, expected) in [("", waits), ("reattach_window = \"5s\"\n", true)] {
+            let text =
+                listener(&format!("public_url = \"wss://x/a\"\n{own}[listener.auth]\n{keys}"));
+            let config = parse_with_all(&text).unwrap();
+            assert_eq!(config.listeners[0].reattach.is_some(), expected, "{keys} {own}");
+        }
+    }
+}

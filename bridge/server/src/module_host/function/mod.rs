@@ -346,7 +346,7 @@ impl Inner {
         let problem = tokio::select! {
             how = process.exited() => return Some(how),
             () = self.stop.cancelled() => None,
-            why = self.dead(environment) => Some(why),
+            why = self.dead(index, environment) => Some(why),
             () = self.until(|board| board.is_retired(index)) => {
                 // What somebody waits for may still be done.
                 let done = self.until(|board| board.wanted_at(index) == 0);
@@ -398,12 +398,16 @@ impl Inner {
         }
     }
 
-    /// Waits until the liveness probe, if there is one, has failed too often; says why.
-    async fn dead(&self, environment: &[(&'static str, String)]) -> String {
+    /// Waits until the liveness probe, if there is one, has failed too often since the program asked for work; says why.
+    async fn dead(&self, index: usize, environment: &[(&'static str, String)]) -> String {
         let Some(live) = &self.config.liveness else { return std::future::pending().await };
         let mut failures = 0;
         loop {
             tokio::time::sleep(live.every).await;
+            if !self.board.has_polled(index) {
+                // It loads, however long that takes.
+                continue;
+            }
             match self.probe(live, environment).await {
                 Ok(()) => failures = 0,
                 Err(why) => {

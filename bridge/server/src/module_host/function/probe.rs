@@ -7,12 +7,13 @@ use hyper::Method;
 use tokio::process::Command;
 use tokio::time::timeout;
 
+use super::replica::Group;
 use crate::config::{Probe, ProbeKind};
 use crate::outgoing::Connector;
 use crate::outgoing::http::{self, Ask, Bounds};
 
-/// So much of a page is read; it is not looked at.
-const PAGE: usize = 64 * 1024;
+/// A longer page is no answer; what it says is not looked at.
+const PAGE: usize = 1024 * 1024;
 
 /// Probes once.
 ///
@@ -52,16 +53,20 @@ async fn exec(
     for name in withheld {
         command.env_remove(name);
     }
-    let status = command
+    #[cfg(unix)]
+    command.process_group(0);
+    let mut child = command
         .args(arguments)
         .envs(environment.iter().map(|(name, value)| (name, value)))
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .kill_on_drop(true)
-        .status()
-        .await
+        .spawn()
         .map_err(|error| format!("cannot start {program:?}: {error}"))?;
+    // One that takes too long goes with all that it started.
+    let _group = Group::of(&child);
+    let status = child.wait().await.map_err(|error| error.to_string())?;
     if status.success() {
         Ok(())
     } else {

@@ -265,7 +265,7 @@ impl Process {
         if let Some(stderr) = child.stderr.take() {
             logs.spawn(log_lines(module.to_owned(), stderr, last.clone()));
         }
-        Ok(Self { group: Group(child.id()), child, last, logs })
+        Ok(Self { group: Group::of(&child), child, last, logs })
     }
 
     /// Waits until it exits, takes what it left behind with it, and says how it went. Cancel safe.
@@ -296,9 +296,14 @@ impl Process {
 }
 
 /// The processes that came of one; none is left when this is dropped.
-struct Group(Option<u32>);
+pub(super) struct Group(Option<u32>);
 
 impl Group {
+    /// Those of a process that leads a group.
+    pub(super) fn of(child: &Child) -> Self {
+        Self(child.id())
+    }
+
     #[cfg(target_os = "linux")]
     fn id(&self) -> Option<rustix::process::Pid> {
         rustix::process::Pid::from_raw(i32::try_from(self.0?).ok()?)

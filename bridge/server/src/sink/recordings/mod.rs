@@ -142,10 +142,20 @@ pub(super) async fn run(config: Recordings, connector: Arc<Connector>, intake: I
 
 /// Why a recording is not stored.
 enum Failure {
-    /// It cannot be read, and why.
+    /// It cannot be read, and will not be, and why.
     Unreadable(io::Error),
-    /// The store takes nothing now.
+    /// The store takes nothing now, or the disk gives nothing.
     Away(String),
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        use io::ErrorKind::{IsADirectory, NotFound, PermissionDenied};
+        match error.kind() {
+            NotFound | PermissionDenied | IsADirectory => Self::Unreadable(error),
+            _ => Self::Away(error.to_string()),
+        }
+    }
 }
 
 impl From<object_store::Error> for Failure {
@@ -184,7 +194,7 @@ impl Carrier {
                     backoff.worked(intake);
                     return intake.delivered(1);
                 }
-                // Others wait behind it, and it is still where it was: the next sweep comes by again.
+                // Others wait behind it.
                 Err(Failure::Unreadable(error)) => {
                     let reason = format!("{name} in {}: {error}", self.config.dir.display());
                     return intake.lost(Lost::Unreadable, &reason, 1);
@@ -224,7 +234,7 @@ impl Carrier {
 
     /// Stores one file under that name.
     async fn put(&mut self, path: &Path, name: &str) -> Result<(), Failure> {
-        let mut file = tokio::fs::File::open(path).await.map_err(Failure::Unreadable)?;
+        let mut file = tokio::fs::File::open(path).await?;
         let store = match &self.store {
             Some(store) => Arc::clone(store),
             None => open(&self.config.store, &self.connector)?,
@@ -269,7 +279,7 @@ fn stored(path: &Path) -> PathBuf {
 async fn read(file: &mut tokio::fs::File, most: usize) -> Result<BytesMut, Failure> {
     let mut part = BytesMut::new();
     let mut file = file.take(most as u64);
-    while file.read_buf(&mut part).await.map_err(Failure::Unreadable)? > 0 {}
+    while file.read_buf(&mut part).await? > 0 {}
     Ok(part)
 }
 

@@ -214,6 +214,13 @@ async fn begin(session: Session, peer: &mut Peer, rules: &mut Rules) -> Result<b
         FromModule::Reject(reject) => {
             let said = format!("rejects it: {} {}", reject.code, reject.message);
             match session {
+                // A server does not say how many it takes; that it is busy is the way to say it.
+                Session::Two if peer.is_server() && reject.retryable => {
+                    rules.well(format!("takes one at a time: {}", reject.message));
+                    peer.switch();
+                    rules.switch();
+                    stop(peer, rules).await?;
+                }
                 Session::Words => rules.well(format!("{said} (who only hears sound may)")),
                 _ => rules
                     .wrong(format!("{said}; if it needs a configuration, give it with --config")),
