@@ -5,12 +5,11 @@ mod support;
 use std::time::Duration;
 
 use ringback::socket::{DialError, SocketOptions, dial};
-use ringback_proto::provider::{Dial, OutgoingUpgrade, find};
+use ringback_proto::provider::OutgoingUpgrade;
 use ringback_proto::session::{EndReason, Report};
-use support::{Caller, Goodbye, Host, What, assert_whole, known, soon, summaries};
+use support::{Goodbye, Host, What, beside_a_good_call, soon, summaries};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
-use tokio::sync::watch;
 
 const LIMIT: usize = 64 * 1024;
 
@@ -118,28 +117,6 @@ fn parsed(octets: &[u8]) -> Option<(u8, Vec<u8>, usize)> {
     Some((first, octets.get(head..head + length)?.to_vec(), head + length))
 }
 
-/// A good call that goes on until the other end of `stop` is dropped, and says how much it said.
-async fn good_call(host: &Host, stop: watch::Receiver<()>) -> Caller {
-    let provider = find("raw").expect("a provider");
-    let format =
-        provider.formats().iter().find(|f| f.rate.hz() == 8_000 && f.octets_for(1) == Some(2));
-    let dial = Dial {
-        target: "/raw".into(),
-        call: "good".into(),
-        format: Some(*format.expect("raw speaks linear sound")),
-        ..Dial::default()
-    };
-    let stream = host.connect().await;
-    let mut caller = Caller::dial(host.clock, stream, provider, &dial, &[]).await.expect("a call");
-    let mut n = 0;
-    while stop.has_changed().is_ok() {
-        let frame: Vec<i16> = (n..n + 160).map(known).collect();
-        caller.speak(&frame).await;
-        n += 160;
-    }
-    caller.hang_up().await
-}
-
 /// What a bad stream does and what must come of it.
 struct Case {
     name: &'static str,
@@ -204,7 +181,6 @@ fn cases() -> Vec<Case> {
 #[tokio::test]
 async fn each_ends_its_own_call_only() {
     let host = Host::on_loopback("");
-    let (go, stop) = watch::channel(());
     let attacks = async {
         let mut ended = 0;
         for case in cases() {
@@ -223,15 +199,9 @@ async fn each_ends_its_own_call_only() {
         }
         ended = cut_lines(&host, ended).await;
         odd_but_allowed(&host, ended).await;
-        drop(go);
     };
-    let ((), good) = tokio::join!(attacks, good_call(&host, stop));
-    let n = good.samples_sent;
+    let n = beside_a_good_call(&host, attacks).await;
     assert!(n >= 160 * 20, "the good call was hardly there: {n} samples");
-    assert_eq!(good.samples_heard, n);
-    let expected: Vec<u8> = (0..n).flat_map(|n| known(n).to_le_bytes()).collect();
-    assert!(good.heard.concat() == expected, "the good call was disturbed");
-    assert_whole(&host.log.ended("good").await, &[]);
     host.stop().await;
 }
 

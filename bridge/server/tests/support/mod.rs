@@ -8,6 +8,7 @@
 )]
 #![allow(clippy::unwrap_used, reason = "a test whose ground gives way has failed")]
 
+mod beside;
 mod caller;
 pub mod echo;
 mod process;
@@ -36,6 +37,7 @@ use ringback_proto::provider::{PROVIDERS, Provider, Transport};
 use ringback_proto::session::{PortId, Report, Summary};
 use tokio::task::JoinHandle;
 
+pub use beside::beside_a_good_call;
 pub use caller::{Caller, FRAME, Goodbye};
 pub use process::{Finished, Process, ringback, run, send_signal};
 pub use served::{TOKEN, served_ears, worker_ears, worker_ears_in_typescript};
