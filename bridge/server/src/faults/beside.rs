@@ -50,12 +50,15 @@ impl Beside {
         self.calls
     }
 
-    /// Waits for their end, and holds them to what must be so.
-    pub(super) fn finish(self, row: &mut Row) {
+    /// Waits for their end, and holds them to what must be so; how many of their frames are missing.
+    pub(super) fn finish(self, row: &mut Row) -> u64 {
         let outcome = self.running.join().unwrap_or_else(|_| Err("the generator failed".into()));
         let attended = match outcome {
             Ok(attended) => attended,
-            Err(error) => return row.wrong.push(format!("healthy calls: {error}")),
+            Err(error) => {
+                row.wrong.push(format!("healthy calls: {error}"));
+                return 0;
+            }
         };
         let figures = &attended.figures;
         let Percentiles { p99: before, .. } = attended.between(Duration::ZERO, BEFORE);
@@ -69,15 +72,13 @@ impl Beside {
         row.must(figures.duplicates == 0, || {
             format!("healthy calls: {} frames came twice", figures.duplicates)
         });
-        // A generator that stood still sends in heaps, and of those the bridge trims what would be late for ever.
-        let wrong = figures.missing() + figures.strangers;
-        row.should(wrong == 0, || {
-            format!(
-                "healthy calls: {} frames missing, {} unknown",
-                figures.missing(),
-                figures.strangers
-            )
+        // A machine that stood still says frames in heaps, and of those the bridge trims what would be late for ever; where it cuts, a
+        // frame is no more what it was.
+        let (missing, strangers) = (figures.missing(), figures.strangers);
+        row.should(missing + strangers == 0, || {
+            format!("healthy calls: {missing} frames missing, {strangers} unknown")
         });
+        missing
     }
 }
 

@@ -93,6 +93,14 @@ impl Row {
         self.sent.saturating_sub(self.back)
     }
 
+    /// Whether it fails, and another run may not.
+    pub(super) fn is_only_late(&self) -> bool {
+        self.spoiled.is_none()
+            && self.decided.is_none()
+            && self.wrong.is_empty()
+            && !self.late.is_empty()
+    }
+
     /// The judgement.
     #[must_use]
     pub fn verdict(&self) -> Verdict {

@@ -116,10 +116,11 @@ impl<'a> Scene<'a> {
         row.must(self.bridge.is_up(), || "the bridge is gone".into());
         if let Some(beside) = self.beside.take() {
             let calls = beside.calls();
-            beside.finish(&mut row);
-            for ended in self.bridge.ended("bench-", calls)? {
-                check_balance(&mut row, &ended);
-            }
+            let missing = beside.finish(&mut row);
+            let ended = self.bridge.ended("bench-", calls)?;
+            ended.iter().for_each(|ended| check_balance(&mut row, ended));
+            let named = ended.iter().flat_map(lost).map(|(_, frames)| frames).sum();
+            check_named(&mut row, "healthy calls: ", missing, named);
         }
         self.bridge.signal(Signal::Term)?;
         let status = self.bridge.wait(GOODBYE);
@@ -164,15 +165,19 @@ pub(super) fn row_of(counted: &[Counted], ended: &[Value]) -> Row {
             *row.lost.entry(reason).or_default() += frames;
         }
     }
-    // What is cut out of the middle of two frames costs both their numbers.
-    let named: u64 = row.lost.values().sum();
-    let (missing, most) = (row.missing(), if named == 0 { 0 } else { 2 * named + 2 });
-    row.must(missing <= most, || {
-        format!("{missing} frames are missing, and the ledger names {named}")
-    });
+    let (missing, named) = (row.missing(), row.lost.values().sum());
+    check_named(&mut row, "", missing, named);
     let twice = row.twice;
     row.must(twice == 0, || format!("{twice} frames came twice"));
     row
+}
+
+/// What is missing must be named by ledgers. What is cut out of the middle of two frames costs both their numbers.
+fn check_named(row: &mut Row, whose: &str, missing: u64, named: u64) {
+    let most = if named == 0 { 0 } else { 2 * named + 2 };
+    row.must(missing <= most, || {
+        format!("{whose}{missing} frames are missing, and the ledger names {named}")
+    });
 }
 
 fn check_balance(row: &mut Row, ended: &Value) {
