@@ -183,7 +183,7 @@ impl Filter {
         while let Some((until, _)) = self.next_due().filter(|(_, at)| *at <= now) {
             self.pass(input, until, Bypass::Late);
         }
-        self.follow_gaps(input);
+        self.put_answers(input, input.end());
     }
 
     /// Nothing is filtered of a time without a stream, and nobody waits for it.
@@ -231,11 +231,29 @@ impl Filter {
         let early = live.next.saturating_sub(end.max(at)).min(length - late);
         self.counts.late += late;
         self.counts.early += early;
-        let taken = &samples[late as usize..(length - early) as usize];
-        if taken.is_empty() {
-            return;
+        let mut taken = &samples[late as usize..(length - early) as usize];
+        let mut from = at + late;
+        while !taken.is_empty() {
+            let left = from + taken.len() as u64;
+            let (to, is_gap) = match input.gap_at(from) {
+                Some(end) => (end.min(left), true),
+                None => (input.next_gap(from).map_or(left, |gap| gap.min(left)), false),
+            };
+            let (piece, rest) = taken.split_at((to - from) as usize);
+            if is_gap {
+                // Sound that has never been: a stream was away.
+                self.counts.early += to - from;
+            } else {
+                self.place(input, from..to, piece);
+            }
+            (from, taken) = (to, rest);
         }
-        let range = at + late..at + late + taken.len() as u64;
+    }
+
+    /// An answer for sound that is waiting, all of it.
+    fn place(&mut self, input: &Ring, range: Range<u64>, taken: &[i16]) {
+        let done = self.ring.end();
+        let Some(live) = &mut self.live else { return };
         let overlaps = |(from, answer): &(u64, Vec<i16>)| {
             *from < range.end && range.start < *from + answer.len() as u64
         };
@@ -247,7 +265,7 @@ impl Filter {
         if range.start == done {
             // As nearly always: nothing before it is missing.
             self.put(input, range, taken);
-            self.put_answers(input, end);
+            self.put_answers(input, input.end());
         } else {
             let place = live.answers.partition_point(|(from, _)| *from < range.start);
             live.answers.insert(place, (range.start, taken.to_vec()));
@@ -264,6 +282,7 @@ impl Filter {
     /// Hands out what was answered as far as it goes without a hole; says where the next answer begins, `end` if none waits.
     fn put_answers(&mut self, input: &Ring, end: u64) -> u64 {
         loop {
+            self.follow_gaps(input);
             let done = self.ring.end();
             let Some(live) = &mut self.live else { return end };
             match live.answers.front() {
@@ -283,10 +302,6 @@ impl Filter {
             let hole = self.put_answers(input, until).min(until);
             let done = self.ring.end();
             if done >= hole {
-                continue;
-            }
-            if input.gap_at(done).is_some() {
-                self.follow_gaps(input);
                 continue;
             }
             let hole = input.next_gap(done).map_or(hole, |gap| gap.min(hole));
@@ -328,5 +343,61 @@ impl Filter {
     pub fn take_last_report(&mut self) -> Option<[u64; 4]> {
         let report = std::mem::take(&mut self.unreported);
         report.iter().any(|count| *count > 0).then_some(report)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BUDGET: Duration = Duration::from_millis(60);
+
+    /// A track of 160 samples, so many without a stream, and 160 samples again, with a filter that is there from its beginning.
+    fn interrupted(gap: u64) -> (Ring, Filter) {
+        let rate = SampleRate::HZ_8000;
+        let mut input = Ring::new(Encoding::L16(Endian::Little), rate, Duration::from_secs(1));
+        let mut filter = Filter::new(rate, Duration::from_secs(1), BUDGET);
+        filter.begin(0, 160, BUDGET);
+        input.push(&[1; 160]);
+        input.push_gap(gap);
+        input.push(&[2; 160]);
+        filter.run(Instant::from_millis(0), &mut input);
+        (input, filter)
+    }
+
+    fn check_balance(filter: &Filter, input: &Ring) -> FilterCounts {
+        let counts = filter.counts(input);
+        let passed: u64 = counts.bypassed.iter().sum();
+        assert_eq!(counts.entered, counts.filtered + passed + counts.queued, "{counts:?}");
+        let answers = counts.placed + counts.late + counts.early + counts.twice;
+        assert_eq!(counts.answered, answers, "{counts:?}");
+        counts
+    }
+
+    #[test]
+    fn answers_for_a_time_without_a_stream_are_no_sound_and_move_nothing() {
+        // Whole, in an order of its own, and with a hole that is not answered in time.
+        for answers in [&[(0, 480)][..], &[(200, 280), (0, 200)], &[(100, 380)]] {
+            let (mut input, mut filter) = interrupted(160);
+            for &(at, samples) in answers {
+                filter.answer(Some(at), &vec![9; samples], &input);
+                check_balance(&filter, &input);
+            }
+            filter.run(Instant::from_millis(1_000), &mut input);
+            let counts = check_balance(&filter, &input);
+            assert_eq!((filter.ring().end(), counts.queued, counts.early), (480, 0, 160));
+            assert_eq!(filter.ring().gap_at(160), Some(320), "{answers:?}");
+            let mut last = Pcm::lend();
+            let read = filter.ring_mut().read(320, 160, &mut last);
+            assert!(read.is_ok() && last.iter().all(|&sample| sample == 9), "{answers:?}");
+        }
+    }
+
+    #[test]
+    fn what_was_answered_behind_a_gap_waits_for_nothing_more() {
+        let (input, mut filter) = interrupted(1_600);
+        filter.answer(Some(1_760), &[9; 160], &input);
+        filter.answer(Some(0), &[9; 160], &input);
+        assert_eq!((filter.ring().end(), check_balance(&filter, &input).queued), (1_920, 0));
     }
 }
