@@ -21,10 +21,14 @@ pub enum Next {
     },
     /// Sound was overwritten before it was read; positions in samples at the ring's rate.
     Lagged {
-        /// First sample lost.
+        /// First sample that is missing.
         from: u64,
-        /// One past the last sample lost.
+        /// One past the last sample that is missing.
         to: u64,
+        /// Of those, samples that were never read before either.
+        lost: u64,
+        /// No frame was read before.
+        fresh: bool,
     },
     /// There was no stream to hear for so long; positions in samples at the ring's rate.
     Gap {
@@ -47,9 +51,11 @@ pub struct Tap {
     /// Position of `pending[0]` at the tap's rate.
     pts: u64,
     flags: FrameFlags,
-    read: u64,
-    lagged: u64,
-    origin: u64,
+    accounts: TapAccounts,
+    /// Missing before the tap began, which has to be told: from here on, and how much of it was never read.
+    untold: Option<(u64, u64)>,
+    /// No frame was read yet.
+    fresh: bool,
     /// Whether it is given what is not for everybody.
     hears_all: bool,
 }
@@ -65,9 +71,9 @@ impl Tap {
             pending: Vec::new(),
             pts: 0,
             flags: FrameFlags::default(),
-            read: 0,
-            lagged: 0,
-            origin: position,
+            accounts: TapAccounts { origin: position, end: position, read: 0, lagged: 0 },
+            untold: None,
+            fresh: true,
             hears_all: false,
         };
         tap.pts = tap.to_module(position);
@@ -80,17 +86,37 @@ impl Tap {
         Self { hears_all, ..self }
     }
 
+    /// The same, for a module that goes on where it was. What it read or lost before does not count again when it is replayed; what
+    /// lies between that and this tap's beginning is lost. It is told of that before the first frame, from position `owed` on.
+    #[must_use]
+    pub fn following(mut self, past: TapAccounts, owed: u64) -> Self {
+        let lost = self.cursor.saturating_sub(past.end);
+        self.accounts =
+            TapAccounts { end: past.end.max(self.cursor), lagged: past.lagged + lost, ..past };
+        self.untold = (owed < self.cursor).then_some((owed, lost));
+        self
+    }
+
+    /// The same, for a module to which what it missed meanwhile is not sound.
+    #[must_use]
+    pub fn following_elsewhere(mut self, past: TapAccounts) -> Self {
+        let missed = self.cursor.saturating_sub(past.end);
+        self.accounts =
+            TapAccounts { origin: past.origin + missed, end: past.end + missed, ..past };
+        self
+    }
+
     /// Position of the next sample to read, at the ring's rate.
     #[must_use]
     pub fn cursor(&self) -> u64 {
         self.cursor
     }
 
-    /// Samples read and samples lost since the tap began, at the ring's rate; with what is still unread they make up
-    /// everything that was pushed (checked by the ledger).
+    /// Samples read and samples lost since the first tap that it follows began, at the ring's rate; with what is still unread they
+    /// make up everything that was pushed (checked by the ledger).
     #[must_use]
     pub fn accounts(&self) -> TapAccounts {
-        TapAccounts { origin: self.origin, read: self.read, lagged: self.lagged }
+        self.accounts
     }
 
     fn to_module(&self, position: u64) -> u64 {
@@ -101,12 +127,15 @@ impl Tap {
     /// Fills `frame` with the next frame, if there is one.
     pub fn next(&mut self, ring: &mut Ring, frame: &mut Vec<i16>) -> Next {
         frame.clear();
+        if let Some((from, lost)) = self.untold.take() {
+            return Next::Lagged { from, to: self.cursor, lost, fresh: self.fresh };
+        }
         frame.append(&mut self.pending);
         if frame.is_empty()
             && let Some(to) = ring.gap_at(self.cursor)
         {
             let from = self.cursor;
-            self.read += to - from;
+            self.accounts.read(to);
             self.restart(to);
             return Next::Gap { from, to };
         }
@@ -117,20 +146,21 @@ impl Tap {
                     return Next::Empty;
                 }
                 Ok(_) => {}
-                Err((from, to)) => {
+                Err(lagged) => {
                     frame.clear();
-                    return Next::Lagged { from, to };
+                    return lagged;
                 }
             }
         }
         self.pending.extend(frame.drain(self.frame..));
         let (pts, flags) = (self.pts, std::mem::take(&mut self.flags));
         self.pts += self.frame as u64;
+        self.fresh = false;
         Next::Frame { pts, flags }
     }
 
-    /// Reads as much as one frame needs; the error names what was overwritten.
-    fn fill(&mut self, ring: &mut Ring, frame: &mut Vec<i16>) -> Result<usize, (u64, u64)> {
+    /// Reads as much as one frame needs, or says what was overwritten.
+    fn fill(&mut self, ring: &mut Ring, frame: &mut Vec<i16>) -> Result<usize, Next> {
         let (from, to) = (self.resampler.from().hz() as usize, self.resampler.to().hz() as usize);
         if self.cursor == ring.end() {
             return Ok(0);
@@ -147,12 +177,12 @@ impl Tap {
             None => ring.read(self.cursor, missing.max(1), &mut input),
         };
         let Ok(count) = read else {
-            let lost = self.cursor;
+            let from = self.cursor;
             let headroom = u64::from(ring.rate().hz()) / HEADROOM;
             let target = (ring.start() + headroom).min(ring.end()).max(ring.start());
-            self.lagged += target - lost;
+            let lost = self.accounts.lose(target);
             self.restart(target);
-            return Err((lost, target));
+            return Err(Next::Lagged { from, to: target, lost, fresh: self.fresh });
         };
         if !self.hears_all {
             ring.silence_hidden(self.cursor, &mut input);
@@ -162,17 +192,9 @@ impl Tap {
             self.flags = self.flags.with(FrameFlags::SYNTHESIZED);
         }
         self.cursor = range.end;
-        self.read += count as u64;
+        self.accounts.read(range.end);
         self.resampler.process(&input, frame);
         Ok(count)
-    }
-
-    /// Goes on reading elsewhere: after a lag, or backwards to replay.
-    pub fn seek(&mut self, position: u64) {
-        self.origin = position;
-        self.read = 0;
-        self.lagged = 0;
-        self.restart(position);
     }
 
     fn restart(&mut self, position: u64) {
@@ -184,13 +206,35 @@ impl Tap {
     }
 }
 
-/// Figures of a [`Tap`], in samples at the ring's rate.
+/// Figures of a [`Tap`] and of those it follows, in samples at the ring's rate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TapAccounts {
-    /// Where it began.
+    /// Where the first began.
     pub origin: u64,
-    /// Samples read since.
+    /// Everything before was read or lost.
+    pub end: u64,
+    /// Samples read since, each once.
     pub read: u64,
     /// Samples overwritten before they were read.
     pub lagged: u64,
+}
+
+impl TapAccounts {
+    /// Was read up to here.
+    fn read(&mut self, to: u64) {
+        self.read += self.pass(to);
+    }
+
+    /// Was overwritten up to here; how much of that had not been read.
+    fn lose(&mut self, to: u64) -> u64 {
+        let lost = self.pass(to);
+        self.lagged += lost;
+        lost
+    }
+
+    fn pass(&mut self, to: u64) -> u64 {
+        let new = to.saturating_sub(self.end);
+        self.end += new;
+        new
+    }
 }

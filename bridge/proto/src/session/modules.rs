@@ -221,6 +221,14 @@ impl Session {
                     filter.begin(position, frame, budget);
                 }
                 let tap = Tap::new(position, from, to, input.frame_ms);
+                let before = self.ports[id.0].heard_before.iter().find(|(t, _)| *t == track);
+                let tap = match before {
+                    None => tap,
+                    Some((_, past)) if filter.is_some() => tap.following_elsewhere(*past),
+                    // One that never says what it has is owed what it was not given.
+                    Some((_, past)) if acked_ms == 0 => tap.following(*past, past.end),
+                    Some((_, past)) => tap.following(*past, port::position_of(acked_ms, from)),
+                };
                 taps.push((track, tap.hearing_all(hears_private)));
             }
         }
@@ -261,7 +269,7 @@ impl Session {
         }
         port.phase = PortPhase::Down;
         port.last_error = Some(reason.to_owned());
-        port.agreed = None;
+        port.went_away();
         self.filter_gone(id);
         self.report(Report::ModuleFailed { port: id, reason: reason.to_owned(), retrying: true });
         self.settle(now);
@@ -340,15 +348,17 @@ impl Session {
         let (media, agreed) = (self.media.as_mut()?, port.agreed.as_mut()?);
         match agreed.next(media, &mut frame.samples)? {
             Took::Frame { track, pts, flags, rate } => {
-                agreed.resuming = false;
                 if let Some(credit) = &mut agreed.credit {
                     let end = (pts + frame.samples.len() as u64) * 1_000 / u64::from(rate);
                     credit.given_ms = credit.given_ms.max(end);
                 }
                 Some(Given::Sound(AudioFrame { track, rate, pts, flags, samples: &frame.samples }))
             }
-            Took::Lag { track, from, to, rate } => {
-                self.lag(id, track, from..to, rate).map(Given::Gap)
+            Took::Lag { track, missing, lost, fresh, rate } => {
+                if lost > 0 {
+                    self.report(Report::Dropped { reason: Drop::Overwritten, count: lost });
+                }
+                self.lag(id, track, &missing, rate, fresh).map(Given::Gap)
             }
             Took::Gap { track, from, to, rate } => {
                 Some(Given::Gap(self.gap(id, track, &(from..to), rate, GapReason::Provider)))
@@ -361,19 +371,19 @@ impl Session {
         &mut self,
         id: PortId,
         track: u16,
-        lost: Range<u64>,
+        missing: &Range<u64>,
         rate: SampleRate,
+        fresh: bool,
     ) -> Option<ToModule> {
-        self.report(Report::Dropped { reason: Drop::Overwritten, count: lost.end - lost.start });
-        let agreed = self.ports[id.0].agreed.as_mut()?;
-        let resuming = std::mem::take(&mut agreed.resuming);
+        let agreed = self.ports[id.0].agreed.as_ref()?;
+        let resuming = agreed.resuming && fresh;
         if agreed.fail_on_gap && !resuming {
             self.actions.push_back(Action::DropModule { port: id });
             self.module_failed(self.now, id, "fell behind further than the ring reaches");
             return None;
         }
         let reason = if resuming { GapReason::Resume } else { GapReason::Backpressure };
-        Some(self.gap(id, track, &lost, rate, reason))
+        Some(self.gap(id, track, missing, rate, reason))
     }
 
     /// A module goes on behind sound that it will not get.
@@ -495,21 +505,17 @@ impl Session {
     fn port_hops(&self, port: &port::Port) -> Vec<Hop> {
         let mut hops = Vec::new();
         let name = &port.config.name;
-        for (track, tap) in port.agreed.iter().flat_map(|a| &a.taps) {
-            let ring = self.media.as_ref().and_then(|m| m.heard_by(port.filter, *track));
+        for (track, heard) in port.hearings() {
+            let ring = self.media.as_ref().and_then(|m| m.heard_by(port.filter, track));
             let Some(ring) = ring else { continue };
-            let accounts = tap.accounts();
-            let entered = ring.end() - accounts.origin;
-            let queued = ring.end() - tap.cursor();
+            let (entered, held) = (ring.end() - heard.origin, heard.end.max(ring.start()));
+            // Of one that is away or does not read, what the ring no longer holds.
+            let gone = held - heard.end;
+            let name = format!("module.{name}.in.{track}");
+            let queued = ring.end() - held;
             hops.push(
-                Hop::new(
-                    format!("module.{name}.in.{track}"),
-                    Unit::Samples,
-                    entered,
-                    accounts.read,
-                    queued,
-                )
-                .dropping(Drop::Overwritten, accounts.lagged),
+                Hop::new(name, Unit::Samples, entered, heard.read, queued)
+                    .dropping(Drop::Overwritten, heard.lagged + gone),
             );
         }
         let out = [("out", Unit::Samples, port.spoken), ("say", Unit::Messages, port.said)];
@@ -560,8 +566,10 @@ enum Took {
     /// It was lost to this module.
     Lag {
         track: u16,
-        from: u64,
-        to: u64,
+        missing: Range<u64>,
+        /// Of that, what it was never given before.
+        lost: u64,
+        fresh: bool,
         rate: SampleRate,
     },
     /// There was no stream.
@@ -585,8 +593,9 @@ impl Agreed {
                 Next::Frame { pts, flags } => {
                     return Some(Took::Frame { track: *track, pts, flags, rate });
                 }
-                Next::Lagged { from, to } => {
-                    return Some(Took::Lag { track: *track, from, to, rate: ring.rate() });
+                Next::Lagged { from, to, lost, fresh } => {
+                    let (track, missing, rate) = (*track, from..to, ring.rate());
+                    return Some(Took::Lag { track, missing, lost, fresh, rate });
                 }
                 Next::Gap { from, to } => {
                     return Some(Took::Gap { track: *track, from, to, rate: ring.rate() });

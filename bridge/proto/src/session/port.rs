@@ -8,7 +8,7 @@ use ringback_module::message::{
 };
 
 use crate::ledger::Drop;
-use crate::media::tap::Tap;
+use crate::media::tap::{Tap, TapAccounts};
 
 use super::missed::Missed;
 
@@ -122,6 +122,8 @@ pub(super) struct Port {
     pub(super) filter: Option<usize>,
     pub(super) phase: PortPhase,
     pub(super) agreed: Option<Agreed>,
+    /// What it was given of each track before it went away.
+    pub(super) heard_before: Vec<(u16, TapAccounts)>,
     /// Everything up to here need not be replayed, in ms of the call.
     pub(super) acked_ms: u64,
     pub(super) resume_token: Option<String>,
@@ -186,7 +188,7 @@ pub(super) struct Agreed {
     /// Sound may be sent up to this many ms of the call, if the module limits it.
     pub(super) credit: Option<Credit>,
     pub(super) fail_on_gap: bool,
-    /// Nothing was given since a restart: what is missing now was lost while the module was away.
+    /// Its session goes on from before: what is missing at its beginning was lost while the module was away.
     pub(super) resuming: bool,
     pub(super) turn: usize,
     /// See [`Port::filter`].
@@ -215,6 +217,7 @@ impl Port {
             filter: None,
             phase: PortPhase::Idle,
             agreed: None,
+            heard_before: Vec::new(),
             acked_ms: 0,
             resume_token: None,
             from_ms: 0,
@@ -232,6 +235,22 @@ impl Port {
             resumed: false,
             replaced: false,
         }
+    }
+
+    /// What was given to it of each track.
+    pub(super) fn hearings(&self) -> impl Iterator<Item = (u16, TapAccounts)> {
+        let now = self.agreed.iter().flat_map(|agreed| &agreed.taps);
+        let now = now.map(|(track, tap)| (*track, tap.accounts()));
+        let hears = |track: u16| {
+            self.agreed.iter().flat_map(|agreed| &agreed.taps).any(|(other, _)| *other == track)
+        };
+        now.chain(self.heard_before.iter().copied().filter(move |(track, _)| !hears(*track)))
+    }
+
+    /// It is not there any more: what it had of each track is kept for when it comes back.
+    pub(super) fn went_away(&mut self) {
+        self.heard_before = self.hearings().collect();
+        self.agreed = None;
     }
 
     /// Whether it had anything to do with the call; one that stood by and was not needed had not.

@@ -247,6 +247,96 @@ fn a_module_that_never_acknowledged_resumes_where_the_ring_begins() {
     rig.finish();
 }
 
+/// Plays so many frames to a call, all of which its only module takes.
+fn speak_and_hear(rig: &mut Rig, frames: std::ops::Range<usize>) {
+    for frame in frames {
+        rig.speak(&ramp(frame));
+        rig.frames(0);
+        rig.run(20);
+    }
+}
+
+fn gaps(rig: &mut Rig) -> Vec<(u64, u64, GapReason)> {
+    let told = std::mem::take(&mut rig.told);
+    let gaps = told.into_iter().filter_map(|(_, message)| match message {
+        ToModule::Gap(gap) => Some((gap.from_ms, gap.to_ms, gap.reason)),
+        _ => None,
+    });
+    gaps.collect()
+}
+
+#[test]
+fn what_was_said_during_an_outage_longer_than_the_ring_is_told_as_a_gap_and_counted_once() {
+    for acks in [true, false] {
+        let mut rig = Rig::with("twilio", |config| {
+            config.routes = keeping(Duration::from_secs(1), vec![port("stt", false)]);
+        });
+        rig.ready(0, &listens(8_000));
+        speak_and_hear(&mut rig, 0..100);
+        if acks {
+            rig.say(0, &FromModule::Ack { in_ms: 1_900, lag_ms: None });
+        }
+        rig.session.module_down(rig.at(), PortId(0), "killed");
+        for frame in 100..300 {
+            rig.speak(&ramp(frame));
+            rig.run(20);
+        }
+        rig.session.restart_module(rig.at(), PortId(0));
+        rig.exchange();
+        assert_eq!(rig.started[&0].resume.clone().expect("resumes").from_ms, 5_000);
+        rig.told.clear();
+        rig.ready(0, &listens(8_000));
+        let frames = rig.frames(0);
+        assert_eq!((frames.len(), frames[0].0), (50, 40_000), "acks: {acks}");
+        // One that says what it has is owed what came after that; of another it is only known what it was never given.
+        let from = if acks { 1_900 } else { 2_000 };
+        assert_eq!(gaps(&mut rig), [(from, 5_000, GapReason::Resume)]);
+        rig.command(Command::Hangup);
+        let summary = rig.finish();
+        let hop = summary.ledger.hop("module.stt.in.0").expect("accounted");
+        assert_eq!((hop.entered, hop.left, hop.lost()), (48_000, 24_000, 24_000), "acks: {acks}");
+    }
+}
+
+#[test]
+fn what_is_replayed_after_a_short_outage_counts_once() {
+    let mut rig = Rig::with("twilio", |config| {
+        config.routes = keeping(Duration::from_secs(5), vec![port("stt", false)]);
+    });
+    rig.ready(0, &listens(8_000));
+    speak_and_hear(&mut rig, 0..100);
+    rig.say(0, &FromModule::Ack { in_ms: 1_000, lag_ms: None });
+    rig.session.module_down(rig.at(), PortId(0), "killed");
+    rig.session.restart_module(rig.at(), PortId(0));
+    rig.exchange();
+    rig.told.clear();
+    rig.ready(0, &listens(8_000));
+    assert_eq!(rig.frames(0).len(), 50);
+    assert_eq!(gaps(&mut rig), []);
+    rig.command(Command::Hangup);
+    let summary = rig.finish();
+    let hop = summary.ledger.hop("module.stt.in.0").expect("accounted");
+    assert_eq!((hop.entered, hop.left, hop.lost()), (16_000, 16_000, 0));
+}
+
+#[test]
+fn a_module_that_never_comes_back_is_counted_what_the_ring_lost_meanwhile() {
+    let mut rig = Rig::with("twilio", |config| {
+        config.routes = keeping(Duration::from_secs(1), vec![port("stt", false)]);
+    });
+    rig.ready(0, &listens(8_000));
+    speak_and_hear(&mut rig, 0..100);
+    rig.session.module_down(rig.at(), PortId(0), "killed");
+    for frame in 100..300 {
+        rig.speak(&ramp(frame));
+        rig.run(20);
+    }
+    rig.command(Command::Hangup);
+    let summary = rig.finish();
+    let hop = summary.ledger.hop("module.stt.in.0").expect("accounted");
+    assert_eq!((hop.entered, hop.left, hop.lost(), hop.queued), (48_000, 16_000, 24_000, 8_000));
+}
+
 #[test]
 fn a_gap_does_not_eat_the_credit_of_a_module_that_waits() {
     let mut rig = Rig::with("twilio", |config| {
