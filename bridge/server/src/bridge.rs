@@ -568,7 +568,7 @@ impl Streams for Bridge {
             });
             let plan = Arc::clone(&accepted.plan);
             call = posts.as_mut().and_then(|posts| posts.incoming.take()).map(|incoming| {
-                let (connector, reach) = (Arc::clone(&self.connector), plan.reach.clone());
+                let (connector, reach) = (&*self.connector, plan.reach.clone());
                 let lines = Lines::new(incoming, connector, reach, plan.endpoint.socket);
                 self.call(accepted, Wire::Lines(Box::new(lines)))
             });

@@ -79,25 +79,24 @@ fn tune(socket: &SockRef<'_>) -> io::Result<()> {
     Ok(())
 }
 
-/// Opens a connection to `authority`, host and port, at the first of its addresses that answers; set up as those
-/// that are accepted.
+/// Opens a connection to `authority`, host and port, at the first of its addresses that answers; set up as those that are accepted.
 ///
 /// # Errors
 /// If the name is not known, or none of its addresses answers: what the last one did.
 pub async fn connect(authority: &str) -> io::Result<TcpStream> {
-    connect_where(authority, |_| Ok(())).await
+    connect_where(tokio::net::lookup_host(authority).await?.collect(), |_| Ok(())).await
 }
 
-/// The same at an address that `allowed` lets through: what is looked up is what is connected to.
+/// The same to one of these addresses that `allowed` lets through.
 ///
 /// # Errors
-/// If the name is not known, or no address is allowed and answers: what was wrong with the last one.
+/// If no address is allowed and answers: what was wrong with the last one.
 pub async fn connect_where(
-    authority: &str,
+    addresses: Vec<SocketAddr>,
     allowed: impl Fn(IpAddr) -> io::Result<()>,
 ) -> io::Result<TcpStream> {
     let mut failed = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-    for address in tokio::net::lookup_host(authority).await? {
+    for address in addresses {
         match open(address, &allowed).await {
             Ok(stream) => return Ok(stream),
             Err(error) => failed = error,

@@ -1,7 +1,6 @@
 //! The sockets of a call that its provider posted and the bridge dials. Knows no message and no reason to dial.
 
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use ringback_proto::provider::{Line, Message, OutgoingUpgrade};
@@ -43,7 +42,7 @@ enum Slot {
 pub(crate) struct Lines {
     posted: mpsc::Receiver<String>,
     slots: [Slot; 2],
-    connector: Arc<Connector>,
+    connector: Connector,
     reach: Reach,
     options: SocketOptions,
 }
@@ -52,18 +51,19 @@ impl Lines {
     /// None is open yet. Their sockets send no pings: their providers have their own way to ask for life.
     pub(crate) fn new(
         posted: mpsc::Receiver<String>,
-        connector: Arc<Connector>,
+        connector: &Connector,
         reach: Reach,
         options: SocketOptions,
     ) -> Self {
         let options = SocketOptions { keepalive: None, burst: KEPT_FOR_US, ..options };
+        let connector = connector.within_reach(reach.addresses().clone());
         Self { posted, slots: [Slot::Idle, Slot::Idle], connector, reach, options }
     }
 
     /// Dials, in the place of what that line was connected to.
     pub(super) fn dial(&mut self, line: Line, url: &str) {
         let (url, connector, options) =
-            (self.reach.url(url), Arc::clone(&self.connector), self.options);
+            (self.reach.url(url), self.connector.clone(), self.options);
         self.slots[line.index()] = Slot::Dialling(Box::pin(async move {
             let url = url?;
             let failed = |error: String| format!("{}: {error}", url.authority);

@@ -129,6 +129,8 @@ fn options(config: &NatsConfig, instance: &str) -> io::Result<ConnectOptions> {
     let options = ConnectOptions::new()
         .name(format!("ringback {instance}"))
         .retry_on_initial_connect()
+        // Whom a server names would be given our login.
+        .ignore_discovered_servers()
         .connection_timeout(CONNECT_DEADLINE)
         .ping_interval(PING)
         .client_capacity(WAITING_TO_GO)

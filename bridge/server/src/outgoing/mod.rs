@@ -8,6 +8,7 @@ mod tls;
 
 use std::fmt;
 use std::io;
+use std::net::{Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -59,8 +60,12 @@ pub(crate) fn authority(text: &str, port: u16) -> Result<String, String> {
         Some((host, given)) if !host.contains(':') || host.ends_with(']') => (host, Some(given)),
         _ => (text, None),
     };
-    if host.contains(':') && !(host.starts_with('[') && host.ends_with(']')) {
+    let address = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    if address.map_or(host.contains([':', '[', ']']), |ip| ip.parse::<Ipv6Addr>().is_err()) {
         return Err(format!("{text:?} is no host: an IPv6 address stands in brackets"));
+    }
+    if host.starts_with('.') || host.contains("..") {
+        return Err(format!("{text:?} is no host: a part of its name is empty"));
     }
     match given {
         None => Ok(format!("{host}:{port}")),
@@ -75,9 +80,12 @@ pub(crate) fn authority(text: &str, port: u16) -> Result<String, String> {
 /// A URL behind its scheme: `host:port`, and path and query, which begin with a slash.
 ///
 /// # Errors
-/// What is wrong with the host.
+/// What is wrong with the host or the rest.
 pub(crate) fn parts(rest: &str, port: u16) -> Result<(String, String), String> {
     let (host, target) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+    if !target.chars().all(|c| c.is_ascii_graphic() && !"#\"<>\\^`{|}".contains(c)) {
+        return Err("has a path that is none: a URL has no spaces, quotes or `#`".into());
+    }
     let slash = if target.starts_with('/') { "" } else { "/" };
     Ok((authority(host, port)?, format!("{slash}{target}")))
 }
@@ -172,7 +180,14 @@ pub struct Connector {
     memory: Option<MemoryHosts>,
     /// Addresses that may be connected to, if not all.
     addresses: Option<Arc<Addresses>>,
+    /// In the place of the system's.
+    #[cfg(test)]
+    names: Option<Names>,
 }
+
+/// Where names lead.
+#[cfg(test)]
+pub(crate) type Names = Arc<dyn Fn(&str) -> io::Result<Vec<SocketAddr>> + Send + Sync>;
 
 impl Connector {
     /// One that trusts as `trust` says.
@@ -204,8 +219,7 @@ impl Connector {
     /// One that finds the same listeners and trusts as `trust` says.
     #[must_use]
     pub fn trusting(&self, trust: Trust) -> Self {
-        let (memory, addresses) = (self.memory.clone(), self.addresses.clone());
-        Self { trust, tls: Arc::default(), memory, addresses }
+        Self { trust, tls: Arc::default(), ..self.clone() }
     }
 
     /// One that is the same, but connects only to what `addresses` allows, whatever a name leads to.
@@ -226,6 +240,21 @@ impl Connector {
         self.tls.get_or_init(|| tls::Client::new(&self.trust)).as_ref().map_err(Clone::clone)
     }
 
+    /// All addresses of a name. It is asked once for a connection: whoever answers otherwise the next time has gained nothing.
+    async fn look_up(&self, authority: &str) -> io::Result<Vec<SocketAddr>> {
+        #[cfg(test)]
+        if let Some(names) = &self.names {
+            return names(authority);
+        }
+        Ok(tokio::net::lookup_host(authority).await?.collect())
+    }
+
+    /// One that finds names where `names` says.
+    #[cfg(test)]
+    pub(crate) fn knowing(names: Names) -> Self {
+        Self { names: Some(names), ..Self::default() }
+    }
+
     /// Connects to `peer`.
     ///
     /// # Errors
@@ -236,13 +265,12 @@ impl Connector {
                 return Ok(Box::new(hosts.connect(&peer.authority).await?) as Box<dyn Io>);
             }
             let tls = if peer.secure { Some(self.tls()?) } else { None };
-            let stream = match &self.addresses {
-                None => net::connect(&peer.authority).await?,
-                Some(addresses) => {
-                    let allowed = |ip| addresses.check(peer.host(), ip).map_err(io::Error::other);
-                    net::connect_where(&peer.authority, allowed).await?
-                }
+            let allowed = |ip| match &self.addresses {
+                None => Ok(()),
+                Some(addresses) => addresses.check(peer.host(), ip).map_err(io::Error::other),
             };
+            let found = self.look_up(&peer.authority).await?;
+            let stream = net::connect_where(found, allowed).await?;
             match tls {
                 Some(tls) => tls.connect(peer.host(), stream).await,
                 None => Ok(Box::new(stream) as Box<dyn Io>),

@@ -13,7 +13,8 @@ impl Checker<'_> {
     pub(super) fn near(transport: Transport) -> Reach {
         let Transport::Webhook { hosts } = transport else { return Reach::default() };
         let near = ["ws://127.0.0.1", "ws://[::1]", "ws://localhost"];
-        Reach::new(hosts.iter().chain(&near).filter_map(|host| host.parse().ok()).collect())
+        let hosts = hosts.iter().chain(&near).filter_map(|host| host.parse().ok());
+        Reach::new(hosts.collect(), Vec::new())
     }
 
     /// As whom we sign, and whom we may dial.
@@ -48,19 +49,26 @@ impl Checker<'_> {
                 None => App::default().client_secret,
             },
         };
-        let known = hosts.iter().filter_map(|host| host.parse().ok()).collect();
-        let hosts = dial.as_ref().map(|at| self.hosts(at.get_ref()));
-        (app, Reach::new(hosts.unwrap_or(known)))
+        let known = || hosts.iter().filter_map(|host| host.parse().ok()).collect();
+        let reach = dial.as_ref().map(|at| self.dialled(at.get_ref()));
+        (app, reach.unwrap_or_else(|| Reach::new(known(), Vec::new())))
     }
 
-    fn hosts(&mut self, texts: &[At<String>]) -> Vec<Host> {
-        let mut hosts = Vec::new();
+    /// Hosts, and networks that their names may lead into.
+    fn dialled(&mut self, texts: &[At<String>]) -> Reach {
+        let (mut hosts, mut networks) = (Vec::new(), Vec::new());
         for at in texts {
-            match at.get_ref().parse() {
-                Ok(host) => hosts.push(host),
-                Err(problem) => self.problem(at.span(), problem),
+            let text = at.get_ref();
+            let is_network = text.contains('/') && !text.contains("://");
+            let added = if is_network {
+                crate::listener::network(text).map(|network| networks.push(network))
+            } else {
+                text.parse::<Host>().map(|host| hosts.push(host))
+            };
+            if let Err(problem) = added {
+                self.problem(at.span(), problem);
             }
         }
-        hosts
+        Reach::new(hosts, networks)
     }
 }

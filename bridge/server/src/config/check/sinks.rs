@@ -268,7 +268,7 @@ impl Checker<'_> {
         let name = raw.name.as_ref().map(|at| at.get_ref().as_str()).unwrap_or_default();
         let spool = raw.spool.as_ref().map(|at| std::path::Path::new(at.get_ref()).join(name));
         let source = self.event_source(raw.source.as_ref());
-        let addresses = Addresses::new(allow);
+        let addresses = Addresses::new(allow, "allow");
         Some(Webhook { url: url?, keys, source, addresses, timeout, retry_for, concurrency, spool })
     }
 
