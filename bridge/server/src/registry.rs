@@ -7,10 +7,13 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use futures_util::task::AtomicWaker;
+use ringback_module::message::Consent;
 use ringback_proto::Instant;
 use ringback_proto::session::{PortId, Report};
+use tokio::sync::watch;
 
 use crate::call::{Seen, Watch};
 use crate::clock::WallTime;
@@ -27,6 +30,15 @@ pub enum Order {
         /// Who wants it.
         by: String,
     },
+    /// It is private from now on.
+    BeginPrivate {
+        /// No longer than this, or than its route allows.
+        limit: Option<Duration>,
+    },
+    /// It is for everybody again.
+    EndPrivate,
+    /// The caller agreed to be recorded, or no longer does.
+    Consent(Consent),
 }
 
 /// All calls that are live. Clones share them.
@@ -50,6 +62,18 @@ pub struct LiveCall {
     started: OnceLock<StartedAs>,
     ending: AtomicBool,
     orders: Orders,
+    standing: watch::Sender<Standing>,
+}
+
+/// What of a call may change more than once, and is waited for by who wants it to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Standing {
+    /// Whether it is private now.
+    pub is_private: bool,
+    /// Whether the caller agreed to be recorded, if anybody said so or the contrary.
+    pub consent: Option<bool>,
+    /// How often that was said.
+    pub consents: u64,
 }
 
 /// What is known of a call once it started.
@@ -105,6 +129,7 @@ impl Registry {
             started: OnceLock::new(),
             ending: AtomicBool::new(false),
             orders: Orders::default(),
+            standing: watch::Sender::default(),
         });
         self.calls().insert(name, Arc::clone(&call));
         Box::new(Entered { call, registry: self.clone(), waker: None })
@@ -142,6 +167,12 @@ impl LiveCall {
         true
     }
 
+    /// What holds of it now, and tells when that changes. It never does once the call is over.
+    #[must_use]
+    pub fn standing(&self) -> watch::Receiver<Standing> {
+        self.standing.subscribe()
+    }
+
     /// What is known of it, once it started.
     #[must_use]
     pub fn started(&self) -> Option<&StartedAs> {
@@ -161,7 +192,19 @@ impl LiveCall {
 
 impl Watch for LiveCall {
     fn see(&self, _call: &str, _now: Instant, seen: &Seen<'_>) {
-        let Seen::Report { report: Report::Started(start), session } = seen else { return };
+        let (start, session) = match seen {
+            Seen::Report { report: Report::Started(start), session } => (start, session),
+            Seen::Report { report: Report::Private { began, .. }, .. } => {
+                return self.standing.send_modify(|standing| standing.is_private = *began);
+            }
+            Seen::Report { report: Report::Consent(told), .. } => {
+                return self.standing.send_modify(|standing| {
+                    standing.consent = Some(told.given);
+                    standing.consents += 1;
+                });
+            }
+            _ => return,
+        };
         let redacted = |number: &Option<String>| number.as_deref().map(|n| Phone(n).to_string());
         let modules = (0..session.port_count()).map(|port| session.port_name(PortId(port)));
         // A call starts once.
@@ -209,8 +252,9 @@ impl Entered {
         self.waker = None;
         match order {
             Some(order) => {
-                let Order::HangUp { .. } = order;
-                self.call.ending.store(true, Ordering::Relaxed);
+                if let Order::HangUp { .. } = order {
+                    self.call.ending.store(true, Ordering::Relaxed);
+                }
                 Poll::Ready(order)
             }
             None => {
@@ -230,7 +274,6 @@ impl Drop for Entered {
 #[cfg(test)]
 mod tests {
     use std::future::poll_fn;
-    use std::time::Duration;
 
     use super::*;
 

@@ -1,6 +1,10 @@
 //! Providers that post that a call is there and are dialled, over sockets: whole calls, what is refused, and that one stream is one call.
 
 #![allow(clippy::unwrap_used, reason = "a test whose ground gives way has failed")]
+#![allow(
+    clippy::print_stdout,
+    reason = "how many were refused is what one looks for in the output"
+)]
 
 mod support;
 
@@ -398,19 +402,108 @@ async fn what_is_no_request_of_a_provider_is_refused_and_others_are_not_dialled(
         let answer = exchange(&host, &request).await;
         assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{status}: {answer}");
     }
-    let elsewhere = r#"{"event":"meeting.rtms_started","payload":{"meeting_uuid":"m","rtms_stream_id":"s","server_urls":"wss://169.254.169.254/latest"}}"#;
-    let answer = exchange(&host, &post("/zoom-rtms", "", elsewhere)).await;
-    assert!(answer.starts_with("HTTP/1.1 200"), "it is answered at once: {answer}");
+    host.stop().await;
+}
+
+/// URLs as somebody posts them who would have us dial this machine, with {} for a port of it.
+const SENT: [&str; 30] = [
+    "wss://169.254.169.254/latest",
+    "ws://127.0.0.1:{}/",
+    "wss://127.0.0.1:{}/",
+    "wss://127.1:{}/",
+    "wss://2130706433:{}/",
+    "wss://0x7f000001:{}/",
+    "wss://017700000001:{}/",
+    "wss://0177.0.0.1:{}/",
+    "wss://0:{}/",
+    "wss://0.0.0.0:{}/",
+    "wss://[::1]:{}/",
+    "wss://[::]:{}/",
+    "wss://[::ffff:127.0.0.1]:{}/",
+    "wss://[::ffff:7f00:1]:{}/",
+    "wss://localhost:{}/",
+    "wss://LOCALHOST:{}/",
+    "wss://localhost.:{}/",
+    "wss://zoom.us@127.0.0.1:{}/",
+    "wss://127.0.0.1:{}/.zoom.us",
+    "wss://127.0.0.1:{}?.zoom.us",
+    "wss://127.0.0.1:{}#.zoom.us",
+    "wss://127.0.0.1:{}\\\\.zoom.us/",
+    "wss://127.0.0.1:{}%2f.zoom.us/",
+    "wss://127.0.0.1:{}\\u0000.zoom.us/",
+    "wss://127.0.0.1:{}\\r\\nhost: zoom.us/",
+    "wss://\u{ff11}\u{ff12}\u{ff17}.0.0.1:{}/",
+    "wss://127\u{3002}0\u{3002}0\u{3002}1:{}/",
+    "http://127.0.0.1:{}/",
+    "gopher://127.0.0.1:{}/_GET",
+    "//127.0.0.1:{}/",
+];
+
+/// A server of this machine that tells how many have come, and answers whoever does with `answer`.
+async fn counting(answer: String) -> (u16, std::sync::Arc<std::sync::atomic::AtomicUsize>) {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    let came = std::sync::Arc::new(AtomicUsize::new(0));
+    let count = std::sync::Arc::clone(&came);
+    let listener = tokio::net::TcpListener::bind("0.0.0.0:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            count.fetch_add(1, Ordering::SeqCst);
+            let _ = stream.read(&mut [0; 4096]).await;
+            let _ = stream.write_all(answer.as_bytes()).await;
+        }
+    });
+    (port, came)
+}
+
+/// Posts a call whose server is at `url`, and tells why it cannot be had.
+async fn sent(host: &Host, stream: usize, url: &str) -> String {
+    let body = format!(
+        r#"{{"event":"meeting.rtms_started","payload":{{"meeting_uuid":"m-{stream}","rtms_stream_id":"s-{stream}","server_urls":"{url}"}}}}"#
+    );
+    let answer = exchange(host, &post("/zoom", "", &body)).await;
+    assert!(answer.starts_with("HTTP/1.1 200"), "it is answered at once: {url}: {answer}");
     let lost = host.log.until("a line that is not had", |entries| {
-        notices(entries).find_map(|notice| match notice {
+        let lost = notices(entries).filter_map(|notice| match notice {
             Notice::LineLost { reason, .. } => Some(reason.clone()),
             _ => None,
-        })
+        });
+        lost.filter(|reason| !reason.is_empty()).nth(stream)
     });
-    assert!(lost.await.contains("none of those that may be dialled"), "another reason");
+    lost.await
+}
+
+fn dialling(dial: &str) -> Host {
+    Host::on_loopback(&format!(
+        "[[listener]]\nname = \"zoom\"\npath = \"/zoom\"\nprovider = \"zoom-rtms\"\ninsecure = true\n{dial}"
+    ))
+}
+
+#[tokio::test]
+async fn what_others_post_has_nobody_dialled_who_may_not_be() {
+    let (port, came) = counting(String::new()).await;
+    let to_there = format!("HTTP/1.1 302 Found\r\nlocation: ws://127.0.0.1:{port}/\r\n\r\n");
+    let (redirecting, redirected) = counting(to_there).await;
+    let count =
+        |came: &std::sync::atomic::AtomicUsize| came.load(std::sync::atomic::Ordering::SeqCst);
+    let host = dialling("options = { dial = [\"zoom.us\"] }\n");
+    for (stream, url) in SENT.iter().enumerate() {
+        let url = url.replace("{}", &port.to_string());
+        // The log tells what of it may be told.
+        let reason = sent(&host, stream, &url).await;
+        assert!(!reason.contains("cannot connect"), "{url}: {reason}");
+    }
+    assert_eq!(count(&came), 0);
     host.shutdown.cut();
-    let ended = host.log.ended_alone().await;
-    assert_eq!(ended.reason.name(), "drain");
+    // Who may be dialled is, and sends us nowhere else.
+    let near = dialling("options = { dial = [\"ws://127.0.0.1\"] }\n");
+    let reason = sent(&near, 0, &format!("ws://127.0.0.1:{redirecting}/")).await;
+    assert!(reason.contains("302"), "{reason}");
+    assert_eq!((count(&redirected), count(&came)), (1, 0));
+    sent(&near, 1, &format!("ws://127.0.0.1:{port}/")).await;
+    assert_eq!(count(&came), 1, "or nothing is shown");
+    println!("{0} of {0} URLs refused, 1 of 1 dialled, 0 redirects followed", SENT.len());
+    near.shutdown.cut();
 }
 
 /// The post is answered and its connection gone: the call is counted by its own place, and another may be posted.

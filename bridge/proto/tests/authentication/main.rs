@@ -15,6 +15,7 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 use ringback_proto::UnixSeconds;
+use ringback_proto::provider::auth::{SECONDS_REMEMBERED, hs256};
 use ringback_proto::provider::{Auth, Grant, Rejection, Replays, Upgrade};
 
 /// When all is well.
@@ -30,10 +31,18 @@ enum Flaw {
     Expired,
     NotYetValid,
     Replayed,
+    /// There twice, whichever of the two is right.
+    Doubled,
+    Empty,
+    /// Large letters for small ones, and the other way round.
+    OtherCase,
+    /// A token that says of itself that it is signed otherwise, or not at all.
+    Confused,
 }
 
 /// What every kind must refuse, and what those must that know of time.
-const ALWAYS: [Flaw; 4] = [Flaw::Wrong, Flaw::Missing, Flaw::OtherScheme, Flaw::NoSecrets];
+const ALWAYS: [Flaw; 5] =
+    [Flaw::Wrong, Flaw::Missing, Flaw::OtherScheme, Flaw::NoSecrets, Flaw::OtherCase];
 const TIMED: [Flaw; 2] = [Flaw::Expired, Flaw::NotYetValid];
 
 /// An upgrade to be made.
@@ -92,6 +101,8 @@ struct Tally {
     secrets: Vec<String>,
     accepted: usize,
     refused: BTreeMap<Flaw, usize>,
+    /// The first that was let in, and when.
+    first: Option<(Auth, Asked, u64)>,
 }
 
 impl Tally {
@@ -104,6 +115,7 @@ impl Tally {
     fn accept(&mut self, why: &str, auth: &Auth, asked: &Asked, now: u64) -> Grant {
         let checked = asked.check(auth, now, &mut Replays::default());
         self.accepted += 1;
+        self.first.get_or_insert_with(|| (auth.clone(), asked.clone(), now));
         checked.unwrap_or_else(|refusal| panic!("{}: {why}: {refusal}", self.kind))
     }
 
@@ -152,12 +164,114 @@ impl Tally {
         let why = "used before";
         let told = self.refuse_remembering(Flaw::Replayed, why, auth, asked, now + 1, &mut replays);
         assert!(told.contains("has opened a stream already"), "{told}");
+        // Neither when its time is nearly over, nor when it is, nor when nothing is left to remember it by.
+        for later in [13, 60, 299, 300, 301, SECONDS_REMEMBERED, SECONDS_REMEMBERED + 1, 86_400] {
+            self.refuse_remembering(Flaw::Replayed, why, auth, asked, now + later, &mut replays);
+        }
     }
+
+    /// All that can be done to a right one without knowing what it is.
+    fn spoil(&mut self) {
+        let (auth, right, now) = self.first.clone().expect("one was let in");
+        for (at, (name, value)) in right.headers.iter().enumerate() {
+            let with = |index: usize, value: &str| {
+                let mut asked = right.clone();
+                asked.headers.insert(index, (name, value.to_owned()));
+                asked
+            };
+            // Of subprotocols there may be others.
+            let other = if value.starts_with("Bearer-") { "Bearer-another" } else { "another" };
+            for asked in [with(at, value), with(at, other), with(at + 1, other)] {
+                self.refuse(Flaw::Doubled, name, &auth, &asked, now);
+            }
+            self.refuse(Flaw::Empty, name, &auth, &right.clone().but(name, ""), now);
+            if let Some(other) = other_case(value) {
+                self.refuse(Flaw::OtherCase, name, &auth, &right.clone().but(name, other), now);
+            }
+        }
+        if right.headers.is_empty() {
+            let target = other_case(&right.target).expect("it has letters");
+            self.refuse(Flaw::OtherCase, "target", &auth, &Asked::at(&target), now);
+        }
+        if let Some((name, values)) = auth.query_parameter().zip(right.target.split_once('?')) {
+            for more in [format!("{name}=another"), values.1.to_owned()] {
+                for query in [format!("{}&{more}", values.1), format!("{more}&{}", values.1)] {
+                    let asked = Asked::at(&format!("{}?{query}", values.0));
+                    self.refuse(Flaw::Doubled, &query, &auth, &asked, now);
+                }
+            }
+            let asked = Asked::at(&format!("{}?{name}=", values.0));
+            self.refuse(Flaw::Empty, name, &auth, &asked, now);
+        }
+        self.confuse(&auth, &right, now);
+    }
+
+    /// The token with other words about its signature, and signed with what everybody knows.
+    fn confuse(&mut self, auth: &Auth, right: &Asked, now: u64) {
+        let Auth::Jwt(_) = auth else { return };
+        let token = right.headers[0].1.strip_prefix("Bearer ").expect("a token");
+        let [_, claims, signature] = token.split('.').collect::<Vec<_>>()[..] else { panic!() };
+        let base64 = |text: &str| base64_simd::URL_SAFE_NO_PAD.encode_to_string(text);
+        for alg in CONFUSING {
+            for kid in ["", r#","kid":"key-1""#] {
+                let head = base64(&format!(r#"{{"typ":"JWT","alg":{alg}{kid}}}"#));
+                for signature in ["", signature, "AAAA"] {
+                    let asked = right
+                        .clone()
+                        .but("authorization", format!("Bearer {head}.{claims}.{signature}"));
+                    self.refuse(Flaw::Confused, alg, auth, &asked, now);
+                }
+            }
+        }
+        let claims = base64_simd::URL_SAFE_NO_PAD.decode_to_vec(claims).unwrap();
+        let claims = String::from_utf8(claims).unwrap();
+        for known in ["", "null", " ", vectors::JWKS, vectors::JWKS.trim(), modulus()] {
+            let made = hs256(&known.into(), &claims);
+            let asked = right.clone().but("authorization", format!("Bearer {made}"));
+            self.refuse(Flaw::Confused, "signed with what everybody knows", auth, &asked, now);
+        }
+    }
+}
+
+/// What a token may say that it is signed by. HS256 and RS256 stand for those who want the other.
+const CONFUSING: [&str; 12] = [
+    r#""none""#,
+    r#""None""#,
+    r#""NONE""#,
+    r#""nOnE""#,
+    r#""""#,
+    "null",
+    r#""HS512""#,
+    r#""hs256""#,
+    r#""ES256""#,
+    r#""PS256""#,
+    r#""HS256","alg":"none""#,
+    r#"["HS256"]"#,
+];
+
+/// The public half of a key, as everybody reads it.
+fn modulus() -> &'static str {
+    let (_, rest) = vectors::JWKS.split_once("\"n\":\"").unwrap_or_else(|| {
+        vectors::JWKS.split_once("\"n\": \"").expect("a set of keys has their moduli")
+    });
+    rest.split_once('"').expect("a text").0
+}
+
+/// The same in the other case, if it has any; of what follows a scheme's name, whose case does not matter.
+fn other_case(text: &str) -> Option<String> {
+    let (scheme, rest) = text.split_once(' ').unwrap_or(("", text));
+    let swap = |c: char| {
+        if c.is_ascii_lowercase() { c.to_ascii_uppercase() } else { c.to_ascii_lowercase() }
+    };
+    let other: String = rest.chars().map(swap).collect();
+    let blank = if scheme.is_empty() { "" } else { " " };
+    (other != rest).then(|| format!("{scheme}{blank}{other}"))
 }
 
 #[test]
 fn only_the_right_credential_opens_whatever_the_kind() {
-    let tallies = kinds::all();
+    let mut tallies = kinds::all();
+    tallies.iter_mut().for_each(Tally::spoil);
     let (mut accepted, mut refused) = (0, 0);
     for Tally { kind, accepted: opened, refused: by_flaw, .. } in &tallies {
         let total: usize = by_flaw.values().sum();
@@ -167,7 +281,11 @@ fn only_the_right_credential_opens_whatever_the_kind() {
         assert!(*opened > 0, "{kind}: nobody was let in");
         let timed: &[Flaw] = if kinds::TIMED.contains(kind) { &TIMED } else { &[] };
         let replayed: &[Flaw] = if kinds::ONCE.contains(kind) { &[Flaw::Replayed] } else { &[] };
-        for flaw in ALWAYS.iter().chain(timed).chain(replayed) {
+        // A path has one last segment, and it is either there or not.
+        let spoilt: &[Flaw] = if *kind == "path" { &[] } else { &[Flaw::Doubled, Flaw::Empty] };
+        let confused: &[Flaw] = if kind.starts_with("jwt") { &[Flaw::Confused] } else { &[] };
+        let more = spoilt.iter().chain(confused);
+        for flaw in ALWAYS.iter().chain(timed).chain(replayed).chain(more) {
             assert!(by_flaw.contains_key(flaw), "{kind}: {flaw:?} was not tried");
         }
         accepted += opened;

@@ -62,8 +62,7 @@ impl Lines {
 
     /// Dials, in the place of what that line was connected to.
     pub(super) fn dial(&mut self, line: Line, url: &str) {
-        let (url, connector, options) =
-            (self.reach.url(url), self.connector.clone(), self.options);
+        let (url, connector, options) = (self.reach.url(url), self.connector.clone(), self.options);
         self.slots[line.index()] = Slot::Dialling(Box::pin(async move {
             let url = url?;
             let failed = |error: String| format!("{}: {error}", url.authority);

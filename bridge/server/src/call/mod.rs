@@ -19,7 +19,9 @@ use ringback_module::AudioFrame;
 use ringback_module::message::{StopReason, ToModule};
 use ringback_proto::Instant;
 use ringback_proto::provider::{Line, LineEvent, Message, Outbox, Send as WireSend};
-use ringback_proto::session::{Action, Epoch, FrameBuf, Given, PortId, Session, Summary};
+use ringback_proto::session::{
+    Action, Epoch, FrameBuf, Given, PortId, PrivateBy, Session, Summary,
+};
 use ringback_proto::transcript::{CUT, Direction, NO_CODE};
 use tokio::sync::oneshot;
 
@@ -277,9 +279,21 @@ impl Call {
                     |closed: Closed| format!("closed with {} {}", closed.code, closed.reason);
                 self.line_lost(now, line, &closed.map_or("closed".into(), told));
             }
-            Errand::Ordered(Order::HangUp { by }) => self.session.operator_hangs_up(now, &by),
+            Errand::Ordered(order) => self.ordered(now, &order),
             Errand::Reattached(arrived) => self.reattached(now, *arrived).await,
             Errand::ShutDown => self.session.shut_down(now, LAST_WORDS),
+        }
+    }
+
+    /// An operator wants something of the call.
+    fn ordered(&mut self, now: Instant, order: &Order) {
+        match order {
+            Order::HangUp { by } => self.session.operator_hangs_up(now, by),
+            Order::BeginPrivate { limit } => {
+                self.session.begin_private(now, PrivateBy::Operator, *limit);
+            }
+            Order::EndPrivate => self.session.end_private(now, PrivateBy::Operator),
+            Order::Consent(consent) => self.session.consent(now, None, consent),
         }
     }
 

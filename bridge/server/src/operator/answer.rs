@@ -31,6 +31,11 @@ impl Problem {
         Self::new(404, "not_found", "there is no such thing here")
     }
 
+    /// The call takes no more orders.
+    pub(super) fn busy() -> Self {
+        Self::new(409, "busy", "the call has more orders than it takes")
+    }
+
     pub(super) fn method(allowed: &[&str]) -> Self {
         let allow = allowed.join(", ");
         let message = format!("this is asked with {allow}");

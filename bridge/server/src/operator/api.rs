@@ -46,12 +46,14 @@ struct CallView<'a> {
     from: Option<&'a str>,
     to: Option<&'a str>,
     modules: &'a [String],
+    private: bool,
+    consent: Option<bool>,
 }
 
 /// What somebody may see: the one place that knows what belongs to whom.
 pub(super) struct View<'a> {
     operator: &'a Operator,
-    who: &'a Principal,
+    pub(super) who: &'a Principal,
 }
 
 impl<'a> View<'a> {
@@ -77,7 +79,8 @@ impl<'a> View<'a> {
         found.filter(|called| self.sees(called.tenant.as_deref())).ok_or_else(Problem::not_found)
     }
 
-    fn call(&self, name: &str) -> Result<Arc<LiveCall>, Problem> {
+    /// The call of that name.
+    pub(super) fn call(&self, name: &str) -> Result<Arc<LiveCall>, Problem> {
         let found = self.operator.registry.find(name);
         found.filter(|call| self.sees(call.tenant.as_deref())).ok_or_else(Problem::not_found)
     }
@@ -85,7 +88,7 @@ impl<'a> View<'a> {
 
 impl Operator {
     fn view_of<'a>(&self, call: &'a LiveCall) -> CallView<'a> {
-        let started = call.started();
+        let (started, standing) = (call.started(), *call.standing().borrow());
         CallView {
             call: &call.name,
             state: call.state(),
@@ -99,6 +102,8 @@ impl Operator {
             from: started.and_then(|s| s.from.as_deref()),
             to: started.and_then(|s| s.to.as_deref()),
             modules: started.map_or(&[], |s| &s.modules),
+            private: standing.is_private,
+            consent: standing.consent,
         }
     }
 
@@ -117,7 +122,7 @@ impl Operator {
         let call = view.call(name)?;
         let by = view.who.name.clone();
         if !call.order(Order::HangUp { by }) {
-            return Err(Problem::new(409, "busy", "the call has more orders than it takes"));
+            return Err(Problem::busy());
         }
         Ok(json(202, &json!({ "call": call.name, "state": "ending" })))
     }

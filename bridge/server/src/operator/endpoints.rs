@@ -51,7 +51,8 @@ pub(super) fn extension(id: &str, body: &Value) -> Result<Change, Problem> {
     Ok(Change::Extend(id.to_owned(), expires_in))
 }
 
-fn parsed<T: for<'de> Deserialize<'de>>(body: &Value) -> Result<T, Problem> {
+/// The body of a request.
+pub(super) fn parsed<T: for<'de> Deserialize<'de>>(body: &Value) -> Result<T, Problem> {
     T::deserialize(body).map_err(|error| Problem::new(400, "bad_body", error.to_string()))
 }
 

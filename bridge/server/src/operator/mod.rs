@@ -8,6 +8,7 @@ mod access;
 mod answer;
 mod api;
 mod attempts;
+mod conduct;
 mod connection;
 mod endpoints;
 mod record;
@@ -302,6 +303,12 @@ impl Operator {
             (Operation::Calls, _) => Ok(self.calls(&view)),
             (Operation::Call, [call]) => self.call(&view, call),
             (Operation::HangUp, [call]) => self.hang_up(&view, call),
+            (Operation::BeginPrivate, [call]) => conduct::begin_private(&view, call, &body).await,
+            (Operation::EndPrivate, [call]) => conduct::end_private(&view, call).await,
+            (Operation::GiveConsent, [call]) => conduct::consent(&view, call, true, &body).await,
+            (Operation::WithdrawConsent, [call]) => {
+                conduct::consent(&view, call, false, &body).await
+            }
             (Operation::Tenants, _) => Ok(self.tenants(&view)),
             (Operation::Drain, _) => Ok(self.drain()),
             (Operation::Reload, _) => self.reload().await,

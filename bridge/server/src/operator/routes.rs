@@ -39,6 +39,10 @@ pub(super) enum Operation {
     Calls,
     Call,
     HangUp,
+    BeginPrivate,
+    EndPrivate,
+    GiveConsent,
+    WithdrawConsent,
     Tenants,
     Drain,
     Reload,
@@ -85,10 +89,14 @@ impl Route {
 }
 
 /// All of it.
-pub(super) static ROUTES: [Route; 16] = {
+pub(super) static ROUTES: [Route; 20] = {
     use Operation as Op;
     use Scope::{Admin, Control, Listen, Read};
     use Whom::{All, Each};
+    const PRIVATE_BEGIN: &str = "/v1/calls/{call}/private/begin";
+    const PRIVATE_END: &str = "/v1/calls/{call}/private/end";
+    const CONSENT: &str = "/v1/calls/{call}/consent/give";
+    const NO_CONSENT: &str = "/v1/calls/{call}/consent/withdraw";
     const LISTENER: &str = "/v1/listeners/{listener}/endpoints";
     [
         get("/metrics", Read, All, "metrics", Op::Metrics),
@@ -98,6 +106,10 @@ pub(super) static ROUTES: [Route; 16] = {
         get("/v1/calls", Read, Each, "calls", Op::Calls),
         get("/v1/calls/{call}", Read, Each, "call", Op::Call),
         post("/v1/calls/{call}/hangup", Control, Each, "hangup", Op::HangUp),
+        post(PRIVATE_BEGIN, Control, Each, "private.begin", Op::BeginPrivate).with_body(),
+        post(PRIVATE_END, Control, Each, "private.end", Op::EndPrivate),
+        post(CONSENT, Control, Each, "consent.give", Op::GiveConsent).with_body(),
+        post(NO_CONSENT, Control, Each, "consent.withdraw", Op::WithdrawConsent).with_body(),
         get("/v1/tenants", Read, Each, "tenants", Op::Tenants),
         post("/v1/drain", Control, All, "drain", Op::Drain),
         post("/v1/reload", Admin, All, "reload", Op::Reload),

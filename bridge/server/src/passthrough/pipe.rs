@@ -187,8 +187,11 @@ pub(super) async fn run(
         if Pin::new(&mut cut_off).poll(cx).is_ready() {
             return Poll::Ready(PassedOnEnd::ShutDown);
         }
-        if let Poll::Ready(Order::HangUp { .. }) = entered.poll_order(cx) {
-            return Poll::Ready(PassedOnEnd::HungUp);
+        // Of a stream that is passed on there is nothing else to be ordered.
+        while let Poll::Ready(order) = entered.poll_order(cx) {
+            if let Order::HangUp { .. } = order {
+                return Poll::Ready(PassedOnEnd::HungUp);
+            }
         }
         idle.poll(cx, inward.count.came + outward.count.came).map(PassedOnEnd::Idle)
     })

@@ -1,6 +1,9 @@
 //! Who is dialled and who is not: one file of URLs with what must become of each, held against the parts of the guard and against
 //! whole connections.
-#![allow(clippy::print_stdout, reason = "how many were refused is what one looks for in the output")]
+#![allow(
+    clippy::print_stdout,
+    reason = "how many were refused is what one looks for in the output"
+)]
 
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs as _};

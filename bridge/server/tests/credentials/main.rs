@@ -19,7 +19,7 @@ use ringback::clock::WallTime;
 use ringback::connect::{PublicUrl, credentials, page};
 use ringback::socket::{self, DialError, SocketOptions};
 use ringback_proto::UnixSeconds;
-use ringback_proto::provider::auth::{Occasion, Proof};
+use ringback_proto::provider::auth::{Occasion, Proof, hs256};
 use ringback_proto::provider::{Dial, OutgoingUpgrade, PROVIDERS, Provider, Transport};
 use support::{Caller, Folder, Host, soon, summaries};
 use ways::{NOBODYS, SEEDS, Way, forged, ways};
@@ -37,15 +37,34 @@ enum Flaw {
     Expired,
     NotYetValid,
     Replayed,
+    /// Used at one listener, and brought to another that has the same secret.
+    ReplayedElsewhere,
+    /// There twice, whichever of the two is right.
+    Doubled,
+    Empty,
+    /// Large letters for small ones, and the other way round.
+    OtherCase,
+    /// A token that says of itself that it is signed otherwise, or not at all.
+    Confused,
 }
 
 impl Flaw {
     /// What must be tried of a way.
     fn of(way: &Way) -> Vec<Self> {
-        use Flaw::{Changed, Cut, Expired, Missing, NotYetValid, OfAnother, Replayed, Wrong};
-        let timed: &[Self] = if way.timed { &[Expired, NotYetValid] } else { &[] };
-        let once: &[Self] = if way.once { &[Replayed] } else { &[] };
-        [&[Missing, Wrong, OfAnother, Cut, Changed], timed, once].concat()
+        use Flaw::{
+            Changed, Confused, Cut, Doubled, Empty, Expired, Missing, NotYetValid, OfAnother,
+        };
+        use Flaw::{OtherCase, Replayed, ReplayedElsewhere, Wrong};
+        let of = |does: bool, flaws: &'static [Self]| if does { flaws } else { &[] };
+        [
+            &[Missing, Wrong, OfAnother, Cut, Changed, OtherCase],
+            of(way.timed, &[Expired, NotYetValid]),
+            of(way.once, &[Replayed, ReplayedElsewhere]),
+            // A path has one last segment, which is there or not.
+            of(!way.is_path(), &[Doubled, Empty]),
+            of(way.is_jwt(), &[Confused]),
+        ]
+        .concat()
     }
 }
 
@@ -54,7 +73,7 @@ const TOLD: (u16, &str) = (401, "authentication failed; the bridge's log says wh
 const TWO_DAYS: u64 = 2 * 24 * 60 * 60;
 const HOST: &str = "bridge.example";
 
-/// A provider's listener of one kind, and another of the same kind with another secret.
+/// A provider's listener of one kind, another of the same kind with another secret, and a third with the first one's.
 struct Row {
     provider: &'static dyn Provider,
     /// With the first secret, with the second, and with one of nobody's.
@@ -99,11 +118,11 @@ impl Row {
         format!("/{}-{}-{which}", self.provider.name(), self.index)
     }
 
-    /// Both listeners.
+    /// All listeners.
     fn toml(&self) -> String {
         let mut text = String::new();
-        for which in 0..2 {
-            let (path, auth) = (self.path(which), &self.ways[which].auth);
+        for which in 0..3 {
+            let (path, auth) = (self.path(which), &self.ways[which % 2].auth);
             let provider = self.provider.name();
             let _ = write!(
                 text,
@@ -135,6 +154,13 @@ impl Row {
     fn astray(&self, proof: &Proof) -> OutgoingUpgrade {
         let mut request = self.sign(1, proof, now()).request;
         request.target = request.target.replacen(&self.path(1), &self.path(0), 1);
+        request
+    }
+
+    /// What was signed for the first listener, sent to the third, which has the same secret.
+    fn elsewhere(&self, request: &OutgoingUpgrade) -> OutgoingUpgrade {
+        let mut request = request.clone();
+        request.target = request.target.replacen(&self.path(0), &self.path(2), 1);
         request
     }
 
@@ -170,6 +196,11 @@ impl Row {
                 flip(part.of(&mut changed), part.start + at);
                 wrong.push((Flaw::Changed, changed));
             }
+            wrong.extend(part.spoilt(&self.right().request, way.is_path()));
+        }
+        if way.is_jwt() {
+            let confused = confused(&self.right().request).into_iter();
+            wrong.extend(confused.map(|request| (Flaw::Confused, request)));
         }
         wrong
     }
@@ -212,6 +243,93 @@ impl Part {
             Place::Subprotocol(index) => &mut request.subprotocols[index],
         }
     }
+
+    /// The right one with this part twice, empty, or in the other case.
+    fn spoilt(&self, right: &OutgoingUpgrade, is_path: bool) -> Vec<(Flaw, OutgoingUpgrade)> {
+        let mut spoilt = Vec::new();
+        let (mut empty, mut other_case) = (right.clone(), right.clone());
+        let text = self.of(&mut other_case);
+        let part = text[self.start..self.end].to_owned();
+        let other: String = part.chars().map(swapped).collect();
+        text.replace_range(self.start..self.end, &other);
+        if other != part {
+            spoilt.push((Flaw::OtherCase, other_case));
+        }
+        if is_path {
+            return spoilt;
+        }
+        self.of(&mut empty).replace_range(self.start..self.end, "");
+        spoilt.push((Flaw::Empty, empty));
+        for (before, value) in [(true, "another"), (false, "another"), (true, part.as_str())] {
+            let mut doubled = right.clone();
+            let at = usize::from(!before);
+            match self.place {
+                Place::Target => {
+                    let (path, query) = right.target.split_once('?').expect("a parameter");
+                    let before_it = &right.target[..self.start - "=".len()];
+                    let name = before_it.rsplit(['?', '&']).next().expect("its name");
+                    let pairs = [format!("{name}={value}"), query.to_owned()];
+                    let [first, second] =
+                        if before { pairs } else { [pairs[1].clone(), pairs[0].clone()] };
+                    doubled.target = format!("{path}?{first}&{second}");
+                }
+                Place::Header(index) => {
+                    let (name, whole) = &right.headers[index];
+                    let value = format!("{}{value}", &whole[..self.start]);
+                    doubled.headers.insert(index + at, (name.clone(), value));
+                }
+                // Our own client offers nothing twice.
+                Place::Subprotocol(_) if value == part => continue,
+                Place::Subprotocol(index) => {
+                    let value = format!("Bearer-{value}");
+                    doubled.subprotocols.insert(index + at, value);
+                }
+            }
+            spoilt.push((Flaw::Doubled, doubled));
+        }
+        spoilt
+    }
+}
+
+const fn swapped(c: char) -> char {
+    if c.is_ascii_lowercase() { c.to_ascii_uppercase() } else { c.to_ascii_lowercase() }
+}
+
+/// The token of a request with other words about its signature, and signed with what everybody knows.
+fn confused(right: &OutgoingUpgrade) -> Vec<OutgoingUpgrade> {
+    let is_token = |(_, value): &&(String, String)| value.starts_with("Bearer ");
+    let (name, value) = right.headers.iter().find(is_token).expect("a token");
+    let token = value.strip_prefix("Bearer ").expect("it begins so");
+    let [head, claims, signature] = token.split('.').collect::<Vec<_>>()[..] else { panic!() };
+    let decoded = |part: &str| {
+        let octets = base64_simd::URL_SAFE_NO_PAD.decode_to_vec(part).unwrap();
+        String::from_utf8(octets).unwrap()
+    };
+    let (head, claims_text) = (decoded(head), decoded(claims));
+    let mut tokens = Vec::new();
+    for (from, to) in [("256", "384"), ("256", "512"), ("HS", "RS"), ("RS", "HS"), ("RS", "PS")] {
+        tokens.push((head.replacen(from, to, 1), signature));
+    }
+    for none in ["none", "None", "NONE", "nOnE", ""] {
+        for signature in ["", signature] {
+            let other = head.replacen("HS256", none, 1).replacen("RS256", none, 1);
+            tokens.push((other, signature));
+        }
+    }
+    let tokens = tokens.into_iter().filter(|(other, _)| *other != head);
+    let tokens = tokens.map(|(head, signature)| {
+        let head = base64_simd::URL_SAFE_NO_PAD.encode_to_string(head);
+        format!("{head}.{claims}.{signature}")
+    });
+    let known = ["", "null", ways::KEY, ways::KEY.trim()];
+    let known = known.map(|known| hs256(&known.into(), &claims_text));
+    let with = |token: String| {
+        let mut request = right.clone();
+        let field = request.headers.iter_mut().find(|(found, _)| found == name);
+        field.expect("as before").1 = format!("Bearer {token}");
+        request
+    };
+    tokens.chain(known).map(with).collect()
 }
 
 impl Signed {
@@ -313,8 +431,10 @@ async fn try_row(host: &Host, row: &Row, name: &str) -> (usize, BTreeMap<Flaw, u
     let Signed { request, .. } = row.right();
     assert_eq!(ask(host, &request).await, Ok(()), "{name}: what the wrong ones were made of");
     let again = ask(host, &request).await;
+    let elsewhere = row.elsewhere(&request);
     if row.ways[0].once {
         refuse(Flaw::Replayed, again);
+        refuse(Flaw::ReplayedElsewhere, ask(host, &elsewhere).await);
         return (3, by_flaw);
     }
     assert_eq!(again, Ok(()), "{name}: opens as often as it is asked");

@@ -11,7 +11,7 @@ pub(crate) const SEEDS: [&str; 2] = ["firstsecretbcdefg", "othersecretbcdefg"];
 /// Of no listener.
 pub(crate) const NOBODYS: &str = "guesssecretbcdefg";
 
-const KEY: &str = include_str!("../../../proto/tests/authentication/private_key.json");
+pub(crate) const KEY: &str = include_str!("../../../proto/tests/authentication/private_key.json");
 /// By the name of the other.
 const FORGED_KEY: &str = include_str!("forged_key.json");
 static PRIVATE: LazyLock<[PrivateJwk; 2]> =
@@ -35,6 +35,18 @@ pub(crate) struct Way {
     pub(crate) once: bool,
     /// Whether it is made for one URL.
     pub(crate) by_url: bool,
+}
+
+impl Way {
+    /// Whether it is a signed token.
+    pub(crate) fn is_jwt(&self) -> bool {
+        matches!(self.proof, Proof::Jwt(_))
+    }
+
+    /// Whether it is a part of the path.
+    pub(crate) fn is_path(&self) -> bool {
+        matches!(self.proof, Proof::Path { .. })
+    }
 }
 
 /// All ways of a kind that the page of a provider names, made of `seed`.

@@ -1,7 +1,8 @@
 //! What the API tells of live calls and does to them, and for whom.
 
-use ringback_proto::session::EndReason;
+use ringback_proto::session::{EndReason, Report};
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::support::{Folder, Host, assert_whole};
 use super::{ask, ask_over, call, path_of, secret, toml};
@@ -219,5 +220,131 @@ async fn a_configuration_that_is_refused_is_told_line_by_line() {
     let refused = ask(&host, "POST /v1/reload", "admin").await;
     assert_eq!(refused.status, 422);
     assert_eq!(refused.json()["message"], "line 1: no");
+    host.stop().await;
+}
+
+#[tokio::test]
+async fn a_live_call_is_made_private_and_its_callers_consent_is_told() {
+    let folder = Folder::new("operator-private");
+    let audit = super::support::quoted(folder.path("audit.jsonl").display());
+    let text = toml(&folder).replacen("[operator]\n", &format!("[operator]\naudit = {audit}\n"), 1);
+    let host = Host::on_loopback(&text);
+    let mut caller = call(&host, host.connect().await, "acme", "CA1").await;
+    caller.speak(&[1_000; 1_600]).await;
+    let calls = ask(&host, "GET /v1/calls", "reader").await.json();
+    let name = calls["calls"][0]["call"].as_str().unwrap().to_owned();
+    assert_eq!(
+        (&calls["calls"][0]["private"], &calls["calls"][0]["consent"]),
+        (&json!(false), &Value::Null)
+    );
+    let told = async |what: &str| {
+        let answer = ask(&host, &format!("POST /v1/calls/{name}/{what}"), "controller").await;
+        (answer.status, answer.json())
+    };
+    let private = |is: bool| (200, json!({ "call": name, "private": is }));
+    let consent = |is: bool| (200, json!({ "call": name, "consent": is }));
+    assert_eq!(told("private/end").await, private(false), "it is not, and stays so");
+    assert_eq!(told("private/begin").await, private(true));
+    assert_eq!(told("private/begin").await, private(true), "once more");
+    let now = ask(&host, &format!("GET /v1/calls/{name}"), "reader").await.json();
+    assert_eq!(now["private"], json!(true));
+    assert_eq!(told("private/end").await, private(false));
+    assert_eq!(told("consent/give").await, consent(true));
+    assert_eq!(told("consent/withdraw").await, consent(false));
+    assert_eq!(told("consent/withdraw").await, consent(false), "said again");
+    let now = ask(&host, &format!("GET /v1/calls/{name}"), "reader").await.json();
+    assert_eq!((&now["private"], &now["consent"]), (&json!(false), &json!(false)));
+
+    let entries = host.log.entries();
+    let reports = entries.iter().filter_map(|entry| match &entry.what {
+        super::support::What::Report(report, _) => Some(report),
+        _ => None,
+    });
+    let mut words = Vec::new();
+    for report in reports {
+        match report {
+            Report::Private { began, by, .. } => words.push(format!("{began} {}", by.name())),
+            Report::Consent(told) => words.push(format!("{} {} {}", told.given, told.by, told.how)),
+            _ => {}
+        }
+    }
+    assert_eq!(
+        words,
+        [
+            "true operator",
+            "false operator",
+            "true operator told by controller",
+            "false operator told by controller",
+            "false operator told by controller",
+        ]
+    );
+    let lines = ask(&host, "GET /v1/audit", "admin").await.text;
+    for done in ["private.begin", "private.end", "consent.give", "consent.withdraw"] {
+        assert!(lines.contains(done), "{done} is in the audit log: {lines}");
+    }
+    caller.hang_up().await;
+    let summary = host.log.ended("CA1").await;
+    assert_eq!(summary.private.map(|counts| counts.times), Some(1));
+    assert_eq!(told("private/begin").await.0, 404, "it is over");
+    host.stop().await;
+}
+
+/// With a body, over a connection of its own.
+async fn say(host: &Host, target: &str, body: &str) -> (u16, String) {
+    let fields =
+        [("content-type", "application/json"), ("content-length", &body.len().to_string())];
+    let mut request = format!(
+        "POST {target} HTTP/1.1\r\nconnection: close\r\nhost: localhost\r\nauthorization: Bearer {}\r\n",
+        secret("controller")
+    );
+    for (name, value) in fields {
+        request += &format!("{name}: {value}\r\n");
+    }
+    let mut io = tokio::net::TcpStream::connect(host.operator.unwrap()).await.unwrap();
+    io.write_all((request + "\r\n" + body).as_bytes()).await.unwrap();
+    let mut octets = Vec::new();
+    super::soon("an answer", io.read_to_end(&mut octets)).await.unwrap();
+    let answer = super::parsed(&octets);
+    (answer.status, answer.text)
+}
+
+#[tokio::test]
+async fn what_is_said_of_a_private_part_or_a_consent_is_kept_or_refused() {
+    let folder = Folder::new("operator-said");
+    let host = Host::on_loopback(&toml(&folder));
+    let caller = call(&host, host.connect().await, "acme", "CA1").await;
+    let calls = ask(&host, "GET /v1/calls", "reader").await.json();
+    let name = calls["calls"][0]["call"].as_str().unwrap().to_owned();
+    for (what, body, status) in [
+        ("consent/give", r#"{"how":"pressed 1"}"#, 200),
+        ("consent/give", r#"{"how":1}"#, 400),
+        ("consent/give", r#"{"given":false}"#, 400),
+        ("private/begin", r#"{"limit_seconds":0}"#, 400),
+        ("private/begin", r#"{"limit_seconds":-1}"#, 400),
+        ("private/begin", r#"{"limit":3}"#, 400),
+        ("private/end", r#"{"limit_seconds":3}"#, 400),
+        ("private/begin", r#"{"limit_seconds":1}"#, 200),
+    ] {
+        let (found, text) = say(&host, &format!("/v1/calls/{name}/{what}"), body).await;
+        assert_eq!(found, status, "{what} {body}: {text}");
+    }
+    let how = host.log.until("consent, and the end of the part by itself", |entries| {
+        let reports = entries.iter().filter_map(|entry| match &entry.what {
+            super::support::What::Report(report, _) => Some(report),
+            _ => None,
+        });
+        let mut how = None;
+        let mut ended = false;
+        for report in reports {
+            match report {
+                Report::Consent(told) => how = Some(told.how.clone()),
+                Report::Private { began: false, by, .. } => ended = by.name() == "limit",
+                _ => {}
+            }
+        }
+        how.filter(|_| ended)
+    });
+    assert_eq!(how.await, "pressed 1");
+    caller.hang_up().await;
     host.stop().await;
 }

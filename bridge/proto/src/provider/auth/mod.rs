@@ -153,6 +153,7 @@ impl Auth {
         now: UnixSeconds,
         replays: &mut Replays,
     ) -> Result<Grant, Rejection> {
+        sole(upgrade.headers, |field| self.is_credential(field))?;
         match self {
             Self::None => {}
             Self::Bearer { tokens } => return tokens::bearer(upgrade, tokens),
@@ -230,6 +231,23 @@ impl Auth {
         }
     }
 
+    /// Whether a header field is the credential, or says how it is to be taken, and may be there once.
+    fn is_credential(&self, field: &str) -> bool {
+        match self {
+            Self::Bearer { .. } | Self::Basic { .. } | Self::Jwt(_) => field == "authorization",
+            Self::Header { name, .. } => field == name,
+            Self::TwilioSignature { .. } => twilio::FIELDS.contains(&field),
+            Self::PlivoSignature { prefix, .. } => {
+                field.strip_prefix(prefix.as_str()).is_some_and(|of| of.starts_with("-signature-"))
+            }
+            Self::ZoomSignature { .. } => field.starts_with("x-zm-"),
+            Self::GenesysSignature { .. } => {
+                ["x-api-key", "signature", "signature-input", "host"].contains(&field)
+            }
+            Self::None | Self::Query { .. } | Self::Path { .. } => false,
+        }
+    }
+
     /// Name of the query parameter that holds the credential, for [`super::Options::credential_query`].
     #[must_use]
     pub fn query_parameter(&self) -> Option<&str> {
@@ -239,6 +257,16 @@ impl Auth {
         }
     }
 }
+
+/// A credential that is there twice is none: whoever looked at the request before us, such as a proxy, may have looked at the other.
+fn sole(headers: &[(&str, &str)], is_credential: impl Fn(&str) -> bool) -> Result<(), Rejection> {
+    let is_again = |(at, (name, _)): (usize, &(&str, &str))| {
+        is_credential(name) && headers[..at].iter().any(|(before, _)| before == name)
+    };
+    if headers.iter().enumerate().any(is_again) { Err(refuse(TWICE)) } else { Ok(()) }
+}
+
+const TWICE: &str = "the credential is there more than once";
 
 const fn refuse(reason: &'static str) -> Rejection {
     Rejection::Unauthorized { reason }

@@ -2,7 +2,7 @@
 
 use subtle::ConstantTimeEq;
 
-use super::{Grant, Secret, any, base64_of, refuse};
+use super::{Grant, Secret, TWICE, any, base64_of, refuse};
 use crate::provider::{Rejection, Upgrade};
 
 /// How a subprotocol begins that is a bearer token: the one place of an upgrade that a browser lets its pages fill in.
@@ -13,13 +13,14 @@ pub(super) fn bearer_token<'a>(upgrade: &'a Upgrade<'_>) -> Result<(&'a str, Gra
     if upgrade.header("authorization").is_some() {
         return Ok((authorization(upgrade, "bearer")?, Grant::default()));
     }
-    let offered = upgrade.subprotocols().find(|name| name.starts_with(SUBPROTOCOL));
-    match offered {
-        Some(name) => Ok((
+    let mut offered = upgrade.subprotocols().filter(|name| name.starts_with(SUBPROTOCOL));
+    match (offered.next(), offered.next()) {
+        (_, Some(_)) => Err(refuse(TWICE)),
+        (Some(name), None) => Ok((
             &name[SUBPROTOCOL.len()..],
             Grant { subprotocol: Some(Secret::from(name)), ..Grant::default() },
         )),
-        None => {
+        (None, None) => {
             Err(refuse("the Authorization header field is missing, and so is a Bearer subprotocol"))
         }
     }
@@ -73,9 +74,13 @@ pub(super) fn header(
 }
 
 pub(super) fn query(upgrade: &Upgrade<'_>, name: &str, values: &[Secret]) -> Result<(), Rejection> {
-    let value = upgrade
-        .query(name)
+    let mut values_of = upgrade.query_pairs().filter(|(found, _)| found == name);
+    let (_, value) = values_of
+        .next()
         .ok_or_else(|| refuse("the query parameter with the credential is missing"))?;
+    if values_of.next().is_some() {
+        return Err(refuse(TWICE));
+    }
     any(values, &value, "the credential in the query is wrong")
 }
 

@@ -11,6 +11,8 @@ use crate::provider::{Rejection, Upgrade, Webhook};
 
 const SIGNATURE: &str = "x-twilio-signature";
 const SETTINGS: &str = "x-twilio-webhooks-signature-settings";
+/// Of both there may be one.
+pub(super) const FIELDS: [&str; 2] = [SIGNATURE, SETTINGS];
 
 pub(super) fn check(
     upgrade: &Upgrade<'_>,

@@ -3,7 +3,7 @@
 //! Signatures that tell when they were made count for five minutes and once. Those that do not (Twilio, SignalWire, Plivo) could be
 //! played back by whoever has read them, and would be told the same again.
 
-use super::{Auth, JambonzSecrets, Replays, SinchSecrets, TelnyxKey, refuse};
+use super::{Auth, JambonzSecrets, Replays, SinchSecrets, TelnyxKey, refuse, sole};
 use super::{Secret, jambonz, plivo, signalwire, sinch, telnyx, tokens, twilio};
 use crate::UnixSeconds;
 use crate::provider::{Rejection, Webhook};
@@ -43,12 +43,26 @@ impl WebhookAuth {
         now: UnixSeconds,
         replays: &mut Replays,
     ) -> Result<(), Rejection> {
+        sole(webhook.headers, |field| self.is_credential(field))?;
         match self {
             Self::Common(auth) => common(auth, webhook, now, replays),
             Self::SignalWireSignature { keys } => signalwire::check(webhook, keys),
             Self::TelnyxSignature { key } => telnyx::check(webhook, key, now, replays),
             Self::SinchSignature(secrets) => sinch::check(webhook, secrets, now, replays),
             Self::JambonzSignature(secrets) => jambonz::check(webhook, secrets, now, replays),
+        }
+    }
+
+    /// Whether a header field is the credential, or says how it is to be taken, and may be there once.
+    fn is_credential(&self, field: &str) -> bool {
+        match self {
+            Self::Common(auth) => auth.is_credential(field),
+            Self::SignalWireSignature { .. } => {
+                field.starts_with("x-signalwire-") || twilio::FIELDS.contains(&field)
+            }
+            Self::TelnyxSignature { .. } => field.starts_with("telnyx-"),
+            Self::SinchSignature(_) => ["authorization", "x-timestamp"].contains(&field),
+            Self::JambonzSignature(_) => field == "jambonz-signature",
         }
     }
 
