@@ -103,6 +103,12 @@ impl WallTime {
         Self { since_unix_epoch }
     }
 
+    /// A file's time; one before 1970 reads as 1970.
+    #[must_use]
+    pub fn of_file(time: SystemTime) -> Self {
+        Self::from_unix(time.duration_since(UNIX_EPOCH).unwrap_or_default())
+    }
+
     /// So much later.
     #[must_use]
     pub const fn after(self, time: Duration) -> Self {

@@ -18,12 +18,16 @@ const CALLS: i16 = 8;
 
 /// A recorder into that folder, beside an echo.
 fn configuration(dir: &Path) -> String {
+    configured(&format!("dir = {}", quoted(dir.display())))
+}
+
+/// A recorder that is told this, beside an echo.
+fn configured(recorder: &str) -> String {
     format!(
         "[[listener]]\nname = \"phone\"\npath = \"/raw\"\nprovider = \"raw\"\n\
          [[module]]\nname = \"echo\"\nbuiltin = \"echo\"\n\
-         [[module]]\nname = \"recorder\"\nbuiltin = \"recorder\"\nconfig = {{ dir = {} }}\n\
-         [[route]]\nname = \"default\"\nmodules = [\"echo\", \"recorder\"]\nspeaker = \"echo\"\n",
-        quoted(dir.display())
+         [[module]]\nname = \"recorder\"\nbuiltin = \"recorder\"\nconfig = {{ {recorder} }}\n\
+         [[route]]\nname = \"default\"\nmodules = [\"echo\", \"recorder\"]\nspeaker = \"echo\"\n"
     )
 }
 
@@ -118,6 +122,94 @@ async fn what_a_killed_bridge_recorded_is_good_again() {
     eprintln!("{} bridges killed, {most_lost} ms of a call lost at most", kills());
     // By the clock, so only where it is asked for: a busy machine holds up who writes as well.
     assert!(kills() == 1 || most_lost <= 1_000, "{most_lost} ms");
+}
+
+/// A command on recordings, which ends well, and what it says.
+fn recordings<const N: usize>(args: [&str; N]) -> String {
+    let ended = run(&mut ringback(["recordings"].into_iter().chain(args)), PATIENCE);
+    assert_eq!(ended.code, Some(0), "{args:?}: {}", ended.stderr);
+    ended.stdout
+}
+
+#[cfg(feature = "encryption")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn encrypted_recordings_of_a_killed_bridge_are_good_again_and_open_with_their_key_alone() {
+    let folder = Folder::new("sealed-bridge");
+    let dir = folder.path("recordings");
+    let place = dir.display().to_string();
+    let [old, new] = [("old", "a7"), ("new", "b8")].map(|(id, octet)| {
+        let key = folder.write(&format!("{id}.key"), &octet.repeat(32));
+        (id, format!("file:{}", key.display()))
+    });
+    let told = |(id, key): &(&str, String)| {
+        let key = quoted(key);
+        format!("dir = {}, encrypt = {{ key = {key}, key_id = \"{id}\" }}", quoted(&place))
+    };
+    let file = folder.write("ringback.toml", &configured(&told(&old)));
+    let process = serve(&file);
+    let mut callers = Vec::new();
+    for number in 1..=2_i16 {
+        callers.push(call(process.address.clone(), number, 60).await);
+    }
+    process.signal("KILL");
+    assert_eq!(process.finish().code, None);
+    let parts = names(&dir);
+    assert!(parts.len() == 2 && parts.iter().all(|p| p.ends_with(".wav.sealed.part")), "{parts:?}");
+    // One is made good by a command without a key, the other one by a bridge that has it.
+    let away = folder.path(&parts[1]);
+    std::fs::rename(dir.join(&parts[1]), &away).unwrap();
+    recordings(["repair", &place, "--key", &format!("{}={}", new.0, new.1)]);
+    std::fs::rename(&away, dir.join(&parts[1])).unwrap();
+    let again = serve(&file);
+    again.logged("a recording that was cut short is good again");
+    again.signal("TERM");
+    assert_eq!(again.finish().code, Some(0));
+    let sealed = names(&dir);
+    assert!(sealed.len() == 2 && sealed.iter().all(|p| p.ends_with(".wav.sealed")), "{sealed:?}");
+    for name in &sealed {
+        let octets = std::fs::read(dir.join(name)).unwrap();
+        let sound = [100_i16, 100, 100].map(i16::to_le_bytes).concat();
+        let calls = ["\"c1\"", "\"c2\"", "provider"].map(str::as_bytes);
+        for plain in calls.into_iter().chain([&sound[..]]) {
+            assert!(!octets.windows(plain.len()).any(|found| found == plain), "{plain:?}");
+        }
+    }
+    let config = ["--config", &file.display().to_string()].map(String::from);
+    let outcomes = |keys: &[String; 2]| -> Vec<String> {
+        let lines = recordings(["verify", &place, "--json", &keys[0], &keys[1]]);
+        let line = |line: &str| serde_json::from_str::<Value>(line).unwrap()["outcome"].clone();
+        let mut words: Vec<_> =
+            lines.lines().map(|l| line(l).as_str().unwrap().to_owned()).collect();
+        words.sort();
+        words
+    };
+    assert_eq!(outcomes(&config), ["cut_short", "whole"]);
+
+    // The new key takes the place of the old one, and then the old one opens nothing.
+    let key = |(id, place): &(&str, String)| format!("{id}={place}");
+    let both = ["--key", &key(&new), "--key", &key(&old)];
+    let rewrapped = recordings(["rewrap", &place, both[0], both[1], both[2], both[3]]);
+    assert!(rewrapped.starts_with("key new opens 2 more recordings; 0 had it"), "{rewrapped}");
+    let mut locked = ringback(["recordings", "verify", &place, "--key", &key(&old)]);
+    let locked = run(&mut locked, PATIENCE);
+    assert_eq!(locked.code, Some(1));
+    assert_eq!(locked.stdout.matches("it needs key new, which is not given").count(), 2);
+    assert_eq!(outcomes(&["--key".into(), key(&new)]), ["cut_short", "whole"]);
+
+    for (index, name) in sealed.iter().enumerate() {
+        let wav = folder.path(&format!("{index}.wav"));
+        let from = dir.join(name).display().to_string();
+        recordings(["decrypt", &from, "-o", &wav.display().to_string(), "--key", &key(&new)]);
+        let (number, ms) = recorded(&wav);
+        assert!((1..=2).contains(&number) && ms >= 100, "{number}, {ms} ms");
+    }
+    let listed = recordings(["list", &place, "--json", "--key", &key(&new)]);
+    for line in listed.lines() {
+        let look: Value = serde_json::from_str(line).unwrap();
+        assert_eq!((&look["encrypted"], &look["key"]), (&true.into(), &"new".into()), "{look}");
+        assert_eq!(look["about"]["provider"], "raw", "{look}");
+    }
+    assert_eq!(listed.lines().count(), 2);
 }
 
 #[test]

@@ -6,6 +6,7 @@ use ringback_module::message::RATES;
 use serde::Deserialize;
 
 use crate::file::Options;
+use crate::vault::{Encrypt, Keys};
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -17,6 +18,7 @@ pub(crate) struct Config {
     sync: Option<bool>,
     when_full: WhenFull,
     pub(crate) record: Record,
+    encrypt: Option<Encrypt>,
 }
 
 /// From when on is recorded.
@@ -62,23 +64,49 @@ impl Config {
         }
     }
 
-    pub(crate) fn options(&self) -> Options {
-        Options {
+    /// # Errors
+    /// A key that it names cannot be had.
+    pub(crate) fn options(&self) -> Result<Options, String> {
+        Ok(Options {
             overwrite: self.overwrite,
             sync: self.sync.unwrap_or(true),
             fail_when_full: self.when_full == WhenFull::Fail,
-        }
+            keys: self.keys(&|name| std::env::var(name).ok())?,
+        })
+    }
+
+    fn keys(&self, variable: &dyn Fn(&str) -> Option<String>) -> Result<Option<Keys>, String> {
+        let keys = self.encrypt.as_ref().map(|encrypt| encrypt.keys(variable)).transpose();
+        keys.map_err(|error| format!("`encrypt`: {error}"))
+    }
+
+    /// Whether recordings are sealed.
+    pub(crate) fn is_sealed(&self) -> bool {
+        self.encrypt.is_some()
     }
 }
 
-/// Where a recorder with this `config` puts its recordings.
+/// What a recorder is told by its `config`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// Where its recordings go.
+    pub place: Place,
+    /// What they are encrypted with, if they are.
+    pub keys: Option<Keys>,
+}
+
+/// What a recorder with this `config` does; `variable` reads the environment.
 ///
 /// # Errors
 /// What is wrong with it, in a person's words.
-pub fn check(config: &serde_json::Value) -> Result<Place, String> {
+pub fn check(
+    config: &serde_json::Value,
+    variable: &dyn Fn(&str) -> Option<String>,
+) -> Result<Settings, String> {
     let config = Config::deserialize(config).map_err(|error| error.to_string())?;
     config.check()?;
+    let keys = config.keys(variable)?;
     let Config { path, dir, .. } = config;
     let place = dir.map(Place::Folder).or(path.map(Place::File));
-    place.ok_or_else(|| "it has neither `path` nor `dir`".into())
+    Ok(Settings { place: place.ok_or("it has neither `path` nor `dir`")?, keys })
 }

@@ -2,21 +2,23 @@
 //! tracks or clocks.
 
 use std::fs::File;
-use std::io::{self, ErrorKind, Read as _, Seek as _, SeekFrom, Write as _};
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use ringback_module::ModuleError;
 
 use crate::about::{About, Gap, State, part_of};
+use crate::body::Body;
 use crate::disk::{self, Reserve};
 use crate::repair::{self, Outcome};
-use crate::wav::{self, CHANNELS, HEADER, MAX_FRAMES};
+use crate::vault::Keys;
+use crate::wav::{CHANNELS, MAX_FRAMES};
 
 /// Sound is given to the system every tenth of a second: so much a killed process has not written, beside what waits for the other track.
 const PIECES: u32 = 10;
 
 /// How a recording is made.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct Options {
     /// One that is there already is replaced.
     pub(crate) overwrite: bool,
@@ -24,6 +26,8 @@ pub(crate) struct Options {
     pub(crate) sync: bool,
     /// Once there is no room the recording has failed, and does not wait for room.
     pub(crate) fail_when_full: bool,
+    /// It is sealed, with a key that the first of these wraps.
+    pub(crate) keys: Option<Keys>,
 }
 
 /// Something that people are to know.
@@ -39,21 +43,17 @@ pub(crate) struct Recording {
     /// What it will be called.
     path: PathBuf,
     part: PathBuf,
-    file: File,
+    body: Body,
     options: Options,
     rate: u32,
     /// Frames taken so far.
     frames: u64,
-    /// Frames in the file.
-    written: u64,
-    /// Frames that are on disk, and of which the header tells.
-    saved: u64,
     /// Octets that are not written yet.
     pending: Vec<u8>,
     reserve: Option<Reserve>,
     /// There is no room; it is tried again at this frame.
     full: Option<u64>,
-    /// Writing to disk failed: what came since `saved` may be there or not.
+    /// Writing to disk failed: what came since it was last saved may be there or not.
     broken: bool,
     changes: Vec<Change>,
     about: Option<About>,
@@ -78,33 +78,37 @@ impl Recording {
         about: Option<About>,
     ) -> Result<Self, ModuleError> {
         let part = part_of(&path);
-        let file = create(&path, &part, options.overwrite).map_err(|e| failed(&path, &e))?;
-        let mut recording = Self {
+        let file = create(&path, &part, &options).map_err(|e| failed(&path, &e))?;
+        let begun = Body::begin(file, rate, options.keys.as_ref());
+        let forget = || {
+            let _ = std::fs::remove_file(&part);
+        };
+        let body = begun.inspect_err(|_| forget()).map_err(|e| failed(&path, &e))?;
+        let mut recording = Self::of(path, body, rate, options, about);
+        recording.begin().inspect_err(|_| forget())?;
+        Ok(recording)
+    }
+
+    fn of(path: PathBuf, body: Body, rate: u32, options: Options, about: Option<About>) -> Self {
+        Self {
+            part: part_of(&path),
             path,
-            part,
-            file,
+            frames: body.written(),
+            body,
             options,
             rate,
-            frames: 0,
-            written: 0,
-            saved: 0,
             pending: Vec::new(),
             reserve: None,
             full: None,
             broken: false,
             changes: Vec::new(),
             about,
-        };
-        recording.begin().inspect_err(|_| {
-            let _ = std::fs::remove_file(&recording.part);
-        })?;
-        Ok(recording)
+        }
     }
 
-    /// The header, what is known and the reserve: without room for those nothing begins.
+    /// What is known and the reserve: without room for those nothing begins.
     fn begin(&mut self) -> Result<(), ModuleError> {
-        let begun = self.write_header().and_then(|()| self.tell());
-        begun.map_err(|e| failed(&self.path, &e))?;
+        self.tell().map_err(|e| failed(&self.path, &e))?;
         match Reserve::take(&self.part) {
             Ok(reserve) => self.reserve = Some(reserve),
             Err(error) if disk::is_full(&error) => self.fill_up()?,
@@ -124,9 +128,9 @@ impl Recording {
         let mut recording = Self::create(path, rate, options, about)?;
         let frames = frames.min(MAX_FRAMES);
         recording.frames = frames;
-        if recording.full.is_none() {
-            recording.written = frames;
-            recording.cut().map_err(|e| failed(&recording.path, &e))?;
+        if recording.full.is_none() && frames > 0 {
+            let silent = recording.body.be_silent_until(frames);
+            silent.map_err(|e| failed(&recording.path, &e))?;
         }
         Ok(recording)
     }
@@ -139,7 +143,7 @@ impl Recording {
         about: Option<About>,
     ) -> Result<Self, ModuleError> {
         let part = part_of(&path);
-        let mut file = match disk::private().read(true).write(true).open(&part) {
+        let file = match disk::private().read(true).write(true).open(&part) {
             Ok(file) => file,
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 return Self::create(path, rate, options, about);
@@ -150,36 +154,12 @@ impl Recording {
         if !owned || !disk::is_at(&file, &part) {
             return Err(failed(&path, &"somebody else has it"));
         }
-        let mut header = [0; HEADER as usize];
-        let found = file.read_exact(&mut header).ok().and_then(|()| wav::rate_of(&header));
-        if found != Some(rate) {
-            let what = format!("what is there is no recording of two channels at {rate} Hz");
-            return Err(failed(&path, &what));
-        }
-        let octets = file.metadata().map_err(|e| failed(&path, &e))?.len();
-        let frames = wav::frames_in(octets);
-        let reserve = Reserve::take(&part).ok();
-        let about = About::read(&path).ok().flatten().or(about);
-        let (saved, written) = (frames, frames);
-        let (pending, changes) = (Vec::new(), Vec::new());
-        let (full, broken) = (None, false);
-        let mut recording = Self {
-            path,
-            part,
-            file,
-            options,
-            rate,
-            frames,
-            written,
-            saved,
-            pending,
-            reserve,
-            full,
-            broken,
-            changes,
-            about,
-        };
-        recording.cut().map_err(|e| failed(&recording.path, &e))?;
+        let resumed = Body::resume(file, rate, options.keys.as_ref());
+        let (body, found) = resumed.map_err(|e| failed(&path, &e))?;
+        let beside = || About::read(&path).ok().flatten();
+        let about = found.or_else(beside).or(about);
+        let mut recording = Self::of(path, body, rate, options, about);
+        recording.reserve = Reserve::take(&recording.part).ok();
         Ok(recording)
     }
 
@@ -194,7 +174,7 @@ impl Recording {
 
     /// Frames that a reader of the file finds.
     pub(crate) fn saved(&self) -> u64 {
-        self.saved
+        self.body.saved()
     }
 
     /// What happened since this was last asked.
@@ -215,30 +195,28 @@ impl Recording {
         }
         self.pending.extend(interleaved.iter().flat_map(|sample| sample.to_le_bytes()));
         let piece = u64::from(self.rate / PIECES);
-        if self.frames - self.written < piece { Ok(()) } else { self.put_out() }
+        if self.frames - self.body.written() < piece { Ok(()) } else { self.put_out() }
     }
 
     /// [`Self::save`] if a second came together since the last time; the frames that need not be given again.
     pub(crate) fn save_if_due(&mut self) -> Result<Option<u64>, ModuleError> {
-        if self.frames < self.saved + u64::from(self.rate) {
+        if self.frames < self.saved() + u64::from(self.rate) {
             return Ok(None);
         }
         self.save()?;
-        Ok(Some(if self.full.is_some() { self.frames } else { self.saved }))
+        Ok(Some(if self.full.is_some() { self.frames } else { self.saved() }))
     }
 
     /// Has all that was taken on disk, and then the sizes in the header: a header never tells of sound that is not there.
     pub(crate) fn save(&mut self) -> Result<(), ModuleError> {
         self.put_out()?;
-        if self.saved == self.written {
+        if self.body.saved() == self.body.written() {
             return Ok(());
         }
-        let synced = if self.options.sync { self.file.sync_data() } else { Ok(()) };
+        let synced = if self.options.sync { self.body.sync() } else { Ok(()) };
         // The system forgets what it could not write once it has said so: trying again would succeed and mean nothing.
         self.broken = synced.is_err();
-        synced.map_err(|e| failed(&self.path, &e))?;
-        self.saved = self.written;
-        self.write_header().map_err(|e| failed(&self.path, &e))
+        synced.and_then(|()| self.body.settle()).map_err(|e| failed(&self.path, &e))
     }
 
     /// Ends it under its own name, with all that can be had of it.
@@ -246,18 +224,16 @@ impl Recording {
         let saved = if self.broken { Ok(()) } else { self.save() };
         self.reserve = None;
         let state = if failed_before || saved.is_err() { State::Failed } else { State::Finished };
-        let ms = self.millis(self.saved);
+        let ms = self.millis(self.saved());
         if self.full.take().is_some() {
-            let (from, to) = (self.written, self.frames);
+            let (from, to) = (self.body.written(), self.frames);
             self.note_gap(from, to);
         }
         if let Some(about) = &mut self.about {
             (about.state, about.ms) = (state, ms);
         }
-        let closed = self.write_header().and_then(|()| self.file.sync_all());
-        let told = self.tell();
+        let closed = self.body.end(self.about.as_ref(), &self.path);
         let published = closed
-            .and(told)
             .and_then(|()| std::fs::rename(&self.part, &self.path))
             .and_then(|()| disk::sync_dir(&self.path));
         saved.and(published.map_err(|e| failed(&self.path, &e)))
@@ -275,29 +251,15 @@ impl Recording {
     /// What the end of a process does.
     #[cfg(all(test, unix))]
     pub(crate) fn let_go(&self) {
-        rustix::fs::flock(&self.file, rustix::fs::FlockOperation::Unlock).expect("it was locked");
+        self.body.let_go();
     }
 
     fn millis(&self, frames: u64) -> u64 {
         frames * 1_000 / u64::from(self.rate)
     }
 
-    fn tell(&self) -> io::Result<()> {
-        self.about.as_ref().map_or(Ok(()), |about| about.write(&self.path))
-    }
-
-    fn write_header(&mut self) -> io::Result<()> {
-        let header = wav::header(self.rate, self.saved);
-        self.file.seek(SeekFrom::Start(0))?;
-        self.file.write_all(&header)?;
-        self.file.seek(SeekFrom::Start(wav::offset(self.written))).map(drop)
-    }
-
-    /// Leaves nothing behind the last whole frame.
-    fn cut(&mut self) -> io::Result<()> {
-        let end = wav::offset(self.written);
-        self.file.set_len(end)?;
-        self.file.seek(SeekFrom::Start(end)).map(drop)
+    fn tell(&mut self) -> io::Result<()> {
+        self.body.tell(self.about.as_ref(), &self.path)
     }
 
     /// Gives what waits to the system, all or nothing.
@@ -312,11 +274,7 @@ impl Recording {
         if self.pending.is_empty() {
             return Ok(());
         }
-        if let Err(error) = self.file.write_all(&self.pending) {
-            let _ = self.cut();
-            return Err(error);
-        }
-        self.written += self.pending.len() as u64 / wav::FRAME;
+        self.body.append(&self.pending)?;
         self.pending.clear();
         Ok(())
     }
@@ -327,7 +285,7 @@ impl Recording {
         let last = self.try_put_out();
         self.pending.clear();
         self.full = Some(self.frames + u64::from(self.rate));
-        self.changes.push(Change::Full(self.written));
+        self.changes.push(Change::Full(self.body.written()));
         match last {
             Err(error) if !disk::is_full(&error) => return Err(failed(&self.path, &error)),
             _ => self.save()?,
@@ -342,11 +300,9 @@ impl Recording {
     fn look_for_room(&mut self) -> Result<(), ModuleError> {
         self.full = Some(self.frames + u64::from(self.rate));
         let Ok(reserve) = Reserve::take(&self.part) else { return Ok(()) };
-        let (from, to) = (self.written, self.frames);
-        self.written = to;
-        if self.cut().is_err() {
-            self.written = from;
-            return self.cut().map_err(|e| failed(&self.path, &e));
+        let (from, to) = (self.body.written(), self.frames);
+        if let Err(error) = self.body.be_silent_until(to) {
+            return if disk::is_full(&error) { Ok(()) } else { Err(failed(&self.path, &error)) };
         }
         (self.reserve, self.full) = (Some(reserve), None);
         self.note_gap(from, to);
@@ -365,9 +321,9 @@ impl Recording {
 }
 
 /// Makes the file of a recording that begins, and owns it.
-fn create(path: &Path, part: &Path, overwrite: bool) -> io::Result<File> {
+fn create(path: &Path, part: &Path, options: &Options) -> io::Result<File> {
     let is_free = || {
-        if !overwrite && path.exists() {
+        if !options.overwrite && path.exists() {
             let why = "it is there already; `overwrite = true` replaces it";
             return Err(io::Error::new(ErrorKind::AlreadyExists, why));
         }
@@ -385,16 +341,18 @@ fn create(path: &Path, part: &Path, overwrite: bool) -> io::Result<File> {
             }
             Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error),
             // Left by a process that was killed: it is a recording of its own, and not this one.
-            Err(_) => match repair::repair_one(part)? {
-                Outcome::Busy => {
-                    return Err(io::Error::other("it is being recorded by somebody else"));
+            Err(_) => {
+                match repair::repair_one(part, options.keys.as_ref().unwrap_or(&Keys::default()))? {
+                    Outcome::Busy => {
+                        return Err(io::Error::other("it is being recorded by somebody else"));
+                    }
+                    Outcome::Unknown => {
+                        let why = format!("{} is in the way, and no recording", part.display());
+                        return Err(io::Error::other(why));
+                    }
+                    Outcome::Recovered { .. } | Outcome::Empty => {}
                 }
-                Outcome::Unknown => {
-                    let why = format!("{} is in the way, and no recording", part.display());
-                    return Err(io::Error::other(why));
-                }
-                Outcome::Recovered { .. } | Outcome::Empty => {}
-            },
+            }
         }
     }
 }

@@ -19,17 +19,23 @@
 //! recording goes on behind silence as long as what was missed (`recorder.resumed`). With `when_full = "fail"` the recorder has failed
 //! instead. A disk that fails otherwise costs the recording, with a [`ModuleError`], not the call.
 //!
+//! With `encrypt = { key = "file:/path", key_id = "2026" }` a recording is sealed: encrypted where it is written, with a key of its own
+//! that the named one wraps, and called `<name>.wav.sealed`. What is known of it is inside. [`vault`] has what reads it.
+//!
 //! With `record = "on_consent"` nothing is written before somebody says that the caller agrees (`consent`): the recording begins there,
 //! behind silence that keeps its times, and ends when consent is withdrawn.
 //!
 //! Files are written on the calling thread: run it on a thread of its own or as a process, never where the call's sound flows.
 
 mod about;
+mod body;
 mod config;
 mod disk;
 mod file;
+mod look;
 mod repair;
 mod timeline;
+pub mod vault;
 mod wav;
 
 use std::path::PathBuf;
@@ -46,8 +52,9 @@ use serde_json::json;
 use timeline::Timeline;
 
 pub use about::{About, Gap, State};
-pub use config::{Place, check};
+pub use config::{Place, Settings, check};
 pub use disk::try_to_write;
+pub use look::{Look, Seal, Stage, look, name_of};
 pub use repair::{Outcome, repair, repair_file};
 
 /// Longest session id that may become a file name.
@@ -204,7 +211,8 @@ impl Module for Recorder {
         }
         let path = choose_path(&config, &start.session)?;
         let about = config.dir.is_some().then(|| About::new(start, rate));
-        let plan = Plan { path, rate, options: config.options(), about, tracks };
+        let options = config.options().map_err(Reject::bad_config)?;
+        let plan = Plan { path, rate, options, about, tracks };
         self.by_consent = config.record == Record::OnConsent;
         let resumed = start.resume.is_some();
         if self.by_consent && !(resumed && part_of(&plan.path).exists()) {
@@ -295,7 +303,8 @@ fn choose_path(config: &Config, session: &str) -> Result<PathBuf, Reject> {
     }
     disk::make_dir(dir)
         .map_err(|e| Reject::bad_config(format!("directory {}: {e}", dir.display())))?;
-    Ok(dir.join(format!("{session}.wav")))
+    let sealed = if config.is_sealed() { vault::SEALED } else { "" };
+    Ok(dir.join(format!("{session}.wav{sealed}")))
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use crate::about::{About, State, part_of};
 use crate::disk;
+use crate::vault::{self, Damage, Keys, Reader, SEALED, Walk};
 use crate::wav::{self, HEADER, MAX_FRAMES};
 
 /// What was found in the place of a recording that is not finished.
@@ -29,11 +30,11 @@ pub enum Outcome {
 }
 
 /// Repairs all recordings of a folder whose process is no more. Says what became of each that was not finished; doing it again finds
-/// nothing to do. May take as long as it takes to write to disk, twice for each.
+/// nothing to do. Sealed ones need none of `keys`, but are better off with theirs. May take as long as it takes to write to disk, twice for each.
 ///
 /// # Errors
 /// The folder cannot be read. One that is not there has nothing in it.
-pub fn repair(dir: &Path) -> io::Result<Vec<(PathBuf, io::Result<Outcome>)>> {
+pub fn repair(dir: &Path, keys: &Keys) -> io::Result<Vec<(PathBuf, io::Result<Outcome>)>> {
     let entries = match fs::read_dir(dir) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         entries => entries?,
@@ -49,14 +50,18 @@ pub fn repair(dir: &Path) -> io::Result<Vec<(PathBuf, io::Result<Outcome>)>> {
     let ends_with = |path: &Path, end: &str| {
         path.file_name().and_then(OsStr::to_str).is_some_and(|name| name.ends_with(end))
     };
-    let parts = found.iter().filter(|path| ends_with(path, ".wav.part"));
-    let outcomes = parts.map(|part| (part.clone(), repair_one(part))).collect();
+    let is_ours = |path: &&PathBuf| {
+        ends_with(path, ".wav.part") || ends_with(path, &format!(".wav{SEALED}.part"))
+    };
+    let parts = found.iter().filter(is_ours);
+    let outcomes = parts.map(|part| (part.clone(), repair_one(part, keys))).collect();
     for path in &found {
         // What was being written when its process was killed, and is nobody's now. Whoever makes a reserve takes its name away at once.
         let json = path.with_extension("");
         let is_told = ends_with(path, ".json.part");
         let orphaned = is_told && !part_of(&json.with_extension("wav")).exists();
-        if orphaned || ends_with(path, ".wav.reserve") {
+        let reserve = format!(".wav{SEALED}.reserve");
+        if orphaned || ends_with(path, ".wav.reserve") || ends_with(path, &reserve) {
             let _ = fs::remove_file(path);
         }
     }
@@ -67,13 +72,13 @@ pub fn repair(dir: &Path) -> io::Result<Vec<(PathBuf, io::Result<Outcome>)>> {
 ///
 /// # Errors
 /// What cannot be read or written.
-pub fn repair_file(recording: &Path) -> io::Result<Option<Outcome>> {
+pub fn repair_file(recording: &Path, keys: &Keys) -> io::Result<Option<Outcome>> {
     let part = part_of(recording);
-    if part.is_file() { repair_one(&part).map(Some) } else { Ok(None) }
+    if part.is_file() { repair_one(&part, keys).map(Some) } else { Ok(None) }
 }
 
 /// Repairs one, `x.wav.part`.
-pub(crate) fn repair_one(part: &Path) -> io::Result<Outcome> {
+pub(crate) fn repair_one(part: &Path, keys: &Keys) -> io::Result<Outcome> {
     let mut file = match disk::private().read(true).write(true).open(part) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Outcome::Busy),
         file => file?,
@@ -82,10 +87,17 @@ pub(crate) fn repair_one(part: &Path) -> io::Result<Outcome> {
         return Ok(Outcome::Busy);
     }
     let about = file.metadata()?;
+    if let Some(walk) = vault::walk(&mut file, about.len())? {
+        return repair_sealed(&mut file, part, &walk, keys);
+    }
+    file.seek(SeekFrom::Start(0))?;
     let mut header = Vec::new();
     io::Read::by_ref(&mut file).take(HEADER).read_to_end(&mut header)?;
-    let Ok(whole) = <[u8; HEADER as usize]>::try_from(header.as_slice()) else {
-        if !b"RIFF".starts_with(&header[..header.len().min(4)]) {
+    let begins = |with: &[u8]| with.starts_with(&header[..header.len().min(with.len())]);
+    let whole = <[u8; HEADER as usize]>::try_from(header.as_slice());
+    let Some(whole) = whole.ok().filter(|_| !begins(&vault::MAGIC)) else {
+        let half = about.len() < vault::SHORTEST && (begins(b"RIFF") || begins(&vault::MAGIC));
+        if !half {
             return Ok(Outcome::Unknown);
         }
         let _ = fs::remove_file(About::path(&named(part)));
@@ -109,6 +121,41 @@ pub(crate) fn repair_one(part: &Path) -> io::Result<Outcome> {
     Ok(Outcome::Recovered { path, ms })
 }
 
+/// Repairs one that is sealed: what is not a whole chunk goes. With its key, what is not authentic goes as well, and it says that it is
+/// whole from now on; without, whoever reads it finds that it has no end, and cannot know why.
+fn repair_sealed(
+    file: &mut fs::File,
+    part: &Path,
+    walk: &Walk,
+    keys: &Keys,
+) -> io::Result<Outcome> {
+    let age = file.metadata()?.modified()?;
+    file.set_len(walk.end)?;
+    file.seek(SeekFrom::Start(0))?;
+    let mut frames = walk.frames;
+    match Reader::open(io::BufReader::new(&*file), keys).and_then(Reader::resume) {
+        Ok((_, contents)) if contents.ended => {}
+        Ok((mut sealer, contents)) => {
+            frames = contents.frames;
+            let about = contents.about.as_ref().map(|about| {
+                let (state, ms) = (State::Recovered, contents.ms());
+                serde_json::to_vec(&About { state, ms, ..about.clone() })
+            });
+            sealer.cut(file)?;
+            sealer.about(file, &about.transpose()?.unwrap_or_default(), true)?;
+        }
+        Err(Damage::Unreadable(error)) => return Err(error),
+        Err(_) => {}
+    }
+    // It is as old as its last sound.
+    file.set_modified(age)?;
+    file.sync_all()?;
+    let path = free_name(&named(part));
+    fs::rename(part, &path)?;
+    disk::sync_dir(&path)?;
+    Ok(Outcome::Recovered { path, ms: frames * 1_000 / u64::from(walk.rate) })
+}
+
 /// Says what became of it where what is known of it is told.
 fn tell(part: &Path, path: &Path, ms: u64) -> io::Result<()> {
     let of = named(part);
@@ -130,10 +177,12 @@ fn named(part: &Path) -> PathBuf {
 fn free_name(path: &Path) -> PathBuf {
     let mut free = path.to_owned();
     let mut number = 1;
+    let name = path.file_name().and_then(OsStr::to_str).unwrap_or("recording");
+    let (name, sealed) = name.strip_suffix(SEALED).map_or((name, ""), |name| (name, SEALED));
+    let stem = name.strip_suffix(".wav").unwrap_or(name);
     while free.exists() {
-        let stem = path.file_stem().and_then(OsStr::to_str).unwrap_or("recording");
         let number_of = if number == 1 { String::new() } else { format!("-{number}") };
-        free = path.with_file_name(format!("{stem}.recovered{number_of}.wav"));
+        free = path.with_file_name(format!("{stem}.recovered{number_of}.wav{sealed}"));
         number += 1;
     }
     free

@@ -7,7 +7,11 @@ use crate::tests::{Dir, names};
 use crate::wav::header;
 
 fn outcomes(dir: &Dir) -> Vec<Outcome> {
-    repair(&dir.0).unwrap().into_iter().map(|(_, outcome)| outcome.unwrap()).collect()
+    repair(&dir.0, &Keys::default())
+        .unwrap()
+        .into_iter()
+        .map(|(_, outcome)| outcome.unwrap())
+        .collect()
 }
 
 /// A recording that nobody makes any more: so much sound, and so many octets behind it.
@@ -80,8 +84,8 @@ fn what_is_no_recording_is_left_alone_and_one_that_never_began_is_gone() {
     found.sort_by_key(|outcome| *outcome == Outcome::Empty);
     assert_eq!(found, wanted);
     assert_eq!(names(&dir.0), ["film.wav.part", "note.wav.part", "other.part"]);
-    assert!(repair(&dir.0.join("nowhere")).unwrap().is_empty());
-    assert!(repair(&dir.0.join("other.part")).is_err(), "no folder");
+    assert!(repair(&dir.0.join("nowhere"), &Keys::default()).unwrap().is_empty());
+    assert!(repair(&dir.0.join("other.part"), &Keys::default()).is_err(), "no folder");
 }
 
 #[cfg(unix)]
@@ -95,4 +99,76 @@ fn one_that_somebody_makes_is_theirs() {
     assert_eq!(fs::metadata(dir.0.join("a.wav.part")).unwrap().len(), 44 + 321, "as it was");
     drop(theirs);
     assert_eq!(outcomes(&dir), [Outcome::Recovered { path: dir.0.join("a.wav"), ms: 10 }]);
+}
+
+#[cfg(feature = "encryption")]
+mod sealed {
+    use serde_json::json;
+
+    use super::*;
+    use crate::tests::{give, key_in, left_by_a_kill, start, unseal};
+    use crate::vault::Contents;
+
+    /// A folder with a recording that was cut short behind three seconds, and its key.
+    fn cut_short(name: &str) -> (Dir, Keys, Contents) {
+        let dir = Dir::new(name);
+        let encrypt = key_in(&dir.0);
+        let config = json!({"dir": dir.0.join("r"), "encrypt": encrypt});
+        let mut recorder = start("s", &config).unwrap();
+        for n in 0..150 {
+            give(&mut recorder, 0, n * 160, &[7; 160]).1.unwrap();
+            give(&mut recorder, 1, n * 160, &[8; 160]).1.unwrap();
+        }
+        left_by_a_kill(recorder);
+        let part = dir.0.join("r/s.wav.sealed.part");
+        let octets = fs::read(&part).unwrap();
+        // And the beginning of a chunk.
+        fs::write(&part, [&octets[..], &octets[300..340]].concat()).unwrap();
+        let keys = crate::check(&config, &|_| None).unwrap().keys.unwrap();
+        let before = unseal(&octets, &keys).1;
+        (dir, keys, before)
+    }
+
+    #[test]
+    fn one_is_good_again_without_its_key_but_has_no_end() {
+        let (dir, keys, before) = cut_short("sealed-keyless");
+        let path = dir.0.join("r/s.wav.sealed");
+        let found = repair(&dir.0.join("r"), &Keys::default()).unwrap();
+        let recovered = Outcome::Recovered { path: path.clone(), ms: 3_000 };
+        assert_eq!(found.into_iter().map(|(_, o)| o.unwrap()).collect::<Vec<_>>(), [recovered]);
+        assert_eq!(names(&dir.0.join("r")), ["s.wav.sealed"]);
+        let (wav, contents) = unseal(&fs::read(&path).unwrap(), &keys);
+        assert_eq!((contents.clone(), contents.ended, contents.ms()), (before, false, 3_000));
+        assert!(wav[44..].chunks(4).all(|frame| frame == [7, 0, 8, 0]));
+    }
+
+    #[test]
+    fn one_is_whole_again_with_its_key() {
+        let (dir, keys, _) = cut_short("sealed-key");
+        let part = dir.0.join("r/s.wav.sealed.part");
+        // A chunk that is whole but not what was written, as a power cut leaves it.
+        let octets = fs::read(&part).unwrap();
+        let last = octets.len() - 40 - 10;
+        let mut octets = octets[..octets.len() - 40].to_vec();
+        octets[last..].fill(0);
+        fs::write(&part, &octets).unwrap();
+        repair(&dir.0.join("r"), &keys).unwrap()[0].1.as_ref().unwrap();
+        let (_, contents) = unseal(&fs::read(dir.0.join("r/s.wav.sealed")).unwrap(), &keys);
+        let about = contents.about.clone().unwrap();
+        assert_eq!((contents.ended, contents.ms()), (true, 2_900));
+        assert_eq!((about.state, about.ms), (State::Recovered, 2_900));
+    }
+
+    #[test]
+    fn one_of_which_there_is_half_a_header_never_began() {
+        let (dir, _, _) = cut_short("sealed-half");
+        let part = dir.0.join("r/s.wav.sealed.part");
+        let octets = fs::read(&part).unwrap();
+        fs::write(&part, &octets[..200]).unwrap();
+        assert_eq!(
+            *repair(&dir.0.join("r"), &Keys::default()).unwrap()[0].1.as_ref().unwrap(),
+            Outcome::Empty
+        );
+        assert_eq!(names(&dir.0.join("r")), [""; 0]);
+    }
 }

@@ -36,13 +36,13 @@ fn start_message(session: &str, config: &Value, resumed: bool) -> Start {
     serde_json::from_value(start).unwrap()
 }
 
-fn start(session: &str, config: &Value) -> Result<Recorder, Reject> {
+pub(crate) fn start(session: &str, config: &Value) -> Result<Recorder, Reject> {
     let mut recorder = Recorder::new();
     recorder.start(&start_message(session, config, false)).map(|_| recorder)
 }
 
 /// Gives samples of one track and returns what the recorder says.
-fn give(
+pub(crate) fn give(
     recorder: &mut Recorder,
     track: u16,
     pts: u64,
@@ -61,6 +61,29 @@ fn messages(out: &Outputs) -> Vec<FromModule> {
             Output::Audio(_) => panic!("a recorder does not speak"),
         })
         .collect()
+}
+
+/// A key in a file of that folder, as a recorder is told of it.
+#[cfg(feature = "encryption")]
+pub(crate) fn key_in(dir: &Path) -> Value {
+    let file = dir.join("recordings.key");
+    std::fs::write(&file, "5c".repeat(32)).unwrap();
+    json!({"key": format!("file:{}", file.display()), "key_id": "2026"})
+}
+
+/// A sealed recording as a WAV file, and what is known of it.
+#[cfg(feature = "encryption")]
+pub(crate) fn unseal(octets: &[u8], keys: &vault::Keys) -> (Vec<u8>, vault::Contents) {
+    let mut wav = std::io::Cursor::new(Vec::new());
+    let contents = vault::write_wav(vault::Reader::open(octets, keys).unwrap(), &mut wav).unwrap();
+    (wav.into_inner(), contents)
+}
+
+/// What kill -9 leaves: nothing runs any more, no destructor either. But the system closes its files.
+#[cfg(unix)]
+pub(crate) fn left_by_a_kill(recorder: Recorder) {
+    recorder.open.as_ref().unwrap().file.let_go();
+    std::mem::forget(recorder);
 }
 
 fn stop(recorder: &mut Recorder) -> Value {
@@ -173,9 +196,7 @@ fn a_killed_recorder_loses_a_second_at_most() {
     }
     assert_eq!(acked, [1_000, 2_000, 3_000, 4_000]);
     assert_eq!(names(&dir.0), ["s.json", "s.wav.part"]);
-    // What kill -9 leaves: nothing runs any more, no destructor either. But the system closes its files.
-    recorder.open.as_ref().unwrap().file.let_go();
-    std::mem::forget(recorder);
+    left_by_a_kill(recorder);
     assert_eq!(read(&path).0.len(), 32_000);
 
     let mut again = Recorder::new();
@@ -342,4 +363,106 @@ fn nothing_is_written_before_the_caller_agrees() {
     assert!(right == [vec![0; 7_200], vec![2; 800], vec![4; 8_000]].concat());
     let about = About::read(&dir.0.join("r/once.wav")).unwrap().unwrap().consent.unwrap();
     assert_eq!((about.at_ms, about.by.as_str(), about.how.as_str()), (900, "ivr", "pressed 1"));
+}
+
+#[cfg(feature = "encryption")]
+mod sealed {
+    use super::*;
+
+    fn keys(config: &Value) -> vault::Keys {
+        check(config, &|_| None).unwrap().keys.unwrap()
+    }
+
+    #[test]
+    fn a_sealed_recording_has_all_in_it_and_nothing_beside_it() {
+        let dir = Dir::new("sealed");
+        let config = json!({"dir": dir.0.join("r"), "encrypt": key_in(&dir.0)});
+        let mut message = start_message("s", &config, false);
+        message.call.from = Some("+4930123".into());
+        let mut recorder = Recorder::new();
+        recorder.start(&message).unwrap();
+        for n in 0..120_u64 {
+            give(&mut recorder, 0, n * 160, &[n as i16; 160]).1.unwrap();
+            give(&mut recorder, 1, n * 160, &[-(n as i16); 160]).1.unwrap();
+        }
+        let pause = PrivatePart { state: PrivateState::Began, at_ms: 100 };
+        let ended = PrivatePart { state: PrivateState::Ended, at_ms: 300 };
+        for part in [pause, ended] {
+            let told = ToModule::Private(part);
+            recorder.process(Input::Message(&told), &mut Outputs::new()).unwrap();
+        }
+        let end = stop(&mut recorder);
+        let path = dir.0.join("r/s.wav.sealed");
+        assert_eq!((&end["ms"], &end["path"]), (&json!(2_400), &json!(path.display().to_string())));
+        assert_eq!(names(&dir.0.join("r")), ["s.wav.sealed"]);
+        let (wav, contents) = unseal(&std::fs::read(&path).unwrap(), &keys(&config));
+        let about = contents.about.unwrap();
+        assert_eq!((about.state, about.ms), (State::Finished, 2_400));
+        assert_eq!(about.from.as_deref(), Some("+4930123"));
+        assert_eq!(about.pauses, [Gap { from_ms: 100, to_ms: 300 }]);
+        let plain = dir.0.join("plain.wav");
+        std::fs::write(&plain, wav).unwrap();
+        let (left, right) = read(&plain);
+        assert_eq!(left.len(), 19_200);
+        assert!(left.iter().enumerate().all(|(at, &s)| s == (at / 160) as i16));
+        assert!(right.iter().zip(&left).all(|(right, left)| *right == -left));
+        // A chunk a tenth of a second, and what is known: 37 octets each.
+        let octets = std::fs::metadata(&path).unwrap().len();
+        assert!(octets < 44 + 19_200 * 4 * 102 / 100 + 1_500, "{octets}");
+    }
+
+    #[test]
+    fn a_sealed_recording_is_gone_on_with_after_a_kill() {
+        let dir = Dir::new("sealed-killed");
+        let encrypt = key_in(&dir.0);
+        let config = json!({"dir": dir.0.join("r"), "encrypt": encrypt, "record": "on_consent"});
+        let mut recorder = start("s", &config).unwrap();
+        assert_eq!(
+            names(&dir.0),
+            ["recordings.key", "r"].map(String::from).into_iter().rev().collect::<Vec<_>>()
+        );
+        consent(&mut recorder, true, 500);
+        for n in 25..175_u64 {
+            give(&mut recorder, 0, n * 160, &[n as i16; 160]).1.unwrap();
+            give(&mut recorder, 1, n * 160, &[n as i16; 160]).1.unwrap();
+        }
+        left_by_a_kill(recorder);
+        let other = dir.0.join("other.key");
+        std::fs::write(&other, "5d".repeat(32)).unwrap();
+        let wrong = format!("file:{}", other.display());
+        let wrong = json!({"dir": dir.0.join("r"), "encrypt": {"key": wrong, "key_id": "2026"}});
+        let refused = Recorder::new().start(&start_message("s", &wrong, true)).unwrap_err();
+        assert!(refused.message.contains("does not open it"), "{}", refused.message);
+        let mut again = Recorder::new();
+        again.start(&start_message("s", &config, true)).unwrap();
+        for n in 170..250_u64 {
+            give(&mut again, 0, n * 160, &[n as i16; 160]).1.unwrap();
+            give(&mut again, 1, n * 160, &[n as i16; 160]).1.unwrap();
+        }
+        assert_eq!(stop(&mut again)["ms"], 5_000);
+        let path = dir.0.join("r/s.wav.sealed");
+        let (wav, contents) = unseal(&std::fs::read(&path).unwrap(), &keys(&config));
+        assert_eq!(contents.about.unwrap().consent.unwrap().at_ms, 500);
+        let samples: Vec<_> =
+            wav[44..].chunks(4).map(|frame| i16::from_le_bytes([frame[0], frame[1]])).collect();
+        assert_eq!(samples[..4_000], [0; 4_000]);
+        assert!(samples.iter().enumerate().skip(4_000).all(|(at, &s)| s == (at / 160) as i16));
+    }
+
+    #[test]
+    fn a_recording_whose_key_cannot_be_had_is_not_made() {
+        let dir = Dir::new("sealed-keyless");
+        for (encrypt, word) in [
+            (json!({"key": "env:RINGBACK_NO_SUCH_KEY", "key_id": "a"}), "is not set"),
+            (json!({"key": "5c".repeat(32), "key_id": "a"}), "not written here"),
+            (json!({"key": "env:A"}), "key_id"),
+            (json!({"key": "env:A", "key_id": "a", "kez": 1}), "kez"),
+        ] {
+            let refused = start("s", &json!({"dir": dir.0, "encrypt": encrypt})).unwrap_err();
+            assert_eq!(refused.code, "bad_config");
+            assert!(refused.message.contains(word), "{}", refused.message);
+            assert!(!refused.message.contains("5c5c"), "{}", refused.message);
+        }
+        assert_eq!(names(&dir.0), [""; 0]);
+    }
 }

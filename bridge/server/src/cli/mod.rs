@@ -101,7 +101,7 @@ enum Command {
     Providers(providers::Args),
     /// Say how a provider is told to send its calls here.
     Connect(connect::Args),
-    /// Make recordings good again that were cut short.
+    /// List, check, decrypt and repair recordings, and change their keys.
     Recordings(recordings::Args),
     /// Show it all: a call, its live transcript, a reply, a recording and a picture.
     Demo(demo::Args),
@@ -144,7 +144,7 @@ pub fn run() -> Exit {
         Command::Audit(args) => audit::run(&args),
         Command::Providers(args) => providers::run(&args),
         Command::Connect(args) => connect::run(&args),
-        Command::Recordings(args) => recordings::run(&args),
+        Command::Recordings(args) => recordings::run(&args, &cli.log),
         Command::Serve(args) => serve::run(&args, &cli.log),
         Command::Call(args) => call::run(&args, &cli.log),
         #[cfg(feature = "mic")]

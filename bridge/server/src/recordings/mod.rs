@@ -1,9 +1,12 @@
 //! The recordings there are: that they can be made, and that those of killed processes are made good again. Records nothing.
 
+pub mod library;
+
 use std::io;
 use std::path::{Path, PathBuf};
 
 use ringback_recorder::Outcome;
+use ringback_recorder::vault::Keys;
 use serde::Deserialize;
 
 use crate::telemetry::{Report, report};
@@ -17,6 +20,8 @@ pub struct RecordingsConfig {
     pub files: Vec<PathBuf>,
     /// What is done where none can be made.
     pub when_unusable: WhenUnusable,
+    /// What sealed ones are opened with; the first wraps.
+    pub keys: Keys,
 }
 
 /// What is done where no recording can be made.
@@ -69,13 +74,13 @@ impl RecordingsConfig {
 
     fn repair(&self) {
         for dir in &self.dirs {
-            match ringback_recorder::repair(dir) {
+            match ringback_recorder::repair(dir, &self.keys) {
                 Ok(found) => found.iter().for_each(|(path, outcome)| tell(path, outcome)),
                 Err(error) => tell(dir, &Err(error)),
             }
         }
         for file in &self.files {
-            match ringback_recorder::repair_file(file) {
+            match ringback_recorder::repair_file(file, &self.keys) {
                 Ok(None) => {}
                 Ok(Some(outcome)) => tell(file, &Ok(outcome)),
                 Err(error) => tell(file, &Err(error)),

@@ -253,7 +253,7 @@ fn numbered(path: &Path, number: u32) -> PathBuf {
 }
 
 /// How files are opened that hold what people say: for nobody else's eyes.
-pub(super) fn private() -> OpenOptions {
+pub(crate) fn private() -> OpenOptions {
     let mut options = OpenOptions::new();
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);

@@ -30,6 +30,7 @@ use crate::outgoing::Connector;
 use crate::telemetry::{Lost, Report, SinkFigures, SinkReport, report, sink_figures};
 
 pub use event::Event;
+pub(crate) use jsonl::private;
 pub use jsonl::{JsonLines, Template};
 use queue::Queue;
 pub(crate) use recordings::check as check_store;

@@ -5,19 +5,21 @@
 
 mod recorders;
 
+use std::io::Cursor;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use recorders::{PIECE, Recorders};
+use ringback_recorder::vault::{Keys, Reader, write_wav};
 use ringback_recorder::{About, Outcome, State, repair};
 use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
-use serde_json::json;
+use serde_json::{Value, json};
 
 const RECORDER: &str = env!("CARGO_BIN_EXE_ringback-recorder");
 /// Recordings that one process makes at a time.
 const AT_ONCE: u16 = 20;
 
-/// A directory that is gone with the test.
+/// A directory and a key for what is in it, which are gone with the test.
 struct Dir(PathBuf);
 
 impl Dir {
@@ -25,14 +27,62 @@ impl Dir {
         let dir = std::env::temp_dir().join(format!("recorders-{}-{name}", std::process::id()));
         let _ = std::fs::remove_dir_all(&dir);
         std::fs::create_dir_all(&dir).unwrap();
+        std::fs::write(dir.with_extension("key"), "c3".repeat(32)).unwrap();
         Self(dir)
+    }
+
+    /// What a recorder is told that writes there.
+    fn config(&self, dir: &Path, sealed: bool) -> Value {
+        if !sealed {
+            return json!({"dir": dir});
+        }
+        let key = format!("file:{}", self.0.with_extension("key").display());
+        json!({"dir": dir, "encrypt": {"key": key, "key_id": "test"}})
+    }
+
+    fn keys(&self) -> Keys {
+        let config = self.config(&self.0, true);
+        ringback_recorder::check(&config, &|_| None).unwrap().keys.unwrap()
+    }
+
+    /// What is known of a recording and both its channels, one after the other, if it is there; sealed or not, finished or not.
+    fn find(&self, path: &Path) -> Option<(About, [Vec<i16>; 2])> {
+        let finished = PathBuf::from(path.display().to_string().replace(".part", ""));
+        let (about, wav) = match std::fs::read(path) {
+            Ok(wav) => (About::read(&finished).unwrap().unwrap(), wav),
+            Err(_) => {
+                let sealed = path.display().to_string().replace(".wav", ".wav.sealed");
+                let sealed = std::fs::read(sealed).ok()?;
+                let reader = Reader::open(sealed.as_slice(), &self.keys()).unwrap();
+                let mut wav = Cursor::new(Vec::new());
+                let contents = write_wav(reader, &mut wav).unwrap();
+                let about = contents.about.clone().unwrap();
+                assert_eq!(contents.ended, about.state != State::Recording);
+                (about, wav.into_inner())
+            }
+        };
+        let mut wav = hound::WavReader::new(Cursor::new(wav)).unwrap();
+        assert_eq!((wav.spec().channels, wav.spec().sample_rate), (2, 8_000));
+        let samples: Vec<i16> = wav.samples().collect::<Result<_, _>>().unwrap();
+        let channel = |channel| samples.iter().skip(channel).step_by(2).copied().collect();
+        Some((about, [channel(0), channel(1)]))
+    }
+
+    fn read(&self, path: &Path) -> (About, [Vec<i16>; 2]) {
+        self.find(path).unwrap_or_else(|| panic!("{} is gone", path.display()))
     }
 }
 
 impl Drop for Dir {
     fn drop(&mut self) {
+        let _ = std::fs::remove_file(self.0.with_extension("key"));
         let _ = std::fs::remove_dir_all(&self.0);
     }
+}
+
+/// Whether recordings are sealed: both, where this build can.
+fn forms() -> impl Iterator<Item = bool> {
+    std::iter::once(false).chain(cfg!(feature = "encryption").then_some(true))
 }
 
 fn names(dir: &Path) -> Vec<String> {
@@ -41,14 +91,6 @@ fn names(dir: &Path) -> Vec<String> {
         entries.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
     names.sort();
     names
-}
-
-/// Both channels of a recording, one after the other.
-fn read(path: &Path) -> [Vec<i16>; 2] {
-    let mut wav = hound::WavReader::open(path).unwrap();
-    assert_eq!((wav.spec().channels, wav.spec().sample_rate), (2, 8_000));
-    let samples: Vec<i16> = wav.samples().collect::<Result<_, _>>().unwrap();
-    [0, 1].map(|channel| samples.iter().skip(channel).step_by(2).copied().collect())
 }
 
 /// What was given at a position.
@@ -62,12 +104,13 @@ fn kills() -> u64 {
 }
 
 /// Gives all recordings sound and ends some of them, until the process is killed at a time that differs from round to round.
-fn record(dir: &Path, round: u64) -> (Recorders, Vec<String>) {
+fn record(dir: &Dir, round: u64) -> (Recorders, Vec<String>) {
     let mut process = Recorders::run(&[RECORDER]);
     let mut sessions = Vec::new();
     for slot in 1..=AT_ONCE {
         let session = format!("{round}-{slot}");
-        process.start(slot, &session, &json!({"dir": dir}));
+        let sealed = cfg!(feature = "encryption") && slot % 2 == 0;
+        process.start(slot, &session, &dir.config(&dir.0, sealed));
         sessions.push(session);
     }
     // Scattered by a multiplicative hash, so that a round can be had again.
@@ -97,25 +140,22 @@ fn what_killed_processes_recorded_is_good_again_up_to_a_second() {
     let dir = Dir::new("killed");
     let (mut good, mut recovered) = (0, 0);
     for round in 0..kills() {
-        let (mut process, sessions) = record(&dir.0, round);
+        let (mut process, sessions) = record(&dir, round);
         if round == 0 {
             // Another bridge that starts in the same folder takes none of them away.
-            let found = repair(&dir.0).unwrap();
+            let found = repair(&dir.0, &Keys::default()).unwrap();
             let theirs = |outcome: &Outcome| *outcome == Outcome::Busy;
             assert!(found.iter().all(|(_, outcome)| theirs(outcome.as_ref().unwrap())));
         }
         process.kill();
-        let found = repair(&dir.0).unwrap();
+        let found = repair(&dir.0, &dir.keys()).unwrap();
         recovered += found.len();
         assert!(found.iter().all(|(_, outcome)| outcome.is_ok()), "{found:?}");
-        assert!(repair(&dir.0).unwrap().is_empty(), "once is enough");
+        assert!(repair(&dir.0, &Keys::default()).unwrap().is_empty(), "once is enough");
         for (slot, session) in (1..).zip(&sessions) {
             let path = dir.0.join(format!("{session}.wav"));
             let acked = process.acked.get(&slot).copied().unwrap_or_default();
-            let Ok(about) = About::read(&path).map(Option::unwrap) else {
-                panic!("{session} is gone")
-            };
-            let channels = read(&path);
+            let (about, channels) = dir.read(&path);
             for channel in &channels {
                 assert!(channel.iter().enumerate().all(|(at, &s)| s == known(at)), "{session}");
             }
@@ -127,8 +167,9 @@ fn what_killed_processes_recorded_is_good_again_up_to_a_second() {
     }
     assert_eq!(good, kills() * u64::from(AT_ONCE));
     assert!(0 < recovered && recovered < good as usize, "{recovered} of {good} were not finished");
-    let unfinished =
-        names(&dir.0).into_iter().filter(|name| !name.ends_with("wav") && !name.ends_with("json"));
+    let unfinished = names(&dir.0)
+        .into_iter()
+        .filter(|name| ![".wav", ".json", ".wav.sealed"].iter().any(|end| name.ends_with(end)));
     assert_eq!(unfinished.count(), 0);
     eprintln!(
         "{good} recordings of {} processes that were killed are good, {recovered} of them repaired",
@@ -143,10 +184,10 @@ fn limit(process: &Recorders, octets: Option<u64>) {
 }
 
 /// Checks that a recording is what was given but in its gaps, which are silent, and gives those.
-fn gaps(path: &Path) -> Vec<(u64, u64)> {
-    let about = About::read(path).unwrap().unwrap();
+fn gaps(dir: &Dir, path: &Path) -> Vec<(u64, u64)> {
+    let (about, channels) = dir.read(path);
     let gaps: Vec<_> = about.gaps.iter().map(|gap| (gap.from_ms, gap.to_ms)).collect();
-    for channel in read(path) {
+    for channel in channels {
         for (at, &sample) in channel.iter().enumerate() {
             let ms = at as u64 / 8;
             let silent = gaps.iter().any(|(from, to)| (*from..*to).contains(&ms));
@@ -158,16 +199,22 @@ fn gaps(path: &Path) -> Vec<(u64, u64)> {
 
 #[test]
 fn a_recording_goes_on_behind_silence_when_there_is_room_again() {
+    forms().for_each(goes_on_where_there_is_room_again);
+}
+
+fn goes_on_where_there_is_room_again(sealed: bool) {
     let dir = Dir::new("limited");
     // The signal that comes with it ends a process that does not know of it; whoever sets the limit sees to that.
     let mut process = Recorders::run(&["sh", "-c", "trap '' XFSZ; exec \"$0\"", RECORDER]);
-    process.start(1, "s", &json!({"dir": dir.0}));
+    process.start(1, "s", &dir.config(&dir.0, sealed));
     process.give_a_second(1);
     process.give_a_second(1);
-    limit(&process, Some(44 + 2 * 32_000 + 16_001));
+    // Sealed, a tenth of a second has 37 octets more, and only a whole one counts.
+    let (most, fits) = if sealed { (79_500, 2_400) } else { (44 + 2 * 32_000 + 16_001, 2_500) };
+    limit(&process, Some(most));
     let stopped = process.give_until(1, "recorder.stopped");
     assert_eq!(stopped["reason"], "no_space");
-    assert_eq!(stopped["ms"], 2_500, "what fits is there");
+    assert_eq!(stopped["ms"], fits, "what fits is there");
     process.give_a_second(1);
     limit(&process, None);
     let resumed = process.give_until(1, "recorder.resumed");
@@ -175,11 +222,16 @@ fn a_recording_goes_on_behind_silence_when_there_is_room_again() {
     process.stop(1);
     let finished = process.until(1, "recorder.finished");
     let path = dir.0.join("s.wav");
-    let gaps = gaps(&path);
-    assert_eq!(gaps, [(2_500, resumed["gap"]["to_ms"].as_u64().unwrap())]);
+    let gaps = gaps(&dir, &path);
+    assert_eq!(gaps, [(fits, resumed["gap"]["to_ms"].as_u64().unwrap())]);
     assert!(finished["error"].is_null(), "{finished}");
-    assert_eq!(read(&path)[0].len() as u64, process.given[&1] * PIECE, "its timeline is whole");
-    assert_eq!(names(&dir.0), ["s.json", "s.wav"]);
+    assert_eq!(
+        dir.read(&path).1[0].len() as u64,
+        process.given[&1] * PIECE,
+        "its timeline is whole"
+    );
+    let left = names(&dir.0);
+    assert!(if sealed { left == ["s.wav.sealed"] } else { left == ["s.json", "s.wav"] });
     process.end();
 }
 
@@ -194,10 +246,11 @@ fn a_recorder_that_may_not_miss_anything_fails_where_there_is_no_room() {
     assert!(error.as_str().unwrap().contains("no room"), "{error}");
     let finished = process.until(1, "recorder.finished");
     assert!(finished["error"].as_str().unwrap().contains("no room"), "{finished}");
-    let gaps = gaps(&dir.0.join("s.wav"));
-    let end = read(&dir.0.join("s.wav"))[0].len() as u64 / 8;
+    let gaps = gaps(&dir, &dir.0.join("s.wav"));
+    let (about, channels) = dir.read(&dir.0.join("s.wav"));
+    let end = channels[0].len() as u64 / 8;
     assert!(matches!(gaps[..], [(from, _)] if from == end), "it ends with what fits: {gaps:?}");
-    assert_eq!(About::read(&dir.0.join("s.wav")).unwrap().unwrap().state, State::Failed);
+    assert_eq!(about.state, State::Failed);
 }
 
 /// Whether this can be tried here; where tests must run, that it cannot be is a failure.
@@ -221,19 +274,27 @@ fn fill(filler: &Path) {
     }
 }
 
+/// A shell with mounts of its own.
+#[cfg(target_os = "linux")]
+const OWN: [&str; 3] = ["unshare", "-rm", "sh"];
+
 #[cfg(target_os = "linux")]
 #[test]
 fn a_disk_that_is_full_costs_what_did_not_fit_and_leaves_the_file_good() {
-    const OWN: [&str; 3] = ["unshare", "-rm", "sh"];
     if !can("a disk of one's own", &[&OWN[..], &["-c", "mount -t tmpfs tmpfs /mnt"]].concat()) {
         return;
     }
+    forms().for_each(costs_what_did_not_fit);
+}
+
+#[cfg(target_os = "linux")]
+fn costs_what_did_not_fit(sealed: bool) {
     let dir = Dir::new("tmpfs");
     let place = dir.0.display().to_string();
     let script = "mount -t tmpfs -o size=512k tmpfs \"$1\" && exec \"$0\"";
     let mut process = Recorders::run(&[&OWN[..], &["-c", script, RECORDER, &place]].concat());
-    process.start(1, "s", &json!({"dir": dir.0}));
-    process.start(2, "over", &json!({"dir": dir.0}));
+    process.start(1, "s", &dir.config(&dir.0, sealed));
+    process.start(2, "over", &dir.config(&dir.0, sealed));
     process.give_a_second(1);
     process.give_a_second(2);
     // Its disk, as it sees it.
@@ -246,10 +307,10 @@ fn a_disk_that_is_full_costs_what_did_not_fit_and_leaves_the_file_good() {
     process.stop(2);
     let over = process.until(2, "recorder.finished");
     assert!(over["error"].is_null(), "{over}");
-    assert_eq!(About::read(&inside.join("over.wav")).unwrap().unwrap().state, State::Finished);
+    assert_eq!(dir.read(&inside.join("over.wav")).0.state, State::Finished);
     fill(&more);
     // It is good now: a killed process or a reader loses nothing of what is told.
-    assert_eq!(read(&inside.join("s.wav.part"))[0].len() as u64, stopped_at * 8);
+    assert_eq!(dir.read(&inside.join("s.wav.part")).1[0].len() as u64, stopped_at * 8);
     for _ in 0..3 {
         process.give_a_second(1);
     }
@@ -259,12 +320,14 @@ fn a_disk_that_is_full_costs_what_did_not_fit_and_leaves_the_file_good() {
     process.give_a_second(1);
     process.stop(1);
     process.until(1, "recorder.finished");
-    let gaps = gaps(&inside.join("s.wav"));
+    let gaps = gaps(&dir, &inside.join("s.wav"));
     let missed: u64 = gaps.iter().map(|(from, to)| to - from).sum();
     assert!(gaps[0].0 == stopped_at && missed >= 3_000, "{gaps:?}");
-    let length = read(&inside.join("s.wav"))[0].len() as u64;
+    let length = dir.read(&inside.join("s.wav")).1[0].len() as u64;
     assert_eq!(length, process.given[&1] * PIECE, "its timeline is whole");
-    assert_eq!(names(&inside), ["over.json", "over.wav", "s.json", "s.wav"]);
+    let plain = ["over.json", "over.wav", "s.json", "s.wav"];
+    let left = names(&inside);
+    assert!(if sealed { left == ["over.wav.sealed", "s.wav.sealed"] } else { left == plain });
     process.end();
 }
 
@@ -274,21 +337,25 @@ fn a_disk_that_fails_is_told_and_not_asked_again() {
     if !can("strace", &["strace", "-qq", "-o", "/dev/null", "true"]) {
         return;
     }
+    forms().for_each(is_not_asked_again);
+}
+
+#[cfg(target_os = "linux")]
+fn is_not_asked_again(sealed: bool) {
     let dir = Dir::new("eio");
     let trace = dir.0.join("trace").display().to_string();
     let inject = "inject=fdatasync:error=EIO:when=2";
     let strace = ["strace", "-f", "-qq", "-o", &trace, "-e", "trace=fdatasync", "-e", inject];
     let mut process = Recorders::run(&[&strace[..], &[RECORDER]].concat());
-    process.start(1, "s", &json!({"dir": dir.0.join("r")}));
+    process.start(1, "s", &dir.config(&dir.0.join("r"), sealed));
     process.give_a_second(1);
     let error = process.give_until(1, "error");
     assert!(error.as_str().unwrap().contains("Input/output error"), "{error}");
     let finished = process.until(1, "recorder.finished");
     assert_eq!(finished["ms"], 1_000, "only what is known to be there is told");
     let path = dir.0.join("r/s.wav");
-    assert_eq!(read(&path)[0].len(), 8_000);
-    assert_eq!(About::read(&path).unwrap().unwrap().state, State::Failed);
-    assert_eq!(names(&dir.0.join("r")), ["s.json", "s.wav"]);
+    let (about, channels) = dir.read(&path);
+    assert_eq!((channels[0].len(), about.state), (8_000, State::Failed));
     process.end();
     let calls = std::fs::read_to_string(&trace).unwrap();
     assert_eq!(calls.matches("fdatasync(").count(), 2, "not tried again:\n{calls}");

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use ringback_recorder::Place;
+use ringback_recorder::{Place, Settings};
 use toml::Spanned;
 
 use super::super::raw;
@@ -19,7 +19,7 @@ impl Checker<'_> {
         config: &serde_json::Value,
     ) {
         if *run == ModuleRun::Builtin(Builtin::Recorder)
-            && let Err(problem) = ringback_recorder::check(config)
+            && let Err(problem) = ringback_recorder::check(config, self.context.variable)
         {
             self.problem(table.span(), format!("`config`: {problem}"));
         }
@@ -40,11 +40,14 @@ impl Checker<'_> {
         };
         let is_recorder = |m: &&ModuleConfig| m.run == ModuleRun::Builtin(Builtin::Recorder);
         let recorders = modules.iter().filter(is_recorder);
-        for place in recorders.filter_map(|module| ringback_recorder::check(&module.config).ok()) {
+        let variable = self.context.variable;
+        let settings = |module: &ModuleConfig| ringback_recorder::check(&module.config, variable);
+        for Settings { place, keys } in recorders.filter_map(|module| settings(module).ok()) {
             match place {
                 Place::Folder(dir) => add(&mut found.dirs, dir),
                 Place::File(file) => add(&mut found.files, file),
             }
+            keys.iter().for_each(|keys| found.keys.extend(keys));
         }
         raw.recordings.dirs.iter().for_each(|at| add(&mut found.dirs, at.get_ref().into()));
         for sink in sinks {

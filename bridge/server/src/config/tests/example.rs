@@ -42,6 +42,7 @@ fn the_example_works_as_it_stands_and_with_everything_switched_on() {
         "KEYS" => Some(key_set()),
         "PEM" => Some(crate::outgoing::mock::TEST_KEY.to_owned()),
         "DATABASE_URL" => Some("postgres://db.example.com/calls".to_owned()),
+        name if name.starts_with("RECORDINGS_") => Some("5c".repeat(32)),
         name if name.starts_with("OPERATOR_") => Some(name.to_owned() + "-0123456789abcdef"),
         name if name.ends_with("SIGNING_SECRET") => Some("whsec_".to_owned() + &"none".repeat(8)),
         name => (!name.starts_with("RINGBACK_")).then(|| "none".to_owned()),

@@ -121,6 +121,14 @@ fn every_complaint_names_place_key_finding_and_remedy() {
             "f.toml:7:19: route[0].private.end: is for what `begin` began: name those keys as well",
         ),
         (
+            "[[module]]\nname = \"m\"\nbuiltin = \"recorder\"\nconfig = { dir = \"x\", encrypt = { key = \"5c5c5c\", key_id = \"a\" } }",
+            "f.toml:1:1: module[0]: `config`: `encrypt`: a key is not written here: use \"env:NAME\" or \"file:/path\"",
+        ),
+        (
+            "[[module]]\nname = \"m\"\nbuiltin = \"recorder\"\nconfig = { dir = \"x\", encrypt = { key = \"env:NO_SUCH_KEY\", key_id = \"a\" } }",
+            "f.toml:1:1: module[0]: `config`: `encrypt`: environment variable NO_SUCH_KEY is not set",
+        ),
+        (
             "[recordings]\ndirs = [\"\"]",
             "f.toml:2:9: recordings.dirs[0]: expected a folder, such as \"recordings\"",
         ),

@@ -17,6 +17,7 @@ use object_store::local::LocalFileSystem;
 use object_store::path::Path as Location;
 use object_store::{ObjectStore, ObjectStoreExt as _, RetryConfig};
 use ringback_recorder::About;
+use ringback_recorder::vault::SEALED;
 use serde::Deserialize;
 use tokio::io::AsyncReadExt as _;
 
@@ -112,7 +113,8 @@ fn name_of(event: &Event) -> Option<String> {
 
 fn is_recording(name: &str) -> bool {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-    name.ends_with(".wav") && !name.starts_with('.') && name.chars().all(plain)
+    let name_of_wav = name.strip_suffix(SEALED).unwrap_or(name);
+    name_of_wav.ends_with(".wav") && !name.starts_with('.') && name.chars().all(plain)
 }
 
 /// Stores what `intake` tells of until there is no more, and what earlier runs left.

@@ -63,13 +63,14 @@ async fn run_all(config: Recordings, connector: Connector, events: Vec<Event>) -
 
 #[tokio::test]
 async fn a_recording_is_kept_when_it_is_whole_and_goes_only_then() {
-    let folder = recorded(&["a.wav", "b.wav", "live.wav"]);
-    let events = vec![finished("made/a.wav"), finished("/elsewhere/b.wav")];
+    let folder = recorded(&["a.wav", "b.wav.sealed", "live.wav", "live.wav.sealed.part"]);
+    let events = vec![finished("made/a.wav"), finished("/elsewhere/b.wav.sealed")];
     let feed = run_all(into_folder(&folder, true), Connector::default(), events).await;
     assert_eq!((feed.figures().delivered(), feed.figures().waiting()), (2, 0));
-    assert_eq!(names(&folder, "kept"), ["a.wav", "b.wav"]);
-    assert_eq!(folder.read("kept/b.wav"), "b.wav");
-    assert_eq!(names(&folder, "made"), ["live.wav"], "a call that goes on is left alone");
+    assert_eq!(names(&folder, "kept"), ["a.wav", "b.wav.sealed"]);
+    assert_eq!(folder.read("kept/b.wav.sealed"), "b.wav.sealed");
+    let left = ["live.wav", "live.wav.sealed.part"];
+    assert_eq!(names(&folder, "made"), left, "a call that goes on is left alone");
 
     let folder = recorded(&["a.wav", "a.json", "b.wav.part"]);
     run_all(into_folder(&folder, false), Connector::default(), vec![finished("a.wav")]).await;

@@ -1,0 +1,155 @@
+//! `ringback recordings`: what can be done with recordings beside the calls that make them. Makes none.
+
+mod show;
+mod vault;
+
+use std::path::{Path, PathBuf};
+
+use ringback_recorder::vault::Keys;
+use ringback_recorder::{Outcome, repair};
+use serde_json::json;
+
+use super::{LogArgs, screen};
+use crate::config::{Config, Context};
+use crate::exit::Exit;
+
+/// Options of `ringback recordings`.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Configuration, whose recorders have the keys; the default is ringback.toml in this folder.
+    #[arg(long, short, value_name = "FILE", global = true)]
+    config: Option<PathBuf>,
+    /// A key, in the place of those of the configuration: what it is called and where it is, such as `2026=file:/etc/ringback/2026.key`
+    /// or `2026=env:RECORDINGS_KEY`, 64 hexadecimal digits. The first one wraps.
+    #[arg(long = "key", value_name = "ID=PLACE", global = true)]
+    keys: Vec<String>,
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum What {
+    /// Make good what killed processes left in a folder: whole frames, right sizes, their own names. `ringback serve` does so at its
+    /// start. Recordings that are being made are not touched, whoever makes them; doing it again finds nothing to do.
+    Repair {
+        /// The folder that a recorder wrote to.
+        dir: PathBuf,
+        /// A JSON object a line for each.
+        #[arg(long)]
+        json: bool,
+    },
+    /// List the recordings of a folder, oldest first: calls, lengths, and what they are encrypted with.
+    List {
+        /// The folder that a recorder writes to.
+        dir: PathBuf,
+        /// A JSON object a line for each.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Read encrypted recordings from end to end and say whether they are what was written.
+    ///
+    /// Of a WAV that is not encrypted nobody can tell, and it is passed over. One without an end was cut short: its process was killed
+    /// and it was repaired without its key, or its end was cut off; these cannot be told apart.
+    Verify {
+        /// A folder, or one recording.
+        place: PathBuf,
+        /// A JSON object a line for each.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Write an encrypted recording as a WAV file, and what is known of it beside that as JSON.
+    Decrypt {
+        /// The recording.
+        file: PathBuf,
+        /// The WAV file to make; it must not be there yet.
+        #[arg(long, short, value_name = "WAV")]
+        output: PathBuf,
+        /// Keep what comes before a damage, if there is one.
+        #[arg(long)]
+        up_to_damage: bool,
+    },
+    /// Have another key open the encrypted recordings of a folder: the first of those given, or of the first recorder that encrypts.
+    ///
+    /// Only the wrapped key of each is written anew, never its sound. The old key must be given as well. Whenever this is interrupted,
+    /// one of both keys opens a recording; doing it again goes on.
+    Rewrap {
+        /// The folder that a recorder writes to.
+        dir: PathBuf,
+    },
+}
+
+pub(super) fn run(args: &Args, log: &LogArgs) -> Exit {
+    let keys = match args.keys(log) {
+        Ok(keys) => keys,
+        Err(error) => return screen::failed(Exit::Usage, error),
+    };
+    match &args.what {
+        What::Repair { dir, json } => repaired(dir, &keys, *json),
+        What::List { dir, json } => show::list(dir, &keys, *json),
+        What::Verify { place, json } => vault::verify(place, &keys, *json),
+        What::Decrypt { file, output, up_to_damage } => {
+            vault::decrypt(file, output, *up_to_damage, &keys)
+        }
+        What::Rewrap { dir } => vault::rewrap(dir, &keys),
+    }
+}
+
+impl Args {
+    /// The keys that are named, or those of the configuration.
+    fn keys(&self, log: &LogArgs) -> Result<Keys, String> {
+        if self.keys.is_empty() {
+            let context = Context::of_process();
+            let config = Config::load(self.config.as_deref(), &log.overrides(), &context);
+            return match config {
+                Ok(config) => Ok(config.recordings.keys),
+                // Nobody asked for it, and much can be done without keys.
+                Err(error) if self.config.is_none() => {
+                    screen::problem(format!("no keys of a configuration: {error}"));
+                    Ok(Keys::default())
+                }
+                Err(error) => Err(error.to_string()),
+            };
+        }
+        let named = self.keys.iter().map(|named| {
+            let wrong = "--key: expected what it is called and where it is, such as 2026=env:KEY";
+            named.split_once('=').ok_or_else(|| wrong.to_owned())
+        });
+        let named: Vec<_> = named.collect::<Result<_, _>>()?;
+        Keys::read(named, &|name| std::env::var(name).ok()).map_err(|e| format!("--key: {e}"))
+    }
+}
+
+fn repaired(dir: &Path, keys: &Keys, json: bool) -> Exit {
+    if !dir.is_dir() {
+        return screen::failed(Exit::Usage, format!("{} is no folder", dir.display()));
+    }
+    let found = match repair(dir, keys) {
+        Ok(found) => found,
+        Err(error) => return screen::failed(Exit::Failure, format!("{}: {error}", dir.display())),
+    };
+    let mut all_well = true;
+    for (part, outcome) in found {
+        let (word, path, ms, text) = match outcome {
+            Ok(Outcome::Recovered { path, ms }) => {
+                let seconds = ms as f64 / 1_000.0;
+                ("recovered", path, Some(ms), format!("recovered, {seconds:.1} s"))
+            }
+            Ok(Outcome::Empty) => ("empty", part, None, "had not begun, deleted".into()),
+            Ok(Outcome::Busy) => ("busy", part, None, "is being recorded".into()),
+            Ok(Outcome::Unknown) => {
+                ("unknown", part, None, "no recording of ours, left alone".into())
+            }
+            Err(error) => {
+                all_well = false;
+                ("failed", part, None, error.to_string())
+            }
+        };
+        if json {
+            let path = path.display().to_string();
+            screen::line(json!({"outcome": word, "path": path, "ms": ms, "text": text}));
+        } else {
+            screen::line(format!("{}: {text}", path.display()));
+        }
+    }
+    if all_well { Exit::Ok } else { Exit::Failure }
+}
