@@ -118,8 +118,10 @@ fn used_keys(path: &str, value: &DeValue<'_>, keys: &mut BTreeSet<(String, Strin
 }
 
 /// Tables whose keys are the user's own.
-const FREE: [&str; 10] = [
+const FREE: [&str; 12] = [
     "module.config",
+    "module.config.encrypt",
+    "module.config.encrypt.old",
     "module.tokens",
     "module.parameters",
     "module.headers",
