@@ -93,7 +93,7 @@ pub fn look(file: &Path, keys: &Keys) -> io::Result<Option<Look>> {
     let mut look =
         Look { path, stage, octets, modified, ms: 0, sealed: None, about: None, problem: None };
     if let Some(walk) = vault::walk(&mut opened, octets)? {
-        let (key, about) = vault::peek(&mut opened, &walk, keys)?;
+        let vault::Peek { key, about } = vault::peek(&mut opened, &walk, keys)?;
         look.ms = walk.frames * 1_000 / u64::from(walk.rate);
         look.sealed = Some(Seal { key, ended: walk.ended });
         match about {

@@ -150,7 +150,7 @@ impl Keys {
                 }
             }
         }
-        let ids: Vec<_> = used().map(|slot| KeyId::of(slot)).collect();
+        let ids: Vec<_> = used().map(KeyId::of).collect();
         Err(match &ids[..] {
             [] => "it has no key any more: it was destroyed, and what it held with it".into(),
             [Some(id), ..] if !self.ids().any(|known| known == id) => {

@@ -18,8 +18,8 @@ pub use keep::{Rewrapped, rewrap, shred};
 pub(crate) use key::Encrypt;
 pub use key::{KeyId, Keys};
 pub(crate) use seal::Sealer;
-pub(crate) use unseal::peek;
 pub use unseal::{Contents, Damage, Piece, Reader};
+pub(crate) use unseal::{Peek, peek};
 
 /// What the names of sealed recordings end with.
 pub const SEALED: &str = ".sealed";

@@ -82,16 +82,22 @@ impl Contents {
     }
 }
 
+/// What is told of a sealed recording beside its sound.
+pub(crate) struct Peek {
+    /// What wrapped its key, if it has one that can be named.
+    pub(crate) key: Option<KeyId>,
+    /// What is known of it, if anything is, or why that cannot be had.
+    pub(crate) about: Result<Option<About>, Damage>,
+}
+
 /// What can be told of a sealed recording without reading its sound: who wrapped its key, and what is known of it, if `keys` open
 /// that.
-pub(crate) fn peek(
-    file: &mut (impl Read + Seek),
-    walk: &Walk,
-    keys: &Keys,
-) -> io::Result<(Option<KeyId>, Result<Option<About>, Damage>)> {
+pub(crate) fn peek(file: &mut (impl Read + Seek), walk: &Walk, keys: &Keys) -> io::Result<Peek> {
     file.seek(SeekFrom::Start(0))?;
-    let Some(header) = Header::read(file)? else { return Ok((None, Err(Damage::Foreign))) };
-    let id = header.slots.iter().find(|slot| !is_free(slot)).and_then(KeyId::of);
+    let Some(header) = Header::read(file)? else {
+        return Ok(Peek { key: None, about: Err(Damage::Foreign) });
+    };
+    let key = header.slots.iter().find(|slot| !is_free(slot)).and_then(KeyId::of);
     let mut about = || -> Result<Option<About>, Damage> {
         let data = keys.unwrap(&header).map_err(Damage::Locked)?;
         let Some((chunk, at, head)) = walk.told else { return Ok(None) };
@@ -105,7 +111,7 @@ pub(crate) fn peek(
         serde_json::from_slice(opened).map(Some).map_err(|_| changed())
     };
     let about = about();
-    Ok((id, about))
+    Ok(Peek { key, about })
 }
 
 /// A sealed recording being read.
