@@ -23,7 +23,7 @@ use tokio::task::JoinSet;
 
 use crate::call::{
     Attachments, Call, FunctionPools, Lines, LogWatch, Reattach, Sources, Watch, Watchers, Ways,
-    Wire,
+    Whose, Wire,
 };
 use crate::capture::{Capture, Captured, Opening};
 use crate::clock::{Clock, WallTime};
@@ -183,6 +183,8 @@ struct Accepted {
     opening: Option<Box<Opening>>,
     /// Of a call that was posted.
     posted: Option<(Posts, Receipt)>,
+    /// Whom the token that it came with is about.
+    subject: Option<Box<str>>,
 }
 
 /// That a credential was used up by what has still to be served. Dropped before, it gives the credential back.
@@ -434,7 +436,8 @@ impl Streams for Bridge {
         let accepted = plan.provider.accept(upgrade, &plan.options)?;
         let opening = self.opening(&plan, upgrade, accepted.subprotocol.as_deref());
         let (protocol, headers) = (accepted.protocol, plan.routes.headers_of(upgrade));
-        let state = Accepted { plan, protocol, headers, opening, posted: None };
+        let state =
+            Accepted { plan, protocol, headers, opening, posted: None, subject: grant.subject };
         let state = Admitted(Stream::Call(state));
         let by_credential = || grant.subprotocol.map(|name| name.expose().to_owned());
         Ok(Admission { state, subprotocol: accepted.subprotocol.or_else(by_credential) })
@@ -550,7 +553,7 @@ impl Streams for Bridge {
         };
         let (protocol, opening) = (accepted.protocol, self.opening(&plan, request, None));
         let (posted, headers) = (Some((posts, receipt)), plan.routes.headers_of(request));
-        let accepted = Accepted { plan, protocol, headers, opening, posted };
+        let accepted = Accepted { plan, protocol, headers, opening, posted, subject: None };
         Ok(Posting::Call(Admitted(Stream::Call(accepted))))
     }
 
@@ -636,7 +639,8 @@ impl Bridge {
             config.start_timeout = DIALLING;
         } else if plan.reattach.is_some() {
             config.reattach = plan.reattach;
-            reattach = Some(Reattach::new(&plan.attachments, plan.auth.kind()));
+            let whose = Whose { credential: plan.auth.kind(), subject: admitted.subject };
+            reattach = Some(Reattach::new(&plan.attachments, whose));
         }
         config.routes = Arc::clone(&plan.routes);
         config.headers = admitted.headers;

@@ -270,20 +270,41 @@ fn what_a_server_does_wrong_is_told_in_words() {
         class Deaf(ringback.Module):\n    \
         def on_audio(self, s, pcm): raise ValueError('no ears')\n\
         ringback.run(Deaf)\n";
-    folder.write("deaf.py", deaf);
-    let sdk = root().join("compute-modules/python/src");
-    let mut served = Command::new(PYTHON);
-    served.args(["deaf.py", "--serve", "127.0.0.1:0"]).current_dir(folder.path(""));
-    served.env("PYTHONPATH", sdk).env("PYTHONDONTWRITEBYTECODE", "1");
-    let mut server = served.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
-    let mut told = String::new();
-    BufReader::new(server.stdout.take().unwrap()).read_line(&mut told).unwrap();
-    let url = told[told.find("ws://").expect("its URL")..].trim();
-    let checked = module(&folder.path(""), &["check", url]);
-    server.kill().unwrap();
-    server.wait().unwrap();
+    let checked = checked_as_a_server(&folder, deaf);
     assert_eq!(checked.code, Some(1), "{}", checked.stdout);
     assert!(checked.stdout.contains("reports an error: exception"), "{}", checked.stdout);
+}
+
+#[test]
+fn a_server_that_takes_one_call_at_a_time_does_nothing_wrong() {
+    let folder = Folder::new("module-check-one-call");
+    let alone = "import ringback\n\
+        class Alone(ringback.Module):\n    \
+        def on_audio(self, s, pcm): pass\n\
+        ringback.run(Alone)\n";
+    let checked = checked_as_a_server(&folder, alone);
+    assert_eq!(checked.code, Some(0), "{}{}", checked.stdout, checked.stderr);
+    assert!(checked.stdout.contains("Two calls at once"), "{}", checked.stdout);
+}
+
+/// What `ringback module check` says of a module that serves by itself, with whatever it does by default.
+fn checked_as_a_server(folder: &Folder, module_py: &str) -> Finished {
+    folder.write("module.py", module_py);
+    let sdk = root().join("compute-modules/python/src");
+    let mut served = Command::new(PYTHON);
+    served.args(["module.py", "--serve", "127.0.0.1:0"]).current_dir(folder.path(""));
+    served.env("PYTHONPATH", sdk).env("PYTHONDONTWRITEBYTECODE", "1");
+    let mut server =
+        served.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("Python runs");
+    let mut told = String::new();
+    BufReader::new(server.stdout.take().expect("piped"))
+        .read_line(&mut told)
+        .expect("it says where");
+    let url = told[told.find("ws://").expect("its URL")..].trim();
+    let checked = module(&folder.path(""), &["check", url]);
+    server.kill().expect("it runs");
+    server.wait().expect("it ends");
+    checked
 }
 
 #[test]

@@ -42,9 +42,16 @@ pub struct Ring {
     end: u64,
     /// Where the present message began, if messages are told.
     message: Option<u64>,
+    /// Of nearly all tracks there is nothing to remember: one look says so.
+    marks: Option<Box<Marks>>,
+}
+
+/// What is special about spans of a track, each kind in order.
+#[derive(Default)]
+struct Marks {
     synthesized: VecDeque<Range<u64>>,
     gaps: VecDeque<Range<u64>>,
-    /// Spans that are not for everybody, in order; the last one may have no end yet.
+    /// Not for everybody; the last one may have no end yet.
     hidden: VecDeque<Range<u64>>,
 }
 
@@ -58,15 +65,11 @@ impl Ring {
             Encoding::Pcma => Store::Companded(Law::A, LocalRb::new(capacity)),
             _ => Store::Linear(LocalRb::new(capacity)),
         };
-        Self {
-            store,
-            rate,
-            end: 0,
-            message: None,
-            synthesized: VecDeque::new(),
-            gaps: VecDeque::new(),
-            hidden: VecDeque::new(),
-        }
+        Self { store, rate, end: 0, message: None, marks: None }
+    }
+
+    fn marks(&mut self) -> &mut Marks {
+        self.marks.get_or_insert_default()
     }
 
     /// Samples per second.
@@ -151,27 +154,24 @@ impl Ring {
         let message = self.message.take();
         self.push_silence(samples);
         self.message = message.map(|_| self.end);
-        match self.gaps.back_mut() {
-            Some(last) if last.end == from => last.end = self.end,
-            _ => {
-                if self.gaps.len() == MAX_GAPS {
-                    self.gaps.pop_front();
-                }
-                self.gaps.push_back(from..self.end);
-            }
-        }
+        let end = self.end;
+        remember(&mut self.marks().gaps, from..end, MAX_GAPS);
     }
 
     /// Where the gap ends in which `position` lies, if it lies in one.
+    #[inline]
     #[must_use]
     pub fn gap_at(&self, position: u64) -> Option<u64> {
-        self.gaps.iter().find(|gap| gap.contains(&position)).map(|gap| gap.end)
+        let gaps = &self.marks.as_ref()?.gaps;
+        gaps.iter().find(|gap| gap.contains(&position)).map(|gap| gap.end)
     }
 
     /// Where the next gap after `position` begins, if there is one.
+    #[inline]
     #[must_use]
     pub fn next_gap(&self, position: u64) -> Option<u64> {
-        self.gaps.iter().map(|gap| gap.start).find(|start| *start > position)
+        let gaps = &self.marks.as_ref()?.gaps;
+        gaps.iter().map(|gap| gap.start).find(|start| *start > position)
     }
 
     fn capacity(&self) -> usize {
@@ -192,46 +192,44 @@ impl Ring {
     pub fn push_synthesized(&mut self, samples: &[i16]) {
         let range = self.end..self.end + samples.len() as u64;
         self.push(samples);
-        match self.synthesized.back_mut() {
-            Some(last) if last.end == range.start => last.end = range.end,
-            _ => {
-                if self.synthesized.len() == MAX_SPANS {
-                    self.synthesized.pop_front();
-                }
-                self.synthesized.push_back(range);
-            }
-        }
+        remember(&mut self.marks().synthesized, range, MAX_SPANS);
     }
 
     /// Whether any sample of `range` was made up.
+    #[inline]
     #[must_use]
     pub fn is_synthesized(&self, range: &Range<u64>) -> bool {
-        self.synthesized.iter().rev().any(|s| s.start < range.end && range.start < s.end)
+        let Some(marks) = &self.marks else { return false };
+        marks.synthesized.iter().rev().any(|s| s.start < range.end && range.start < s.end)
     }
 
     /// From `from` on the sound is not for everybody.
     pub fn hide_from(&mut self, from: u64) {
         let start = self.start();
-        self.hidden.retain(|span| span.end > start);
-        let full = self.hidden.len() == MAX_SPANS;
-        match self.hidden.back_mut() {
+        let hidden = &mut self.marks().hidden;
+        hidden.retain(|span| span.end > start);
+        let full = hidden.len() == MAX_SPANS;
+        match hidden.back_mut() {
             // Too many to remember one by one: rather one that is too long than one that is forgotten.
             Some(last) if full || last.end >= from => last.end = u64::MAX,
-            _ => self.hidden.push_back(from..u64::MAX),
+            _ => hidden.push_back(from..u64::MAX),
         }
     }
 
     /// From `to` on it is for everybody again.
     pub fn hide_until(&mut self, to: u64) {
-        if let Some(last) = self.hidden.back_mut().filter(|last| last.end == u64::MAX) {
+        let last = self.marks.as_mut().and_then(|marks| marks.hidden.back_mut());
+        if let Some(last) = last.filter(|last| last.end == u64::MAX) {
             last.end = to.max(last.start);
         }
     }
 
     /// Puts silence in the place of what is not for everybody in `samples`, which begin at `position`.
+    #[inline]
     pub fn silence_hidden(&self, position: u64, samples: &mut [i16]) {
+        let Some(marks) = &self.marks else { return };
         let end = position + samples.len() as u64;
-        for span in self.hidden.iter().filter(|span| span.start < end && position < span.end) {
+        for span in marks.hidden.iter().filter(|span| span.start < end && position < span.end) {
             let from = span.start.saturating_sub(position) as usize;
             let to = (span.end.min(end) - position) as usize;
             samples[from..to].fill(0);
@@ -264,6 +262,19 @@ impl Ring {
             }
         }
         Ok(count)
+    }
+}
+
+/// Adds a span to its kind; the oldest is forgotten if there are too many.
+fn remember(spans: &mut VecDeque<Range<u64>>, span: Range<u64>, most: usize) {
+    match spans.back_mut() {
+        Some(last) if last.end == span.start => last.end = span.end,
+        _ => {
+            if spans.len() == most {
+                spans.pop_front();
+            }
+            spans.push_back(span);
+        }
     }
 }
 

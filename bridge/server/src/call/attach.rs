@@ -34,9 +34,17 @@ pub(crate) struct Attachments(Arc<Mutex<Names>>);
 
 struct Entry {
     shape: Shape,
-    /// The kind of credential that its stream came with.
-    credential: &'static str,
+    whose: Whose,
     streams: mpsc::Sender<Box<Arrived>>,
+}
+
+/// Who brought a stream. All secrets of a listener are one party's, so that they can be rotated; tokens may be about many.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Whose {
+    /// The kind of credential that it came with.
+    pub(crate) credential: &'static str,
+    /// Whom its token is about.
+    pub(crate) subject: Option<Box<str>>,
 }
 
 /// What a stream must have in common with the one that it follows.
@@ -74,26 +82,28 @@ enum Claimed {
 struct Attachment {
     name: Box<str>,
     all: Attachments,
-    own: mpsc::WeakSender<Box<Arrived>>,
     streams: mpsc::Receiver<Box<Arrived>>,
 }
 
 impl Attachments {
-    /// A stream starts that came with a credential of this kind. The newest stream of a call has it.
-    fn claim(&self, start: &Start, credential: &'static str) -> Claimed {
+    /// A stream starts. A name belongs to the call that had it first, for as long as that call lives: another party's stream, one of
+    /// another shape, and one too many become calls of their own that cannot be found.
+    fn claim(&self, start: &Start, whose: &Whose) -> Claimed {
         let Some(name) = start.call.as_deref().filter(|name| name.len() <= LONGEST_NAME) else {
             return Claimed::Unnamed;
         };
         let shape = Shape::of(start);
         let mut names = self.names();
-        let known = names.get(name).filter(|e| e.shape == shape && e.credential == credential);
-        if let Some(permit) = known.and_then(|e| e.streams.clone().try_reserve_owned().ok()) {
-            return Claimed::Other(permit);
+        if let Some(known) = names.get(name) {
+            let is_same = known.shape == shape && known.whose == *whose;
+            let permit = known.streams.clone().try_reserve_owned().ok().filter(|_| is_same);
+            return permit.map_or(Claimed::Unnamed, Claimed::Other);
         }
+        let whose = whose.clone();
         let (sender, streams) = mpsc::channel(MOST_WAITING);
-        let (name, own): (Box<str>, _) = (name.into(), sender.downgrade());
-        names.insert(name.clone(), Entry { shape, credential, streams: sender });
-        Claimed::Own(Attachment { name, all: self.clone(), own, streams })
+        let name: Box<str> = name.into();
+        names.insert(name.clone(), Entry { shape, whose, streams: sender });
+        Claimed::Own(Attachment { name, all: self.clone(), streams })
     }
 
     fn names(&self) -> MutexGuard<'_, Names> {
@@ -104,13 +114,7 @@ impl Attachments {
 
 impl Drop for Attachment {
     fn drop(&mut self) {
-        let mut names = self.all.names();
-        let own = self.own.upgrade();
-        // Another call may have taken the name over.
-        if own.zip(names.get(&self.name)).is_some_and(|(own, e)| own.same_channel(&e.streams)) {
-            names.remove(&self.name);
-        }
-        drop(names);
+        self.all.names().remove(&self.name);
         self.streams.close();
         while let Ok(late) = self.streams.try_recv() {
             if tokio::runtime::Handle::try_current().is_ok() {
@@ -123,19 +127,19 @@ impl Drop for Attachment {
 /// A call's way to another stream, and a stream's to its call.
 pub(crate) struct Reattach {
     calls: Attachments,
-    credential: &'static str,
+    whose: Whose,
     own: Option<Attachment>,
 }
 
 impl Reattach {
-    /// Among `calls`, for a stream that came with a credential of this kind.
-    pub(crate) fn new(calls: &Attachments, credential: &'static str) -> Self {
-        Self { calls: calls.clone(), credential, own: None }
+    /// Among `calls`, for a stream of this party.
+    pub(crate) fn new(calls: &Attachments, whose: Whose) -> Self {
+        Self { calls: calls.clone(), whose, own: None }
     }
 
     /// Where to send the stream that starts so, if it is another call's. From now on this call can be found by its name, if not.
     pub(super) fn claim(&mut self, start: &Start) -> Option<mpsc::OwnedPermit<Box<Arrived>>> {
-        match self.calls.claim(start, self.credential) {
+        match self.calls.claim(start, &self.whose) {
             Claimed::Own(own) => self.own = Some(own),
             Claimed::Other(permit) => return Some(permit),
             Claimed::Unnamed => {}
@@ -177,43 +181,48 @@ mod tests {
         }
     }
 
-    fn own(calls: &Attachments, start: &Start, credential: &'static str) -> Attachment {
-        match calls.claim(start, credential) {
+    fn whose(credential: &'static str, subject: Option<&str>) -> Whose {
+        Whose { credential, subject: subject.map(Into::into) }
+    }
+
+    fn own(calls: &Attachments, start: &Start, whose: &Whose) -> Attachment {
+        match calls.claim(start, whose) {
             Claimed::Own(own) => own,
             _ => panic!("not a call of its own"),
         }
     }
 
     #[test]
-    fn a_stream_finds_the_call_of_its_name_shape_and_kind_of_credential_only() {
+    fn a_stream_finds_the_call_of_its_name_shape_and_party_and_no_other_takes_the_name() {
         let calls = Attachments::default();
-        let first = own(&calls, &start("a"), "bearer");
-        assert!(matches!(calls.claim(&start("a"), "bearer"), Claimed::Other(_)));
-        let _other_name = own(&calls, &start("b"), "bearer");
+        let party = whose("jwt", Some("anna"));
+        let first = own(&calls, &start("a"), &party);
+        let _other_name = own(&calls, &start("b"), &party);
         let long = start(&"x".repeat(LONGEST_NAME + 1));
-        assert!(matches!(calls.claim(&long, "bearer"), Claimed::Unnamed));
+        assert!(matches!(calls.claim(&long, &party), Claimed::Unnamed));
         let unnamed = Start { call: None, ..start("a") };
-        assert!(matches!(calls.claim(&unnamed, "bearer"), Claimed::Unnamed));
-        let other_kind = own(&calls, &start("a"), "none");
-        drop(first);
-        assert!(
-            matches!(calls.claim(&start("a"), "none"), Claimed::Other(_)),
-            "it is another's now"
-        );
+        assert!(matches!(calls.claim(&unnamed, &party), Claimed::Unnamed));
+        for other in [whose("jwt", Some("berta")), whose("jwt", None), whose("bearer", None)] {
+            assert!(matches!(calls.claim(&start("a"), &other), Claimed::Unnamed), "{other:?}");
+        }
         let two_tracks = vec![Track::Inbound, Track::Outbound];
-        let other_shape = own(&calls, &Start { tracks: two_tracks, ..start("a") }, "none");
-        drop((other_kind, other_shape));
+        let other_shape = Start { tracks: two_tracks, ..start("a") };
+        assert!(matches!(calls.claim(&other_shape, &party), Claimed::Unnamed));
+        assert!(matches!(calls.claim(&start("a"), &party), Claimed::Other(_)), "it is still there");
+        drop(first);
         assert_eq!(calls.names().len(), 1, "what is over takes no room");
+        let _next = own(&calls, &other_shape, &whose("bearer", None));
     }
 
     #[test]
     fn a_listener_keeps_no_more_streams_waiting_than_few() {
         let calls = Attachments::default();
-        let first = own(&calls, &start("a"), "bearer");
-        let claim = || calls.claim(&start("a"), "bearer");
+        let party = whose("bearer", None);
+        let first = own(&calls, &start("a"), &party);
+        let claim = || calls.claim(&start("a"), &party);
         let waiting: Vec<_> = (0..MOST_WAITING).map(|_| claim()).collect();
         assert!(waiting.iter().all(|claimed| matches!(claimed, Claimed::Other(_))));
-        assert!(matches!(claim(), Claimed::Own(_)), "one that takes none of them is stuck");
+        assert!(matches!(claim(), Claimed::Unnamed), "one that takes none of them is stuck");
         drop(first);
     }
 }

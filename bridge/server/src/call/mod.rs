@@ -36,7 +36,7 @@ use crate::socket::{Closed, Incoming, Socket, SocketError, close_code};
 use crate::telemetry::PeerText;
 
 use attach::Arrived;
-pub(crate) use attach::{Attachments, Reattach};
+pub(crate) use attach::{Attachments, Reattach, Whose};
 use breaker::Trial;
 use inline::Inline;
 use lines::Happened;

@@ -64,10 +64,15 @@ mod system {
         let of = number(group.join("memory.max"))?;
         let used = number(group.join("memory.current"))?;
         let stat = fs::read_to_string(group.join("memory.stat")).unwrap_or_default();
-        let cached = stat.lines().find_map(|line| line.strip_prefix("inactive_file "));
-        let cached = cached.and_then(|octets| octets.trim().parse().ok()).unwrap_or(0);
-        // What is only kept of files is given back before anybody is killed.
-        Some(Share { used: used.saturating_sub(cached), of })
+        Some(Share { used: used.saturating_sub(given_back(&stat)), of })
+    }
+
+    /// What the kernel gives back before anybody is killed: what it only keeps of files and of their names.
+    fn given_back(stat: &str) -> u64 {
+        const KINDS: [&str; 3] = ["inactive_file", "active_file", "slab_reclaimable"];
+        let pairs = stat.lines().filter_map(|line| line.split_once(' '));
+        let kept = pairs.filter(|(kind, _)| KINDS.contains(kind));
+        kept.filter_map(|(_, octets)| octets.trim().parse::<u64>().ok()).sum()
     }
 
     pub(super) fn descriptors() -> Option<Share> {
@@ -116,8 +121,9 @@ mod system {
             assert_eq!(found(), None, "no group has a limit");
             write(&group, "max\n", "700\n", "");
             assert_eq!(found(), None);
-            write(&group, "1000\n", "700\n", "anon 1\ninactive_file 200\nactive_file 9\n");
-            assert_eq!(found(), Some(Share { used: 500, of: 1000 }));
+            let stat = "anon 1\ninactive_file 200\nactive_file 40\nslab_reclaimable 10\nslab 90\n";
+            write(&group, "1000\n", "700\n", stat);
+            assert_eq!(found(), Some(Share { used: 450, of: 1000 }));
             write(&root.join("system.slice"), "1200\n", "900\n", "");
             assert_eq!(found(), Some(Share { used: 900, of: 1200 }), "it is shared with others");
             fs::remove_dir_all(&root).unwrap();

@@ -56,6 +56,9 @@ pub(super) fn problems(told: &Told) -> Vec<String> {
         };
         let ends: Vec<_> = ended.iter().filter(of_call).collect();
         let mut wrong = |what: String| problems.push(format!("{whose}: {what}"));
+        if ends.len() > outcome.taken as usize {
+            wrong(format!("it was taken {} times, and ended {}", outcome.taken, ends.len()));
+        }
         if outcome.refused && cast.leave.is_none() {
             wrong("refused without a reason".into());
         }
@@ -70,7 +73,7 @@ pub(super) fn problems(told: &Told) -> Vec<String> {
             agreement(call, outcome, summary, &mut wrong);
         }
         if is_undisturbed(call, cast) && !outcome.refused {
-            undisturbed(call, outcome, &ends, &mut wrong);
+            undisturbed(outcome, &ends, &mut wrong);
         }
     }
     problems
@@ -117,7 +120,6 @@ fn is_undisturbed(call: &Call, cast: &Cast) -> bool {
 }
 
 fn undisturbed(
-    call: &Call,
     outcome: &Outcome,
     ends: &[&(ringback_proto::Instant, Box<Summary>)],
     wrong: &mut impl FnMut(String),
@@ -146,7 +148,8 @@ fn undisturbed(
             }
         }
     }
-    if ends.is_empty() && call.provider.has_sound() && outcome.taken == 0 {
-        wrong("nothing was wrong with it, and it was not taken".into());
+    if outcome.taken != 1 || ends.len() != 1 {
+        let (taken, ends) = (outcome.taken, ends.len());
+        wrong(format!("nothing was wrong with it, it was taken {taken} times and ended {ends}"));
     }
 }

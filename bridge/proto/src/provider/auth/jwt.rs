@@ -169,6 +169,7 @@ impl Jwt {
         let expiry = self.times(&claims, now)?;
         self.claims(&claims)?;
         vouched(&claims)?;
+        grant.subject = claims.get("sub").and_then(Value::as_str).map(Into::into);
         if self.single_use {
             // What identifies a token is its signature: a `jti` may be missing, and this cannot be varied (both algorithms are
             // deterministic, and compared as octets).

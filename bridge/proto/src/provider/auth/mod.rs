@@ -131,6 +131,8 @@ pub struct Grant {
     /// What was written down of a credential that opens once. If what it came with cannot be served now, [`Replays::give_back`] lets
     /// the provider come again with the same.
     pub used: Option<Used>,
+    /// Whom a token is about (`sub`), where it says so: one listener may let in many who are not the same party.
+    pub subject: Option<Box<str>>,
 }
 
 impl Auth {
