@@ -115,6 +115,25 @@ export interface Gap {
   readonly reason: "backpressure" | "provider" | "paused" | "resume";
 }
 
+/** A private part of the call began or ended. */
+export interface Private {
+  /** What has just happened. In between, modules that the route does not exempt hear silence. */
+  readonly state: "began" | "ended";
+  readonly at_ms: number;
+}
+
+/** The caller agreed to be recorded, or no longer does. */
+export interface Consent {
+  /** Whether the caller agrees. */
+  readonly given: boolean;
+  /** Since when. */
+  readonly at_ms: number;
+  /** Who says so: the name of a module, or `operator`. */
+  readonly by: string;
+  /** How that is known. */
+  readonly how?: string;
+}
+
 /** One word of a transcript: the word, begin and end in ms, confidence from 0 to 1. */
 export interface Word {
   readonly w: string;
@@ -374,6 +393,10 @@ export interface Definition<S = undefined, E extends Encoding = "pcm_s16le"> {
   /** What you play or say from here on is heard again. */
   onCleared?(s: Session<S>, cleared: Cleared): Result;
   onPlayback?(s: Session<S>, playback: Playback): Result;
+  /** Unless the route exempts this module, it hears silence in a private part. */
+  onPrivate?(s: Session<S>, part: Private): Result;
+  /** Said before this session began, it is told at once. */
+  onConsent?(s: Session<S>, consent: Consent): Result;
   onEvent?(s: Session<S>, event: NamedEvent): Result;
   /** New configuration; `s.config` already is it. */
   onUpdate?(s: Session<S>, config: any): Result;

@@ -86,7 +86,7 @@ class Handlers(OverSound):
                 s.event(type(value).__name__, getattr(value, "__dict__", value))
 
             on_dtmf = on_vad = on_mark = on_playback = on_gap = on_text = on_event = note
-            on_cleared = on_spoken = on_update = note
+            on_cleared = on_spoken = on_private = on_consent = on_update = note
 
         messages = {
             "Dtmf": {"type": "dtmf", "digit": "#", "at_ms": 5},
@@ -97,6 +97,8 @@ class Handlers(OverSound):
             "Gap": {"type": "gap", "track": 0, "from_ms": 1, "to_ms": 2, "reason": "provider"},
             "Transcript": {"type": "text", "id": "t", "text": "hi", "final": True},
             "Spoken": {"type": "spoken", "epoch": 0, "text": "Good"},
+            "Private": {"type": "private", "state": "began", "at_ms": 7},
+            "Consent": {"type": "consent", "given": True, "at_ms": 8, "by": "ivr", "how": "key 1"},
             "Event": {"type": "event", "name": "n", "data": [1]},
         }
         timed = [(20, message) for message in messages.values()]

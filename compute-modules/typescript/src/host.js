@@ -137,7 +137,15 @@ export class Host {
     const { encoding, frameMs, speaks, pace, framing, tracks, overflow } = this.settings;
     const hears = (s.filters || this.#hears()) && !isSilent(s);
     const answer = s.filters && hears ? { encoding, rate: s.rate } : null;
-    const wants = { dtmf: "onDtmf", vad: "onVad", text: "onText", spoken: "onSpoken", playback: "onPlayback" };
+    const wants = {
+      dtmf: "onDtmf",
+      vad: "onVad",
+      text: "onText",
+      spoken: "onSpoken",
+      playback: "onPlayback",
+      private: "onPrivate",
+      consent: "onConsent",
+    };
     return {
       type: "ready",
       session: s.id,

@@ -23,6 +23,8 @@ const HANDLERS = /** @type {const} */ ({
   gap: "onGap",
   text: "onText",
   spoken: "onSpoken",
+  private: "onPrivate",
+  consent: "onConsent",
   event: "onEvent",
 });
 

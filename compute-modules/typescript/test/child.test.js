@@ -208,6 +208,22 @@ test("pings are answered while a module loads, and while its handlers are behind
   await child.exited;
 });
 
+test("private parts and the caller's consent are asked for and told", limit, async () => {
+  const child = new Child(`let go; run({
+    onPrivate(s, part) { s.event("private", [part.state, part.at_ms]); },
+    onConsent(s, consent) { s.event("consent", [consent.given, consent.by, consent.how, consent.at_ms]); } });`);
+  child.start();
+  assert.deepEqual((await child.until("ready")).want, ["private", "consent"]);
+  child.say({ type: "private", state: "began", at_ms: 40 });
+  assert.deepEqual((await child.until("event")).data, ["began", 40]);
+  child.say({ type: "consent", given: true, by: "ivr", how: "key 1", at_ms: 60 });
+  assert.deepEqual((await child.until("event")).data, [true, "ivr", "key 1", 60]);
+  child.say({ type: "stop", reason: "hangup", deadline_ms: 3000 });
+  await child.until("done");
+  child.process.stdin.end();
+  await child.exited;
+});
+
 test("sound too old is dropped and told", limit, async () => {
   const child = new Child(`let go; run({ rate: 8000, maxQueueMs: 100, autoAck: false,
     async onAudio(s) { s.event("at", s.nowMs); while (s.heardMs < 400) await new Promise((r) => setTimeout(r, 1)); },

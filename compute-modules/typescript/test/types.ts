@@ -26,6 +26,10 @@ run({
     s.hangup("", { after: "tomorrow" });
   },
 });
+run({
+  onPrivate: (_, part) => void (part.state satisfies "began" | "ended"),
+  onConsent: (s, consent) => s.log("info", consent.by, { given: consent.given, how: consent.how }),
+});
 run({ encoding: "pcm_f32le", onAudio: (_, samples) => void samples.fill(0.5) });
 const floats = defineModule({ encoding: "pcm_f32le", onFrame: (_, frame) => void (frame.samples satisfies Float32Array) });
 run(floats);

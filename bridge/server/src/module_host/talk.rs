@@ -20,8 +20,9 @@ use crate::clock::Clock;
 
 /// The session of what carries but one; slot 0 is what carries it.
 pub(super) const SLOT: u16 = 1;
-/// The watchdog looks this many times within the deadline, so it is late by an eighth of it at most.
-const LOOKS: u32 = 8;
+/// The watchdog looks this many times within the deadline. The sign of life before the first look that finds none may be as old as a look
+/// is long, so one look less is the deadline: it is early by a sixteenth of it at most, and late by nothing.
+pub(super) const LOOKS: u32 = 16;
 /// What a connection is closed with when the module did not keep to the contract.
 pub(super) const BREACH: u16 = 4002;
 /// What it is closed with when a deadline passed.
@@ -225,7 +226,7 @@ impl<'a> Talk<'a> {
             }
             let excused = self.held_up.load(Ordering::Relaxed) || self.is_stopping();
             silent = if alive || excused { 0 } else { silent + 1 };
-            if silent >= LOOKS {
+            if silent >= LOOKS - 1 {
                 return End::late(format!("no sign of life for {} ms", limits.dead_ms));
             }
         }

@@ -12,6 +12,7 @@ mod on_nats;
 mod served;
 mod shared;
 mod table;
+mod watchdog;
 #[cfg(feature = "nats")]
 mod worked;
 

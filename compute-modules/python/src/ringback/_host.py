@@ -175,7 +175,7 @@ class Host:
             "accept": accept,
             "want": [
                 what
-                for what in ("dtmf", "vad", "text", "spoken", "playback")
+                for what in ("dtmf", "vad", "text", "spoken", "playback", "private", "consent")
                 if overrides(cls, f"on_{what}")
             ],
             "overflow": cls.overflow,

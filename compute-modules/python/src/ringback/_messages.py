@@ -162,6 +162,30 @@ class Gap:
 
 
 @dataclass(frozen=True)
+class Private:
+    """A private part of the call began or ended."""
+
+    state: str
+    """`began` or `ended`: what has just happened. In between, modules that the route does not exempt hear silence."""
+    at_ms: int
+    """When."""
+
+
+@dataclass(frozen=True)
+class Consent:
+    """The caller agreed to be recorded, or no longer does."""
+
+    given: bool
+    """Whether the caller agrees."""
+    at_ms: int
+    """Since when."""
+    by: str
+    """Who says so: the name of a module, or `operator`."""
+    how: str = ""
+    """How that is known."""
+
+
+@dataclass(frozen=True)
 class Event:
     """Something named by the user or another module."""
 

@@ -7,7 +7,8 @@ process still answers the bridge. `async def` handlers of all sessions share one
 
 from typing import Any, Awaitable, Optional, Sequence, Union
 
-from ._messages import Cleared, Dtmf, Event, Frame, Gap, Mark, Playback, Spoken, Transcript, Vad
+from ._messages import Cleared, Consent, Dtmf, Event, Frame, Gap, Mark, Playback, Private
+from ._messages import Spoken, Transcript, Vad
 from ._session import Session
 
 Result = Union[None, Awaitable[None]]
@@ -117,6 +118,12 @@ class Module:
 
     def on_playback(self, s: Session, playback: Playback) -> Result:
         """Playback of your sound began, ran dry or ended."""
+
+    def on_private(self, s: Session, private: Private) -> Result:
+        """A private part of the call began or ended. Unless the route exempts this module, it hears silence meanwhile."""
+
+    def on_consent(self, s: Session, consent: Consent) -> Result:
+        """The caller agreed to be recorded, or no longer does; said before this session began, it is told at once."""
 
     def on_event(self, s: Session, event: Event) -> Result:
         """Something named by the user or another module."""

@@ -14,12 +14,14 @@ from ._messages import (
     DISCONTINUITY,
     SAMPLE_OCTETS,
     Cleared,
+    Consent,
     Dtmf,
     Event,
     Frame,
     Gap,
     Mark,
     Playback,
+    Private,
     Spoken,
     Transcript,
     Vad,
@@ -46,6 +48,8 @@ TYPED: Dict[str, Tuple[str, type]] = {
     "gap": ("on_gap", Gap),
     "text": ("on_text", Transcript),
     "spoken": ("on_spoken", Spoken),
+    "private": ("on_private", Private),
+    "consent": ("on_consent", Consent),
     "event": ("on_event", Event),
 }
 """Messages that become a value and a call of a handler, and nothing else."""

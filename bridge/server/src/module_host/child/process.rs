@@ -23,7 +23,7 @@ use super::slots::{Ear, Heard, Left, Said, Slots};
 use crate::clock::Clock;
 use crate::module_host::listen;
 use crate::module_host::stderr::{LastLine, log_lines};
-use crate::module_host::talk::{Broken, End, GRACE, Pulse};
+use crate::module_host::talk::{Broken, End, GRACE, LOOKS, Pulse};
 use crate::telemetry::{METRICS, Metric, ModuleLine};
 
 /// Octets read at once.
@@ -32,8 +32,6 @@ const PIECE: usize = 16 * 1024;
 const HOLD_UP: Duration = Duration::from_millis(100);
 /// A process that was started ahead has so long to register: models are large.
 const REGISTER: Duration = Duration::from_secs(120);
-/// Looks for a sign of life within the deadline.
-const LOOKS: u32 = 8;
 
 /// Why a process is no more.
 #[derive(Debug, Clone)]
@@ -312,7 +310,7 @@ impl Process {
                 continue;
             }
             silent = if is_alive { 0 } else { silent + 1 };
-            if silent >= LOOKS {
+            if silent >= LOOKS - 1 {
                 return Death::of(format!("no sign of life for {dead_ms} ms"));
             }
             if self.is_ping_due(Duration::from_millis(ping_ms)) {

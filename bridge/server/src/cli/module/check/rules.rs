@@ -9,6 +9,9 @@ use super::Broken;
 use super::peer::Arrived;
 use crate::cli::screen::{self, Style};
 
+/// What a module may want to be told.
+const WANTS: [&str; 7] = ["dtmf", "vad", "text", "spoken", "playback", "private", "consent"];
+
 /// One session, as far as it came.
 #[derive(Debug, Default)]
 pub(super) struct Rules {
@@ -309,11 +312,7 @@ impl Rules {
         if self.of_words && (accept.input.is_some() || accept.output.is_some()) {
             self.wrong("accepts sound on a call that offers none: take `null` for what is not in the offer, or `reject` with `unsupported_format`");
         }
-        if let Some(want) = ready
-            .want
-            .iter()
-            .find(|want| !["dtmf", "vad", "text", "spoken", "playback"].contains(&want.as_str()))
-        {
+        if let Some(want) = ready.want.iter().find(|want| !WANTS.contains(&want.as_str())) {
             self.wrong(format!("wants {want:?}, which is no word of the contract"));
         }
         self.accept = Some(accept.clone());
