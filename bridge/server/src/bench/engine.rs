@@ -180,7 +180,7 @@ impl Engine {
             .handle_command(now, media, &mut self.pen.out)
             .map_err(|error| error.to_string())?;
         caller.flush(&mut self.pen)?;
-        self.tally.said += 1;
+        self.tally.said_one(due.caller);
         if self.schedule.counted(due.at).is_some() {
             self.tally.sent(micros(now - due.at));
         }

@@ -57,6 +57,7 @@ pub use server::{Server, Setup};
 pub(crate) use stamp::{FRAME, Heard, Hearing, Stamp};
 pub use survey::{P99_US, Scale, Survey, survey};
 pub use table::{Bound, Row, Table, Verdict};
+pub(crate) use tally::Missing;
 pub use usage::Usage;
 pub(crate) use usage::of as usage_of;
 
@@ -124,6 +125,8 @@ pub(crate) struct Attended {
     pub(crate) said: u64,
     /// Of those, frames that came back.
     pub(crate) heard: u64,
+    /// What is missing of each caller, warm-up included.
+    pub(crate) missing: Vec<Missing>,
     parts: Vec<histogram::Histogram>,
     part: Duration,
 }
@@ -184,8 +187,8 @@ pub(crate) fn attend(
             .map_err(|_| "the generator failed; this is a fault of this program")??;
         let figures =
             Figures::new(plan, &tally, figures::Cost::between(before, after, idle_rss_kib));
-        let (said, heard) = (tally.said, tally.heard());
-        Ok(Attended { figures, said, heard, parts: tally.latency, part: tally.part })
+        let (said, heard, missing) = (tally.said(), tally.heard(), tally.missing());
+        Ok(Attended { figures, said, heard, missing, parts: tally.latency, part: tally.part })
     })
 }
 

@@ -9,6 +9,33 @@ const PART: Duration = Duration::from_millis(100);
 const LONG_RUN: Duration = Duration::from_secs(60);
 const LONG_PART: Duration = Duration::from_secs(1);
 
+/// Frames of one caller that never came back.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Missing {
+    pub(crate) frames: u64,
+    /// In so many places.
+    pub(crate) holes: u64,
+}
+
+impl Missing {
+    /// What is missing of frames of which it is known, in order, whether they came back.
+    pub(crate) fn of(came: impl Iterator<Item = bool>) -> Self {
+        let (mut missing, mut before) = (Self::default(), true);
+        for came in came {
+            missing.frames += u64::from(!came);
+            missing.holes += u64::from(before && !came);
+            before = came;
+        }
+        missing
+    }
+
+    /// How many of them nobody names who says that he dropped `named`. A hole that is cut in the middle of two frames costs both their
+    /// numbers, one more than it names.
+    pub(crate) const fn unnamed(self, named: u64) -> u64 {
+        self.frames.saturating_sub(if named == 0 { 0 } else { named + self.holes })
+    }
+}
+
 /// Counts and times of one run.
 #[derive(Debug)]
 pub(super) struct Tally {
@@ -18,8 +45,8 @@ pub(super) struct Tally {
     pub(super) part: Duration,
     /// From due to sent: the generator's own fault.
     pub(super) lateness: Histogram,
-    /// Frames sent in all, warm-up included.
-    pub(super) said: u64,
+    /// Frames sent of each caller, warm-up included.
+    said: Vec<u32>,
     /// Frames sent and counted.
     pub(super) sent: u64,
     /// Of those, frames that came back.
@@ -50,7 +77,7 @@ impl Tally {
             latency: vec![Histogram::new(); parts],
             part,
             lateness: Histogram::new(),
-            said: 0,
+            said: vec![0; callers],
             sent: 0,
             received: 0,
             answered: 0,
@@ -61,6 +88,18 @@ impl Tally {
             seen: vec![0; callers * stride],
             stride,
         }
+    }
+
+    /// A caller's frame was said, whether it is counted or not.
+    pub(super) fn said_one(&mut self, caller: usize) {
+        if let Some(said) = self.said.get_mut(caller) {
+            *said += 1;
+        }
+    }
+
+    /// Frames said in all, warm-up included.
+    pub(super) fn said(&self) -> u64 {
+        self.said.iter().copied().map(u64::from).sum()
     }
 
     /// A frame went out, so late.
@@ -100,6 +139,18 @@ impl Tally {
         self.seen.iter().map(|word| u64::from(word.count_ones())).sum()
     }
 
+    /// What is missing of each caller, warm-up included.
+    pub(super) fn missing(&self) -> Vec<Missing> {
+        let seen = |caller: usize, number: usize| {
+            let word = self.seen.get(caller * self.stride + number / 64);
+            word.is_some_and(|word| word & 1 << (number % 64) != 0)
+        };
+        let of = |(caller, &said): (usize, &u32)| {
+            Missing::of((0..said as usize).map(|number| seen(caller, number)))
+        };
+        self.said.iter().enumerate().map(of).collect()
+    }
+
     /// Whether all that was counted came back.
     pub(super) fn is_complete(&self) -> bool {
         self.received == self.sent
@@ -126,6 +177,20 @@ mod tests {
         tally.back(Duration::from_millis(250), 700);
         assert!(tally.is_complete());
         assert_eq!(tally.latency[2].percentiles().max, 700);
+    }
+
+    #[test]
+    fn what_is_missing_is_told_by_caller_and_by_hole() {
+        let mut tally = Tally::new(2, 100, Duration::from_secs(1));
+        for number in 0..70 {
+            tally.said_one(1);
+            if ![3, 4, 63, 64, 69].contains(&number) {
+                assert!(!tally.is_repeated(1, number));
+            }
+        }
+        let missing = Missing { frames: 5, holes: 3 };
+        assert_eq!((tally.said(), tally.missing()), (70, vec![Missing::default(), missing]));
+        assert_eq!([0, 1, 2, 9].map(|named| missing.unnamed(named)), [5, 1, 0, 0]);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::task::JoinSet;
 
 use super::pipe::line_until;
@@ -19,6 +19,13 @@ const MOST: usize = 4_096;
 const TOLD: usize = 10_000;
 /// Whoever does not take a connection within this is not there.
 const CONNECT: Duration = Duration::from_secs(5);
+/// Octets that the system keeps for a line of limited rate.
+const NARROW: u32 = 4 * 1024;
+/// Octets of a segment on it, as on Ethernet: on one machine they are larger than that buffer, and would wait for it to be empty.
+#[cfg(unix)]
+const SEGMENT: u32 = 1_460;
+/// Connections that the system keeps until they are taken.
+const WAITING: u32 = 1_024;
 /// The system may be out of descriptors: nothing is accepted for so long.
 const BREATH: Duration = Duration::from_millis(50);
 
@@ -55,7 +62,17 @@ impl Proxy {
     /// # Errors
     /// If the address is in use, not of this machine or not allowed.
     pub async fn bind(listen: SocketAddr, to: String, faults: Faults) -> io::Result<Self> {
-        Ok(Self { listener: TcpListener::bind(listen).await?, to, faults })
+        let socket = if listen.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+        #[cfg(unix)]
+        socket.set_reuseaddr(true)?;
+        if faults.rate.is_some() {
+            // What the system keeps for the line would make it look quick for as long as it takes to fill.
+            socket.set_recv_buffer_size(NARROW)?;
+            #[cfg(unix)]
+            socket2::SockRef::from(&socket).set_tcp_mss(SEGMENT)?;
+        }
+        socket.bind(listen)?;
+        Ok(Self { listener: socket.listen(WAITING)?, to, faults })
     }
 
     /// Where it listens.

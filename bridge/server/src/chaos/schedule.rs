@@ -9,6 +9,9 @@ const DRAWN_EVERY: Duration = Duration::from_millis(10);
 /// A line of limited rate passes on what it may in so long, at once.
 const TURN: u64 = 50;
 
+/// What a line of limited rate holds beyond what is late on it: so long it takes until whoever sends too much feels it.
+const HELD: Duration = Duration::from_millis(250);
+
 /// One way of one connection.
 #[derive(Debug, Clone)]
 pub(super) struct Schedule {
@@ -49,6 +52,13 @@ impl Schedule {
         let turn = self.faults.rate.map(|rate| usize::try_from(rate / TURN).unwrap_or(usize::MAX));
         let slice = self.faults.slice.map(std::num::NonZeroUsize::get);
         turn.into_iter().chain(slice).min().unwrap_or(usize::MAX).max(1)
+    }
+
+    /// Octets that a line of limited rate holds: what is late on it, and a little.
+    pub(super) fn holds(&self) -> Option<usize> {
+        let rate = self.faults.rate?;
+        let time = HELD + self.faults.latency + self.faults.jitter;
+        Some((rate as f64 * time.as_secs_f64()) as usize)
     }
 
     /// How long a write of so many octets keeps the line busy.

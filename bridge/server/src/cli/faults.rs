@@ -27,6 +27,9 @@ pub(super) struct Args {
     /// Calls that each fault is done to at once, each another way.
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=200))]
     seeds: u32,
+    /// How long the soak lasts.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(5..=86_400))]
+    seconds: Option<u32>,
     /// This machine does other work meanwhile: times, and frames that came too late to be played, are told and fail no row.
     #[arg(long)]
     busy: bool,
@@ -39,11 +42,11 @@ pub(super) struct Args {
     /// Name the rows, and run none.
     #[arg(long, conflicts_with_all = ["only", "json", "markdown"])]
     list: bool,
-    /// Be a module that listens; started by the bridge that such a row is about.
+    /// Be a module that does so; started by the bridge that such a row is about.
     #[arg(long, hide = true)]
-    be_module: bool,
+    be_module: Option<faults::Acts>,
     /// In the place of faults, send so many frames there and back and account for each of them.
-    #[arg(long, value_name = "N", conflicts_with_all = ["quick", "only", "seeds", "busy", "markdown", "list"], value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "N", conflicts_with_all = ["quick", "only", "seeds", "seconds", "busy", "markdown", "list"], value_parser = clap::value_parser!(u64).range(1..))]
     frames: Option<u64>,
     /// Calls at once for --frames.
     #[arg(long, value_name = "N", default_value_t = 1_000, requires = "frames", value_parser = clap::value_parser!(u32).range(1..=10_000))]
@@ -51,8 +54,8 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args, log: &LogArgs) -> Exit {
-    if args.be_module {
-        let well = faults::be_module() == std::process::ExitCode::SUCCESS;
+    if let Some(acts) = args.be_module {
+        let well = faults::be_module(acts) == std::process::ExitCode::SUCCESS;
         return if well { Exit::Ok } else { Exit::Failure };
     }
     log.init("error");
@@ -72,8 +75,8 @@ fn list() -> Exit {
 }
 
 fn table(args: &Args) -> Result<Exit, String> {
-    let Args { quick, seeds, busy, .. } = *args;
-    let options = Options { quick, only: args.only.clone(), seeds, busy };
+    let Args { quick, seeds, seconds, busy, .. } = *args;
+    let options = Options { quick, only: args.only.clone(), seeds, seconds, busy };
     let bar = Bar::new(false, "");
     let rows = faults::run(&options, &|at, of, fault| {
         bar.at(at as f64 / of.max(1) as f64, Some(&format!("{} {}", fault.id, fault.name)));

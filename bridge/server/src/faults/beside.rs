@@ -8,7 +8,7 @@ use ringback_proto::provider;
 
 use super::bridge::Bridge;
 use super::row::Row;
-use crate::bench::{Answers, Attended, Percentiles, Plan, Server, attend};
+use crate::bench::{Answers, Attended, Missing, Percentiles, Plan, Server, attend};
 
 /// Before anything is measured.
 pub(super) const WARM_UP: Duration = Duration::from_secs(1);
@@ -50,14 +50,14 @@ impl Beside {
         self.calls
     }
 
-    /// Waits for their end, and holds them to what must be so; how many of their frames are missing.
-    pub(super) fn finish(self, row: &mut Row) -> u64 {
+    /// Waits for their end, and holds them to what must be so; what is missing of each of them.
+    pub(super) fn finish(self, row: &mut Row) -> Vec<Missing> {
         let outcome = self.running.join().unwrap_or_else(|_| Err("the generator failed".into()));
         let attended = match outcome {
             Ok(attended) => attended,
             Err(error) => {
                 row.wrong.push(format!("healthy calls: {error}"));
-                return 0;
+                return Vec::new();
             }
         };
         let figures = &attended.figures;
@@ -78,7 +78,7 @@ impl Beside {
         row.should(missing + strangers == 0, || {
             format!("healthy calls: {missing} frames missing, {strangers} unknown")
         });
-        missing
+        attended.missing
     }
 }
 

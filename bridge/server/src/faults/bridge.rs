@@ -1,6 +1,8 @@
 //! The bridge that faults are done to: this program as a process of its own, with the events of its calls in a file. Judges nothing.
 
 use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
@@ -15,6 +17,8 @@ use crate::clock::Clock;
 
 /// Nothing is waited for longer than this without a reason.
 pub(super) const PATIENCE: Duration = Duration::from_secs(20);
+/// How long it may take to answer a question.
+const ASKED: Duration = Duration::from_secs(2);
 /// Between two looks at what is waited for.
 const LOOK: Duration = Duration::from_millis(20);
 
@@ -29,30 +33,73 @@ pub(super) struct Bridge {
     pub(super) authority: String,
     /// Its folder: configuration, events, log.
     pub(super) folder: PathBuf,
+    told: Telling,
+}
+
+/// What of its calls a bridge writes down.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Telling {
+    /// All that rows look at.
+    Calls,
+    /// Nothing: there will be too many.
+    Nothing,
+}
+
+/// How a bridge is started that is not started as users do.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Under {
+    /// A program and its arguments that become the bridge.
+    pub(super) program: Vec<String>,
+    /// More of the environment.
+    pub(super) environment: Vec<(String, String)>,
 }
 
 impl Bridge {
     /// Starts one with this configuration, which has neither `[server] bind` nor sinks.
     pub(super) fn start(ground: &Ground, toml: &str) -> Result<Self, String> {
-        static COUNT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
-        let number = COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        let folder = ground.folder.path(&format!("bridge-{number}"));
-        fs::create_dir_all(&folder).map_err(|error| error.to_string())?;
-        Self::start_in(ground, &folder, toml)
+        Self::start_in(ground, &new_folder(ground)?, toml)
     }
 
     /// The same in a folder that is there, as a bridge is started again.
     pub(super) fn start_in(ground: &Ground, folder: &Path, toml: &str) -> Result<Self, String> {
+        Self::start_as(ground, folder, toml, Telling::Calls, &Under::default())
+    }
+
+    /// One that writes nothing of its calls down; [`Self::figure`] tells of them.
+    pub(super) fn start_silent(ground: &Ground, toml: &str) -> Result<Self, String> {
+        Self::start_as(ground, &new_folder(ground)?, toml, Telling::Nothing, &Under::default())
+    }
+
+    /// One that is started by another program.
+    pub(super) fn start_under(ground: &Ground, toml: &str, under: &Under) -> Result<Self, String> {
+        Self::start_as(ground, &new_folder(ground)?, toml, Telling::Calls, under)
+    }
+
+    fn start_as(
+        ground: &Ground,
+        folder: &Path,
+        toml: &str,
+        told: Telling,
+        under: &Under,
+    ) -> Result<Self, String> {
         let failed = |error: std::io::Error| format!("cannot start a bridge: {error}");
-        configure(folder, toml).map_err(failed)?;
+        configure(folder, toml, told).map_err(failed)?;
         let log = fs::OpenOptions::new().create(true).append(true).open(folder.join("log"));
         let program = std::env::current_exe().map_err(failed)?;
-        let mut command = Command::new(program);
+        let mut command = match under.program.split_first() {
+            None => Command::new(program),
+            Some((first, rest)) => {
+                let mut command = Command::new(first);
+                command.args(rest).arg(program);
+                command
+            }
+        };
         command
             .args(["serve", "--bind", "127.0.0.1:0", "--log", "info", "--threads", "1"])
             .arg("--config")
             .arg(folder.join("ringback.toml"))
             .current_dir(folder)
+            .envs(under.environment.iter().map(|(name, value)| (name, value)))
             .env_remove("RINGBACK_BIND")
             .env_remove("RINGBACK_LOG")
             .stdin(Stdio::null())
@@ -64,12 +111,27 @@ impl Bridge {
             let _ = child.wait();
             format!("{error}: {}", last_lines(&folder.join("log")))
         })?;
-        Ok(Self { clock: ground.clock, child, authority, folder: folder.to_owned() })
+        Ok(Self { clock: ground.clock, child, authority, folder: folder.to_owned(), told })
+    }
+
+    /// What it answers to a GET, status line and all.
+    pub(super) fn get(&self, path: &str) -> Option<String> {
+        get(&self.authority, path)
+    }
+
+    /// A figure at `/metrics`, all lines of its name added up.
+    pub(super) fn figure(&self, name: &str) -> Option<u64> {
+        let text = self.get("/metrics")?;
+        let its = text.lines().filter_map(|line| line.strip_prefix(name));
+        let its = its.filter(|rest| rest.starts_with([' ', '{']));
+        let values: Vec<u64> =
+            its.filter_map(|rest| rest.rsplit_once(' ')?.1.parse().ok()).collect();
+        (!values.is_empty()).then(|| values.iter().sum())
     }
 
     /// Gives it another configuration, which it reads when it is told to.
     pub(super) fn configure(&self, toml: &str) -> Result<(), String> {
-        configure(&self.folder, toml).map_err(|error| error.to_string())
+        configure(&self.folder, toml, self.told).map_err(|error| error.to_string())
     }
 
     pub(super) fn id(&self) -> u32 {
@@ -132,6 +194,23 @@ impl Bridge {
         })
     }
 
+    /// The ends of all calls that started, but for those whose names begin so: each must have ended.
+    pub(super) fn ended_of_all_but(&self, prefix: &str) -> Result<Vec<Value>, String> {
+        let of = |kind: &str| {
+            let mut events = self.events(kind);
+            let begins = |name: &str| name.starts_with(prefix);
+            events.retain(|event| !event["provider_call"].as_str().is_some_and(begins));
+            events
+        };
+        let all = |_: &Self| {
+            let (started, ended) = (of("call.started"), of("call.ended"));
+            let has_ended = |start: &Value| ended.iter().any(|end| end["call"] == start["call"]);
+            started.iter().all(has_ended).then_some(ended)
+        };
+        self.until(PATIENCE, all)
+            .ok_or_else(|| format!("not all calls were told to have ended within {PATIENCE:?}"))
+    }
+
     /// Sends it a signal.
     pub(super) fn signal(&self, signal: Signal) -> Result<(), String> {
         send(self.child.id(), signal)
@@ -177,11 +256,34 @@ impl Drop for Bridge {
     }
 }
 
-fn configure(folder: &Path, toml: &str) -> std::io::Result<()> {
+/// What is at a path of a bridge, status line and all; nothing, if it is not there or does not answer.
+pub(super) fn get(authority: &str, path: &str) -> Option<String> {
+    let address = authority.parse().ok()?;
+    let mut stream = TcpStream::connect_timeout(&address, ASKED).ok()?;
+    stream.set_read_timeout(Some(ASKED)).ok()?;
+    let request = format!("GET {path} HTTP/1.1\r\nhost: {authority}\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).ok()?;
+    Some(answer)
+}
+
+fn new_folder(ground: &Ground) -> Result<PathBuf, String> {
+    static COUNT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+    let number = COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    let folder = ground.folder.path(&format!("bridge-{number}"));
+    fs::create_dir_all(&folder).map_err(|error| error.to_string())?;
+    Ok(folder)
+}
+
+fn configure(folder: &Path, toml: &str, told: Telling) -> std::io::Result<()> {
     let events = "[\"call.started\", \"call.ended\", \"module.ready\", \"module.failed\", \"event\", \"error\", \"notice\"]";
-    let sink = format!(
-        "[[sink]]\nname = \"events\"\nkind = \"jsonl\"\nall = true\npath = \"events.jsonl\"\nevents = {events}\n"
-    );
+    let sink = match told {
+        Telling::Nothing => String::new(),
+        Telling::Calls => format!(
+            "[[sink]]\nname = \"events\"\nkind = \"jsonl\"\nall = true\npath = \"events.jsonl\"\nevents = {events}\n"
+        ),
+    };
     fs::write(folder.join("ringback.toml"), format!("{toml}\n{sink}"))
 }
 

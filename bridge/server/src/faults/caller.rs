@@ -1,14 +1,18 @@
 //! The far end of a call that a fault is done to: says numbered frames, hears which come back, and counts. Knows nothing of the bridge
 //! but what a telephone would.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use ringback_codecs::MediaFormat;
 use ringback_proto::Instant;
-use ringback_proto::provider::{Command, Dial, Event, Outbox, Protocol, Provider, Send, Track};
+use ringback_proto::provider::{
+    self, Command, Dial, Event, Outbox, Protocol, Provider, Send, Track,
+};
 use tokio::net::{TcpSocket, TcpStream};
 
-use crate::bench::{FRAME, Heard, Hearing, Stamp};
+use crate::bench::{FRAME, Heard, Hearing, Missing, Stamp};
 use crate::client::WsUrl;
 use crate::clock::Clock;
 use crate::net;
@@ -19,6 +23,8 @@ use crate::socket::{
 /// A bridge that does not answer within this is given up.
 const CONNECT: Duration = Duration::from_secs(8);
 
+/// How long a caller listens after its last word.
+const LINGER: Duration = Duration::from_secs(1);
 /// Octets that the system keeps for a caller that does not read.
 const NARROW: u32 = 4 * 1024;
 
@@ -43,6 +49,8 @@ pub(super) struct Call {
     pub(super) provider: &'static dyn Provider,
     pub(super) to: WsUrl,
     pub(super) name: String,
+    /// What is spoken, which the provider must speak without being asked or be able to choose.
+    pub(super) format: MediaFormat,
     /// Frames to say.
     pub(super) frames: u32,
     /// Frames a second, as many times as they should be.
@@ -53,6 +61,27 @@ pub(super) struct Call {
     pub(super) mangle: Option<Mangle>,
     /// Reads nothing from then until then.
     pub(super) deaf: Option<(Duration, Duration)>,
+    /// Once this is set it says no more.
+    pub(super) enough: Option<Arc<AtomicBool>>,
+}
+
+impl Call {
+    /// One of Twilio's that says numbered frames for so long, listens for another second and hangs up.
+    pub(super) fn new(to: WsUrl, name: &str, lasts: Duration) -> Self {
+        Self {
+            provider: provider::find("twilio").expect("there is Twilio"),
+            to,
+            name: name.to_owned(),
+            format: MediaFormat::PCMU_8000,
+            frames: u32::try_from(lasts.as_nanos() / FRAME.as_nanos()).unwrap_or(u32::MAX),
+            speed: 1,
+            linger: LINGER,
+            leave: Leave::HangUp,
+            mangle: None,
+            deaf: None,
+            enough: None,
+        }
+    }
 }
 
 /// How a call ended.
@@ -74,6 +103,8 @@ pub(super) struct Counted {
     pub(super) name: String,
     /// Messages of sound handed to the line.
     pub(super) messages: u64,
+    /// Messages that were not handed to it as the protocol wrote them: left out, changed, or with others.
+    pub(super) mangled: u64,
     /// Frames said.
     pub(super) sent: u64,
     /// Messages of sound that came.
@@ -94,6 +125,18 @@ impl Counted {
         self.frames.iter().filter(|(_, heard)| heard.is_some()).count() as u64
     }
 
+    /// Frames said and not heard.
+    pub(super) fn missing(&self) -> Missing {
+        Missing::of(self.frames.iter().map(|(_, heard)| heard.is_some()))
+    }
+
+    /// The longest time in which nothing was heard, between the first frame that was heard and the last.
+    pub(super) fn longest_silence(&self) -> Duration {
+        let mut heard: Vec<_> = self.frames.iter().filter_map(|(_, heard)| *heard).collect();
+        heard.sort_unstable();
+        heard.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap_or_default()
+    }
+
     /// When the last frame was said that took longer than `most`, or never came.
     pub(super) fn last_late(&self, most: Duration) -> Option<Instant> {
         let late = |(said, heard): &&(Instant, Option<Instant>)| {
@@ -109,6 +152,7 @@ pub(super) async fn place(clock: Clock, mut call: Call) -> Counted {
     let mut counted = Counted {
         name: call.name.clone(),
         messages: 0,
+        mangled: 0,
         sent: 0,
         media: 0,
         twice: 0,
@@ -122,7 +166,7 @@ pub(super) async fn place(clock: Clock, mut call: Call) -> Counted {
     match opened.unwrap_or(Err(End::Refused(None))) {
         Ok((socket, protocol)) => {
             counted.times[1] = clock.now();
-            let Some(stamp) = Stamp::new(MediaFormat::PCMU_8000) else { return counted };
+            let Some(stamp) = Stamp::new(call.format) else { return counted };
             let mut line = Line { clock, socket, protocol, out: Outbox::new(), counted, stamp };
             let end = line.talk(&mut call).await;
             counted = line.counted;
@@ -138,7 +182,10 @@ pub(super) async fn place(clock: Clock, mut call: Call) -> Counted {
 }
 
 async fn open(call: &Call) -> Result<(Socket, Box<dyn Protocol>), End> {
-    let dial = Dial { target: call.to.target.clone(), call: call.name.clone(), ..Dial::default() };
+    // What is spoken by all is not asked for.
+    let format = Some(call.format).filter(|format| *format != MediaFormat::PCMU_8000);
+    let (target, name) = (call.to.target.clone(), call.name.clone());
+    let dial = Dial { target, call: name, format, ..Dial::default() };
     let (request, protocol) = call.provider.dial(&dial);
     let broken = |error: std::io::Error| End::Broken(error.to_string());
     let stream = match call.deaf {
@@ -188,10 +235,13 @@ impl Line {
             return End::Broken("the stream could not be announced".into());
         }
         let pace = FRAME / call.speed.max(1);
-        let ends = begin + pace * call.frames + call.linger;
         let mut next = 0;
         loop {
             let now = self.clock.now();
+            if call.enough.as_ref().is_some_and(|enough| enough.load(Ordering::Relaxed)) {
+                call.frames = call.frames.min(next);
+            }
+            let ends = begin + pace * call.frames + call.linger;
             while next < call.frames && begin + pace * (next + 1) <= now {
                 if let Err(error) = self.say(now, next, &mut call.mangle) {
                     return End::Broken(error);
@@ -248,7 +298,9 @@ impl Line {
         for send in self.out.sends() {
             let fed = match (send, mangle.as_mut()) {
                 (Send::Text(span), Some(mangle)) => {
-                    let texts = mangle(number, self.out.text_of(span).to_owned());
+                    let text = self.out.text_of(span);
+                    let texts = mangle(number, text.to_owned());
+                    self.counted.mangled += u64::from(!matches!(&texts[..], [one] if one == text));
                     let media = texts.iter().filter(|text| text.contains("\"media\""));
                     self.counted.messages += media.count() as u64;
                     texts.iter().try_for_each(|text| self.socket.feed(Outgoing::Text(text)))

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use ringback_codecs::{Encoding, Endian, MediaFormat, SampleRate};
-use ringback_module::message::{Accept, AcceptIn, Ready, Reject, Start};
+use ringback_module::message::{Accept, AcceptIn, AcceptOut, Ready, Reject, Start};
 use ringback_module::{FromModule, Input, Module, ModuleError, Outputs, ToModule};
 use ringback_proto::provider::Message;
 use tokio::net::{TcpListener, TcpStream};
@@ -25,6 +25,8 @@ pub(super) struct Session {
     pub(super) connections: u32,
     /// What it was told is gone, in ms.
     pub(super) gaps_ms: u64,
+    /// Of that, what nothing was heard behind.
+    pub(super) last_gaps_ms: u64,
     /// In so many pieces.
     pub(super) gaps: u32,
     /// Samples of the call that it has heard, or was told are gone.
@@ -37,6 +39,12 @@ impl Session {
     /// Numbers that came at all.
     pub(super) fn heard(&self) -> u64 {
         self.frames.iter().filter(|&&times| times > 0).count() as u64
+    }
+
+    fn gap(&mut self, ms: u64) {
+        self.gaps_ms += ms;
+        self.last_gaps_ms += ms;
+        self.gaps += 1;
     }
 
     /// Numbers that came again.
@@ -87,20 +95,51 @@ fn ready(start: &Start) -> Ready {
     Ready { session: start.session.clone(), accept, ..Ready::default() }
 }
 
-/// Is a child process that listens and does nothing else, until the bridge ends it.
-pub fn be_module() -> std::process::ExitCode {
-    ringback_module::stdio::run("ear", || Box::new(Idle))
+/// What a module does that is a child process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Acts {
+    /// Listens, until the bridge ends it.
+    Idle,
+    /// After a second tells 10,000 events with each frame.
+    Babbles,
+    /// After a second plays ten seconds with each frame.
+    Floods,
 }
 
-/// A module that takes everything in.
-struct Idle;
+/// Is a child process that acts so.
+pub fn be_module(acts: Acts) -> std::process::ExitCode {
+    ringback_module::stdio::run("ear", move || Box::new(Acting { acts, frames: 0 }))
+}
 
-impl Module for Idle {
+/// Frames that each takes in as a good module does.
+const QUIET: u32 = 50;
+
+/// A module that takes everything in, and may have much to say to it.
+struct Acting {
+    acts: Acts,
+    frames: u32,
+}
+
+impl Module for Acting {
     fn start(&mut self, start: &Start) -> Result<Ready, Reject> {
-        Ok(ready(start))
+        let mut ready = ready(start);
+        if self.acts == Acts::Floods {
+            ready.accept.output = Some(AcceptOut::pcm(RATE));
+        }
+        Ok(ready)
     }
 
-    fn process(&mut self, _: Input<'_>, _: &mut Outputs) -> Result<(), ModuleError> {
+    fn process(&mut self, input: Input<'_>, out: &mut Outputs) -> Result<(), ModuleError> {
+        self.frames += u32::from(matches!(input, Input::Audio(_)));
+        match self.acts {
+            Acts::Babbles if self.frames > QUIET => {
+                (0..10_000).for_each(|number| out.event("babble", number.into()));
+            }
+            Acts::Floods if self.frames > QUIET => {
+                (0..10).for_each(|_| out.play(&[0; RATE as usize]));
+            }
+            _ => {}
+        }
         Ok(())
     }
 }
@@ -163,6 +202,7 @@ impl Listening {
                             session.frames.resize(number + 1, 0);
                         }
                         session.frames[number] += 1;
+                        session.last_gaps_ms = 0;
                     }
                     Heard::Stranger => session.strangers += 1,
                 });
@@ -188,8 +228,7 @@ impl Listening {
                 // Where it goes on behind what was heard, what is between is gone.
                 let gone = self.position.saturating_sub(session.until);
                 if session.connections > 1 && gone > 0 {
-                    session.gaps_ms += gone * 1_000 / u64::from(RATE);
-                    session.gaps += 1;
+                    session.gap(gone * 1_000 / u64::from(RATE));
                     session.until = self.position;
                 }
                 Some(FromModule::Ready(ready(&start)))
@@ -200,8 +239,7 @@ impl Listening {
                 self.hearing = Hearing::default();
                 let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
                 let session = sessions.entry(self.name.clone()).or_default();
-                session.gaps_ms += ms;
-                session.gaps += 1;
+                session.gap(ms);
                 session.until = session.until.max(self.position);
                 None
             }

@@ -7,7 +7,7 @@ use ringback_proto::provider;
 use serde_json::{Value, json};
 
 use super::bridge::{Bridge, ECHO, PATIENCE};
-use super::scene::{hop, lost};
+use super::scene::{hop, lost, named_of};
 use super::{Ground, Options};
 use crate::bench::{Answers, FRAME, Plan, Server, attend};
 
@@ -28,6 +28,8 @@ pub struct Count {
     pub twice: u64,
     /// Frames that the bridge says it dropped.
     pub named: u64,
+    /// Frames that were not heard and that the ledger of their call does not name.
+    pub unnamed: u64,
     /// Calls whose ledger does not balance.
     pub unbalanced: usize,
     /// What disturbed the run, if anything did.
@@ -38,9 +40,7 @@ impl Count {
     /// Frames of which nobody knows where they are.
     #[must_use]
     pub const fn unaccounted(&self) -> u64 {
-        // What is cut out of two frames costs the numbers of both.
-        let named = if self.named == 0 { 0 } else { 2 * self.named + 2 };
-        self.said.abs_diff(self.came) + self.said.saturating_sub(self.heard).saturating_sub(named)
+        self.said.abs_diff(self.came) + self.unnamed
     }
 
     /// Whether all is accounted for.
@@ -99,6 +99,10 @@ pub fn count_frames(frames: u64, calls: usize, progress: &dyn Fn(f64)) -> Result
     let server = Server::running(bridge.authority.clone(), bridge.id());
     let attended = attend(&plan, &server, progress)?;
     let ended = bridge.ended_within("bench-", calls, PATIENCE)?;
+    let missing = attended.missing.iter().enumerate();
+    let unnamed =
+        missing.map(|(at, missing)| missing.unnamed(named_of(&format!("bench-{at}"), &ended)));
+    let unnamed = unnamed.sum();
     let sum = |name: &str, figure: &str| ended.iter().map(|end| hop(end, name, figure)).sum();
     Ok(Count {
         calls,
@@ -108,6 +112,7 @@ pub fn count_frames(frames: u64, calls: usize, progress: &dyn Fn(f64)) -> Result
         heard: attended.heard,
         twice: attended.figures.duplicates,
         named: ended.iter().flat_map(lost).map(|(_, frames)| frames).sum(),
+        unnamed,
         unbalanced: ended.iter().filter(|end| end["balanced"] != true).count(),
         spoiled: attended.figures.spoiled_by(),
     })
@@ -127,13 +132,14 @@ mod tests {
             heard: 100,
             twice: 0,
             named: 0,
+            unnamed: 0,
             unbalanced: 0,
             spoiled: None,
         };
         assert!(whole.is_whole());
-        let gone = Count { heard: 99, ..whole.clone() };
+        let gone = Count { heard: 99, unnamed: 1, ..whole.clone() };
         assert_eq!((gone.unaccounted(), gone.is_whole()), (1, false));
-        assert!(Count { named: 1, ..gone }.is_whole());
+        assert!(Count { named: 1, unnamed: 0, ..gone }.is_whole());
         assert_eq!(Count { came: 98, ..whole.clone() }.unaccounted(), 2);
         assert!(!Count { twice: 1, ..whole.clone() }.is_whole());
         assert!(!Count { unbalanced: 1, ..whole }.is_whole());

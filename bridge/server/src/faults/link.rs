@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use super::bridge::ECHO;
 use super::caller::{Counted, End, Leave};
+use super::recording::{self, recorded};
 use super::row::Row;
-use super::scene::{Scene, hop, recovery};
+use super::scene::{Scene, forgive_missing, hop, lost, named_of, recovery, row_of};
 use super::{Fault, Ground, Run};
-use crate::chaos::{Faults, Stall, Way};
+use crate::chaos::{self, Done, Faults, Stall, Told, Way};
 
 pub(super) static ROWS: &[Fault] = &[
     Fault {
@@ -90,8 +91,10 @@ fn jitter(ground: &Ground) -> Result<Row, String> {
     let scene = Scene::start(ground, ECHO, lasts + 2 * SECOND)?;
     let jitter = Duration::from_millis(200);
     let faults = Faults { jitter, seed: 7, ..Faults::default() };
-    let (counted, _) = scene.place_over(faults, scene.calls(lasts))?;
+    let (counted, told) = scene.place_over(faults, scene.calls(lasts))?;
     let (mut row, ended) = scene.row(&counted)?;
+    let latest = told.iter().map(|told| told.inward.longest_ms.min(told.outward.longest_ms)).min();
+    row.felt(latest >= Some(100), || format!("a line was no later than {latest:?} ms"));
     in_order(&mut row, &counted);
     heard_all(&mut row, &counted, &ended);
     // Heaps of a bad line are a latency that does not go away by itself: what would be late for ever is trimmed, and named.
@@ -111,14 +114,17 @@ fn long_stall(ground: &Ground) -> Result<Row, String> {
 fn stall(ground: &Ground, long: Duration) -> Result<Row, String> {
     let (lead, after) = (2 * SECOND, 5 * SECOND);
     let lasts = lead + long + after;
-    let recording = "[[module]]\nname = \"recorder\"\nbuiltin = \"recorder\"\nconfig = { dir = \"recordings\" }\n\
-                     [[route]]\nname = \"default\"\nmodules = [\"echo\", \"recorder\"]\nspeaker = \"echo\"\n";
-    let scene = Scene::start(ground, &format!("{ECHO}{recording}"), lasts + 2 * SECOND)?;
+    let scene = Scene::start(ground, &recorded(), lasts + 2 * SECOND)?;
     let began = scene.bridge.now();
     let stall = Some(Stall::once(lead, long));
     let faults = Faults { stall, way: Way::In, ..Faults::default() };
-    let (counted, _) = scene.place_over(faults, scene.calls(lasts))?;
+    let mut calls = scene.calls(lasts);
+    calls.iter_mut().for_each(|call| call.to = scene.bridge.url("recorded"));
+    let (counted, told) = scene.place_over(faults, calls)?;
     let (mut row, ended) = scene.row(&counted)?;
+    let shortest = told.iter().map(|told| told.inward.longest_ms).min().unwrap_or_default();
+    let felt = Duration::from_millis(shortest) + SECOND / 4 >= long;
+    row.felt(felt, || format!("a line stood still for {shortest} ms only"));
     in_order(&mut row, &counted);
     heard_all(&mut row, &counted, &ended);
     let back = recovery(&counted, began + lead + long);
@@ -133,6 +139,9 @@ fn stall(ground: &Ground, long: Duration) -> Result<Row, String> {
             format!("the recorder was told {told} of {heard} samples")
         });
     }
+    // The stall is late, not lost: each recording holds all that was said.
+    let said = counted.iter().map(|call| call.sent).min().unwrap_or_default();
+    recording::check(&mut row, &scene.bridge.folder, counted.len(), said);
     scene.finish(row)
 }
 
@@ -166,7 +175,7 @@ fn reset(ground: &Ground) -> Result<Row, String> {
     let scene = Scene::start(ground, &awaiting(), 10 * SECOND)?;
     let faults = Faults { reset: Some(2 * SECOND), ..Faults::default() };
     let name = "faulted-0";
-    let (first, _) = scene.place_over(faults, vec![scene.call(name, 4 * SECOND)])?;
+    let (first, told) = scene.place_over(faults, vec![scene.call(name, 4 * SECOND)])?;
     std::thread::sleep(3 * SECOND);
     let again = scene.place(vec![scene.call(name, 2 * SECOND)]);
     let ended = scene.bridge.ended(name, 1)?;
@@ -176,10 +185,28 @@ fn reset(ground: &Ground) -> Result<Row, String> {
     for end in &ended {
         row.must(end["balanced"] == true, || format!("unbalanced: {}", end["unbalanced"]));
     }
+    for (reason, frames) in ended.iter().flat_map(lost) {
+        *row.lost.entry(reason).or_default() += frames;
+    }
     row.sent = first.iter().chain(&again).map(|call| call.sent).sum();
     row.back = first.iter().chain(&again).map(Counted::back).sum();
     let mut row = scene.finish(row)?;
+    let broken = first.iter().all(|call| matches!(call.end, End::Broken(_)));
+    row.felt(broken && told.iter().all(|told| told.ended == chaos::End::Reset), || {
+        format!("the first stream ended with {:?}", first[0].end)
+    });
     row.must(calls == 1, || format!("it became {calls} calls"));
+    row.must(ended.iter().all(|end| end["reattached"] == 1), || "it was not taken up again".into());
+    // What was on its way in the last tenth of a second is the line's.
+    let late = first.iter().map(Counted::missing).map(|missing| missing.frames).sum::<u64>();
+    row.should(late <= 5, || format!("{late} frames of before the reset are missing"));
+    for call in &again {
+        // What it hears first may begin in the middle of a frame, and whoever reads numbers from there on reads wrong ones for a while.
+        let unnamed = call.missing().unnamed(named_of(name, &ended));
+        row.must(unnamed <= call.strangers, || {
+            format!("{unnamed} frames of the second stream are not named")
+        });
+    }
     for call in &again {
         row.must(call.end == End::Left, || format!("its second stream ended with {:?}", call.end));
         row.must(call.back() > 0, || "nothing is heard on its second stream".into());
@@ -212,7 +239,7 @@ fn two_sockets(ground: &Ground) -> Result<Row, String> {
 fn half_close(ground: &Ground) -> Result<Row, String> {
     let scene = Scene::start(ground, ECHO, 10 * SECOND)?;
     let faults = Faults { half_close: Some(2 * SECOND), way: Way::In, ..Faults::default() };
-    gone(scene, faults, 15 * SECOND, 6 * SECOND)
+    gone(scene, faults, [15 * SECOND, 6 * SECOND], |told| told.inward.half_closed)
 }
 
 fn vanish(ground: &Ground) -> Result<Row, String> {
@@ -222,25 +249,33 @@ fn vanish(ground: &Ground) -> Result<Row, String> {
     let most = if ground.quick { 5 * SECOND } else { 45 * SECOND };
     let scene = Scene::start(ground, &toml, most + 4 * SECOND)?;
     let faults = Faults { stall: Some(Stall::for_ever(2 * SECOND)), ..Faults::default() };
-    gone(scene, faults, most, most + 2 * SECOND)
+    gone(scene, faults, [most, most + 2 * SECOND], |told| told.inward.stalls > 0)
 }
 
 /// Callers that are gone: their calls must end in time.
 fn gone(
     scene: Scene<'_>,
     faults: Faults,
-    within: Duration,
-    lasts: Duration,
+    [within, lasts]: [Duration; 2],
+    felt: fn(&Told) -> bool,
 ) -> Result<Row, String> {
     let calls = scene.calls(lasts);
     let count = calls.len();
-    let counted = scene.place_over(faults, calls)?.0;
+    let (counted, told) = scene.place_over(faults, calls)?;
     let ended = scene.bridge.ended_within("faulted-", count, within + 5 * SECOND)?;
-    let mut row = super::scene::row_of(&counted, &ended);
-    // What was said into a line that is gone is nobody's loss.
-    row.wrong.retain(|wrong| !wrong.contains("are missing"));
-    let came: u64 = ended.iter().map(|end| hop(end, "wire.in", "entered")).sum();
-    row.notes.push(format!("{came} frames came before the line was gone"));
+    let mut row = row_of(&counted, &ended);
+    forgive_missing(&mut row);
+    row.felt(told.iter().all(felt), || "a line was not gone".into());
+    let came: Vec<_> = ended.iter().map(|end| hop(end, "wire.in", "entered")).collect();
+    row.notes.push(format!("{} frames came before the line was gone", came.iter().sum::<u64>()));
+    row.must(came.iter().all(|came| (90..=100).contains(came)), || {
+        format!("of the 2 s before the line was gone {came:?} frames came")
+    });
+    // Of what came, the last may have met a line that was gone already.
+    let heard = row.back;
+    row.must(heard + 10 * count as u64 >= came.iter().sum::<u64>(), || {
+        format!("of {came:?} frames that came, {heard} were heard again")
+    });
     let longest =
         ended.iter().filter_map(|end| end["duration_ms"].as_u64()).max().unwrap_or_default();
     let took = Duration::from_millis(longest).saturating_sub(2 * SECOND);
@@ -255,8 +290,12 @@ fn slices(ground: &Ground) -> Result<Row, String> {
     let lasts = ground.time(20, 4);
     let scene = Scene::start(ground, ECHO, lasts + 2 * SECOND)?;
     let faults = Faults { slice: NonZeroUsize::new(1), ..Faults::default() };
-    let (counted, _) = scene.place_over(faults, vec![scene.call("faulted-0", lasts)])?;
+    let (counted, told) = scene.place_over(faults, vec![scene.call("faulted-0", lasts)])?;
     let (mut row, ended) = scene.row(&counted)?;
+    let alone = |done: &Done| done.octets > 0 && done.pieces == done.octets;
+    row.felt(told.iter().all(|told| alone(&told.inward) && alone(&told.outward)), || {
+        "octets came together".into()
+    });
     in_order(&mut row, &counted);
     heard_all(&mut row, &counted, &ended);
     let missing = row.missing();
@@ -286,12 +325,16 @@ fn deaf(ground: &Ground) -> Result<Row, String> {
         scene.bridge.ended_within("faulted-", count, 16 * SECOND + scene.ground.time(60, 45));
     placing.abort();
     let ended = ended?;
-    let mut row = super::scene::row_of(&[], &ended);
+    let mut row = row_of(&[], &ended);
     row.sent = ended.iter().map(|end| hop(end, "wire.in", "entered")).sum();
     row.back = ended.iter().map(|end| hop(end, "wire.out", "left")).sum();
     row.notes.push("in and out are the bridge's own count: the far end is deaf".into());
     let reasons: Vec<_> = ended.iter().filter_map(|end| end["reason"].as_str()).collect();
     row.notes.push(format!("ended as {}", reasons.first().copied().unwrap_or_default()));
+    // That it goes on speaking for 2 s and more is what tells it from a line that is gone.
+    let came = row.sent;
+    let felt = reasons.iter().all(|reason| *reason == "socket") && came > 100 * count as u64;
+    row.felt(felt, || format!("the calls ended as {reasons:?} after {came} frames"));
     let longest =
         ended.iter().filter_map(|end| end["duration_ms"].as_u64()).max().unwrap_or_default();
     let took = Duration::from_millis(longest).saturating_sub(2 * SECOND);
@@ -305,20 +348,28 @@ fn flips(ground: &Ground) -> Result<Row, String> {
     let lasts = ground.time(30, 5);
     let scene = Scene::start(ground, ECHO, lasts + 2 * SECOND)?;
     let faults = Faults { flip: 2e-5, way: Way::In, seed: 7, ..Faults::default() };
-    let (counted, record) = scene.place_over(faults, scene.calls(lasts))?;
-    // A flip in the request or in the announcement is a call that never began.
-    let began: Vec<_> = counted.iter().filter(|call| call.media > 0).cloned().collect();
-    std::thread::sleep(SECOND);
-    let ended = scene.bridge.ended("faulted-", 0)?;
-    let mut row = super::scene::row_of(&[], &ended);
+    let (counted, told) = scene.place_over(faults, scene.calls(lasts))?;
+    // A flip in the request or in the announcement is a call that never began, or one of another name.
+    let ended = scene.bridge.ended_of_all_but("bench-")?;
+    let mut row = row_of(&[], &ended);
     row.sent = counted.iter().map(|call| call.sent).sum();
     row.back = counted.iter().map(Counted::back).sum();
-    let flipped: u64 = record.connections.iter().map(|told| told.inward.flipped).sum();
+    let flipped: u64 = told.iter().map(|told| told.inward.flipped).sum();
+    let named: u64 = row.lost.values().sum();
+    let stayed = counted.iter().filter(|call| call.end == End::Left && call.back() > 0);
+    let (stayed, missing) = stayed
+        .fold((0, 0), |(stayed, missing), call| (stayed + 1, missing + call.missing().frames));
     row.notes.push(format!(
-        "{flipped} bits turned over on {} calls, of which {} had begun",
+        "{flipped} bits turned over on {} calls; {} began, {stayed} stayed to the end",
         counted.len(),
-        began.len()
+        ended.len()
     ));
+    let seen = stayed < counted.len() || missing + named > 0;
+    row.felt(flipped > 0 && seen, || format!("of {flipped} bits turned over none was seen"));
+    // A bit costs the frame it is in, and perhaps the one that its gap runs into.
+    row.must(missing <= 2 * (flipped + named), || {
+        format!("{missing} frames are missing of calls that stayed, for {flipped} bits")
+    });
     for call in &counted {
         let clean = match &call.end {
             End::Left | End::Refused(Some(400..=499)) => true,

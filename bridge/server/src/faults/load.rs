@@ -1,4 +1,4 @@
-//! Rows in which the disk, the clock or the load is not as it should be. The lines are good.
+//! Rows in which there is too little room, or too much to do. The lines are good.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::bridge::{Bridge, ECHO, Signal};
 use super::caller::{Call, End};
 use super::process::cannot;
+use super::recording::recorded_in;
 use super::row::Row;
 use super::scene::{Scene, row_of};
 use super::{Fault, Ground, Run};
@@ -20,38 +21,11 @@ pub(super) static ROWS: &[Fault] = &[
         run: Run::Here(disk_full),
     },
     Fault {
-        id: "F35",
-        name: "disk-slow",
-        what: "each write takes 2 s, and fsync fails",
-        how: "strace injects it",
-        run: Run::Elsewhere(
-            "it takes strace's leave to trace another process, which containers do not give",
-        ),
-    },
-    Fault {
         id: "F36",
         name: "no-folder",
         what: "the folder for recordings cannot be made",
         how: "its parent is a file",
         run: Run::Here(no_folder),
-    },
-    Fault {
-        id: "F37",
-        name: "clock-jumps",
-        what: "the wall clock jumps an hour forth and two back",
-        how: "libfaketime",
-        run: Run::Elsewhere(
-            "it takes libfaketime; wall time is read in one file and is a label only, which a lint holds up (.clippy.toml)",
-        ),
-    },
-    Fault {
-        id: "F39",
-        name: "no-processor",
-        what: "other programs take all cores",
-        how: "stress-ng",
-        run: Run::Elsewhere(
-            "the far end that counts would starve as well: it takes a second machine",
-        ),
     },
     Fault {
         id: "F40",
@@ -81,15 +55,6 @@ pub(super) static ROWS: &[Fault] = &[
         how: "SIGHUP",
         run: Run::Here(reloads),
     },
-    Fault {
-        id: "F44",
-        name: "soak",
-        what: "a day of calls, a million set-ups",
-        how: "time",
-        run: Run::Elsewhere(
-            "it takes a day; `ringback faults --frames` counts as many frames as it is told to",
-        ),
-    },
 ];
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -117,17 +82,6 @@ impl Drop for Tmpfs {
         // Lazily, for whoever has a file open there; what is left is memory, and goes with the last of them.
         let _ = Command::new("umount").arg("-l").arg(&self.0).status();
     }
-}
-
-fn recorded_in(folder: &Path) -> String {
-    let folder = serde_json::Value::from(folder.to_string_lossy());
-    format!(
-        "{ECHO}[[module]]\nname = \"recorder\"\nbuiltin = \"recorder\"\nconfig = {{ dir = {folder} }}\n\
-         [[route]]\nname = \"plain\"\nmodules = [\"echo\"]\n\
-         [[route]]\nname = \"recorded\"\nmodules = [\"echo\", \"recorder\"]\nspeaker = \"echo\"\n\
-         [[listener]]\nname = \"twilio\"\npath = \"/twilio\"\nprovider = \"twilio\"\ninsecure = true\nroute = \"plain\"\n\
-         [[listener]]\nname = \"recorded\"\npath = \"/recorded\"\nprovider = \"twilio\"\ninsecure = true\nroute = \"recorded\"\n"
-    )
 }
 
 fn disk_full(ground: &Ground) -> Result<Row, String> {
@@ -274,6 +228,21 @@ fn no_descriptors(ground: &Ground) -> Result<Row, String> {
     let ended = scene.bridge.ended("faulted-", all.len())?;
     let mut row = row_of(&all, &ended);
     row.recovery = Some(back);
+    let without = scene.bridge.logged("Too many open files").len();
+    let refused = scene.bridge.logged("status=503").len();
+    row.felt(!others.is_empty() && without + refused > 0, || {
+        format!(
+            "{} calls got none, and the log tells of {without} descriptors too few",
+            others.len()
+        )
+    });
+    row.must(served.len() as u64 >= room / 2, || {
+        format!("{} calls were served with {room} descriptors left", served.len())
+    });
+    for call in &others {
+        let clean = matches!(call.end, End::Refused(None | Some(503)) | End::Broken(_));
+        row.must(clean && call.media == 0, || format!("{} ended with {:?}", call.name, call.end));
+    }
     row.notes.push(format!(
         "{} of 30 calls were served with {room} descriptors left, {} had to wait or go",
         served.len(),

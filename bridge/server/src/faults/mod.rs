@@ -8,21 +8,26 @@
 mod beside;
 mod bridge;
 mod caller;
+mod capacity;
 mod ear;
 mod frames;
 mod link;
 mod load;
+mod machine;
 mod modules;
 mod process;
 mod protocol;
+mod recording;
+mod rolling;
 mod row;
 mod scene;
+mod soak;
 mod table;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub use ear::be_module;
+pub use ear::{Acts, be_module};
 pub use frames::{Count, count_frames};
 pub use row::{Row, Verdict};
 pub use table::{json, markdown, text};
@@ -40,6 +45,8 @@ pub struct Options {
     pub only: Vec<String>,
     /// Calls that a fault is done to at once, each with another seed.
     pub seeds: u32,
+    /// How long the soak lasts, whatever else is said.
+    pub seconds: Option<u32>,
     /// The machine does other work meanwhile: what that may spoil is told, and fails no row.
     pub busy: bool,
 }
@@ -47,7 +54,7 @@ pub struct Options {
 /// A fault.
 #[derive(Debug)]
 pub struct Fault {
-    /// `F1` to `F44`.
+    /// `F1` to `F45`.
     pub id: &'static str,
     /// Lower case, hyphens.
     pub name: &'static str,
@@ -68,8 +75,17 @@ enum Run {
 }
 
 /// All faults, by group.
-pub static FAULTS: &[&[Fault]] =
-    &[link::ROWS, protocol::ROWS, modules::ROWS, process::ROWS, load::ROWS];
+pub static FAULTS: &[&[Fault]] = &[
+    link::ROWS,
+    protocol::ROWS,
+    modules::ROWS,
+    process::ROWS,
+    rolling::ROWS,
+    load::ROWS,
+    machine::ROWS,
+    soak::ROWS,
+    capacity::ROWS,
+];
 
 /// All faults, in order.
 pub fn all() -> impl Iterator<Item = &'static Fault> {
@@ -138,6 +154,7 @@ pub fn run(
 struct Ground {
     quick: bool,
     seeds: u32,
+    seconds: Option<Duration>,
     busy: bool,
     runtime: tokio::runtime::Runtime,
     clock: crate::clock::Clock,
@@ -154,8 +171,9 @@ impl Ground {
             crate::clock::Clock::start()
         };
         let seeds = options.seeds.max(1);
+        let seconds = options.seconds.map(|seconds| Duration::from_secs(seconds.into()));
         let (quick, busy) = (options.quick, options.busy);
-        Ok(Self { quick, seeds, busy, runtime, clock, folder: Folder::new()? })
+        Ok(Self { quick, seeds, seconds, busy, runtime, clock, folder: Folder::new()? })
     }
 
     /// Runs something that waits.
@@ -200,11 +218,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn all_forty_four_faults_have_a_row_and_a_name_of_their_own() {
+    fn all_forty_five_faults_have_a_row_and_a_name_of_their_own() {
         let ids: Vec<_> = all().map(|fault| fault.id.to_owned()).collect();
-        assert_eq!(ids, (1..=44).map(|number| format!("F{number}")).collect::<Vec<_>>());
+        assert_eq!(ids, (1..=45).map(|number| format!("F{number}")).collect::<Vec<_>>());
         let names: BTreeSet<_> = all().map(|fault| fault.name).collect();
-        assert_eq!(names.len(), 44);
+        assert_eq!(names.len(), 45);
         let whole = |fault: &Fault| !fault.what.is_empty() && !fault.how.is_empty();
         assert!(all().all(whole));
     }
@@ -243,7 +261,7 @@ mod tests {
             let names: Vec<_> = names.iter().map(|&name| name.to_owned()).collect();
             all().filter(|fault| fault.is_named(&names)).count()
         };
-        assert_eq!((named(&[]), named(&["f1", "F44"]), named(&["jitter"])), (44, 2, 1));
+        assert_eq!((named(&[]), named(&["f1", "F44"]), named(&["jitter"])), (45, 2, 1));
         let only = vec!["F99".to_owned()];
         assert!(run(&Options { only, ..Options::default() }, &|_, _, _| {}).is_err());
     }

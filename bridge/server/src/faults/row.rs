@@ -80,11 +80,38 @@ impl Row {
         }
     }
 
+    /// The fault must have been felt: a row whose fault was none proves nothing.
+    pub(super) fn felt(&mut self, holds: bool, what: impl FnOnce() -> String) {
+        self.must(holds, || format!("the fault was not felt: {}", what()));
+    }
+
     /// Something must hold, unless the machine was too busy to tell.
     pub(super) fn should(&mut self, holds: bool, otherwise: impl FnOnce() -> String) {
         if !holds {
             self.late.push(otherwise());
         }
+    }
+
+    /// Of two runs that make one row: both, added up.
+    pub(super) fn and(mut self, mut other: Self) -> Self {
+        self.sent += other.sent;
+        self.back += other.back;
+        self.twice += other.twice;
+        self.disordered += other.disordered;
+        for (reason, frames) in other.lost {
+            *self.lost.entry(reason).or_default() += frames;
+        }
+        self.recovery = self.recovery.max(other.recovery);
+        // Of the healthy calls those that were worse off.
+        let grew =
+            |others: &Option<(u32, u32)>| others.map(|(before, during)| during.abs_diff(before));
+        self.others = [self.others, other.others].into_iter().max_by_key(grew).flatten();
+        self.spoiled = self.spoiled.or(other.spoiled);
+        self.notes.append(&mut other.notes);
+        self.wrong.append(&mut other.wrong);
+        self.late.append(&mut other.late);
+        self.decided = self.decided.or(other.decided);
+        self
     }
 
     /// Frames that did not come back.
