@@ -17,8 +17,8 @@ use crate::outgoing::{self, ConnectError, Connector, Peer};
 use crate::socket::{self, DialError, Incoming, Outgoing, Socket, SocketError, SocketOptions};
 use servers::{AtServers, Servers, Way};
 
-/// Where a server listens: `ws://host:port/path?query`, or `wss://` for TLS.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Where a server listens: `ws://host:port/path?query`, or `wss://` for TLS. Prints without its query, which may hold a key.
+#[derive(Clone, PartialEq, Eq)]
 pub struct WsUrl {
     /// Whether by TLS.
     pub secure: bool,
@@ -45,6 +45,14 @@ impl WsUrl {
     #[must_use]
     pub fn host(&self) -> &str {
         outgoing::host_field(&self.authority, self.secure)
+    }
+}
+
+impl std::fmt::Debug for WsUrl {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let scheme = if self.secure { "wss" } else { "ws" };
+        let path = self.target.split('?').next().unwrap_or_default();
+        write!(f, "{scheme}://{}{path}", self.authority)
     }
 }
 

@@ -128,6 +128,44 @@ fn no_file_names_a_machine_a_registry_or_work_left_undone() {
     complain("the project speaks of itself alone, and of work that is done", &found);
 }
 
+/// What tells how far two texts are alike by how long it takes.
+const HASTY: [&str; 8] =
+    [" == ", " != ", ".eq(", ".ne(", ".cmp(", ".starts_with(", ".ends_with(", ".contains("];
+
+/// Secrets are compared by their type, whose comparison takes the same time for all, and signatures by `ct_eq`.
+#[test]
+fn secrets_and_signatures_are_compared_in_constant_time() {
+    let (mut hasty, mut exposed, mut signed) = (Vec::new(), 0, 0);
+    for path in files().into_iter().filter(|path| is_rust(path) && !is_test(path)) {
+        let source = Source::new(&read(&path).unwrap_or_default());
+        let code = String::from_utf8_lossy(&source.code).into_owned();
+        // A statement may go over several lines.
+        for statement in code.split([';', '{', '}']) {
+            let statement = statement.split_whitespace().collect::<Vec<_>>().join(" ");
+            let shows = statement.contains(".expose()");
+            let signs = ["hmac_sha1(", "hmac_sha256(", "hmac_sha256_hex("];
+            let signs = signs.iter().any(|sign| statement.contains(sign));
+            exposed += usize::from(shows);
+            signed += usize::from(signs);
+            if (shows || signs) && HASTY.iter().any(|hasty| statement.contains(hasty)) {
+                hasty.push(format!("{}: {statement}", relative(&path)));
+            }
+        }
+        if code.contains("impl PartialEq for Secret") {
+            let (_, body) = code.split_once("impl PartialEq for Secret").unwrap();
+            let body = body.split("impl ").next().unwrap_or_default();
+            assert!(body.contains("ct_eq") && !body.contains(" == "), "{body}");
+        }
+        if code.contains("struct Secret(") && code.contains("derive(") {
+            let (before, _) = code.split_once("struct Secret(").unwrap();
+            let derived = before.rsplit("derive(").next().unwrap_or_default();
+            assert!(!derived.contains("PartialEq"), "its own comparison, in constant time");
+        }
+    }
+    assert!(exposed > 30 && signed > 15, "{exposed} {signed}: it sees none of them");
+    complain("compare with `Secret`'s own `==`, or with `ct_eq`", &hasty);
+}
+
 #[test]
 fn crates_use_only_what_lies_below_them() {
     let members = members();

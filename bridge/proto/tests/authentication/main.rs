@@ -8,6 +8,7 @@
 mod bounds;
 mod kinds;
 mod signing;
+mod timing;
 mod vectors;
 mod webhooks;
 

@@ -256,7 +256,10 @@ impl Operator {
                 let problem = denial(denied, peer);
                 if denied == Denied::Wrong {
                     let from = self.access.address(&parts, peer);
-                    self.record.refused(from, &path, problem.status).await;
+                    // The path itself is a stranger's words, and may be a token in the wrong place.
+                    let asked = routes::find(&parts.method, &path);
+                    let asked = asked.map_or("elsewhere", |(route, _)| route.path);
+                    self.record.refused(from, asked, problem.status).await;
                 }
                 return Err(problem);
             }

@@ -19,8 +19,8 @@ use ringback_proto::provider::Secret;
 /// Who asks.
 const AGENT: &str = concat!("ringback/", env!("CARGO_PKG_VERSION"));
 
-/// Where a server answers: `https://host[:port]/path`, or `http://` on this very machine.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Where a server answers: `https://host[:port]/path`, or `http://` on this very machine. Prints without its query, which may hold a key.
+#[derive(Clone, PartialEq, Eq)]
 pub struct Url {
     peer: Peer,
     target: String,
@@ -72,10 +72,15 @@ impl std::str::FromStr for Url {
     }
 }
 
+impl std::fmt::Debug for Url {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        std::fmt::Display::fmt(self, f)
+    }
+}
+
 impl std::fmt::Display for Url {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let scheme = if self.peer.secure { "https" } else { "http" };
-        // A query may hold a key.
         let path = self.target.split('?').next().unwrap_or_default();
         write!(f, "{scheme}://{}{path}", self.host())
     }

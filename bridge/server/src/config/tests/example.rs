@@ -18,6 +18,91 @@ fn example_in_full() -> String {
     example().lines().map(switched_on).collect::<Vec<_>>().join("\n")
 }
 
+/// The providers that the example has.
+const WIDELY: [&str; 14] = [
+    "twilio",
+    "asterisk",
+    "telnyx",
+    "plivo",
+    "vonage",
+    "avaya",
+    "bandwidth",
+    "azure",
+    "genesys-connector",
+    "raw",
+    "signalwire",
+    "sinch",
+    "jambonz",
+    "zoom-rtms",
+];
+
+/// All of the example, with what it keeps in files in variables.
+fn with_variables() -> String {
+    let mut text = example_in_full().replace("file:/run/secrets/asterisk", "env:ASTERISK");
+    for (file, variable) in
+        [("keys.json", "KEYS"), ("vonage.pem", "PEM"), ("bridge.creds", "CREDS")]
+    {
+        text = text.replace(&format!("file:/etc/ringback/{file}"), &format!("env:{variable}"));
+    }
+    text
+}
+
+/// What is kept in a variable of the example, in the form that it must have; what nothing else has is in each.
+fn secret(name: &str) -> Option<String> {
+    let canary = format!("{name}-0123456789abcdef-canary");
+    Some(match name {
+        "KEYS" => key_set(),
+        "PEM" => crate::outgoing::mock::TEST_KEY.to_owned(),
+        "DATABASE_URL" => format!("postgres://ringback:{canary}@db.example.com/calls"),
+        "GENESYS_CLIENT_SECRET" | "SINCH_APPLICATION_SECRET" => in_base64(&canary),
+        name if name.starts_with("RECORDINGS_") => "5c".repeat(32),
+        name if name.ends_with("SIGNING_SECRET") => format!("whsec_{}", in_base64(&canary)),
+        name if name.starts_with("RINGBACK_") => return None,
+        _ => canary,
+    })
+}
+
+fn in_base64(text: &str) -> String {
+    base64_simd::STANDARD.encode_to_string(text)
+}
+
+#[test]
+#[cfg_attr(not(all(feature = "functions", feature = "nats")), ignore = "as the other")]
+fn a_configuration_that_is_printed_shows_no_secret() {
+    let mut context = context(&secret);
+    context.providers = WIDELY.to_vec();
+    let mut text = with_variables();
+    let urls =
+        ["gpu.example.com/stt", "localhost:5000/", "crm.example.com/calls", "login.example/keys"];
+    for url in urls {
+        assert!(text.contains(url), "{url}");
+        text = text.replace(url, &format!("{url}?key=in-a-url-canary"));
+    }
+    let parse = |text: &str| Config::parse("f.toml", text, &Overrides::default(), &context);
+    let printed = format!("{:?}", parse(&text).unwrap());
+    let names: BTreeSet<_> =
+        text.split("\"env:").skip(1).filter_map(|rest| rest.split_once('"')).collect();
+    let names = names.into_iter().map(|(name, _)| name);
+    let pem = crate::outgoing::mock::TEST_KEY.lines().nth(5).unwrap().to_owned();
+    let mut needles = vec!["canary".to_owned(), "5c5c5c5c".into(), pem];
+    needles
+        .extend(names.flat_map(|name| [secret(name).unwrap(), in_base64(&secret(name).unwrap())]));
+    assert!(needles.len() > 80 && printed.len() > 10_000, "{}", needles.len());
+    for needle in &needles {
+        let at = printed.find(needle.as_str());
+        let around = at.map(|at| &printed[at.saturating_sub(200)..at]);
+        assert!(at.is_none(), "{needle} behind {around:?}");
+    }
+    assert!(printed.contains("genesys-connector") && printed.contains("crm.example.com/calls"));
+    // Written where the place belongs, and misspelt: told without what was found there.
+    let literal = text.replace("\"env:", "\"");
+    for wrong in [literal.as_str(), &text.replace("env:", "enf:")] {
+        let problems = parse(wrong).unwrap_err().to_string();
+        assert!(problems.lines().count() > 30, "{problems}");
+        assert!(!problems.contains("TWILIO_PATH_TOKEN"), "{problems}");
+    }
+}
+
 #[test]
 #[cfg_attr(not(feature = "functions"), ignore = "it shows what only a whole build has")]
 fn the_example_works_as_it_stands_and_with_everything_switched_on() {
@@ -37,26 +122,9 @@ fn the_example_works_as_it_stands_and_with_everything_switched_on() {
         // What this binary was built without cannot be switched on.
         return;
     }
-    // "none" is base64, as one of the secrets must be.
-    let anything = |name: &str| match name {
-        "KEYS" => Some(key_set()),
-        "PEM" => Some(crate::outgoing::mock::TEST_KEY.to_owned()),
-        "DATABASE_URL" => Some("postgres://db.example.com/calls".to_owned()),
-        name if name.starts_with("RECORDINGS_") => Some("5c".repeat(32)),
-        name if name.starts_with("OPERATOR_") => Some(name.to_owned() + "-0123456789abcdef"),
-        name if name.ends_with("SIGNING_SECRET") => Some("whsec_".to_owned() + &"none".repeat(8)),
-        name => (!name.starts_with("RINGBACK_")).then(|| "none".to_owned()),
-    };
-    let mut context = context(&anything);
-    context.providers.extend(["vonage", "avaya", "bandwidth", "azure", "genesys-connector", "raw"]);
-    context.providers.extend(["signalwire", "sinch", "jambonz", "zoom-rtms"]);
-    // What the example keeps in files.
-    let mut text = example_in_full().replace("file:/run/secrets/asterisk", "env:ASTERISK");
-    for (file, variable) in
-        [("keys.json", "KEYS"), ("vonage.pem", "PEM"), ("bridge.creds", "CREDS")]
-    {
-        text = text.replace(&format!("file:/etc/ringback/{file}"), &format!("env:{variable}"));
-    }
+    let (text, secrets) = (with_variables(), secret);
+    let mut context = context(&secrets);
+    context.providers = WIDELY.to_vec();
     let config = Config::parse("ringback.toml", &text, &flags, &context).unwrap();
     let kinds: BTreeSet<_> = config.listeners.iter().map(|l| l.auth.kind()).collect();
     assert_eq!((config.listeners.len(), kinds.len()), (20, 14), "{kinds:?}");
