@@ -502,6 +502,12 @@ async fn what_others_post_has_nobody_dialled_who_may_not_be() {
     assert_eq!((count(&redirected), count(&came)), (1, 0));
     sent(&near, 1, &format!("ws://127.0.0.1:{port}/")).await;
     assert_eq!(count(&came), 1, "or nothing is shown");
+    // A name that may be dialled leads where it may not: only what is written as this machine is meant.
+    let named = dialling("options = { dial = [\"ws://localhost\"] }\n");
+    let reason = sent(&named, 0, &format!("ws://LOCALHOST:{port}/")).await;
+    assert!(reason.contains("not a public one"), "{reason}");
+    assert_eq!(count(&came), 1);
+    named.shutdown.cut();
     println!("{0} of {0} URLs refused, 1 of 1 dialled, 0 redirects followed", SENT.len());
     near.shutdown.cut();
 }

@@ -1,7 +1,12 @@
 //! Whether the time of a refusal tells how much of a guess was right: Welch's t of two kinds of guesses. Not in the ordinary run, since
 //! a machine with others on it has times of its own.
 //!
-//! `cargo test --release -p ringback-proto --test authentication -- --ignored timing --nocapture`
+//! `cargo nextest run --all-features -p ringback-proto --test authentication --run-ignored ignored-only --no-capture`
+
+#![allow(
+    clippy::disallowed_methods,
+    reason = "it is time that is measured here, and told to nobody"
+)]
 
 use std::hint::black_box;
 use std::time::Instant;
