@@ -23,6 +23,7 @@ pub mod faults;
 pub mod hangup;
 pub mod keyring;
 pub mod listener;
+mod lockfile;
 pub mod module_host;
 #[cfg(feature = "nats")]
 pub mod nats;

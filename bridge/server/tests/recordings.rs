@@ -212,6 +212,157 @@ async fn encrypted_recordings_of_a_killed_bridge_are_good_again_and_open_with_th
     assert_eq!(listed.lines().count(), 2);
 }
 
+/// Files below a folder that have one of these texts in them or in their names.
+fn having(dir: &Path, texts: &[&str]) -> Vec<String> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(having(&path, texts));
+            continue;
+        }
+        let octets = std::fs::read(&path).unwrap();
+        let name = path.display().to_string();
+        let has = |text: &&str| {
+            octets.windows(text.len()).any(|found| found == text.as_bytes()) || name.contains(*text)
+        };
+        if texts.iter().any(|text| has(&text)) {
+            found.push(name);
+        }
+    }
+    found
+}
+
+/// A bridge that keeps all it can of calls: recordings, encrypted if they can be, and every kind of sink.
+#[cfg(all(feature = "sql", feature = "object-store", feature = "encryption"))]
+fn keeping(folder: &Folder) -> String {
+    let key = folder.write("recordings.key", &"a7".repeat(32));
+    let key = quoted(format!("file:{}", key.display()));
+    let place = |name: &str| quoted(folder.path(&format!("kept/{name}")).display());
+    let archive = quoted(format!("file://{}", folder.path("kept/archive").display()));
+    let encrypt = format!("encrypt = {{ key = {key}, key_id = \"2026\" }}");
+    configured(&format!("dir = {}, {encrypt}", place("recordings")))
+        + &format!(
+            "[[sink]]\nname = \"lines\"\nkind = \"jsonl\"\nall = true\npath = {}\n\
+             [[sink]]\nname = \"of-calls\"\nkind = \"jsonl\"\nall = true\npath = {}\n\
+             [[sink]]\nname = \"db\"\nkind = \"sqlite\"\nall = true\npath = {}\n\
+             [[sink]]\nname = \"archive\"\nkind = \"object_store\"\nall = true\nurl = {archive}\ndir = {}\n\
+             [[sink]]\nname = \"hook\"\nkind = \"webhook\"\nall = true\nurl = \"http://127.0.0.1:1/\"\ninsecure = true\nspool = {}\n\
+             [operator]\nbind = \"127.0.0.1:0\"\naudit = {}\n",
+            place("all.jsonl"),
+            place("{call}.jsonl"),
+            place("calls.db"),
+            place("recordings"),
+            place("spool"),
+            quoted(folder.path("audit.log").display()),
+        )
+}
+
+#[cfg(all(feature = "sql", feature = "object-store", feature = "encryption"))]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_kept_of_somebody_goes_everywhere_and_of_others_nowhere() {
+    let folder = Folder::new("deletion");
+    let file = folder.write("ringback.toml", &keeping(&folder));
+    let process = serve(&file);
+    let numbers = ["4930555001", "4930555002"];
+    let mut calls = Vec::new();
+    for number in numbers {
+        let stream = soon("a connection", TcpStream::connect(&process.address)).await.unwrap();
+        let target = format!("/raw?call=c{number}&from=%2B{number}&to=bot");
+        let dial = Dial { target, ..Dial::default() };
+        let provider = find("raw").unwrap();
+        let mut caller = Caller::dial(Clock::start(), stream, provider, &dial, &[]).await.unwrap();
+        caller.speak(&[100; 8_000]).await;
+        caller.hang_up().await;
+    }
+    process.signal("TERM");
+    assert_eq!(process.finish().code, Some(0));
+    let (kept, config) = (folder.path("kept"), file.display().to_string());
+    let recordings_dir = kept.join("recordings").display().to_string();
+    let listed = recordings(["list", &recordings_dir, "--json", "--config", &config]);
+    for line in listed.lines() {
+        let about: Value = serde_json::from_str::<Value>(line).unwrap()["about"].clone();
+        calls.push((
+            about["from"].as_str().unwrap().to_owned(),
+            about["call"].as_str().unwrap().to_owned(),
+        ));
+    }
+    calls.sort();
+    let [theirs, other] = [0, 1].map(|n| calls[n].1.as_str());
+    assert_eq!(calls[0].0, format!("+{}", numbers[0]));
+    // In lines twice, in the database, on its way to the server and, as a name, in the folder and in the archive.
+    assert!(having(&kept, &[theirs]).len() >= 6, "{:?}", having(&kept, &[theirs]));
+    let others = having(&kept, &[other]);
+
+    let mut command =
+        ringback(["recordings", "delete", "--subject", "0049 30 555001", "-c", &config]);
+    let ended = run(&mut command, PATIENCE);
+    assert_eq!(ended.code, Some(0), "{}{}", ended.stdout, ended.stderr);
+    for says in
+        ["1 recordings deleted, of 1 calls", "what webhook hook was told", "earlier versions"]
+    {
+        assert!(ended.stdout.contains(says), "{says}: {}", ended.stdout);
+    }
+    let asked = [theirs, numbers[0], "555001", "c4930555001"];
+    assert_eq!(having(&kept, &asked), [""; 0]);
+    assert_eq!(having(&kept, &[other]), others, "all of the other one is there");
+    let log = std::fs::read_to_string(folder.path("audit.log")).unwrap();
+    assert!(log.contains("recordings.delete") && log.contains("all: 1 recordings"), "{log}");
+    assert!(!asked.iter().any(|text| log.contains(text)), "{log}");
+    assert!(
+        run(
+            &mut ringback(["audit", "verify", &folder.path("audit.log").display().to_string()]),
+            PATIENCE
+        )
+        .code
+            == Some(0)
+    );
+
+    // The other one is held, and so are all traces of its call.
+    let name =
+        names(&kept.join("recordings")).into_iter().find(|n| n.ends_with(".sealed")).unwrap();
+    let held = kept.join("recordings").join(name).display().to_string();
+    recordings(["hold", &held]);
+    for whose in [["--call", other], ["--subject", numbers[1]]] {
+        let mut command = ringback(["recordings", "delete", whose[0], whose[1], "-c", &config]);
+        let ended = run(&mut command, PATIENCE);
+        assert_eq!(ended.code, Some(1), "{}", ended.stdout);
+        assert!(ended.stderr.contains("it is held, and nothing of its call was deleted"));
+        assert!(having(&kept, &[other]).len() >= others.len());
+    }
+    recordings(["release", &held]);
+    recordings(["delete", "--call", other, "-c", &config]);
+    assert_eq!(having(&kept, &[other, numbers[1]]), [""; 0]);
+}
+
+#[cfg(feature = "encryption")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_deleted_of_a_call_that_is_being_recorded() {
+    let folder = Folder::new("deletion-live");
+    let dir = folder.path("recordings");
+    let file = folder.write("ringback.toml", &configuration(&dir));
+    let process = serve(&file);
+    let stream = soon("a connection", TcpStream::connect(&process.address)).await.unwrap();
+    let dial = Dial { target: "/raw?call=c1&from=%2B4930555001".into(), ..Dial::default() };
+    let provider = find("raw").unwrap();
+    let mut caller = Caller::dial(Clock::start(), stream, provider, &dial, &[]).await.unwrap();
+    caller.speak(&[100; 1_600]).await;
+    let config = file.display().to_string();
+    let subject = ["recordings", "delete", "--subject", "+4930555001", "--config", &config];
+    let ended = run(&mut ringback(subject), PATIENCE);
+    assert_eq!(ended.code, Some(1), "{}", ended.stdout);
+    assert!(ended.stderr.contains("it is being recorded"), "{}", ended.stderr);
+    caller.hang_up().await;
+    process.signal("TERM");
+    assert_eq!(process.finish().code, Some(0));
+    let wavs =
+        || names(&dir).into_iter().filter(|n| n.ends_with(".wav") || n.ends_with(".json")).count();
+    assert_eq!(wavs(), 2, "{:?}", names(&dir));
+    recordings(["delete", "--subject", "+4930555001", "--config", &config]);
+    assert_eq!(wavs(), 0, "{:?}", names(&dir));
+    assert_eq!(names(&dir), ["deleted.key", "deleted.log"]);
+}
+
 #[test]
 fn where_no_recording_can_be_made_no_calls_are_taken_unless_it_is_said() {
     let folder = Folder::new("unusable");

@@ -32,6 +32,7 @@ mod body;
 mod config;
 mod disk;
 mod file;
+mod keep;
 mod look;
 mod repair;
 mod timeline;
@@ -54,6 +55,7 @@ use timeline::Timeline;
 pub use about::{About, Gap, State};
 pub use config::{Place, Settings, check};
 pub use disk::try_to_write;
+pub use keep::{Removed, hold, is_held, remove};
 pub use look::{Look, Seal, Stage, look, name_of};
 pub use repair::{Outcome, repair, repair_file};
 

@@ -234,6 +234,7 @@ async fn serve(config: Config, args: &Args, log: &LogArgs) -> Exit {
         Err(error) => return screen::failed(Exit::Usage, error),
     };
     config.recordings.repair_beside();
+    config.recordings.expire_beside();
     raise_descriptors();
     let shutdown = Shutdown::new();
     if let Err(error) = shutdown.on_signals() {

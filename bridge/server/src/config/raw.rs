@@ -153,6 +153,7 @@ pub(super) struct Recordings {
     pub dirs: Vec<At<String>>,
     #[serde(default)]
     pub when_unusable: WhenUnusable,
+    pub keep: Option<At<TimeSpan>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -614,7 +615,7 @@ impl TryFrom<String> for TimeSpan {
     }
 }
 
-/// A whole number and a unit: `20ms`, `10s`, `5m`, `1h`.
+/// A whole number and a unit: `20ms`, `10s`, `5m`, `1h`, `30d`.
 pub(crate) fn parse_time(text: &str) -> Option<Duration> {
     let digits = text.find(|c: char| !c.is_ascii_digit())?;
     let number: u64 = text[..digits].parse().ok()?;
@@ -623,6 +624,7 @@ pub(crate) fn parse_time(text: &str) -> Option<Duration> {
         "s" => 1_000,
         "m" | "min" => 60_000,
         "h" => 3_600_000,
+        "d" => 86_400_000,
         _ => return None,
     };
     number.checked_mul(millis).map(Duration::from_millis)

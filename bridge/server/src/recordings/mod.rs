@@ -1,9 +1,15 @@
-//! The recordings there are: that they can be made, and that those of killed processes are made good again. Records nothing.
+//! The recordings there are: that they can be made, that those of killed processes are made good again, and that
+//! they go when it is time. Records nothing.
 
+pub mod erase;
+#[cfg(test)]
+mod hostile_test;
 pub mod library;
+mod retention;
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use ringback_recorder::Outcome;
 use ringback_recorder::vault::Keys;
@@ -22,6 +28,8 @@ pub struct RecordingsConfig {
     pub when_unusable: WhenUnusable,
     /// What sealed ones are opened with; the first wraps.
     pub keys: Keys,
+    /// Finished ones in `dirs` are deleted when they are older; never, if it is not said.
+    pub keep: Option<Duration>,
 }
 
 /// What is done where no recording can be made.
@@ -69,6 +77,13 @@ impl RecordingsConfig {
         if let Err(error) = repairing.spawn(move || config.repair()) {
             let dir = Path::new("all folders");
             report(&Report::RecordingNotRepaired { path: dir, reason: &error.to_string() });
+        }
+    }
+
+    /// Deletes what is too old, on a thread of its own, for as long as this process lives.
+    pub fn expire_beside(&self) {
+        if let Some(keep) = self.keep {
+            retention::begin(self.dirs.clone(), keep);
         }
     }
 

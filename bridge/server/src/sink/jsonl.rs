@@ -1,4 +1,6 @@
-//! Events as lines of files: whole lines, appended, in files named by date, call, listener or route. Deletes no file.
+//! Events as lines of files: whole lines, appended, in files named by date, call, listener or route. Deletes none unasked.
+
+mod erase;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,6 +13,9 @@ use std::time::Duration;
 
 use super::backoff::Backoff;
 use super::{Event, Intake};
+use crate::lockfile;
+
+pub(crate) use erase::erase;
 
 /// Events written at a time.
 const BATCH: usize = 256;
@@ -109,7 +114,7 @@ fn harmless(text: &str) -> String {
 }
 
 /// Writes what `intake` gives until there is no more.
-pub(super) async fn run(config: JsonLines, intake: Intake) {
+pub(crate) async fn run(config: JsonLines, intake: Intake) {
     let flush_every = config.flush_every;
     let mut writer = Writer { config, open: BTreeMap::new() };
     let mut backoff = Backoff::default();
@@ -185,19 +190,26 @@ impl Writer {
             self.open.clear();
         }
         let full = |open: &Open| open.octets > 0 && open.octets + lines.len() as u64 > max_file;
-        let mut open = match self.open.remove(path) {
-            Some(open) if open.path.exists() => open,
-            // Somebody moved it away, as programs do that rotate logs.
-            _ => Open::last(path)?,
-        };
-        while full(&open) {
-            open = Open::numbered(path, open.number + 1)?;
+        let known = self.open.remove(path);
+        let mut open = known.map_or_else(|| Open::last(path), Ok)?;
+        loop {
+            lockfile::acquire(&open.file)?;
+            if !lockfile::is_at(&open.file, &open.path) {
+                // Somebody moved it away, as programs do that rotate logs, or put it there anew without calls that are deleted.
+                open = Open::last(path)?;
+            } else if full(&open) {
+                open = Open::numbered(path, open.number + 1)?;
+            } else {
+                break;
+            }
         }
-        if let Err(error) = open.file.write_all(lines) {
+        let written = open.file.write_all(lines);
+        if written.is_err() {
             // Half a line is taken back.
             let _ = open.file.set_len(open.octets);
-            return Err(error);
         }
+        lockfile::release(&open.file);
+        written?;
         open.octets += lines.len() as u64;
         self.open.insert(path.to_owned(), open);
         Ok(())

@@ -10,12 +10,12 @@ mod recordings;
 #[cfg_attr(not(feature = "sql"), path = "no_sql.rs")]
 mod sql;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 mod webhook;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -31,6 +31,8 @@ use crate::telemetry::{Lost, Report, SinkFigures, SinkReport, report, sink_figur
 
 pub use event::Event;
 pub(crate) use jsonl::private;
+#[cfg(test)]
+pub(crate) use jsonl::run as run_lines;
 pub use jsonl::{JsonLines, Template};
 use queue::Queue;
 pub(crate) use recordings::check as check_store;
@@ -85,7 +87,7 @@ pub enum SinkKind {
 
 /// The end of a queue that a sink takes events from, and what it says of them.
 #[derive(Debug)]
-struct Intake {
+pub(crate) struct Intake {
     name: String,
     queue: Arc<Queue>,
     figures: Arc<SinkFigures>,
@@ -281,6 +283,34 @@ fn settle(accounts: &[Arc<Account>]) {
             report(&Report::Sink { sink, what: SinkReport::Kept { count: waiting - lost } });
         }
     }
+}
+
+/// Deletes what a sink keeps of these calls, and of their recordings by name: lines, rows, objects, or events that it has not delivered.
+/// Says how many. A bridge that runs may write to it meanwhile.
+///
+/// # Errors
+/// Why not all of it is gone; doing it again goes on.
+pub(crate) async fn erase(
+    kind: &SinkKind,
+    connector: &Arc<Connector>,
+    calls: &BTreeSet<String>,
+    names: &BTreeSet<String>,
+) -> Result<u64, String> {
+    let calls = calls.clone();
+    let blocking = match kind.clone() {
+        SinkKind::Sql(sql) => return sql::erase(&sql, &calls).await,
+        SinkKind::Recordings(store) => {
+            return recordings::erase(&store, connector, names).await;
+        }
+        SinkKind::JsonLines(lines) => {
+            tokio::task::spawn_blocking(move || jsonl::erase(&lines, &calls))
+        }
+        SinkKind::Webhook(hook) => {
+            tokio::task::spawn_blocking(move || webhook::erase(&hook, &calls))
+        }
+    };
+    let erased = blocking.await.map_err(|error| error.to_string())?;
+    erased.map_err(|error| error.to_string())
 }
 
 /// What and where, for people.

@@ -3,6 +3,7 @@
 #[path = "recordings/config.rs"]
 mod config;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::{Event, Intake};
@@ -25,3 +26,12 @@ pub(super) fn is_finished(_: &Event) -> bool {
 
 /// Never: no configuration gets this far.
 pub(super) async fn run(_: Recordings, _: Arc<Connector>, _: Intake) {}
+
+/// Never.
+pub(super) async fn erase(
+    _: &Recordings,
+    _: &Arc<Connector>,
+    _: &BTreeSet<String>,
+) -> Result<u64, String> {
+    Ok(0)
+}

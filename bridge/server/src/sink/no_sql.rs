@@ -3,6 +3,8 @@
 #[path = "sql/config.rs"]
 mod config;
 
+use std::collections::BTreeSet;
+
 use super::Intake;
 
 pub use config::{Database, Sql};
@@ -17,3 +19,8 @@ pub(crate) fn check(_: &Database) -> Result<(), String> {
 
 /// Never: no configuration gets this far.
 pub(super) async fn run(_: Sql, _: Intake) {}
+
+/// Never.
+pub(crate) async fn erase(_: &Sql, _: &BTreeSet<String>) -> Result<u64, String> {
+    Ok(0)
+}

@@ -256,6 +256,20 @@ pub enum Report<'a> {
         /// Why.
         reason: &'a str,
     },
+    /// Folders were looked through for recordings that are too old.
+    RecordingsExpired {
+        /// Deleted.
+        deleted: usize,
+        /// Too old, and held.
+        held: usize,
+    },
+    /// A recording that is too old is still there.
+    RecordingNotExpired {
+        /// Where.
+        path: &'a Path,
+        /// Why.
+        reason: &'a str,
+    },
     /// Recordings cannot be made in a folder, and calls are taken all the same.
     RecordingsUnusable {
         /// Which.
@@ -344,6 +358,8 @@ fn report_to(metrics: &Metrics, report: &Report<'_>) {
         }
         Report::RecordingRecovered { .. }
         | Report::RecordingNotRepaired { .. }
+        | Report::RecordingsExpired { .. }
+        | Report::RecordingNotExpired { .. }
         | Report::RecordingsUnusable { .. } => report_recordings(metrics, report),
         Report::Sink { sink, what } => sinks::report(sink, what),
         Report::Call { call, what } => report_call(metrics, call, what),
@@ -455,6 +471,14 @@ fn report_recordings(metrics: &Metrics, report: &Report<'_>) {
         Report::RecordingNotRepaired { path, reason } => {
             metrics.recordings_not_repaired.increment();
             error!(path = %path.display(), reason, "a recording that was cut short is not repaired");
+        }
+        Report::RecordingsExpired { deleted, held } => {
+            metrics.recordings_expired.add(*deleted as u64);
+            info!(deleted, held, "recordings that were kept long enough are deleted");
+        }
+        Report::RecordingNotExpired { path, reason } => {
+            metrics.recordings_not_expired.increment();
+            error!(path = %path.display(), reason, "a recording that was kept long enough cannot be deleted");
         }
         Report::RecordingsUnusable { dir, error } => {
             error!(dir = %dir.display(), %error, "no recordings can be made here, and calls are taken all the same");

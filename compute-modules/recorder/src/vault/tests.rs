@@ -263,6 +263,26 @@ fn keys_are_read_by_reference_and_never_told() {
 }
 
 #[test]
+fn nothing_can_follow_an_end_and_who_goes_on_takes_it_back() {
+    let dir = Dir::new("end");
+    let path = dir.0.join("x");
+    let octets = seal(&path, &a(), SOUND, true);
+    let resume = || Reader::open(octets.as_slice(), &a()).unwrap().resume().unwrap();
+    let (mut sealer, contents) = resume();
+    assert!(contents.ended);
+    let mut file = File::options().read(true).write(true).open(&path).unwrap();
+    sealer.cut(&mut file).unwrap();
+    sealer.sound(&mut file, SOUND[0]).unwrap();
+    let (wav, contents) = unseal(&std::fs::read(&path).unwrap(), &a()).unwrap();
+    assert!(!contents.ended && wav.ends_with(SOUND[0]));
+    // By whom has its key, even.
+    sealer.about(&mut file, b"", true).unwrap();
+    sealer.sound(&mut file, SOUND[0]).unwrap();
+    let more = unseal(&std::fs::read(&path).unwrap(), &a());
+    assert!(matches!(more, Err(Damage::Changed { chunk: 5, .. })), "{more:?}");
+}
+
+#[test]
 fn a_recording_goes_on_where_it_was_cut_and_uses_no_nonce_twice() {
     let dir = Dir::new("go-on");
     let path: PathBuf = dir.0.join("x");

@@ -122,6 +122,8 @@ pub struct Reader<R> {
     contents: Contents,
     number: u64,
     at: u64,
+    /// Where the last chunk begins.
+    last: u64,
     chunk: Vec<u8>,
 }
 
@@ -138,7 +140,7 @@ impl<R: Read> Reader<R> {
         let rate = header.rate;
         let contents = Contents { rate, frames: 0, ended: false, about: None, between_keys };
         let at = HEADER as u64;
-        Ok(Self { from, cipher, data, contents, number: 0, at, chunk: Vec::new() })
+        Ok(Self { from, cipher, data, contents, number: 0, at, last: at, chunk: Vec::new() })
     }
 
     /// Samples per second and channel.
@@ -199,7 +201,7 @@ impl<R: Read> Reader<R> {
         if self.contents.frames > MAX_FRAMES {
             return Err(changed());
         }
-        (self.number, self.at) = (chunk + 1, at + head.whole());
+        (self.number, self.at, self.last) = (chunk + 1, at + head.whole(), at);
         Ok(Some(head))
     }
 
@@ -212,7 +214,9 @@ impl<R: Read> Reader<R> {
                 Err(damage) => return Err(damage),
             }
         }
-        let Self { data, contents, number, at, .. } = self;
+        let Self { data, contents, number, at, last, .. } = self;
+        // Killed between its last words and its new name, it goes on in the place of those words.
+        let (number, at) = if contents.ended { (number - 1, last) } else { (number, at) };
         Ok((super::Sealer::go_on(&data, contents.rate, number, at)?, contents))
     }
 }

@@ -1,5 +1,6 @@
 //! `ringback recordings`: what can be done with recordings beside the calls that make them. Makes none.
 
+mod delete;
 mod show;
 mod vault;
 
@@ -12,6 +13,7 @@ use serde_json::json;
 use super::{LogArgs, screen};
 use crate::config::{Config, Context};
 use crate::exit::Exit;
+use crate::recordings::erase::Wanted;
 
 /// Options of `ringback recordings`.
 #[derive(Debug, clap::Args)]
@@ -68,6 +70,33 @@ enum What {
         #[arg(long)]
         up_to_damage: bool,
     },
+    /// Delete all that is kept of a call, or of the calls of somebody: recordings, what is known of them, and what sinks keep.
+    ///
+    /// Folders, sinks and keys are those of the configuration. The key of an encrypted recording is destroyed first. Nothing is deleted
+    /// of a call whose recording is held or not finished. What was deleted is noted in the audit log, or in `deleted.log` of the first
+    /// folder, by a keyed digest: whoever has `deleted.key` of that folder can show what was asked for, and nobody can read it back.
+    /// What this cannot reach is printed.
+    #[command(group(clap::ArgGroup::new("whose").required(true).args(["call", "subject"])))]
+    Delete {
+        /// The call, by the bridge's name for it.
+        #[arg(long, value_name = "ID")]
+        call: Option<String>,
+        /// All calls of this number, of whichever side, that were recorded; `-` reads it from standard input.
+        #[arg(long, value_name = "NUMBER")]
+        subject: Option<String>,
+    },
+    /// Hold recordings: neither their age nor a wish deletes them, until they are released.
+    Hold {
+        /// The recordings.
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+    },
+    /// Let go of recordings that were held.
+    Release {
+        /// The recordings.
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+    },
     /// Have another key open the encrypted recordings of a folder: the first of those given, or of the first recorder that encrypts.
     ///
     /// Only the wrapped key of each is written anew, never its sound. The old key must be given as well. Whenever this is interrupted,
@@ -79,6 +108,14 @@ enum What {
 }
 
 pub(super) fn run(args: &Args, log: &LogArgs) -> Exit {
+    match &args.what {
+        What::Delete { call, subject } => {
+            return args.delete(call.as_deref(), subject.as_deref(), log);
+        }
+        What::Hold { files } => return delete::hold(files, true),
+        What::Release { files } => return delete::hold(files, false),
+        _ => {}
+    }
     let keys = match args.keys(log) {
         Ok(keys) => keys,
         Err(error) => return screen::failed(Exit::Usage, error),
@@ -91,10 +128,45 @@ pub(super) fn run(args: &Args, log: &LogArgs) -> Exit {
             vault::decrypt(file, output, *up_to_damage, &keys)
         }
         What::Rewrap { dir } => vault::rewrap(dir, &keys),
+        What::Delete { .. } | What::Hold { .. } | What::Release { .. } => Exit::Internal,
     }
 }
 
 impl Args {
+    /// What is wanted, of a configuration that must be right.
+    fn delete(&self, call: Option<&str>, subject: Option<&str>, log: &LogArgs) -> Exit {
+        let context = Context::of_process();
+        let config = Config::load(self.config.as_deref(), &log.overrides(), &context);
+        let mut config = match config {
+            Ok(config) => config,
+            Err(error) => return screen::failed(Exit::Usage, error),
+        };
+        if !self.keys.is_empty() {
+            match self.keys(log) {
+                Ok(keys) => config.recordings.keys.extend(&keys),
+                Err(error) => return screen::failed(Exit::Usage, error),
+            }
+        }
+        let subject = match subject {
+            Some("-") => {
+                let mut line = String::new();
+                if let Err(error) = std::io::stdin().read_line(&mut line) {
+                    return screen::failed(Exit::Usage, format!("standard input: {error}"));
+                }
+                Some(line.trim().to_owned())
+            }
+            subject => subject.map(str::to_owned),
+        };
+        let wanted = subject.map(Wanted::Subject).or(call.map(|call| Wanted::Call(call.into())));
+        match wanted {
+            Some(Wanted::Subject(text) | Wanted::Call(text)) if text.trim().is_empty() => {
+                screen::failed(Exit::Usage, "whose calls? the name or number is empty")
+            }
+            Some(wanted) => delete::delete(&config, &wanted),
+            None => Exit::Internal,
+        }
+    }
+
     /// The keys that are named, or those of the configuration.
     fn keys(&self, log: &LogArgs) -> Result<Keys, String> {
         if self.keys.is_empty() {

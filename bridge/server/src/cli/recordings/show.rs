@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use ringback_recorder::vault::Keys;
-use ringback_recorder::{Look, Stage};
+use ringback_recorder::{Look, Stage, is_held};
 use serde_json::json;
 
 use crate::cli::screen;
@@ -43,6 +43,7 @@ fn in_json(look: &Look) -> serde_json::Value {
         "octets": look.octets,
         "written": WallTime::of_file(look.modified).to_string(),
         "ms": look.ms,
+        "held": is_held(&look.path),
         "encrypted": look.sealed.is_some(),
     });
     if let Some(seal) = &look.sealed {
@@ -66,6 +67,9 @@ fn in_words(look: &Look) -> String {
     ];
     if look.stage != Stage::Finished {
         words.push(stage(look).into());
+    }
+    if is_held(&look.path) {
+        words.push("held".into());
     }
     if let Some(seal) = &look.sealed {
         let key = seal.key.as_ref().map_or("destroyed".into(), ToString::to_string);

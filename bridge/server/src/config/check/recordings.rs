@@ -1,6 +1,7 @@
 //! Where recordings are, of builtin recorders and of others, and what is done with them.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use ringback_recorder::{Place, Settings};
 use toml::Spanned;
@@ -9,6 +10,9 @@ use super::super::raw;
 use super::super::{Builtin, ModuleConfig, ModuleRun, RecordingsConfig};
 use super::Checker;
 use crate::sink::{SinkConfig, SinkKind};
+
+/// Recordings are kept at least so long: a shorter time is a slip.
+const SHORTEST_KEPT: Duration = Duration::from_secs(60 * 60);
 
 impl Checker<'_> {
     /// A builtin module's own settings, where it is known what they may be.
@@ -34,8 +38,16 @@ impl Checker<'_> {
         for at in raw.recordings.dirs.iter().filter(|at| at.get_ref().is_empty()) {
             self.problem(at.span(), "expected a folder, such as \"recordings\"");
         }
+        let keep = raw.recordings.keep.as_ref().map(|at| (at.span(), at.get_ref().0));
+        if let Some((span, _)) = keep.clone().filter(|(_, keep)| *keep < SHORTEST_KEPT) {
+            self.problem(
+                span,
+                "expected at least \"1h\", such as \"30d\": what is younger may still be needed",
+            );
+        }
         let mut found = RecordingsConfig {
             when_unusable: raw.recordings.when_unusable,
+            keep: keep.map(|(_, keep)| keep),
             ..RecordingsConfig::default()
         };
         let is_recorder = |m: &&ModuleConfig| m.run == ModuleRun::Builtin(Builtin::Recorder);

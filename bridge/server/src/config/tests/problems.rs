@@ -129,6 +129,14 @@ fn every_complaint_names_place_key_finding_and_remedy() {
             "f.toml:1:1: module[0]: `config`: `encrypt`: environment variable NO_SUCH_KEY is not set",
         ),
         (
+            "[recordings]\nkeep = \"10m\"",
+            "f.toml:2:8: recordings.keep: expected at least \"1h\", such as \"30d\": what is younger may still be needed",
+        ),
+        (
+            "[recordings]\nkeep = \"month\"",
+            "f.toml:2:8: recordings.keep: found \"month\", expected a whole number and a unit",
+        ),
+        (
             "[recordings]\ndirs = [\"\"]",
             "f.toml:2:9: recordings.dirs[0]: expected a folder, such as \"recordings\"",
         ),

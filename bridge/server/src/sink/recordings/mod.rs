@@ -6,6 +6,7 @@ mod http;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
@@ -34,6 +35,8 @@ use http::Outgoing;
 const PART: usize = 8 * 1024 * 1024;
 /// A recording of an earlier process is left over when nobody has written to it for so long: that process may still have calls.
 const QUIET: Duration = Duration::from_secs(10 * 60);
+/// Deleting one object takes no longer.
+const ERASING: Duration = Duration::from_secs(60);
 /// Ending of the file that says that the recording beside it is stored.
 const STORED: &str = "stored";
 
@@ -219,7 +222,7 @@ impl Carrier {
         }
         self.put(&path, name).await?;
         // It is stored: what goes wrong from here on costs a second copy and no recording.
-        let noted = if self.config.delete_local {
+        let noted = if self.config.delete_local && !ringback_recorder::is_held(&path) {
             let _ = tokio::fs::remove_file(&about).await;
             tokio::fs::remove_file(&path).await
         } else {
@@ -242,10 +245,7 @@ impl Carrier {
             None => open(&self.config.store, &self.connector)?,
         };
         self.store = Some(Arc::clone(&store));
-        let location = match &self.config.store {
-            Store::S3(S3 { prefix, .. }) => Location::from(format!("{prefix}/{name}")),
-            Store::Folder(_) => Location::from(name),
-        };
+        let location = self.config.store.location(name);
         let first = read(&mut file, self.part).await?;
         if first.len() < self.part {
             store.put(&location, first.freeze().into()).await?;
@@ -266,6 +266,47 @@ impl Carrier {
             }
         }
         Ok(())
+    }
+}
+
+/// Deletes the recordings of these names from the store, and what is known of them; says how many objects that were. What a bucket
+/// keeps of earlier versions it keeps.
+///
+/// # Errors
+/// Why not all that are there are gone.
+pub(super) async fn erase(
+    config: &Recordings,
+    connector: &Arc<Connector>,
+    names: &BTreeSet<String>,
+) -> Result<u64, String> {
+    let store = open(&config.store, connector).map_err(|error| error.to_string())?;
+    let mut gone = 0;
+    for name in names.iter().filter(|name| is_recording(name)) {
+        let about = About::path(Path::new(name));
+        for name in [name.as_str(), about.to_str().unwrap_or(name)] {
+            let location = config.store.location(name);
+            let deleted = async {
+                store.head(&location).await?;
+                store.delete(&location).await
+            };
+            match tokio::time::timeout(ERASING, deleted).await {
+                Ok(Ok(())) => gone += 1,
+                Ok(Err(object_store::Error::NotFound { .. })) => {}
+                Ok(Err(error)) => return Err(error.to_string()),
+                Err(_) => return Err(format!("not done in {ERASING:?}")),
+            }
+        }
+    }
+    Ok(gone)
+}
+
+impl Store {
+    /// Where an object of that name is.
+    fn location(&self, name: &str) -> Location {
+        match self {
+            Self::S3(S3 { prefix, .. }) => Location::from(format!("{prefix}/{name}")),
+            Self::Folder(_) => Location::from(name),
+        }
     }
 }
 

@@ -1,6 +1,7 @@
-//! Events in tables of SQLite or PostgreSQL: in batches, each event once however often it comes. Reads nothing back.
+//! Events in tables of SQLite or PostgreSQL: in batches, each event once however often it comes. Reads nothing back, and deletes nothing unasked.
 
 mod config;
+mod erase;
 mod schema;
 #[cfg(test)]
 mod tests;
@@ -19,6 +20,7 @@ use super::{Event, Intake};
 use crate::telemetry::Lost;
 
 pub use config::{Database, Sql};
+pub(crate) use erase::erase;
 
 /// Events written at a time.
 const BATCH: usize = 500;

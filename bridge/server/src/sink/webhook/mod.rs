@@ -7,6 +7,7 @@ mod spool;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -71,6 +72,12 @@ enum Outcome {
     Refused(String),
     /// No event will be taken any more.
     Disabled(String),
+}
+
+/// Deletes what waits on disk of these calls, and says how much that was. A bridge that runs has it in memory as well, and delivers it.
+/// May block.
+pub(super) fn erase(config: &Webhook, calls: &BTreeSet<String>) -> std::io::Result<u64> {
+    config.spool.as_deref().map_or(Ok(0), |dir| Spool::new(dir).erase(calls))
 }
 
 /// Delivers what `intake` gives until there is no more, or for ever what cannot be delivered.

@@ -1,6 +1,7 @@
 //! Events on disk until they are delivered: a file for each, whole or not there. Outlives a process that is killed; of a power cut
 //! only what the system had written.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
@@ -79,6 +80,26 @@ impl Spool {
         Ok(())
     }
 
+    /// Deletes what is kept of these calls, and says how much that was. May block.
+    pub(super) fn erase(&self, calls: &BTreeSet<String>) -> io::Result<u64> {
+        let entries = match fs::read_dir(&self.dir) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
+            entries => entries?,
+        };
+        let mut gone = 0;
+        for entry in entries {
+            let path = entry?.path();
+            let ours = |end| path.extension().is_some_and(|extension| extension == end);
+            if (ours("event") || ours("part"))
+                && read(&path).is_some_and(|event| calls.contains(&event.call))
+            {
+                fs::remove_file(&path)?;
+                gone += 1;
+            }
+        }
+        Ok(gone)
+    }
+
     /// Forgets events, those it never kept as well. May block.
     pub(super) fn forget(&self, numbers: &[u64]) -> io::Result<()> {
         for number in numbers {
@@ -134,6 +155,20 @@ mod tests {
             "note.txt",
         ];
         assert_eq!(names, wanted);
+    }
+
+    #[test]
+    fn what_is_kept_of_a_call_goes_and_of_others_stays() {
+        let folder = Folder::new("spool-erase");
+        let spool = Spool::new(&folder.0.join("s"));
+        let calls = BTreeSet::from(["c1".to_owned()]);
+        assert_eq!(spool.erase(&calls).unwrap(), 0, "there is none yet");
+        spool.read().unwrap();
+        let event = |call, n| (n, Arc::new(event(call, n, EventKind::Dtmf)));
+        spool.write(&[event("c1", 1), event("c2", 2), event("c1", 3)]).unwrap();
+        assert_eq!(spool.erase(&calls).unwrap(), 2);
+        let left = spool.read().unwrap();
+        assert_eq!(left.events.iter().map(|(n, _)| *n).collect::<Vec<_>>(), [2]);
     }
 
     #[cfg(unix)]

@@ -1,0 +1,173 @@
+//! Recordings that are older than they are to become are deleted, little by little, on a thread of their own. Looks into none.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use ringback_recorder::{Removed, name_of, remove};
+
+use crate::clock::WallTime;
+use crate::telemetry::{Report, report};
+
+/// How often folders are looked through.
+const EVERY: Duration = Duration::from_secs(5 * 60);
+/// Recordings deleted at a time; where there are more, it goes on soon.
+const AT_A_TIME: usize = 200;
+/// How soon that is.
+const SOON: Duration = Duration::from_secs(1);
+
+/// What came of looking through.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub(crate) struct Swept {
+    /// Deleted.
+    pub(crate) deleted: usize,
+    /// Old enough, and held.
+    pub(crate) held: usize,
+    /// Old enough, and not deleted for another reason.
+    pub(crate) failed: Vec<(PathBuf, String)>,
+    /// There are more.
+    pub(crate) more: bool,
+}
+
+/// Begins to delete what is older than `keep` in these folders, for as long as this process lives.
+pub(super) fn begin(dirs: Vec<PathBuf>, keep: Duration) {
+    let sweeping = std::thread::Builder::new().name("retention".into()).spawn(move || {
+        let mut before = Swept::default();
+        loop {
+            let swept = sweep(&dirs, keep, WallTime::now(), AT_A_TIME);
+            if swept.deleted > 0 || swept != before {
+                let Swept { deleted, held, failed, .. } = &swept;
+                report(&Report::RecordingsExpired { deleted: *deleted, held: *held });
+                for (path, reason) in failed {
+                    report(&Report::RecordingNotExpired { path, reason });
+                }
+            }
+            std::thread::sleep(if swept.more { SOON } else { EVERY });
+            before = swept;
+        }
+    });
+    if let Err(error) = sweeping {
+        let path = Path::new("all folders");
+        report(&Report::RecordingNotExpired { path, reason: &error.to_string() });
+    }
+}
+
+/// Deletes at most `most` finished recordings that were last written to longer than `keep` before `now`.
+pub(crate) fn sweep(dirs: &[PathBuf], keep: Duration, now: WallTime, most: usize) -> Swept {
+    let mut swept = Swept::default();
+    for dir in dirs {
+        if let Err(error) = sweep_one(dir, keep, now, most, &mut swept) {
+            // Before the first recording there may be no folder.
+            if error.kind() != io::ErrorKind::NotFound {
+                swept.failed.push((dir.clone(), error.to_string()));
+            }
+        }
+    }
+    swept
+}
+
+fn sweep_one(
+    dir: &Path,
+    keep: Duration,
+    now: WallTime,
+    most: usize,
+    swept: &mut Swept,
+) -> io::Result<()> {
+    for entry in std::fs::read_dir(dir)? {
+        let entry = entry?;
+        let is_finished =
+            entry.file_name().to_str().is_some_and(|name| name_of(name) == Some(name));
+        if !is_finished {
+            continue;
+        }
+        let about = match entry.metadata() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            about => about?,
+        };
+        if !about.is_file() || now.since(about.modified()?) < keep {
+            continue;
+        }
+        if swept.deleted >= most {
+            swept.more = true;
+            return Ok(());
+        }
+        let path = entry.path();
+        match remove(&path) {
+            Ok(Removed::Gone) => swept.deleted += 1,
+            Ok(Removed::Held) => swept.held += 1,
+            Ok(Removed::Busy) => {}
+            Err(error) => swept.failed.push((path, error.to_string())),
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sink::testing::Folder;
+
+    fn file(folder: &Folder, name: &str, age_s: u64) {
+        let path = folder.0.join(name);
+        std::fs::write(&path, "x").unwrap();
+        let at = std::time::UNIX_EPOCH + Duration::from_secs(1_000_000 - age_s);
+        std::fs::File::options().write(true).open(&path).unwrap().set_modified(at).unwrap();
+    }
+
+    fn names(folder: &Folder) -> Vec<String> {
+        let entries = std::fs::read_dir(&folder.0).unwrap();
+        let mut names: Vec<_> =
+            entries.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn what_is_too_old_goes_and_nothing_that_is_held_made_young_or_no_recording() {
+        let folder = Folder::new("retention");
+        for (name, age_s) in [
+            ("old.wav", 101),
+            ("old.json", 101),
+            ("old2.wav.sealed", 500),
+            ("young.wav", 99),
+            ("held.wav", 500),
+            ("held.wav.hold", 500),
+            ("live.wav.part", 500),
+            ("note.txt", 500),
+            ("ahead.wav", 0),
+        ] {
+            file(&folder, name, age_s);
+        }
+        std::fs::create_dir(folder.0.join("folder.wav")).unwrap();
+        let dirs = [folder.0.clone(), folder.0.join("not/there")];
+        let (keep, now) =
+            (Duration::from_secs(100), WallTime::from_unix(Duration::from_secs(1_000_000)));
+        let swept = sweep(&dirs, keep, now, 10);
+        assert_eq!((swept.deleted, swept.held, swept.more), (2, 1, false), "{swept:?}");
+        assert!(swept.failed.is_empty(), "{swept:?}");
+        let left = [
+            "ahead.wav",
+            "folder.wav",
+            "held.wav",
+            "held.wav.hold",
+            "live.wav.part",
+            "note.txt",
+            "young.wav",
+        ];
+        assert_eq!(names(&folder), left);
+        assert_eq!(sweep(&dirs, keep, now, 10).deleted, 0);
+    }
+
+    #[test]
+    fn a_turn_deletes_so_many_and_says_that_there_are_more() {
+        let folder = Folder::new("retention-turns");
+        for n in 0..7 {
+            file(&folder, &format!("{n}.wav"), 200);
+        }
+        let now = WallTime::from_unix(Duration::from_secs(1_000_000));
+        let turn = || sweep(&[folder.0.clone()], Duration::from_secs(100), now, 3);
+        let turns = [turn(), turn(), turn()].map(|swept| (swept.deleted, swept.more));
+        assert_eq!(turns, [(3, true), (3, true), (1, false)]);
+        assert_eq!(names(&folder), [""; 0]);
+    }
+}

@@ -1,0 +1,173 @@
+//! Recordings that are deleted, and those that must not be. Chooses none.
+
+use std::fs::{self, File};
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
+
+use crate::about::{About, part_of};
+use crate::disk;
+use crate::vault::{self, SEALED};
+
+/// What became of a recording that was to be deleted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Removed {
+    /// It is gone, and what was known of it.
+    Gone,
+    /// It is held, and as it was.
+    Held,
+    /// Somebody makes it or looks after it; it is as it was.
+    Busy,
+}
+
+/// The file that says that a recording is held: beside it, whether it is finished or not.
+fn hold_of(recording: &Path) -> PathBuf {
+    with_end(recording, ".hold")
+}
+
+fn with_end(path: &Path, end: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(end);
+    name.into()
+}
+
+/// Whether a recording is held: neither age nor a wish deletes it. One of which that cannot be known is held.
+#[must_use]
+pub fn is_held(recording: &Path) -> bool {
+    hold_of(recording).try_exists().unwrap_or(true)
+}
+
+/// Holds a recording, or lets go of it; on disk when this returns.
+///
+/// # Errors
+/// There is no such recording, or it cannot be written.
+pub fn hold(recording: &Path, held: bool) -> io::Result<()> {
+    if !recording.is_file() && !part_of(recording).is_file() {
+        return Err(ErrorKind::NotFound.into());
+    }
+    let hold = hold_of(recording);
+    if held {
+        disk::private().write(true).create(true).truncate(false).open(&hold)?.sync_all()?;
+    } else if let Err(error) = fs::remove_file(&hold)
+        && error.kind() != ErrorKind::NotFound
+    {
+        return Err(error);
+    }
+    disk::sync_dir(&hold)
+}
+
+/// Deletes a finished recording and what is known of it. The key of a sealed one is destroyed first, on disk, so that no block of it
+/// that is found later can be read.
+///
+/// # Errors
+/// What is still there cannot be deleted; doing it again goes on.
+pub fn remove(recording: &Path) -> io::Result<Removed> {
+    if is_held(recording) {
+        return Ok(Removed::Held);
+    }
+    if part_of(recording).exists() {
+        return Ok(Removed::Busy);
+    }
+    match File::options().read(true).write(true).open(recording) {
+        Ok(mut file) => {
+            if !disk::own(&file, false)? || !disk::is_at(&file, recording) {
+                return Ok(Removed::Busy);
+            }
+            let length = file.metadata()?.len();
+            if vault::walk(&mut file, length)?.is_some() {
+                vault::shred(&mut file)?;
+            }
+            fs::remove_file(recording)?;
+        }
+        Err(error) if error.kind() == ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
+    }
+    let mut beside = vec![with_end(recording, ".stored")];
+    if !recording.to_string_lossy().ends_with(SEALED) {
+        beside.push(About::path(recording));
+    }
+    for path in beside {
+        match fs::remove_file(path) {
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    disk::sync_dir(recording)?;
+    Ok(Removed::Gone)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tests::{Dir, names};
+
+    fn recorded(dir: &Dir) -> PathBuf {
+        let path = dir.0.join("a.wav");
+        for name in ["a.wav", "a.json", "a.wav.stored", "b.wav", "b.json"] {
+            fs::write(dir.0.join(name), "x").unwrap();
+        }
+        path
+    }
+
+    #[test]
+    fn a_recording_goes_with_all_that_is_known_of_it_and_nothing_else() {
+        let dir = Dir::new("remove");
+        let path = recorded(&dir);
+        assert_eq!(remove(&path).unwrap(), Removed::Gone);
+        assert_eq!(names(&dir.0), ["b.json", "b.wav"]);
+        assert_eq!(remove(&path).unwrap(), Removed::Gone, "again");
+        // Interrupted behind the sound, what is left goes the next time.
+        recorded(&dir);
+        fs::remove_file(&path).unwrap();
+        assert_eq!(remove(&path).unwrap(), Removed::Gone);
+        assert_eq!(names(&dir.0), ["b.json", "b.wav"]);
+    }
+
+    #[test]
+    fn a_recording_that_is_held_or_made_stays() {
+        let dir = Dir::new("held");
+        let path = recorded(&dir);
+        hold(&path, true).unwrap();
+        assert_eq!(remove(&path).unwrap(), Removed::Held);
+        hold(&path, false).unwrap();
+        hold(&path, false).unwrap();
+        fs::write(dir.0.join("a.wav.part"), "x").unwrap();
+        assert_eq!(remove(&path).unwrap(), Removed::Busy);
+        fs::remove_file(dir.0.join("a.wav.part")).unwrap();
+        #[cfg(unix)]
+        {
+            let theirs = File::open(&path).unwrap();
+            assert!(disk::own(&theirs, false).unwrap());
+            assert_eq!(remove(&path).unwrap(), Removed::Busy);
+        }
+        assert!(path.exists() && About::path(&path).exists());
+        assert_eq!(remove(&path).unwrap(), Removed::Gone);
+        assert!(hold(&path, true).is_err(), "there is none");
+    }
+
+    #[cfg(all(unix, feature = "encryption"))]
+    #[test]
+    fn the_key_of_a_sealed_recording_is_destroyed_and_not_only_its_name() {
+        use std::os::unix::fs::MetadataExt as _;
+        let dir = Dir::new("shredded");
+        let config =
+            serde_json::json!({"dir": dir.0.join("r"), "encrypt": crate::tests::key_in(&dir.0)});
+        let mut recorder = crate::tests::start("s", &config).unwrap();
+        crate::tests::give(&mut recorder, 0, 0, &[7; 16_000]).1.unwrap();
+        ringback_module::Module::stop(
+            &mut recorder,
+            ringback_module::message::StopReason::Hangup,
+            &mut ringback_module::Outputs::new(),
+        );
+        let path = dir.0.join("r/s.wav.sealed");
+        // Another name of the same file, as a copy of the disk would have it.
+        let copy = dir.0.join("copy");
+        fs::hard_link(&path, &copy).unwrap();
+        assert_eq!(remove(&path).unwrap(), Removed::Gone);
+        assert_eq!(names(&dir.0.join("r")), [""; 0]);
+        assert_eq!(fs::metadata(&copy).unwrap().nlink(), 1);
+        let keys = crate::check(&config, &|_| None).unwrap().keys.unwrap();
+        let octets = fs::read(&copy).unwrap();
+        let opened = vault::Reader::open(octets.as_slice(), &keys).map(drop);
+        assert!(opened.unwrap_err().to_string().contains("destroyed"));
+    }
+}
