@@ -683,8 +683,14 @@ mod tests {
 
     #[test]
     fn times_have_units() {
-        let cases =
-            [("20ms", 20), ("10s", 10_000), ("10 s", 10_000), ("5m", 300_000), ("1h", 3_600_000)];
+        let cases = [
+            ("20ms", 20),
+            ("10s", 10_000),
+            ("10 s", 10_000),
+            ("5m", 300_000),
+            ("1h", 3_600_000),
+            ("30d", 2_592_000_000),
+        ];
         for (text, millis) in cases {
             assert_eq!(parse_time(text), Some(Duration::from_millis(millis)), "{text}");
         }
@@ -694,7 +700,7 @@ mod tests {
             "s",
             "-1s",
             "1.5s",
-            "1d",
+            "1w",
             "10s ",
             "99999999999999999999s",
             "9999999999999999h",

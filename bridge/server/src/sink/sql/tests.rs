@@ -120,6 +120,16 @@ async fn a_call_fills_the_tables_of_sqlite_once_however_often_it_comes() {
     run_all(another, call()).await;
     let count = ask_sqlite(&folder, "SELECT CAST(count(*) AS text) FROM events").await;
     assert_eq!(count, ["8"], "of another bridge, the same names are other events");
+
+    let calls = std::collections::BTreeSet::from(["c1".to_owned(), "c9".to_owned()]);
+    assert_eq!(
+        erase(&sqlite(&folder), &calls).await.unwrap(),
+        9,
+        "a row of a call and of each event"
+    );
+    let count = ask_sqlite(&folder, "SELECT CAST(count(*) AS text) FROM events").await;
+    assert_eq!(count, ["4"], "the other bridge's");
+    assert_eq!(erase(&sqlite(&folder), &calls).await.unwrap(), 0);
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
 //! A PostgreSQL server of its own for a test: made in a folder, reached over a Unix socket, gone with the test.
 
+use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -132,4 +133,13 @@ async fn a_call_fills_the_tables_of_postgresql_once_however_often_it_comes() {
     assert_eq!((feed.figures().delivered(), feed.figures().lost(Lost::Refused)), (3, 1));
     let question = "SELECT event_id FROM results WHERE at_ms >= 20 ORDER BY event_id";
     assert_eq!(server.ask(question).await, ["c1-20", "c1-22"]);
+
+    // Deleted by call and bridge.
+    run_all(Sql { source: "/another".into(), ..server.config() }, call()).await;
+    let rows = "SELECT (SELECT count(*) FROM events) + (SELECT count(*) FROM results) + (SELECT count(*) FROM transcripts) + (SELECT count(*) FROM calls) || ''";
+    let before: u64 = server.ask(rows).await[0].parse().unwrap();
+    let calls = BTreeSet::from(["c1".to_owned()]);
+    assert_eq!(erase(&server.config(), &calls).await.unwrap(), before - 9);
+    assert_eq!(server.ask(rows).await, ["9"], "of the other bridge");
+    assert_eq!(erase(&server.config(), &calls).await.unwrap(), 0);
 }
