@@ -214,6 +214,7 @@ async fn encrypted_recordings_of_a_killed_bridge_are_good_again_and_open_with_th
 }
 
 /// Files below a folder that have one of these texts in them or in their names.
+#[cfg(all(feature = "sql", feature = "object-store", feature = "encryption"))]
 fn having(dir: &Path, texts: &[&str]) -> Vec<String> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(dir).unwrap() {
@@ -227,7 +228,7 @@ fn having(dir: &Path, texts: &[&str]) -> Vec<String> {
         let has = |text: &&str| {
             octets.windows(text.len()).any(|found| found == text.as_bytes()) || name.contains(*text)
         };
-        if texts.iter().any(|text| has(&text)) {
+        if texts.iter().any(has) {
             // When SQLite puts what it has beside its file into it is its own affair.
             found.push(name.trim_end_matches("-wal").to_owned());
         }
@@ -357,7 +358,6 @@ async fn what_is_kept_of_somebody_goes_everywhere_and_of_others_nowhere() {
     assert_eq!(having(&kept, &[other, numbers[1]]), [""; 0]);
 }
 
-#[cfg(feature = "encryption")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_is_deleted_of_a_call_that_is_being_recorded() {
     let folder = Folder::new("deletion-live");

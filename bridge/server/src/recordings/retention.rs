@@ -165,7 +165,7 @@ mod tests {
             file(&folder, &format!("{n}.wav"), 200);
         }
         let now = WallTime::from_unix(Duration::from_secs(1_000_000));
-        let turn = || sweep(&[folder.0.clone()], Duration::from_secs(100), now, 3);
+        let turn = || sweep(std::slice::from_ref(&folder.0), Duration::from_secs(100), now, 3);
         let turns = [turn(), turn(), turn()].map(|swept| (swept.deleted, swept.more));
         assert_eq!(turns, [(3, true), (3, true), (1, false)]);
         assert_eq!(names(&folder), [""; 0]);
