@@ -14,6 +14,8 @@ use crate::net::Io;
 
 /// Octets that one way holds; with more it does not read. One of limited rate holds less.
 const MOST: usize = 64 * 1024;
+/// A task that wakes up so much late was not: the line was idle, or stood still.
+const LATE: Duration = Duration::from_millis(100);
 /// Most octets of one read.
 const READ: usize = 4 * 1024;
 
@@ -220,8 +222,11 @@ impl Pipe {
         self.done.octets += octets as u64;
         self.done.pieces += 1;
         self.queued -= octets;
-        self.free_at = self.free_at.max(now) + self.schedule.takes(octets);
         let Some(piece) = self.queue.front_mut() else { return };
+        // The line goes on from when it was free, not from when this task was woken, or it would be slower than told.
+        let from = self.free_at.max(piece.due);
+        let from = if now - from > LATE { now } else { from };
+        self.free_at = from + self.schedule.takes(octets);
         piece.passed += octets;
         if piece.passed == piece.octets.len() {
             self.done.longest_ms = self.done.longest_ms.max(millis(now - piece.came));

@@ -119,9 +119,8 @@ fn judge_calls(row: &mut Row, bridge: &Bridge, tally: Tally, lasts: Duration) {
     let Tally { calls, ended_otherwise, twice, .. } = tally;
     let rate = calls as f64 / lasts.as_secs_f64();
     row.notes.push(format!(
-        "{calls} calls were set up and ended, {rate:.0} a second: as many as a day of {:.1} a second has in {:.0} s",
-        calls as f64 / 86_400.0,
-        lasts.as_secs_f64()
+        "{calls} calls were set up and ended, {rate:.0} a second, {:.2} % of a million",
+        calls as f64 / 1e4
     ));
     row.felt(rate >= 10.0, || format!("{rate:.0} calls a second"));
     row.must(ended_otherwise == 0, || format!("{ended_otherwise} calls were cut or refused"));
