@@ -6,6 +6,7 @@ mod live;
 mod operated;
 mod ports;
 mod posted;
+mod receipt;
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,7 +16,7 @@ use std::time::Duration;
 use axum::Router;
 use ringback_proto::provider::{
     self, Answer, Auth, Credential, Grant, Options, Posted, Protocol, Provider, Replays, Transport,
-    Upgrade, Used, Webhook,
+    Upgrade, Webhook,
 };
 use ringback_proto::rule::{Facts, Rule};
 use ringback_proto::session::{RouteTable, Session, SessionConfig};
@@ -33,8 +34,8 @@ use crate::events::{self, Events};
 use crate::hangup::{HangUp, Pool};
 use crate::keyring::Keyring;
 use crate::listener::{
-    Admission, Answered, Drained, Endpoint, Entry, Pages, Posting, Readiness, Refusal, Server,
-    Shortage, Streams,
+    Admission, Answered, Drained, Endpoint, Entry, Guest, Pages, Posting, Readiness, Refusal,
+    Server, Shortage, Streams,
 };
 use crate::module_host::{self, ChildPools, RosterConfig, Rosters};
 #[cfg(feature = "nats")]
@@ -56,6 +57,7 @@ pub use live::Reload;
 use operated::{keep_endpoints, standing_stores};
 use ports::Stock;
 use posted::{Posts, Running};
+use receipt::Receipt;
 
 /// A call that we dial has so long to start: its provider keeps it for a minute, and its protocol knows when to give up.
 const DIALLING: Duration = Duration::from_secs(90);
@@ -185,27 +187,8 @@ struct Accepted {
     posted: Option<(Posts, Receipt)>,
     /// Whom the token that it came with is about.
     subject: Option<Box<str>>,
-}
-
-/// That a credential was used up by what has still to be served. Dropped before, it gives the credential back.
-struct Receipt {
-    replays: Arc<Mutex<Replays>>,
-    used: Option<Used>,
-}
-
-impl Receipt {
-    /// It was served: the credential does not open again.
-    fn keep(mut self) {
-        self.used = None;
-    }
-}
-
-impl Drop for Receipt {
-    fn drop(&mut self) {
-        if let Some(used) = &self.used {
-            self.replays.lock().unwrap_or_else(PoisonError::into_inner).give_back(used);
-        }
-    }
+    /// It has no place of its own.
+    guest: Option<Guest>,
 }
 
 impl Bridge {
@@ -433,14 +416,26 @@ impl Streams for Bridge {
         if let Some(passthrough) = plan.passes_on(upgrade) {
             return Ok(self.pass_on(&plan, passthrough, upgrade, peer, grant));
         }
-        let accepted = plan.provider.accept(upgrade, &plan.options)?;
-        let opening = self.opening(&plan, upgrade, accepted.subprotocol.as_deref());
-        let (protocol, headers) = (accepted.protocol, plan.routes.headers_of(upgrade));
-        let state =
-            Accepted { plan, protocol, headers, opening, posted: None, subject: grant.subject };
-        let state = Admitted(Stream::Call(state));
-        let by_credential = || grant.subprotocol.map(|name| name.expose().to_owned());
-        Ok(Admission { state, subprotocol: accepted.subprotocol.or_else(by_credential) })
+        self.accept(plan, upgrade, grant, None)
+    }
+
+    fn guest(&self, endpoint: &Endpoint) -> Option<Guest> {
+        let plan = self.plan(endpoint).ok()?;
+        plan.reattach.and_then(|_| plan.attachments.guest())
+    }
+
+    fn admit_guest(
+        &self,
+        endpoint: &Endpoint,
+        upgrade: &Upgrade<'_>,
+        guest: Guest,
+    ) -> Result<Option<Admission<Admitted>>, Refusal> {
+        let plan = self.plan(endpoint)?;
+        let grant = plan.check(upgrade, &[])?;
+        if plan.reattach.is_none() || plan.passes_on(upgrade).is_some() {
+            return Ok(None);
+        }
+        self.accept(plan, upgrade, grant, Some(guest)).map(Some)
     }
 
     fn answer(
@@ -553,7 +548,8 @@ impl Streams for Bridge {
         };
         let (protocol, opening) = (accepted.protocol, self.opening(&plan, request, None));
         let (posted, headers) = (Some((posts, receipt)), plan.routes.headers_of(request));
-        let accepted = Accepted { plan, protocol, headers, opening, posted, subject: None };
+        let accepted =
+            Accepted { plan, protocol, headers, opening, posted, subject: None, guest: None };
         Ok(Posting::Call(Admitted(Stream::Call(accepted))))
     }
 
@@ -616,6 +612,24 @@ impl Bridge {
         Admission { state, subprotocol: None }
     }
 
+    /// A stream that becomes a call, or goes on with one.
+    fn accept(
+        &self,
+        plan: Arc<Plan>,
+        upgrade: &Upgrade<'_>,
+        grant: Grant,
+        guest: Option<Guest>,
+    ) -> Result<Admission<Admitted>, Refusal> {
+        let accepted = plan.provider.accept(upgrade, &plan.options)?;
+        let opening = self.opening(&plan, upgrade, accepted.subprotocol.as_deref());
+        let (protocol, headers) = (accepted.protocol, plan.routes.headers_of(upgrade));
+        let (subject, posted) = (grant.subject, None);
+        let state = Accepted { plan, protocol, headers, opening, posted, subject, guest };
+        let state = Admitted(Stream::Call(state));
+        let by_credential = || grant.subprotocol.map(|name| name.expose().to_owned());
+        Ok(Admission { state, subprotocol: accepted.subprotocol.or_else(by_credential) })
+    }
+
     /// How a call began, if it is to be captured.
     fn opening(
         &self,
@@ -640,7 +654,9 @@ impl Bridge {
         } else if plan.reattach.is_some() {
             config.reattach = plan.reattach;
             let whose = Whose { credential: plan.auth.kind(), subject: admitted.subject };
-            reattach = Some(Reattach::new(&plan.attachments, whose));
+            config.guest = admitted.guest.is_some();
+            let own = Reattach::new(&plan.attachments, whose);
+            reattach = Some(own.for_guest(admitted.guest));
         }
         config.routes = Arc::clone(&plan.routes);
         config.headers = admitted.headers;

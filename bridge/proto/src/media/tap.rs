@@ -53,7 +53,7 @@ pub struct Tap {
     flags: FrameFlags,
     accounts: TapAccounts,
     /// Missing before the tap began, which has to be told: from here on, and how much of it was never read.
-    untold: Option<(u64, u64)>,
+    untold: Option<Box<(u64, u64)>>,
     /// No frame was read yet.
     fresh: bool,
     /// Whether it is given what is not for everybody.
@@ -93,7 +93,7 @@ impl Tap {
         let lost = self.cursor.saturating_sub(past.end);
         self.accounts =
             TapAccounts { end: past.end.max(self.cursor), lagged: past.lagged + lost, ..past };
-        self.untold = (owed < self.cursor).then_some((owed, lost));
+        self.untold = (owed < self.cursor).then(|| Box::new((owed, lost)));
         self
     }
 
@@ -127,7 +127,8 @@ impl Tap {
     /// Fills `frame` with the next frame, if there is one.
     pub fn next(&mut self, ring: &mut Ring, frame: &mut Vec<i16>) -> Next {
         frame.clear();
-        if let Some((from, lost)) = self.untold.take() {
+        if let Some(untold) = self.untold.take() {
+            let (from, lost) = *untold;
             return Next::Lagged { from, to: self.cursor, lost, fresh: self.fresh };
         }
         frame.append(&mut self.pending);

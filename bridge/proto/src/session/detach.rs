@@ -76,7 +76,7 @@ impl Session {
         for (index, event) in inbox.events().iter().enumerate().skip(from) {
             if let (Event::Started(start), Phase::AwaitingStart { .. }) = (event, &self.phase)
                 && self.config.reattach.is_some()
-                && is_kept(start)
+                && (is_kept(start) || self.config.guest)
                 && self.claim.is_none()
             {
                 return Some(index);

@@ -53,12 +53,8 @@ pub use state::EndReason;
 pub use summary::{ModuleSummary, Summary};
 
 use media::MediaPath;
-use port::{Port, PortPhase};
+use port::{BUSY, Port, PortPhase};
 use state::Phase;
-
-/// A port that may still have something to say.
-const BUSY: [PortPhase; 4] =
-    [PortPhase::Starting, PortPhase::Live, PortPhase::Down, PortPhase::Stopping];
 
 /// What a call keeps to.
 #[derive(Debug, Clone, PartialEq)]
@@ -79,10 +75,11 @@ pub struct SessionConfig {
     pub start_timeout: Duration,
     /// A call may last this long.
     pub max_duration: Duration,
-    /// A call whose stream was lost waits so long for another stream of it ([`Session::reattach`]); `None` ends it. With a time, the
-    /// shell is asked by [`Action::Claim`] about each stream that starts.
+    /// A call that lost its stream waits so long for another ([`Session::reattach`]), and [`Action::Claim`] asks about each that starts.
     pub reattach: Option<Duration>,
-    /// A hang-up for which the wire has no message is the shell's to carry out, who has so long; `None` only closes the stream.
+    /// There is no place for another call: the shell is asked whatever starts, and [`Session::begin_call`] is not its answer.
+    pub guest: bool,
+    /// A hang-up for which the wire has no message is the shell's, who has so long; `None` only closes the stream.
     pub hang_up_within: Option<Duration>,
     /// Routes of the listener; the first that takes the call says which modules it gets.
     pub routes: Arc<RouteTable>,
@@ -106,6 +103,7 @@ impl SessionConfig {
             start_timeout: Duration::from_secs(5),
             max_duration: Duration::from_secs(4 * 3_600),
             reattach: None,
+            guest: false,
             hang_up_within: None,
             routes: Route::default().into(),
             headers: Vec::new(),
@@ -159,8 +157,8 @@ pub enum Action {
         /// Which.
         port: PortId,
     },
-    /// A module or an operator hung up, and the wire has no message for it: end the call of that name by other means, then say
-    /// [`Session::hung_up`]. The stream stays open until then, for as long as [`SessionConfig::hang_up_within`] says.
+    /// A module or an operator hung up, and the wire has no message for it: end the call by other means, then say [`Session::hung_up`].
+    /// The stream stays open until then, for [`SessionConfig::hang_up_within`].
     HangUp,
     /// Worth telling people.
     Report(Report),

@@ -114,6 +114,10 @@ pub(super) enum PortPhase {
     Gone,
 }
 
+/// A port that may still have something to say.
+pub(super) const BUSY: [PortPhase; 4] =
+    [PortPhase::Starting, PortPhase::Live, PortPhase::Down, PortPhase::Stopping];
+
 pub(super) struct Port {
     pub(super) config: PortConfig,
     /// As what it plays, if it may.
@@ -123,7 +127,7 @@ pub(super) struct Port {
     pub(super) phase: PortPhase,
     pub(super) agreed: Option<Agreed>,
     /// What it was given of each track before it went away.
-    pub(super) heard_before: Vec<(u16, TapAccounts)>,
+    pub(super) heard_before: Box<[(u16, TapAccounts)]>,
     /// Everything up to here need not be replayed, in ms of the call.
     pub(super) acked_ms: u64,
     pub(super) resume_token: Option<String>,
@@ -217,7 +221,7 @@ impl Port {
             filter: None,
             phase: PortPhase::Idle,
             agreed: None,
-            heard_before: Vec::new(),
+            heard_before: Box::default(),
             acked_ms: 0,
             resume_token: None,
             from_ms: 0,

@@ -3,6 +3,7 @@
 //! Looked at when a stream starts and when a call ends, and at no other time.
 
 use std::collections::HashMap;
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
@@ -12,10 +13,13 @@ use ringback_proto::session::Takeover;
 use tokio::sync::mpsc;
 
 use crate::capture::Tape;
+use crate::listener::Guest;
 use crate::socket::{Socket, close_code};
 
 /// Streams that may wait for a call to take them; it takes each at once.
 const MOST_WAITING: usize = 2;
+/// Streams of a listener that may be there at once without a place, until they have said whose they are.
+const MOST_GUESTS: usize = 64;
 /// A longer name is nobody's: providers' have some forty characters.
 const LONGEST_NAME: usize = 256;
 
@@ -30,7 +34,10 @@ type Names = HashMap<Box<str>, Entry>;
 
 /// The calls of one listener.
 #[derive(Clone, Default)]
-pub(crate) struct Attachments(Arc<Mutex<Names>>);
+pub(crate) struct Attachments {
+    names: Arc<Mutex<Names>>,
+    guests: Arc<AtomicUsize>,
+}
 
 struct Entry {
     shape: Shape,
@@ -106,9 +113,14 @@ impl Attachments {
         Claimed::Own(Attachment { name, all: self.clone(), streams })
     }
 
+    /// Lets a stream in for which there is no place, if there are calls that it may be one of.
+    pub(crate) fn guest(&self) -> Option<Guest> {
+        Guest::among(&self.guests, self.names().len().min(MOST_GUESTS))
+    }
+
     fn names(&self) -> MutexGuard<'_, Names> {
         // What a thread left behind that panicked is as good as ever: entries are whole.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.names.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -129,22 +141,41 @@ pub(crate) struct Reattach {
     calls: Attachments,
     whose: Whose,
     own: Option<Attachment>,
+    guest: Option<Guest>,
+}
+
+/// What becomes of a stream that starts.
+pub(super) enum Claim {
+    /// It begins a call.
+    Own,
+    /// It goes on with another one, to which it is sent.
+    Other(mpsc::OwnedPermit<Box<Arrived>>),
+    /// It goes on with none, and there is no place for one more.
+    NoPlace,
 }
 
 impl Reattach {
     /// Among `calls`, for a stream of this party.
     pub(crate) fn new(calls: &Attachments, whose: Whose) -> Self {
-        Self { calls: calls.clone(), whose, own: None }
+        Self { calls: calls.clone(), whose, own: None, guest: None }
     }
 
-    /// Where to send the stream that starts so, if it is another call's. From now on this call can be found by its name, if not.
-    pub(super) fn claim(&mut self, start: &Start) -> Option<mpsc::OwnedPermit<Box<Arrived>>> {
+    /// The same, for a stream that has no place of its own.
+    pub(crate) fn for_guest(self, guest: Option<Guest>) -> Self {
+        Self { guest, ..self }
+    }
+
+    /// Whose the stream is that starts so. From now on a call can be found by its name.
+    pub(super) fn claim(&mut self, start: &Start) -> Claim {
         match self.calls.claim(start, &self.whose) {
-            Claimed::Own(own) => self.own = Some(own),
-            Claimed::Other(permit) => return Some(permit),
-            Claimed::Unnamed => {}
+            Claimed::Other(permit) => Claim::Other(permit),
+            _ if self.guest.is_some() => Claim::NoPlace,
+            Claimed::Unnamed => Claim::Own,
+            Claimed::Own(own) => {
+                self.own = Some(own);
+                Claim::Own
+            }
         }
-        None
     }
 
     /// Whether another stream can find the call.
@@ -224,5 +255,22 @@ mod tests {
         assert!(waiting.iter().all(|claimed| matches!(claimed, Claimed::Other(_))));
         assert!(matches!(claim(), Claimed::Unnamed), "one that takes none of them is stuck");
         drop(first);
+    }
+
+    #[test]
+    fn as_many_guests_come_as_there_are_calls_that_they_may_be_of() {
+        let calls = Attachments::default();
+        assert!(calls.guest().is_none());
+        let party = whose("bearer", None);
+        let _calls: Vec<_> =
+            ["a", "b"].iter().map(|name| own(&calls, &start(name), &party)).collect();
+        let guests: Vec<_> = (0..3).map_while(|_| calls.guest()).collect();
+        assert_eq!(guests.len(), 2);
+        drop(guests);
+        assert!(calls.guest().is_some(), "who is gone takes no room");
+        let mut guest = Reattach::new(&calls, party).for_guest(calls.guest());
+        assert!(matches!(guest.claim(&start("c")), Claim::NoPlace));
+        assert!(matches!(guest.claim(&start("b")), Claim::Other(_)));
+        assert_eq!(calls.names().len(), 2, "nothing is kept of a guest");
     }
 }

@@ -33,9 +33,9 @@ use crate::registry::{Entered, Order};
 use crate::shutdown::Shutdown;
 use crate::socket::wire::Kind;
 use crate::socket::{Closed, Incoming, Socket, SocketError, close_code};
-use crate::telemetry::PeerText;
+use crate::telemetry::{METRICS, PeerText};
 
-use attach::Arrived;
+use attach::{Arrived, Claim};
 pub(crate) use attach::{Attachments, Reattach, Whose};
 use breaker::Trial;
 use inline::Inline;
@@ -300,12 +300,24 @@ impl Call {
     /// Finds out whose the stream is that has started.
     fn claim(&mut self, now: Instant) {
         let reattach = self.reattach.as_mut().zip(self.session.claiming());
-        let Some(permit) = reattach.and_then(|(reattach, start)| reattach.claim(start)) else {
-            return self.session.begin_call(now);
-        };
-        if let (Some(stream), Some(socket)) = (self.session.hand_over(), self.socket.take()) {
-            let tape = self.tape.take();
-            permit.send(Box::new(Arrived { stream: *stream, socket, tape }));
+        match reattach.map_or(Claim::Own, |(reattach, start)| reattach.claim(start)) {
+            Claim::Own => self.session.begin_call(now),
+            Claim::Other(permit) => {
+                if let (Some(stream), Some(socket)) = (self.session.hand_over(), self.socket.take())
+                {
+                    let tape = self.tape.take();
+                    permit.send(Box::new(Arrived { stream: *stream, socket, tape }));
+                }
+            }
+            Claim::NoPlace => {
+                METRICS.refused_overload.increment();
+                tracing::debug!(call = self.name, "refused: of no call that is live, and no place");
+                drop(self.session.hand_over());
+                if let Some(socket) = self.socket.take() {
+                    // There is no call that it could hold up.
+                    tokio::spawn(socket.close(close_code::TRY_AGAIN, "no place for another call"));
+                }
+            }
         }
     }
 

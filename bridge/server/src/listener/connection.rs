@@ -235,7 +235,8 @@ struct Admitted<T> {
     seats: Seats,
 }
 
-/// Places taken by a stream: one of the server's and, where those are counted, one of its listener's.
+/// Places taken by a stream: one of the server's and, where those are counted, one of its listener's. A guest has none.
+#[derive(Default)]
 pub(super) struct Seats {
     tenant: Option<TenantSeat>,
     _seats: [Option<OwnedSemaphorePermit>; 2],
@@ -288,7 +289,13 @@ fn admit<S: Streams>(
     parts: &Parts,
     peer: SocketAddr,
 ) -> Result<Asked<S::Admitted>, Refusal> {
-    let seats = seats(shared, bounded)?;
+    let (seats, guest) = match seats(shared, bounded) {
+        Ok(seats) => (seats, None),
+        Err(refusal) => match shared.streams.guest(&bounded.endpoint) {
+            Some(guest) => (Seats::default(), Some((guest, refusal))),
+            None => return Err(refusal),
+        },
+    };
     bounded.endpoint.sources.check(peer, &parts.headers)?;
     let accept = handshake::check(parts, &bounded.endpoint.origins)?;
 
@@ -296,7 +303,13 @@ fn admit<S: Streams>(
     let target = parts.uri.path_and_query().map_or("/", |target| target.as_str());
     let public_url = bounded.endpoint.public_url.as_deref();
     let upgrade = Upgrade { target, public_url, headers: &headers };
-    let admission = shared.streams.admit(&bounded.endpoint, &upgrade, peer)?;
+    let admission = match guest {
+        None => shared.streams.admit(&bounded.endpoint, &upgrade, peer)?,
+        Some((guest, full)) => {
+            let admission = shared.streams.admit_guest(&bounded.endpoint, &upgrade, guest)?;
+            admission.ok_or(full)?
+        }
+    };
     Ok(Asked { admission, accept, seats })
 }
 

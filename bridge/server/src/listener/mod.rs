@@ -47,6 +47,25 @@ pub(crate) use routes::{EVENTS_PATH, WORKERS_PATH};
 pub use sources::{Sources, network};
 pub use webhook::{AnswerPoint, Answered};
 
+/// A stream that came where there was no place for it, because it may be one of a call that has its place. Counted while it lives.
+#[derive(Debug)]
+pub struct Guest(Arc<AtomicUsize>);
+
+impl Guest {
+    /// One more among `guests`, of whom there may be `most`.
+    pub(crate) fn among(guests: &Arc<AtomicUsize>, most: usize) -> Option<Self> {
+        let one_more = |open: usize| (open < most).then_some(open + 1);
+        let taken = guests.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more);
+        taken.ok().map(|_| Self(Arc::clone(guests)))
+    }
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 /// What the streams of a server mean: implemented by the bridge, and by tests.
 pub trait Streams: Send + Sync + 'static {
     /// What [`Streams::admit`] found out and [`Streams::serve`] needs. Dropped unserved if the peer goes away in between.
@@ -70,6 +89,27 @@ pub trait Streams: Send + Sync + 'static {
     ) -> Result<Admission<Self::Admitted>, Refusal> {
         let _ = (endpoint, upgrade, peer);
         Err(Refusal::new(404, "no streams are taken here"))
+    }
+
+    /// Whether a stream may come for which there is no place: one that goes on with a call, which has its place already.
+    fn guest(&self, endpoint: &Endpoint) -> Option<Guest> {
+        let _ = endpoint;
+        None
+    }
+
+    /// [`Streams::admit`] of such a stream; `None` if it is none after all. One that turns out to be a call of its own is closed as soon
+    /// as that is known.
+    ///
+    /// # Errors
+    /// The refusal becomes the HTTP answer.
+    fn admit_guest(
+        &self,
+        endpoint: &Endpoint,
+        upgrade: &Upgrade<'_>,
+        guest: Guest,
+    ) -> Result<Option<Admission<Self::Admitted>>, Refusal> {
+        let _ = (endpoint, upgrade, guest);
+        Ok(None)
     }
 
     /// Does what must be done before an admitted stream's upgrade is answered: where streams are passed on, that there is somebody.

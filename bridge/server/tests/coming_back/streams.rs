@@ -192,6 +192,25 @@ async fn where_nothing_proves_who_calls_a_call_is_kept_only_if_its_listener_says
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_full_bridge_lets_a_stream_come_back_and_no_other_in() {
+    let bridge = Bridge::new("[limits]\nmax_calls = 1\n");
+    drop(bridge.call("main", "CA1").await);
+    bridge.detached().await;
+    // Who it is shows as soon as it starts.
+    let goodbye = Goodbye { code: 1013, reason: "no place for another call".into() };
+    assert_eq!(bridge.dial("main", "CA2").await.closed().await, goodbye);
+    let mut second = bridge.dial("main", "CA1").await;
+    second.format().await;
+    second.speak(&sound(1)).await;
+    second.hang_up().await;
+    assert_eq!(bridge.host.log.ended("CA1").await.reattached, 1);
+    assert_eq!((bridge.started(), bridge.reattached().len()), (1, 1));
+    bridge.call("main", "CA2").await.hang_up().await;
+    assert_eq!(bridge.started(), 2, "its place is free again");
+    bridge.host.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_call_that_waits_keeps_its_place_and_holds_up_a_drain_no_longer_than_it_waits() {
     let bridge = Bridge::new("[limits]\nmax_calls = 1\n");
     drop(bridge.call("main", "CA1").await);
