@@ -23,6 +23,8 @@ use crate::socket::{
 /// A bridge that does not answer within this is given up.
 const CONNECT: Duration = Duration::from_secs(8);
 
+/// Whoever waits to be left waits no longer.
+const PATIENCE: Duration = Duration::from_secs(60);
 /// How long a caller listens after its last word.
 const LINGER: Duration = Duration::from_secs(1);
 /// Octets that the system keeps for a caller that does not read.
@@ -40,7 +42,7 @@ pub(super) const OPENING: u32 = u32::MAX;
 pub(super) enum Leave {
     /// As the provider says goodbye.
     HangUp,
-    /// Not: waits to be left.
+    /// Not: waits to be left, and gives up a minute after its last word.
     Never,
 }
 
@@ -242,20 +244,23 @@ impl Line {
                 call.frames = call.frames.min(next);
             }
             let ends = begin + pace * call.frames + call.linger;
+            let leaves = match call.leave {
+                Leave::HangUp => ends,
+                Leave::Never => ends + PATIENCE,
+            };
             while next < call.frames && begin + pace * (next + 1) <= now {
                 if let Err(error) = self.say(now, next, &mut call.mangle) {
                     return End::Broken(error);
                 }
                 next += 1;
             }
-            if now >= ends && call.leave == Leave::HangUp {
+            if now >= leaves {
                 return self.leave(now);
             }
             let since = now - begin;
             let deaf = call.deaf.filter(|(from, until)| since >= *from && since < *until);
-            let wake = if next < call.frames { begin + pace * (next + 1) } else { ends };
-            let wake = Some(wake).filter(|_| next < call.frames || call.leave == Leave::HangUp);
-            let wake = deaf.map(|(_, until)| begin + until).into_iter().chain(wake).min();
+            let wake = if next < call.frames { begin + pace * (next + 1) } else { leaves };
+            let wake = deaf.map(|(_, until)| begin + until).into_iter().chain([wake]).min();
             let socket = &mut self.socket;
             let message = async move {
                 if deaf.is_none() {
