@@ -193,6 +193,39 @@ mod tests {
         assert_eq!(erase(&nowhere, &calls).unwrap(), 0);
     }
 
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn who_writes_meanwhile_loses_no_line_and_goes_on_in_the_new_file() {
+        use std::sync::Arc;
+
+        use super::super::Writer;
+
+        const LINES: u64 = 2_000;
+        let folder = Folder::new("erase-meanwhile");
+        let path = folder.path("all.jsonl").parse().unwrap();
+        let config = JsonLines { path, max_file: None, flush_every: std::time::Duration::ZERO };
+        let mut writer = Writer { config: config.clone(), open: std::collections::BTreeMap::new() };
+        let writing = std::thread::spawn(move || {
+            for n in 1..=LINES {
+                let call = if n % 2 == 0 { "kept" } else { "gone" };
+                let (written, failed) = writer.write(&[Arc::new(event(call, n, EventKind::Turn))]);
+                assert!(written == 1 && failed.is_none(), "{failed:?}");
+            }
+        });
+        let calls = BTreeSet::from(["gone".to_owned()]);
+        let mut erased = 0;
+        while !writing.is_finished() {
+            erased += erase(&config, &calls).unwrap();
+        }
+        writing.join().unwrap();
+        erased += erase(&config, &calls).unwrap();
+        let left = folder.read("all.jsonl");
+        let wanted: String =
+            (1..=LINES / 2).map(|n| event("kept", 2 * n, EventKind::Turn).json + "\n").collect();
+        assert!(left == wanted, "{} lines of {}", left.lines().count(), LINES / 2);
+        assert_eq!(erased, LINES / 2);
+    }
+
     #[test]
     fn a_pattern_fits_what_its_template_makes() {
         for (pattern, name, does) in [
