@@ -20,13 +20,21 @@ pub(crate) fn release(file: &File) {
     let _ = file;
 }
 
-/// Whether `path` still names this file: whoever had it before may have put another in its place.
+/// How often another file may have been put in the place of one before that is an error.
+pub(crate) const TRIES: usize = 100;
+
+/// What is said then.
+pub(crate) fn never_still() -> io::Error {
+    io::Error::other("another file is put in its place again and again")
+}
+
+/// Whether `path`, which may be a link, still names this file: whoever had it before may have put another in its place.
 pub(crate) fn is_at(file: &File, path: &Path) -> bool {
     #[cfg(unix)]
     {
         use std::os::unix::fs::MetadataExt as _;
         let id = |about: std::fs::Metadata| (about.dev(), about.ino());
-        let ids = (file.metadata().map(id), std::fs::symlink_metadata(path).map(id));
+        let ids = (file.metadata().map(id), std::fs::metadata(path).map(id));
         matches!(ids, (Ok(ours), Ok(found)) if ours == found)
     }
     #[cfg(not(unix))]

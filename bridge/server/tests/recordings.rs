@@ -177,7 +177,10 @@ async fn encrypted_recordings_of_a_killed_bridge_are_good_again_and_open_with_th
     }
     let config = ["--config", &file.display().to_string()].map(String::from);
     let outcomes = |keys: &[String; 2]| -> Vec<String> {
-        let lines = recordings(["verify", &place, "--json", &keys[0], &keys[1]]);
+        let mut verify = ringback(["recordings", "verify", &place, "--json", &keys[0], &keys[1]]);
+        let ended = run(&mut verify, PATIENCE);
+        assert_eq!(ended.code, Some(1), "one was cut short: {}", ended.stderr);
+        let lines = ended.stdout;
         let line = |line: &str| serde_json::from_str::<Value>(line).unwrap()["outcome"].clone();
         let mut words: Vec<_> =
             lines.lines().map(|l| line(l).as_str().unwrap().to_owned()).collect();
@@ -211,6 +214,14 @@ async fn encrypted_recordings_of_a_killed_bridge_are_good_again_and_open_with_th
         assert_eq!(look["about"]["provider"], "raw", "{look}");
     }
     assert_eq!(listed.lines().count(), 2);
+
+    // One whose header is damaged is no less one that is to be read.
+    let damaged = dir.join(&sealed[0]);
+    let mut octets = std::fs::read(&damaged).unwrap();
+    octets[0] ^= 1;
+    std::fs::write(&damaged, octets).unwrap();
+    let words = outcomes(&["--key".into(), key(&new)]);
+    assert!(words.len() == 2 && words.contains(&"damaged".to_owned()), "{words:?}");
 }
 
 /// Files below a folder that have one of these texts in them or in their names.
@@ -317,9 +328,17 @@ async fn what_is_kept_of_somebody_goes_everywhere_and_of_others_nowhere() {
     assert!(having(&kept, &[theirs]).len() >= 6, "{:?}", having(&kept, &[theirs]));
     let others = having(&kept, &[other]);
 
-    let mut command =
-        ringback(["recordings", "delete", "--subject", "0049 30 555001", "-c", &config]);
-    let ended = run(&mut command, PATIENCE);
+    // A sink that fails leaves what is needed to find the rest.
+    let subject = ["recordings", "delete", "--subject", "0049 30 555001", "-c", &config];
+    let (database, away) = (kept.join("calls.db"), kept.join("calls.away"));
+    std::fs::rename(&database, &away).unwrap();
+    std::fs::create_dir(&database).unwrap();
+    let ended = run(&mut ringback(subject), PATIENCE);
+    assert_eq!(ended.code, Some(1), "{}{}", ended.stdout, ended.stderr);
+    assert!(ended.stderr.contains("no recording was deleted"), "{}", ended.stderr);
+    std::fs::remove_dir(&database).unwrap();
+    std::fs::rename(&away, &database).unwrap();
+    let ended = run(&mut ringback(subject), PATIENCE);
     assert_eq!(ended.code, Some(0), "{}{}", ended.stdout, ended.stderr);
     for says in
         ["1 recordings deleted, of 1 calls", "what webhook hook was told", "earlier versions"]
@@ -354,7 +373,18 @@ async fn what_is_kept_of_somebody_goes_everywhere_and_of_others_nowhere() {
         assert!(having(&kept, &[other]).len() >= others.len());
     }
     recordings(["release", &held]);
+    // In the store alone: a number does not find it, and that is said; its call does.
+    let text = std::fs::read_to_string(&file).unwrap();
+    let text =
+        text.replace("kind = \"object_store\"", "kind = \"object_store\"\ndelete_local = true");
+    std::fs::write(&file, text).unwrap();
+    std::fs::remove_file(&held).unwrap();
+    let mut command = ringback(["recordings", "delete", "--subject", numbers[1], "-c", &config]);
+    let ended = run(&mut command, PATIENCE);
+    assert_eq!(ended.code, Some(1), "{}", ended.stdout);
+    assert!(ended.stderr.contains("sink archive: with `delete_local`"), "{}", ended.stderr);
     recordings(["delete", "--call", other, "-c", &config]);
+    std::fs::remove_file(format!("{held}.stored")).unwrap();
     assert_eq!(having(&kept, &[other, numbers[1]]), [""; 0]);
 }
 

@@ -350,7 +350,7 @@ fn create(path: &Path, part: &Path, options: &Options) -> io::Result<File> {
                         let why = format!("{} is in the way, and no recording", part.display());
                         return Err(io::Error::other(why));
                     }
-                    Outcome::Recovered { .. } | Outcome::Empty => {}
+                    Outcome::Recovered { .. } | Outcome::Damaged { .. } | Outcome::Empty => {}
                 }
             }
         }

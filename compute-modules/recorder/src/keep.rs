@@ -1,12 +1,13 @@
 //! Recordings that are deleted, and those that must not be. Chooses none.
 
 use std::fs::{self, File};
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use crate::about::{About, part_of};
 use crate::disk;
 use crate::vault::{self, SEALED};
+use crate::wav::{self, HEADER};
 
 /// What became of a recording that was to be deleted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,6 +18,8 @@ pub enum Removed {
     Held,
     /// Somebody makes it or looks after it; it is as it was.
     Busy,
+    /// It is no recording of ours, and as it was.
+    Foreign,
 }
 
 /// The file that says that a recording is held: beside it, whether it is finished or not.
@@ -36,7 +39,24 @@ pub fn is_held(recording: &Path) -> bool {
     hold_of(recording).try_exists().unwrap_or(true)
 }
 
-/// Holds a recording, or lets go of it; on disk when this returns.
+/// Whether somebody makes a recording or looks after it just now.
+///
+/// # Errors
+/// That cannot be known.
+pub fn is_busy(recording: &Path) -> io::Result<bool> {
+    if part_of(recording).exists() {
+        return Ok(true);
+    }
+    match File::open(recording) {
+        // For a moment only: it is not ours.
+        Ok(file) => Ok(!disk::own(&file, false)?),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Holds a recording, or lets go of it; on disk when this returns. Waits for who looks after a finished one, and so never holds what
+/// is being deleted.
 ///
 /// # Errors
 /// There is no such recording, or it cannot be written.
@@ -45,6 +65,16 @@ pub fn hold(recording: &Path, held: bool) -> io::Result<()> {
         return Err(ErrorKind::NotFound.into());
     }
     let hold = hold_of(recording);
+    let finished = match File::open(recording) {
+        Err(error) if error.kind() == ErrorKind::NotFound => None,
+        file => Some(file?),
+    };
+    if let Some(file) = &finished {
+        disk::own(file, true)?;
+        if !disk::is_at(file, recording) {
+            return Err(ErrorKind::NotFound.into());
+        }
+    }
     if held {
         disk::private().write(true).create(true).truncate(false).open(&hold)?.sync_all()?;
     } else if let Err(error) = fs::remove_file(&hold)
@@ -55,7 +85,7 @@ pub fn hold(recording: &Path, held: bool) -> io::Result<()> {
     disk::sync_dir(&hold)
 }
 
-/// Deletes a finished recording and what is known of it. The key of a sealed one is destroyed first, on disk, so that no block of it
+/// Deletes a finished recording of ours and what is known of it. The key of a sealed one is destroyed first, on disk, so that no block of it
 /// that is found later can be read.
 ///
 /// # Errors
@@ -72,17 +102,19 @@ pub fn remove(recording: &Path) -> io::Result<Removed> {
             if !disk::own(&file, false)? || !disk::is_at(&file, recording) {
                 return Ok(Removed::Busy);
             }
-            let length = file.metadata()?.len();
-            if vault::walk(&mut file, length)?.is_some() {
-                vault::shred(&mut file)?;
+            let removed = remove_owned(&mut file, recording)?;
+            if removed != Removed::Gone {
+                return Ok(removed);
             }
-            fs::remove_file(recording)?;
         }
         Err(error) if error.kind() == ErrorKind::NotFound => {}
         Err(error) => return Err(error),
     }
     let mut beside = vec![with_end(recording, ".stored")];
-    if !recording.to_string_lossy().ends_with(SEALED) {
+    // One of that name that tells of no recording is somebody else's.
+    if !recording.to_string_lossy().ends_with(SEALED)
+        && About::read(recording).is_ok_and(|about| about.is_some())
+    {
         beside.push(About::path(recording));
     }
     for path in beside {
@@ -95,17 +127,46 @@ pub fn remove(recording: &Path) -> io::Result<Removed> {
     Ok(Removed::Gone)
 }
 
+/// Deletes the sound of one that nobody else owns, if it is ours.
+fn remove_owned(file: &mut File, recording: &Path) -> io::Result<Removed> {
+    // Somebody may have held it since it was asked for.
+    if is_held(recording) {
+        return Ok(Removed::Held);
+    }
+    let length = file.metadata()?.len();
+    if vault::walk(file, length)?.is_some() {
+        vault::shred(file)?;
+    } else if !is_wav_of_ours(file, recording)? {
+        return Ok(Removed::Foreign);
+    }
+    fs::remove_file(recording)?;
+    Ok(Removed::Gone)
+}
+
+/// Whether a file begins as our WAVs do, or what stands beside it tells of a recording.
+fn is_wav_of_ours(file: &mut File, recording: &Path) -> io::Result<bool> {
+    let mut header = Vec::new();
+    file.seek(SeekFrom::Start(0))?;
+    file.take(HEADER).read_to_end(&mut header)?;
+    let header = <[u8; HEADER as usize]>::try_from(header.as_slice()).ok();
+    let begins = header.as_ref().and_then(wav::rate_of).is_some_and(|rate| rate > 0);
+    let is_sealed = recording.to_string_lossy().ends_with(SEALED);
+    Ok(begins || (!is_sealed && About::read(recording).is_ok_and(|about| about.is_some())))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::tests::{Dir, names};
 
     fn recorded(dir: &Dir) -> PathBuf {
-        let path = dir.0.join("a.wav");
-        for name in ["a.wav", "a.json", "a.wav.stored", "b.wav", "b.json"] {
-            fs::write(dir.0.join(name), "x").unwrap();
+        for name in ["a", "b"] {
+            fs::write(dir.0.join(name).with_extension("wav"), wav::header(8_000, 0)).unwrap();
+            let about = r#"{"v":1,"call":"c","provider":"p","began":"","rate":8000,"ms":0,"state":"finished"}"#;
+            fs::write(dir.0.join(name).with_extension("json"), about).unwrap();
         }
-        path
+        fs::write(dir.0.join("a.wav.stored"), "").unwrap();
+        dir.0.join("a.wav")
     }
 
     #[test]
@@ -120,6 +181,46 @@ mod tests {
         fs::remove_file(&path).unwrap();
         assert_eq!(remove(&path).unwrap(), Removed::Gone);
         assert_eq!(names(&dir.0), ["b.json", "b.wav"]);
+    }
+
+    #[test]
+    fn what_is_no_recording_of_ours_stays_with_what_stands_beside_it() {
+        let dir = Dir::new("remove-foreign");
+        let path = recorded(&dir);
+        fs::write(&path, "changed").unwrap();
+        fs::write(dir.0.join("b.json"), "{}").unwrap();
+        for (name, octets) in
+            [("c.wav", &b"RIFF"[..]), ("c.json", b"{}"), ("d.wav.sealed", b"sealed by others")]
+        {
+            fs::write(dir.0.join(name), octets).unwrap();
+        }
+        for name in ["c.wav", "d.wav.sealed"] {
+            assert_eq!(remove(&dir.0.join(name)).unwrap(), Removed::Foreign, "{name}");
+        }
+        assert_eq!(remove(&path).unwrap(), Removed::Gone, "what is known of it says that it is");
+        assert_eq!(remove(&dir.0.join("b.wav")).unwrap(), Removed::Gone, "its header says so");
+        assert_eq!(names(&dir.0), ["b.json", "c.json", "c.wav", "d.wav.sealed"]);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_hold_and_a_deletion_at_once_end_with_one_of_both() {
+        let dir = Dir::new("held-at-once");
+        let path = recorded(&dir);
+        let mut file = File::options().read(true).write(true).open(&path).unwrap();
+        // Asked for before it was held, and owned after that.
+        hold(&path, true).unwrap();
+        assert!(disk::own(&file, false).unwrap());
+        assert_eq!(remove_owned(&mut file, &path).unwrap(), Removed::Held);
+        assert!(path.exists());
+        fs::remove_file(hold_of(&path)).unwrap();
+        // Who wants to hold it meanwhile waits, and is told that it is gone.
+        let theirs = path.clone();
+        let holding = std::thread::spawn(move || hold(&theirs, true));
+        assert_eq!(remove_owned(&mut file, &path).unwrap(), Removed::Gone);
+        drop(file);
+        assert!(holding.join().unwrap().is_err());
+        assert!(!hold_of(&path).exists());
     }
 
     #[test]

@@ -102,6 +102,12 @@ pub fn look(file: &Path, keys: &Keys) -> io::Result<Option<Look>> {
         }
         return Ok(Some(look));
     }
+    if look.path.to_string_lossy().ends_with(SEALED) {
+        // One that is being made, or was left, may not have begun.
+        let has_begun = look.stage == Stage::Finished || octets >= vault::SHORTEST;
+        look.problem = Some("its header is damaged, or it is no sealed recording".into());
+        return Ok(has_begun.then_some(look));
+    }
     let mut header = [0; HEADER as usize];
     opened.seek(SeekFrom::Start(0))?;
     let whole = opened.read_exact(&mut header).is_ok();

@@ -21,6 +21,13 @@ pub enum Outcome {
         /// Sound in it.
         ms: u64,
     },
+    /// It is encrypted, and damaged with sound behind that: it is finished, and nothing of it was cut off.
+    Damaged {
+        /// Its own name.
+        path: PathBuf,
+        /// Where the damage begins, in octets.
+        at: u64,
+    },
     /// It had not begun, and is gone.
     Empty,
     /// Somebody is recording it, or was quicker.
@@ -122,7 +129,8 @@ pub(crate) fn repair_one(part: &Path, keys: &Keys) -> io::Result<Outcome> {
 }
 
 /// Repairs one that is sealed: what is not a whole chunk goes. With its key, what is not authentic goes as well, and it says that it is
-/// whole from now on; without, whoever reads it finds that it has no end, and cannot know why.
+/// whole from now on; without, whoever reads it finds that it has no end, and cannot know why. Only an end is cut off: where more than
+/// one whole chunk stands behind what is damaged, it stays as it is.
 fn repair_sealed(
     file: &mut fs::File,
     part: &Path,
@@ -130,10 +138,21 @@ fn repair_sealed(
     keys: &Keys,
 ) -> io::Result<Outcome> {
     let age = file.metadata()?.modified()?;
-    file.set_len(walk.end)?;
     file.seek(SeekFrom::Start(0))?;
+    let read = Reader::open(io::BufReader::new(&*file), keys).and_then(Reader::resume);
+    let at = match &read {
+        Ok((sealer, contents)) if !contents.ended => sealer.end(),
+        _ => walk.end,
+    };
+    if vault::more_behind(file, at)? {
+        let path = free_name(&named(part));
+        fs::rename(part, &path)?;
+        disk::sync_dir(&path)?;
+        return Ok(Outcome::Damaged { path, at });
+    }
+    file.set_len(walk.end)?;
     let mut frames = walk.frames;
-    match Reader::open(io::BufReader::new(&*file), keys).and_then(Reader::resume) {
+    match read {
         Ok((_, contents)) if contents.ended => {}
         Ok((mut sealer, contents)) => {
             frames = contents.frames;

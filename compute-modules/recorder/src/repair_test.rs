@@ -160,6 +160,30 @@ mod sealed {
     }
 
     #[test]
+    fn what_stands_behind_a_damage_is_not_cut_off() {
+        // In the sound of a chunk, and in what says how long one is; with its key, and without.
+        for (name, damaged, with_key) in
+            [("sound", 600, true), ("head", 0, true), ("keyless-head", 0, false)]
+        {
+            let (dir, keys, _) = cut_short(&format!("sealed-middle-{name}"));
+            let part = dir.0.join("r/s.wav.sealed.part");
+            let mut octets = fs::read(&part).unwrap();
+            let mut at = vault::SHORTEST as usize;
+            for _ in 0..5 {
+                at += 21 + u32::from_le_bytes(octets[at..at + 4].try_into().unwrap()) as usize;
+            }
+            octets[at + damaged..at + damaged + 4].fill(0xFF);
+            fs::write(&part, &octets).unwrap();
+            let keys = if with_key { keys } else { Keys::default() };
+            let found = repair(&dir.0.join("r"), &keys).unwrap();
+            let path = dir.0.join("r/s.wav.sealed");
+            let wanted = Outcome::Damaged { path: path.clone(), at: at as u64 };
+            assert_eq!(*found[0].1.as_ref().unwrap(), wanted, "{name}");
+            assert!(fs::read(&path).unwrap() == octets, "{name}: as it was");
+        }
+    }
+
+    #[test]
     fn one_of_which_there_is_half_a_header_never_began() {
         let (dir, _, _) = cut_short("sealed-half");
         let part = dir.0.join("r/s.wav.sealed.part");

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use ringback_recorder::vault::Keys;
-use ringback_recorder::{About, Removed, Stage, is_held, remove};
+use ringback_recorder::{About, Removed, Stage, is_busy, is_held, remove};
 use sha2::Sha256;
 
 use super::library;
@@ -60,7 +60,7 @@ pub struct Found {
     pub orphans: Vec<PathBuf>,
     /// Recordings that are held: nothing of their calls is deleted.
     pub held: Vec<PathBuf>,
-    /// Recordings that are being made, or are to be repaired first: nothing of their calls is deleted.
+    /// Recordings that are being made or looked after, or are to be repaired first: nothing of their calls is deleted.
     pub unfinished: Vec<PathBuf>,
     /// Recordings that cannot be looked into, which may be theirs, and why.
     pub unknown: Vec<(PathBuf, String)>,
@@ -73,7 +73,7 @@ pub struct Found {
 pub fn find(dirs: &[PathBuf], wanted: &Wanted, keys: &Keys) -> io::Result<Found> {
     let mut found = Found::default();
     let mut kept = BTreeSet::new();
-    let mut free = Vec::new();
+    let (mut free, mut gone) = (Vec::new(), Vec::new());
     for dir in dirs.iter().filter(|dir| dir.exists()) {
         for look in library::list(dir, keys)? {
             let named = named_after(wanted, &look.path);
@@ -93,22 +93,31 @@ pub fn find(dirs: &[PathBuf], wanted: &Wanted, keys: &Keys) -> io::Result<Found>
             if is_held(&look.path) {
                 found.held.push(look.path);
                 kept.insert(call);
-            } else if look.stage != Stage::Finished {
+            } else if look.stage != Stage::Finished || is_busy(&look.path).unwrap_or(true) {
                 found.unfinished.push(look.path);
                 kept.insert(call);
             } else {
                 free.push((look.path, call));
             }
         }
-        found.orphans.extend(orphans(dir, wanted)?);
+        for (path, call) in orphans(dir, wanted)? {
+            if is_held(&path) {
+                found.held.push(path);
+                kept.insert(call);
+            } else {
+                gone.push((path, call));
+            }
+        }
     }
     if let Wanted::Call(call) = wanted {
         found.calls.insert(call.clone());
     }
-    found.calls.extend(free.iter().map(|(_, call)| call.clone()));
+    found.calls.extend(free.iter().chain(&gone).map(|(_, call)| call.clone()));
     found.calls.retain(|call| !kept.contains(call));
-    let may_go = free.into_iter().filter(|(_, call)| !kept.contains(call));
-    found.recordings = may_go.map(|(path, _)| path).collect();
+    let may_go = |of: Vec<(PathBuf, String)>| {
+        of.into_iter().filter(|(_, call)| !kept.contains(call)).map(|(path, _)| path).collect()
+    };
+    (found.recordings, found.orphans) = (may_go(free), may_go(gone));
     Ok(found)
 }
 
@@ -120,8 +129,8 @@ fn named_after(wanted: &Wanted, path: &Path) -> Option<String> {
     number.bytes().all(|c| c.is_ascii_digit()).then(|| call.clone())
 }
 
-/// What is known of recordings that are gone: whoever deleted them was killed before that was.
-fn orphans(dir: &Path, wanted: &Wanted) -> io::Result<Vec<PathBuf>> {
+/// What is known of recordings that are gone, and their calls: whoever deleted them was killed before that was.
+fn orphans(dir: &Path, wanted: &Wanted) -> io::Result<Vec<(PathBuf, String)>> {
     let mut orphans = Vec::new();
     for entry in std::fs::read_dir(dir)? {
         let path = entry?.path();
@@ -130,8 +139,9 @@ fn orphans(dir: &Path, wanted: &Wanted) -> io::Result<Vec<PathBuf>> {
         if path.extension().is_none_or(|end| end != "json") || recording.exists() || part.exists() {
             continue;
         }
-        if About::read(&recording).ok().flatten().is_some_and(|about| wanted.takes(&about)) {
-            orphans.push(recording);
+        let about = About::read(&recording).ok().flatten();
+        if let Some(about) = about.filter(|about| wanted.takes(about)) {
+            orphans.push((recording, about.call));
         }
     }
     Ok(orphans)
@@ -146,6 +156,10 @@ pub fn delete(found: &Found) -> (u64, Vec<(PathBuf, String)>) {
             Ok(Removed::Held) => failed.push((path.clone(), "it is held".into())),
             Ok(Removed::Busy) => {
                 failed.push((path.clone(), "somebody else looks after it".into()));
+            }
+            Ok(Removed::Foreign) => {
+                let why = "it is damaged or no recording of ours, and was left: delete it by hand";
+                failed.push((path.clone(), why.into()));
             }
             Err(error) => failed.push((path.clone(), error.to_string())),
         }
@@ -201,6 +215,27 @@ mod tests {
         }
         assert!(same_number("anonymous", "anonymous") && same_number("110", "110"));
         assert!(!same_number("110", "0110") && !same_number("12-34", "1234"));
+    }
+
+    #[test]
+    fn what_is_known_of_one_that_is_gone_leads_to_its_call_unless_that_is_held() {
+        let folder = Folder::new("orphans");
+        let about = |name: &str, call: &str| {
+            let json = serde_json::json!({
+                "v": 1, "call": call, "provider": "p", "from": "+4930123456", "began": "",
+                "rate": 8000, "ms": 0, "state": "finished",
+            });
+            std::fs::write(folder.0.join(name), json.to_string()).unwrap();
+        };
+        about("a-1.json", "a");
+        about("b-1.json", "b");
+        about("b-2.json", "b");
+        std::fs::write(folder.0.join("b-2.wav.hold"), "").unwrap();
+        let wanted = Wanted::Subject("+4930123456".into());
+        let found = find(std::slice::from_ref(&folder.0), &wanted, &Keys::default()).unwrap();
+        assert_eq!(found.calls, BTreeSet::from(["a".to_owned()]));
+        assert_eq!(found.orphans, [folder.0.join("a-1.wav")]);
+        assert_eq!(found.held, [folder.0.join("b-2.wav")]);
     }
 
     #[test]

@@ -22,6 +22,8 @@ use crate::telemetry::{Report, report};
 pub struct RecordingsConfig {
     /// Folders of them: those of builtin recorders, those that sinks take from, and those that are named.
     pub dirs: Vec<PathBuf>,
+    /// Those of them that sinks take from: nothing goes there for its age before it is stored.
+    pub stored: Vec<PathBuf>,
     /// Recordings that are always called the same.
     pub files: Vec<PathBuf>,
     /// What is done where none can be made.
@@ -83,7 +85,7 @@ impl RecordingsConfig {
     /// Deletes what is too old, on a thread of its own, for as long as this process lives.
     pub fn expire_beside(&self) {
         if let Some(keep) = self.keep {
-            retention::begin(self.dirs.clone(), keep);
+            retention::begin(self.dirs.clone(), self.stored.clone(), keep);
         }
     }
 
@@ -108,6 +110,13 @@ fn tell(path: &Path, outcome: &io::Result<Outcome>) {
     match outcome {
         Ok(Outcome::Recovered { path, ms }) => {
             report(&Report::RecordingRecovered { path, ms: *ms });
+        }
+        Ok(Outcome::Damaged { path, at }) => {
+            let reason = format!(
+                "it is damaged at octet {at} with sound behind that, and nothing was cut off: \
+                 `ringback recordings decrypt --up-to-damage` gives what comes before"
+            );
+            report(&Report::RecordingNotRepaired { path, reason: &reason });
         }
         Ok(Outcome::Unknown) => {
             let reason = "it is no recording of ours, and stays as it is";

@@ -1,10 +1,12 @@
-//! Recordings that are older than they are to become are deleted, little by little, on a thread of their own. Looks into none.
+//! Recordings that are older than they are to become are deleted, little by little, on a thread of their own. Reads no sound.
 
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ringback_recorder::{Removed, name_of, remove};
+
+use crate::sink::is_stored;
 
 use crate::clock::WallTime;
 use crate::telemetry::{Report, report};
@@ -29,12 +31,13 @@ pub(crate) struct Swept {
     pub(crate) more: bool,
 }
 
-/// Begins to delete what is older than `keep` in these folders, for as long as this process lives.
-pub(super) fn begin(dirs: Vec<PathBuf>, keep: Duration) {
+/// Begins to delete what is older than `keep` in these folders, for as long as this process lives; in those that are `stored` by sinks,
+/// what they have.
+pub(super) fn begin(dirs: Vec<PathBuf>, stored: Vec<PathBuf>, keep: Duration) {
     let sweeping = std::thread::Builder::new().name("retention".into()).spawn(move || {
         let mut before = Swept::default();
         loop {
-            let swept = sweep(&dirs, keep, WallTime::now(), AT_A_TIME);
+            let swept = sweep(&dirs, &stored, keep, WallTime::now(), AT_A_TIME);
             if swept.deleted > 0 || swept != before {
                 let Swept { deleted, held, failed, .. } = &swept;
                 report(&Report::RecordingsExpired { deleted: *deleted, held: *held });
@@ -53,10 +56,20 @@ pub(super) fn begin(dirs: Vec<PathBuf>, keep: Duration) {
 }
 
 /// Deletes at most `most` finished recordings that were last written to longer than `keep` before `now`.
-pub(crate) fn sweep(dirs: &[PathBuf], keep: Duration, now: WallTime, most: usize) -> Swept {
+pub(crate) fn sweep(
+    dirs: &[PathBuf],
+    stored: &[PathBuf],
+    keep: Duration,
+    now: WallTime,
+    most: usize,
+) -> Swept {
     let mut swept = Swept::default();
+    // One folder may be written in two ways.
+    let real = |dir: &PathBuf| std::fs::canonicalize(dir).unwrap_or_else(|_| dir.clone());
+    let stored: Vec<_> = stored.iter().map(real).collect();
     for dir in dirs {
-        if let Err(error) = sweep_one(dir, keep, now, most, &mut swept) {
+        let to_be_stored = stored.contains(&real(dir));
+        if let Err(error) = sweep_one(dir, to_be_stored, keep, now, most, &mut swept) {
             // Before the first recording there may be no folder.
             if error.kind() != io::ErrorKind::NotFound {
                 swept.failed.push((dir.clone(), error.to_string()));
@@ -68,11 +81,13 @@ pub(crate) fn sweep(dirs: &[PathBuf], keep: Duration, now: WallTime, most: usize
 
 fn sweep_one(
     dir: &Path,
+    to_be_stored: bool,
     keep: Duration,
     now: WallTime,
     most: usize,
     swept: &mut Swept,
 ) -> io::Result<()> {
+    let (mut waiting, mut foreign) = (0, 0);
     for entry in std::fs::read_dir(dir)? {
         let entry = entry?;
         let is_finished =
@@ -89,14 +104,26 @@ fn sweep_one(
         }
         if swept.deleted >= most {
             swept.more = true;
-            return Ok(());
+            break;
         }
         let path = entry.path();
+        if to_be_stored && !is_stored(&path) {
+            waiting += 1;
+            continue;
+        }
         match remove(&path) {
             Ok(Removed::Gone) => swept.deleted += 1,
             Ok(Removed::Held) => swept.held += 1,
             Ok(Removed::Busy) => {}
+            Ok(Removed::Foreign) => foreign += 1,
             Err(error) => swept.failed.push((path, error.to_string())),
+        }
+    }
+    for (count, why) in
+        [(waiting, "not stored yet by their sink"), (foreign, "no recordings of ours")]
+    {
+        if count > 0 {
+            swept.failed.push((dir.to_owned(), format!("{count} are {why}, and stay")));
         }
     }
     Ok(())
@@ -107,9 +134,18 @@ mod tests {
     use super::*;
     use crate::sink::testing::Folder;
 
+    /// A recording of no sound.
+    fn wav() -> Vec<u8> {
+        let mut octets = Vec::from(*b"RIFF\x24\0\0\0WAVEfmt \x10\0\0\0\x01\0\x02\0");
+        octets.extend([8_000_u32, 32_000].map(u32::to_le_bytes).concat());
+        octets.extend(*b"\x04\0\x10\0data\0\0\0\0");
+        octets
+    }
+
     fn file(folder: &Folder, name: &str, age_s: u64) {
         let path = folder.0.join(name);
-        std::fs::write(&path, "x").unwrap();
+        let recording: &[u8] = if name.ends_with(".wav") { &wav() } else { b"x" };
+        std::fs::write(&path, recording).unwrap();
         let at = std::time::UNIX_EPOCH + Duration::from_secs(1_000_000 - age_s);
         std::fs::File::options().write(true).open(&path).unwrap().set_modified(at).unwrap();
     }
@@ -127,8 +163,8 @@ mod tests {
         let folder = Folder::new("retention");
         for (name, age_s) in [
             ("old.wav", 101),
-            ("old.json", 101),
-            ("old2.wav.sealed", 500),
+            ("old2.wav", 500),
+            ("theirs.wav.sealed", 500),
             ("young.wav", 99),
             ("held.wav", 500),
             ("held.wav.hold", 500),
@@ -142,9 +178,10 @@ mod tests {
         let dirs = [folder.0.clone(), folder.0.join("not/there")];
         let (keep, now) =
             (Duration::from_secs(100), WallTime::from_unix(Duration::from_secs(1_000_000)));
-        let swept = sweep(&dirs, keep, now, 10);
+        let swept = sweep(&dirs, &[], keep, now, 10);
         assert_eq!((swept.deleted, swept.held, swept.more), (2, 1, false), "{swept:?}");
-        assert!(swept.failed.is_empty(), "{swept:?}");
+        let why = "1 are no recordings of ours, and stay".to_owned();
+        assert_eq!(swept.failed, [(folder.0.clone(), why)]);
         let left = [
             "ahead.wav",
             "folder.wav",
@@ -152,10 +189,27 @@ mod tests {
             "held.wav.hold",
             "live.wav.part",
             "note.txt",
+            "theirs.wav.sealed",
             "young.wav",
         ];
         assert_eq!(names(&folder), left);
-        assert_eq!(sweep(&dirs, keep, now, 10).deleted, 0);
+        assert_eq!(sweep(&dirs, &[], keep, now, 10).deleted, 0);
+    }
+
+    #[cfg(feature = "object-store")]
+    #[test]
+    fn where_a_sink_takes_recordings_only_those_go_that_it_has() {
+        let folder = Folder::new("retention-stored");
+        for name in ["a.wav", "a.wav.stored", "b.wav"] {
+            file(&folder, name, 200);
+        }
+        let now = WallTime::from_unix(Duration::from_secs(1_000_000));
+        let stored = [folder.0.join(".")];
+        let dirs = std::slice::from_ref(&folder.0);
+        let swept = sweep(dirs, &stored, Duration::from_secs(100), now, 10);
+        let why = "1 are not stored yet by their sink, and stay".to_owned();
+        assert_eq!((swept.deleted, swept.failed), (1, vec![(folder.0.clone(), why)]));
+        assert_eq!(names(&folder), ["b.wav"]);
     }
 
     #[test]
@@ -165,7 +219,7 @@ mod tests {
             file(&folder, &format!("{n}.wav"), 200);
         }
         let now = WallTime::from_unix(Duration::from_secs(1_000_000));
-        let turn = || sweep(std::slice::from_ref(&folder.0), Duration::from_secs(100), now, 3);
+        let turn = || sweep(std::slice::from_ref(&folder.0), &[], Duration::from_secs(100), now, 3);
         let turns = [turn(), turn(), turn()].map(|swept| (swept.deleted, swept.more));
         assert_eq!(turns, [(3, true), (3, true), (1, false)]);
         assert_eq!(names(&folder), [""; 0]);

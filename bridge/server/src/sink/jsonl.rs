@@ -192,7 +192,12 @@ impl Writer {
         let full = |open: &Open| open.octets > 0 && open.octets + lines.len() as u64 > max_file;
         let known = self.open.remove(path);
         let mut open = known.map_or_else(|| Open::last(path), Ok)?;
+        let mut tries = 0;
         loop {
+            tries += 1;
+            if tries > lockfile::TRIES {
+                return Err(lockfile::never_still());
+            }
             lockfile::acquire(&open.file)?;
             if !lockfile::is_at(&open.file, &open.path) {
                 // Somebody moved it away, as programs do that rotate logs, or put it there anew without calls that are deleted.

@@ -36,6 +36,7 @@ pub(crate) use jsonl::run as run_lines;
 pub use jsonl::{JsonLines, Template};
 use queue::Queue;
 pub(crate) use recordings::check as check_store;
+pub(crate) use recordings::is_stored;
 pub use recordings::{Recordings, S3, Store};
 pub(crate) use sql::check as check_database;
 pub use sql::{Database, Sql};
@@ -300,7 +301,7 @@ pub(crate) async fn erase(
     let blocking = match kind.clone() {
         SinkKind::Sql(sql) => return sql::erase(&sql, &calls).await,
         SinkKind::Recordings(store) => {
-            return recordings::erase(&store, connector, names).await;
+            return recordings::erase(&store, connector, &calls, names).await;
         }
         SinkKind::JsonLines(lines) => {
             tokio::task::spawn_blocking(move || jsonl::erase(&lines, &calls))

@@ -24,6 +24,11 @@ pub(super) fn is_finished(_: &Event) -> bool {
     false
 }
 
+/// Never.
+pub(crate) fn is_stored(_: &std::path::Path) -> bool {
+    false
+}
+
 /// Never: no configuration gets this far.
 pub(super) async fn run(_: Recordings, _: Arc<Connector>, _: Intake) {}
 
@@ -31,6 +36,7 @@ pub(super) async fn run(_: Recordings, _: Arc<Connector>, _: Intake) {}
 pub(super) async fn erase(
     _: &Recordings,
     _: &Arc<Connector>,
+    _: &BTreeSet<String>,
     _: &BTreeSet<String>,
 ) -> Result<u64, String> {
     Ok(0)

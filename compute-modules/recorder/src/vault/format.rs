@@ -175,3 +175,29 @@ pub(crate) fn walk(file: &mut (impl Read + Seek), length: u64) -> io::Result<Opt
     }
     Ok(Some(walk))
 }
+
+/// Whether more than one whole chunk stands behind a damage that begins at octet `at`: then not the end of a file is lost, but a
+/// piece of it. Octets that look like two chunks in a row and are none come by chance once in 2^64 places.
+pub(crate) fn more_behind(file: &mut (impl Read + Seek), at: u64) -> io::Result<bool> {
+    // A chunk that cannot be told from what stands around it is no longer than this.
+    let most = HEAD + MAX_CHUNK;
+    let mut octets = Vec::new();
+    file.seek(SeekFrom::Start(at))?;
+    file.take((most + HEAD) as u64).read_to_end(&mut octets)?;
+    let length = file.seek(SeekFrom::End(0))?;
+    for (from, octets) in octets.windows(HEAD).enumerate().skip(1) {
+        let first = <&[u8; HEAD]>::try_from(octets).ok().and_then(Head::parse);
+        let Some(first) = first else { continue };
+        let second_at = at + from as u64 + first.whole();
+        if second_at + HEAD as u64 > length {
+            continue;
+        }
+        let mut second = [0; HEAD];
+        file.seek(SeekFrom::Start(second_at))?;
+        file.read_exact(&mut second)?;
+        if Head::parse(&second).is_some_and(|second| second_at + second.whole() <= length) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}

@@ -13,7 +13,7 @@ mod tests;
 mod unseal;
 
 pub use export::write_wav;
-pub(crate) use format::{MAGIC, SHORTEST, Walk, walk};
+pub(crate) use format::{MAGIC, SHORTEST, Walk, more_behind, walk};
 pub use keep::{Rewrapped, rewrap, shred};
 pub(crate) use key::Encrypt;
 pub use key::{KeyId, Keys};

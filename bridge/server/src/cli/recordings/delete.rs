@@ -1,6 +1,5 @@
 //! `ringback recordings delete`, `hold` and `release`: what must go, and what must not. Says what it cannot reach.
 
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -30,14 +29,25 @@ pub(super) fn delete(config: &Config, wanted: &Wanted) -> Exit {
         Ok(found) => found,
         Err(error) => return screen::failed(Exit::Failure, error),
     };
-    let (gone, failed) = erase::delete(&found);
-    let mut all = tell(&found, &failed);
-    screen::line(format!("{gone} recordings deleted, of {} calls", found.calls.len()));
-    let (kept, well) = match of_sinks(config, &found) {
+    // Recordings alone tell whose a call is: as long as a sink has anything of it, they are needed to find it again.
+    let (mut kept, well) = match of_sinks(config, &found, |_| true) {
         Ok(done) => done,
         Err(error) => return screen::failed(Exit::Internal, error),
     };
-    all &= well;
+    let (gone, failed) = if well { erase::delete(&found) } else { (0, Vec::new()) };
+    let mut all = tell(&found, &failed) && well && is_findable(config, wanted);
+    if gone > 0 {
+        // What a bridge that runs stored in between.
+        match of_sinks(config, &found, |kind| matches!(kind, SinkKind::Recordings(_))) {
+            Ok((more, well)) => (kept, all) = (kept + more, all && well),
+            Err(error) => return screen::failed(Exit::Internal, error),
+        }
+    }
+    let calls = found.calls.len();
+    screen::line(format!("{gone} recordings deleted, of {calls} calls"));
+    if !well {
+        screen::problem("no recording was deleted, as not all sinks did their part: do it again");
+    }
     beyond_reach(config);
     let outcome = format!(
         "{}: {gone} recordings, {kept} entries of sinks; {} held, {} unfinished, {} unknown, {} failed",
@@ -66,7 +76,7 @@ fn tell(found: &Found, failed: &[(PathBuf, String)]) -> bool {
         ));
     }
     for path in &found.unfinished {
-        let why = "it is being recorded, or was cut short and is to be repaired first; nothing of its call was deleted";
+        let why = "it is being recorded or looked after, or was cut short and is to be repaired first; nothing of its call was deleted";
         screen::problem(format!("{}: {why}", path.display()));
     }
     for (path, why) in &found.unknown {
@@ -82,16 +92,22 @@ fn tell(found: &Found, failed: &[(PathBuf, String)]) -> bool {
         && failed.is_empty()
 }
 
-/// Deletes what sinks keep of these calls: how much that was, and whether all went well.
-fn of_sinks(config: &Config, found: &Found) -> std::io::Result<(u64, bool)> {
+/// Deletes what these sinks keep of these calls: how much that was, and whether all went well.
+fn of_sinks(
+    config: &Config,
+    found: &Found,
+    these: impl Fn(&SinkKind) -> bool,
+) -> std::io::Result<(u64, bool)> {
     if found.calls.is_empty() {
         return Ok((0, true));
     }
     let runtime = super::super::runtime(1)?;
     let connector = Arc::new(Connector::new(config.trust.clone()));
-    let names = names(config, found);
+    let of_folder = found.recordings.iter().chain(&found.orphans);
+    let names = of_folder.filter_map(|path| path.file_name()?.to_str());
+    let names = names.map(str::to_owned).collect();
     let (mut kept, mut well) = (0, true);
-    for sink in &config.sinks {
+    for sink in config.sinks.iter().filter(|sink| these(&sink.kind)) {
         let erased = sink::erase(&sink.kind, &connector, &found.calls, &names);
         match runtime.block_on(erased) {
             Ok(count) => {
@@ -100,25 +116,29 @@ fn of_sinks(config: &Config, found: &Found) -> std::io::Result<(u64, bool)> {
             }
             Err(error) => {
                 well = false;
-                screen::problem(format!("sink {}: {error}; do it again", sink.name));
+                screen::problem(format!("sink {}: {error}", sink.name));
             }
         }
     }
     Ok((kept, well))
 }
 
-/// What recordings of these calls are called, those as well that are in a store alone.
-fn names(config: &Config, found: &Found) -> BTreeSet<String> {
-    let of_folder = found.recordings.iter().filter_map(|path| path.file_name()?.to_str());
-    let mut names: BTreeSet<_> = of_folder.map(str::to_owned).collect();
-    for call in &found.calls {
-        for module in 0..config.modules.len() {
-            for end in [".wav", ".wav.sealed"] {
-                names.insert(format!("{call}-{module}{end}"));
-            }
+/// Whether all recordings of what is wanted can be found; says where not. Of one that is in a store alone nobody knows whose it is.
+fn is_findable(config: &Config, wanted: &Wanted) -> bool {
+    let mut all = true;
+    for sink in &config.sinks {
+        if let (SinkKind::Recordings(recordings), Wanted::Subject(_)) = (&sink.kind, wanted)
+            && recordings.delete_local
+        {
+            all = false;
+            screen::problem(format!(
+                "sink {}: with `delete_local` recordings are in its store alone, where they cannot be found by a number: \
+                 name their calls with --call",
+                sink.name
+            ));
         }
     }
-    names
+    all
 }
 
 /// Says what this could not reach.
@@ -133,9 +153,19 @@ fn beyond_reach(config: &Config) {
             SinkKind::Recordings(_) => {
                 beyond.push(format!("earlier versions that the store of {name} may keep"));
             }
-            SinkKind::Sql(_) => beyond.push(format!("backups of the database of {name}")),
-            SinkKind::JsonLines(_) => {}
+            SinkKind::Sql(_) => beyond.push(format!(
+                "backups of the database of {name}, and rows that a bridge that runs has yet to write: do it again later"
+            )),
+            SinkKind::JsonLines(_) => beyond.push(format!(
+                "lines of {name} that a bridge that runs has yet to write: do it again later"
+            )),
         }
+    }
+    for file in &config.recordings.files {
+        let file = file.display();
+        beyond.push(format!(
+            "{file}, a recording with a name of its own: what it holds is replaced by the next call"
+        ));
     }
     if config.capture.is_some() {
         beyond.push("captures of calls, which are kept by the names of their files".into());

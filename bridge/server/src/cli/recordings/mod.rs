@@ -14,6 +14,7 @@ use super::{LogArgs, screen};
 use crate::config::{Config, Context};
 use crate::exit::Exit;
 use crate::recordings::erase::Wanted;
+use crate::sink::SinkKind;
 
 /// Options of `ringback recordings`.
 #[derive(Debug, clap::Args)]
@@ -51,7 +52,7 @@ enum What {
     /// Read encrypted recordings from end to end and say whether they are what was written.
     ///
     /// Of a WAV that is not encrypted nobody can tell, and it is passed over. One without an end was cut short: its process was killed
-    /// and it was repaired without its key, or its end was cut off; these cannot be told apart.
+    /// and it was repaired without its key, or its end was cut off; these cannot be told apart, and both end this with 1.
     Verify {
         /// A folder, or one recording.
         place: PathBuf,
@@ -73,9 +74,9 @@ enum What {
     /// Delete all that is kept of a call, or of the calls of somebody: recordings, what is known of them, and what sinks keep.
     ///
     /// Folders, sinks and keys are those of the configuration. The key of an encrypted recording is destroyed first. Nothing is deleted
-    /// of a call whose recording is held or not finished. What was deleted is noted in the audit log, or in `deleted.log` of the first
-    /// folder, by a keyed digest: whoever has `deleted.key` of that folder can show what was asked for, and nobody can read it back.
-    /// What this cannot reach is printed.
+    /// of a call whose recording is held or not finished, and no recording where a sink failed: then do it again. What was deleted is
+    /// noted in the audit log, or in `deleted.log` of the first folder, by a keyed digest: whoever has `deleted.key` of that folder can
+    /// show what was asked for, and nobody can read it back. What this cannot reach is printed.
     #[command(group(clap::ArgGroup::new("whose").required(true).args(["call", "subject"])))]
     Delete {
         /// The call, by the bridge's name for it.
@@ -100,7 +101,7 @@ enum What {
     /// Have another key open the encrypted recordings of a folder: the first of those given, or of the first recorder that encrypts.
     ///
     /// Only the wrapped key of each is written anew, never its sound. The old key must be given as well. Whenever this is interrupted,
-    /// one of both keys opens a recording; doing it again goes on.
+    /// one of both keys opens a recording; doing it again goes on. Copies in stores and backups keep the old key.
     Rewrap {
         /// The folder that a recorder writes to.
         dir: PathBuf,
@@ -127,7 +128,7 @@ pub(super) fn run(args: &Args, log: &LogArgs) -> Exit {
         What::Decrypt { file, output, up_to_damage } => {
             vault::decrypt(file, output, *up_to_damage, &keys)
         }
-        What::Rewrap { dir } => vault::rewrap(dir, &keys),
+        What::Rewrap { dir } => vault::rewrap(dir, &keys, &args.stores(log)),
         What::Delete { .. } | What::Hold { .. } | What::Release { .. } => Exit::Internal,
     }
 }
@@ -165,6 +166,15 @@ impl Args {
             Some(wanted) => delete::delete(&config, &wanted),
             None => Exit::Internal,
         }
+    }
+
+    /// The sinks that have copies of recordings, if there is a configuration.
+    fn stores(&self, log: &LogArgs) -> Vec<String> {
+        let context = Context::of_process();
+        let config = Config::load(self.config.as_deref(), &log.overrides(), &context);
+        let sinks = config.map(|config| config.sinks).unwrap_or_default().into_iter();
+        let stores = sinks.filter(|sink| matches!(sink.kind, SinkKind::Recordings(_)));
+        stores.map(|sink| sink.name.to_string()).collect()
     }
 
     /// The keys that are named, or those of the configuration.
@@ -205,6 +215,12 @@ fn repaired(dir: &Path, keys: &Keys, json: bool) -> Exit {
             Ok(Outcome::Recovered { path, ms }) => {
                 let seconds = ms as f64 / 1_000.0;
                 ("recovered", path, Some(ms), format!("recovered, {seconds:.1} s"))
+            }
+            Ok(Outcome::Damaged { path, at }) => {
+                all_well = false;
+                let text =
+                    format!("damaged at octet {at} with sound behind that; nothing was cut off");
+                ("damaged", path, None, text)
             }
             Ok(Outcome::Empty) => ("empty", part, None, "had not begun, deleted".into()),
             Ok(Outcome::Busy) => ("busy", part, None, "is being recorded".into()),

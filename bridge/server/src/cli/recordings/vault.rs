@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use ringback_recorder::vault::{
     self, Contents, Damage, Keys, Reader, Rewrapped, SEALED, write_wav,
 };
-use ringback_recorder::{About, Stage, State};
+use ringback_recorder::{About, Look, Stage, State, look};
 use serde_json::json;
 
 use crate::cli::screen;
@@ -21,7 +21,10 @@ fn sealed(place: &Path, keys: &Keys) -> io::Result<Vec<PathBuf>> {
         return Ok(vec![place.to_owned()]);
     }
     let found = library::list(place, keys)?.into_iter();
-    let sealed = found.filter(|look| look.stage == Stage::Finished && look.sealed.is_some());
+    // By its name as well: of one whose header was changed nothing else tells it.
+    let is_sealed =
+        |look: &Look| look.sealed.is_some() || look.path.to_string_lossy().ends_with(SEALED);
+    let sealed = found.filter(|look| look.stage == Stage::Finished && is_sealed(look));
     Ok(sealed.map(|look| look.path).collect())
 }
 
@@ -55,7 +58,8 @@ pub(super) fn verify(place: &Path, keys: &Keys, as_json: bool) -> Exit {
             Err(damage @ Damage::Locked(_)) => ("locked", damage.to_string()),
             Err(damage) => ("damaged", damage.to_string()),
         };
-        all_well &= matches!(word, "whole" | "cut_short");
+        let is_made = || look(path, keys).ok().flatten().is_some_and(|l| l.stage == Stage::Live);
+        all_well &= word == "whole" || (word == "cut_short" && is_made());
         let shown = path.display();
         if as_json {
             let ms = read.ok().map(|contents| contents.ms());
@@ -121,7 +125,7 @@ fn told(contents: &Contents, output: &Path) -> Exit {
     Exit::Ok
 }
 
-pub(super) fn rewrap(dir: &Path, keys: &Keys) -> Exit {
+pub(super) fn rewrap(dir: &Path, keys: &Keys, stores: &[String]) -> Exit {
     let Some(wanted) = keys.ids().next() else {
         let help = "there is no key to wrap with: name one with --key, or a configuration whose recorder has `encrypt`";
         return screen::failed(Exit::Usage, help);
@@ -148,6 +152,11 @@ pub(super) fn rewrap(dir: &Path, keys: &Keys) -> Exit {
     screen::line(format!(
         "key {wanted} opens {changed} more recordings; {same} had it already, {failed} could not be changed"
     ));
+    for store in stores {
+        screen::line(format!(
+            "sink {store} has copies that the old key opens: keep it secret, or delete them"
+        ));
+    }
     let parts = library::list(dir, keys).unwrap_or_default();
     let unfinished = parts.iter().filter(|look| look.stage != Stage::Finished);
     let unfinished =

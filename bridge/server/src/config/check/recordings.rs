@@ -65,6 +65,7 @@ impl Checker<'_> {
         for sink in sinks {
             if let SinkKind::Recordings(recordings) = &sink.kind {
                 add(&mut found.dirs, recordings.dir.clone());
+                add(&mut found.stored, recordings.dir.clone());
             }
         }
         found

@@ -93,16 +93,20 @@ fn fits(pattern: &str, name: &str) -> bool {
 }
 
 fn rewrite(path: &Path, calls: &BTreeSet<String>) -> io::Result<u64> {
-    loop {
-        let file = match File::options().read(true).write(true).open(path) {
+    for _ in 0..lockfile::TRIES {
+        // What a link leads to is rewritten in its own place, and the link stays.
+        let opened = fs::canonicalize(path)
+            .and_then(|real| Ok((File::options().read(true).write(true).open(&real)?, real)));
+        let (file, real) = match opened {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
-            file => file?,
+            opened => opened?,
         };
         lockfile::acquire(&file)?;
-        if lockfile::is_at(&file, path) {
-            return without(&file, path, calls);
+        if lockfile::is_at(&file, &real) {
+            return without(&file, &real, calls);
         }
     }
+    Err(lockfile::never_still())
 }
 
 /// Puts the same file without lines of these calls in its place.
@@ -191,6 +195,34 @@ mod tests {
         let nowhere =
             JsonLines { path: folder.path("none/{call}.jsonl").parse().unwrap(), ..config };
         assert_eq!(erase(&nowhere, &calls).unwrap(), 0);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_file_that_is_a_link_is_written_and_rewritten_where_it_leads() {
+        use std::sync::Arc;
+
+        use super::super::Writer;
+
+        let folder = Folder::new("erase-link");
+        fs::create_dir(folder.0.join("disk")).unwrap();
+        std::os::unix::fs::symlink(folder.0.join("disk/real"), folder.0.join("all.jsonl")).unwrap();
+        let path = folder.path("all.jsonl").parse().unwrap();
+        let config = JsonLines { path, max_file: None, flush_every: std::time::Duration::ZERO };
+        let mut writer = Writer { config: config.clone(), open: std::collections::BTreeMap::new() };
+        let mut write = |call: &str| {
+            let (written, failed) = writer.write(&[Arc::new(event(call, 1, EventKind::Turn))]);
+            assert!(written == 1 && failed.is_none(), "{failed:?}");
+        };
+        write("a");
+        write("b");
+        let calls = BTreeSet::from(["a".to_owned()]);
+        assert_eq!(erase(&config, &calls).unwrap(), 1);
+        write("c");
+        let wanted = ["b", "c"].map(|call| event(call, 1, EventKind::Turn).json + "\n").concat();
+        assert_eq!(folder.read("disk/real"), wanted);
+        assert!(folder.0.join("all.jsonl").is_symlink());
+        assert_eq!(fs::read_dir(folder.0.join("disk")).unwrap().count(), 1);
     }
 
     #[cfg(target_os = "linux")]

@@ -13,6 +13,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use bytes::BytesMut;
+use futures_util::StreamExt as _;
 use object_store::aws::AmazonS3Builder;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path as Location;
@@ -277,27 +278,49 @@ impl Carrier {
 pub(super) async fn erase(
     config: &Recordings,
     connector: &Arc<Connector>,
+    calls: &BTreeSet<String>,
     names: &BTreeSet<String>,
 ) -> Result<u64, String> {
     let store = open(&config.store, connector).map_err(|error| error.to_string())?;
+    let mut names: BTreeSet<_> = names.iter().filter(|name| is_recording(name)).cloned().collect();
+    let of_names: Vec<_> = names.iter().map(|name| About::path(Path::new(name))).collect();
+    names.extend(of_names.iter().filter_map(|path| path.to_str()).map(str::to_owned));
+    // What is in the folder no longer, and what was repaired under another name, is found by its call.
+    let mut objects = store.list(config.store.folder().as_ref());
+    let mut there = Vec::new();
+    loop {
+        let next = tokio::time::timeout(ERASING, objects.next()).await;
+        let Some(object) = next.map_err(|_| late())? else { break };
+        let location = object.map_err(|error| error.to_string())?.location;
+        let name = location.filename().unwrap_or_default();
+        let is_theirs = names.contains(name) || call_of(name).is_some_and(|of| calls.contains(of));
+        if is_theirs && location == config.store.location(name) {
+            there.push(location);
+        }
+    }
+    drop(objects);
     let mut gone = 0;
-    for name in names.iter().filter(|name| is_recording(name)) {
-        let about = About::path(Path::new(name));
-        for name in [name.as_str(), about.to_str().unwrap_or(name)] {
-            let location = config.store.location(name);
-            let deleted = async {
-                store.head(&location).await?;
-                store.delete(&location).await
-            };
-            match tokio::time::timeout(ERASING, deleted).await {
-                Ok(Ok(())) => gone += 1,
-                Ok(Err(object_store::Error::NotFound { .. })) => {}
-                Ok(Err(error)) => return Err(error.to_string()),
-                Err(_) => return Err(format!("not done in {ERASING:?}")),
-            }
+    for location in there {
+        match tokio::time::timeout(ERASING, store.delete(&location)).await {
+            Ok(Ok(())) => gone += 1,
+            Ok(Err(object_store::Error::NotFound { .. })) => {}
+            Ok(Err(error)) => return Err(error.to_string()),
+            Err(_) => return Err(late()),
         }
     }
     Ok(gone)
+}
+
+fn late() -> String {
+    format!("not done in {ERASING:?}")
+}
+
+/// The call of a recording, or of what is known of one, by its name: `<call>-<number>.` and an end of ours.
+fn call_of(name: &str) -> Option<&str> {
+    let is_ours =
+        is_recording(name) || is_recording(&format!("{}.wav", name.strip_suffix(".json")?));
+    let (call, number) = name.split('.').next()?.rsplit_once('-')?;
+    (is_ours && !number.is_empty() && number.bytes().all(|c| c.is_ascii_digit())).then_some(call)
 }
 
 impl Store {
@@ -308,6 +331,19 @@ impl Store {
             Self::Folder(_) => Location::from(name),
         }
     }
+
+    /// What all of them are in.
+    fn folder(&self) -> Option<Location> {
+        match self {
+            Self::S3(S3 { prefix, .. }) => Some(Location::from(prefix.as_str())),
+            Self::Folder(_) => None,
+        }
+    }
+}
+
+/// Whether a recording is stored.
+pub(crate) fn is_stored(recording: &Path) -> bool {
+    stored(recording).exists()
 }
 
 /// The file that says that the recording is stored.
