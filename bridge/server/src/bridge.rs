@@ -6,7 +6,6 @@ mod live;
 mod operated;
 mod ports;
 mod posted;
-mod receipt;
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -45,6 +44,7 @@ use crate::outgoing::Connector;
 use crate::overload::Overload;
 use crate::passthrough::{Opened, Passing, Passthrough};
 use crate::reach::Reach;
+use crate::receipt::Receipt;
 use crate::registry::Registry;
 use crate::shutdown::Shutdown;
 use crate::socket::Socket;
@@ -57,7 +57,6 @@ pub use live::Reload;
 use operated::{keep_endpoints, standing_stores};
 use ports::Stock;
 use posted::{Posts, Running};
-use receipt::Receipt;
 
 /// A call that we dial has so long to start: its provider keeps it for a minute, and its protocol knows when to give up.
 const DIALLING: Duration = Duration::from_secs(90);
@@ -188,7 +187,7 @@ struct Accepted {
     /// Whom the token that it came with is about.
     subject: Option<Box<str>>,
     /// It has no place of its own.
-    guest: Option<Guest>,
+    guest: Option<(Guest, Receipt)>,
 }
 
 impl Bridge {
@@ -431,10 +430,10 @@ impl Streams for Bridge {
         guest: Guest,
     ) -> Result<Option<Admission<Admitted>>, Refusal> {
         let plan = self.plan(endpoint)?;
-        let grant = plan.check(upgrade, &[])?;
         if plan.reattach.is_none() || plan.passes_on(upgrade).is_some() {
             return Ok(None);
         }
+        let grant = plan.check(upgrade, &[])?;
         self.accept(plan, upgrade, grant, Some(guest)).map(Some)
     }
 
@@ -617,9 +616,13 @@ impl Bridge {
         &self,
         plan: Arc<Plan>,
         upgrade: &Upgrade<'_>,
-        grant: Grant,
+        mut grant: Grant,
         guest: Option<Guest>,
     ) -> Result<Admission<Admitted>, Refusal> {
+        // Where it turns out to be no guest, its credential was not used.
+        let guest = guest.map(|guest| {
+            (guest, Receipt { replays: Arc::clone(&plan.replays), used: grant.used.take() })
+        });
         let accepted = plan.provider.accept(upgrade, &plan.options)?;
         let opening = self.opening(&plan, upgrade, accepted.subprotocol.as_deref());
         let (protocol, headers) = (accepted.protocol, plan.routes.headers_of(upgrade));

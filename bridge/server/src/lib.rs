@@ -34,6 +34,7 @@ pub mod overload;
 pub mod passthrough;
 pub mod picture;
 pub mod reach;
+mod receipt;
 pub mod recordings;
 pub mod registry;
 mod reload;

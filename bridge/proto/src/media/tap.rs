@@ -52,8 +52,8 @@ pub struct Tap {
     pts: u64,
     flags: FrameFlags,
     accounts: TapAccounts,
-    /// Missing before the tap began, which has to be told: from here on, and how much of it was never read.
-    untold: Option<Box<(u64, u64)>>,
+    /// What is missing from here to where the tap begins has still to be told; beyond that, nothing has.
+    owed: u64,
     /// No frame was read yet.
     fresh: bool,
     /// Whether it is given what is not for everybody.
@@ -72,7 +72,7 @@ impl Tap {
             pts: 0,
             flags: FrameFlags::default(),
             accounts: TapAccounts { origin: position, end: position, read: 0, lagged: 0 },
-            untold: None,
+            owed: u64::MAX,
             fresh: true,
             hears_all: false,
         };
@@ -90,10 +90,7 @@ impl Tap {
     /// lies between that and this tap's beginning is lost. It is told of that before the first frame, from position `owed` on.
     #[must_use]
     pub fn following(mut self, past: TapAccounts, owed: u64) -> Self {
-        let lost = self.cursor.saturating_sub(past.end);
-        self.accounts =
-            TapAccounts { end: past.end.max(self.cursor), lagged: past.lagged + lost, ..past };
-        self.untold = (owed < self.cursor).then(|| Box::new((owed, lost)));
+        (self.accounts, self.owed) = (past, owed);
         self
     }
 
@@ -127,10 +124,12 @@ impl Tap {
     /// Fills `frame` with the next frame, if there is one.
     pub fn next(&mut self, ring: &mut Ring, frame: &mut Vec<i16>) -> Next {
         frame.clear();
-        if let Some(untold) = self.untold.take() {
-            let (from, lost) = *untold;
-            return Next::Lagged { from, to: self.cursor, lost, fresh: self.fresh };
+        if self.owed < self.cursor {
+            let (from, to) = (self.owed, self.cursor);
+            self.owed = u64::MAX;
+            return Next::Lagged { from, to, lost: self.accounts.lose(to), fresh: self.fresh };
         }
+        self.owed = u64::MAX;
         frame.append(&mut self.pending);
         if frame.is_empty()
             && let Some(to) = ring.gap_at(self.cursor)

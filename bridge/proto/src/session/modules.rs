@@ -508,11 +508,14 @@ impl Session {
         for (track, heard) in port.hearings() {
             let ring = self.media.as_ref().and_then(|m| m.heard_by(port.filter, track));
             let Some(ring) = ring else { continue };
-            let (entered, held) = (ring.end() - heard.origin, heard.end.max(ring.start()));
+            // What a filter is not there for passes it, and is nothing that it misses.
+            let is_passed = port.filter.is_some() && port.agreed.is_none();
+            let end = if is_passed { heard.end } else { ring.end() };
+            let (entered, held) = (end - heard.origin, heard.end.max(ring.start()).min(end));
             // Of one that is away or does not read, what the ring no longer holds.
             let gone = held - heard.end;
             let name = format!("module.{name}.in.{track}");
-            let queued = ring.end() - held;
+            let queued = end - held;
             hops.push(
                 Hop::new(name, Unit::Samples, entered, heard.read, queued)
                     .dropping(Drop::Overwritten, heard.lagged + gone),

@@ -299,6 +299,33 @@ fn what_was_said_during_an_outage_longer_than_the_ring_is_told_as_a_gap_and_coun
 }
 
 #[test]
+fn a_gap_that_a_module_went_away_before_is_told_the_next_time() {
+    let mut rig = Rig::with("twilio", |config| {
+        config.routes = keeping(Duration::from_secs(1), vec![port("stt", false)]);
+    });
+    rig.ready(0, &listens(8_000));
+    speak_and_hear(&mut rig, 0..100);
+    for _ in 0..2 {
+        // It takes nothing the first time.
+        rig.session.module_down(rig.at(), PortId(0), "killed");
+        for frame in 100..200 {
+            rig.speak(&ramp(frame));
+            rig.run(20);
+        }
+        rig.session.restart_module(rig.at(), PortId(0));
+        rig.exchange();
+        rig.told.clear();
+        rig.ready(0, &listens(8_000));
+    }
+    rig.frames(0);
+    assert_eq!(gaps(&mut rig), [(2_000, 5_000, GapReason::Resume)]);
+    rig.command(Command::Hangup);
+    let summary = rig.finish();
+    let hop = summary.ledger.hop("module.stt.in.0").expect("accounted");
+    assert_eq!((hop.entered, hop.left, hop.lost()), (48_000, 24_000, 24_000));
+}
+
+#[test]
 fn what_is_replayed_after_a_short_outage_counts_once() {
     let mut rig = Rig::with("twilio", |config| {
         config.routes = keeping(Duration::from_secs(5), vec![port("stt", false)]);

@@ -3,7 +3,7 @@
 //! Looked at when a stream starts and when a call ends, and at no other time.
 
 use std::collections::HashMap;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
@@ -14,6 +14,7 @@ use tokio::sync::mpsc;
 
 use crate::capture::Tape;
 use crate::listener::Guest;
+use crate::receipt::Receipt;
 use crate::socket::{Socket, close_code};
 
 /// Streams that may wait for a call to take them; it takes each at once.
@@ -37,6 +38,8 @@ type Names = HashMap<Box<str>, Entry>;
 pub(crate) struct Attachments {
     names: Arc<Mutex<Names>>,
     guests: Arc<AtomicUsize>,
+    /// Calls without a stream.
+    waiting: Arc<AtomicUsize>,
 }
 
 struct Entry {
@@ -89,6 +92,8 @@ enum Claimed {
 struct Attachment {
     name: Box<str>,
     all: Attachments,
+    /// Counted among the calls without a stream.
+    waits: bool,
     streams: mpsc::Receiver<Box<Arrived>>,
 }
 
@@ -110,12 +115,12 @@ impl Attachments {
         let (sender, streams) = mpsc::channel(MOST_WAITING);
         let name: Box<str> = name.into();
         names.insert(name.clone(), Entry { shape, whose, streams: sender });
-        Claimed::Own(Attachment { name, all: self.clone(), streams })
+        Claimed::Own(Attachment { name, all: self.clone(), waits: false, streams })
     }
 
-    /// Lets a stream in for which there is no place, if there are calls that it may be one of.
+    /// Lets a stream in for which there is no place, if there are calls that wait for one.
     pub(crate) fn guest(&self) -> Option<Guest> {
-        Guest::among(&self.guests, self.names().len().min(MOST_GUESTS))
+        Guest::among(&self.guests, self.waiting.load(Ordering::Relaxed).min(MOST_GUESTS))
     }
 
     fn names(&self) -> MutexGuard<'_, Names> {
@@ -124,8 +129,20 @@ impl Attachments {
     }
 }
 
+impl Attachment {
+    /// The call has no stream, or has one again.
+    fn wait(&mut self, waits: bool) {
+        match (std::mem::replace(&mut self.waits, waits), waits) {
+            (false, true) => _ = self.all.waiting.fetch_add(1, Ordering::Relaxed),
+            (true, false) => _ = self.all.waiting.fetch_sub(1, Ordering::Relaxed),
+            _ => {}
+        }
+    }
+}
+
 impl Drop for Attachment {
     fn drop(&mut self) {
+        self.wait(false);
         self.all.names().remove(&self.name);
         self.streams.close();
         while let Ok(late) = self.streams.try_recv() {
@@ -141,7 +158,7 @@ pub(crate) struct Reattach {
     calls: Attachments,
     whose: Whose,
     own: Option<Attachment>,
-    guest: Option<Guest>,
+    guest: Option<(Guest, Receipt)>,
 }
 
 /// What becomes of a stream that starts.
@@ -161,14 +178,17 @@ impl Reattach {
     }
 
     /// The same, for a stream that has no place of its own.
-    pub(crate) fn for_guest(self, guest: Option<Guest>) -> Self {
+    pub(crate) fn for_guest(self, guest: Option<(Guest, Receipt)>) -> Self {
         Self { guest, ..self }
     }
 
     /// Whose the stream is that starts so. From now on a call can be found by its name.
     pub(super) fn claim(&mut self, start: &Start) -> Claim {
         match self.calls.claim(start, &self.whose) {
-            Claimed::Other(permit) => Claim::Other(permit),
+            Claimed::Other(permit) => {
+                self.guest.take().into_iter().for_each(|(_, receipt)| receipt.keep());
+                Claim::Other(permit)
+            }
             _ if self.guest.is_some() => Claim::NoPlace,
             Claimed::Unnamed => Claim::Own,
             Claimed::Own(own) => {
@@ -181,6 +201,13 @@ impl Reattach {
     /// Whether another stream can find the call.
     pub(super) fn is_open(&self) -> bool {
         self.own.is_some()
+    }
+
+    /// The call has no stream and waits for one, or has one again.
+    pub(super) fn wait(&mut self, waits: bool) {
+        if let Some(own) = &mut self.own {
+            own.wait(waits);
+        }
     }
 
     /// Another stream for the call.
@@ -258,19 +285,24 @@ mod tests {
     }
 
     #[test]
-    fn as_many_guests_come_as_there_are_calls_that_they_may_be_of() {
+    fn as_many_guests_come_as_there_are_calls_that_wait_for_a_stream() {
         let calls = Attachments::default();
-        assert!(calls.guest().is_none());
         let party = whose("bearer", None);
-        let _calls: Vec<_> =
-            ["a", "b"].iter().map(|name| own(&calls, &start(name), &party)).collect();
+        let mut live: Vec<_> =
+            ["a", "b", "c"].iter().map(|name| own(&calls, &start(name), &party)).collect();
+        assert!(calls.guest().is_none(), "none of them has lost its stream");
+        live.iter_mut().take(2).for_each(|call| call.wait(true));
         let guests: Vec<_> = (0..3).map_while(|_| calls.guest()).collect();
         assert_eq!(guests.len(), 2);
         drop(guests);
-        assert!(calls.guest().is_some(), "who is gone takes no room");
-        let mut guest = Reattach::new(&calls, party).for_guest(calls.guest());
-        assert!(matches!(guest.claim(&start("c")), Claim::NoPlace));
+        live[0].wait(false);
+        let guest = calls.guest().map(|guest| (guest, Receipt::default()));
+        assert!(guest.is_some() && calls.guest().is_none());
+        let mut guest = Reattach::new(&calls, party).for_guest(guest);
+        assert!(matches!(guest.claim(&start("d")), Claim::NoPlace));
         assert!(matches!(guest.claim(&start("b")), Claim::Other(_)));
-        assert_eq!(calls.names().len(), 2, "nothing is kept of a guest");
+        assert_eq!(calls.names().len(), 3, "nothing is kept of a guest");
+        drop(live);
+        assert!(calls.guest().is_none(), "who is gone waits for nothing");
     }
 }

@@ -327,12 +327,19 @@ impl Call {
         if !self.session.reattach(now, stream) {
             return socket.close(close_code::TRY_AGAIN, "the call has just ended").await;
         }
+        self.note_waiting();
         if let Some(old) = self.socket.replace(socket) {
             self.closed(now, Direction::Out, close_code::POLICY);
             // Its farewell is not waited for: somebody speaks on the new one.
             tokio::spawn(old.close(close_code::POLICY, "replaced"));
         }
         self.tape = tape;
+    }
+
+    /// While it has no stream, one may come for which there is no place otherwise.
+    fn note_waiting(&mut self) {
+        let waits = self.session.is_detached();
+        self.reattach.iter_mut().for_each(|reattach| reattach.wait(waits));
     }
 
     fn closed(&self, now: Instant, by: Direction, code: u16) {
@@ -378,6 +385,7 @@ impl Call {
         self.watchers.see(&self.name, now, &Seen::SocketFailed(error));
         if error.is_loss() && self.reattach.as_ref().is_some_and(|reattach| reattach.is_open()) {
             self.session.handle_lost(now, error.to_string());
+            self.note_waiting();
         } else {
             self.session.handle_closed(now, Err(error.to_string()));
         }

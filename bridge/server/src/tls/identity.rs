@@ -87,6 +87,8 @@ impl Identity {
         let mut watched = Watched::new(files).await;
         // Where there is no such signal, the files are watched all the same.
         let mut signal = Signal::install().ok();
+        // What has changed since it was read and before it was watched.
+        self.take_up(whose, true).await;
         loop {
             let told = async {
                 match &mut signal {
@@ -98,18 +100,24 @@ impl Identity {
                 () = told => {}
                 () = watched.changed() => {}
             }
-            let identity = self.clone();
-            // A disk that is held up must not hold up the taking of calls.
-            match tokio::task::spawn_blocking(move || identity.renew()).await {
-                Ok(Ok(())) => report_edge(&EdgeReport::CertificateRenewed { whose }),
-                Ok(Err(error)) => {
-                    let reason = error.to_string();
-                    report_edge(&EdgeReport::CertificateNotRenewed { whose, reason: &reason });
-                }
-                Err(_) => {
-                    let reason = "a fault of this program: please report it";
-                    report_edge(&EdgeReport::CertificateNotRenewed { whose, reason });
-                }
+            self.take_up(whose, false).await;
+        }
+    }
+
+    /// Reads its files again and says what came of it; of nothing wrong, nothing if `quietly`.
+    async fn take_up(&self, whose: &str, quietly: bool) {
+        let identity = self.clone();
+        // A disk that is held up must not hold up the taking of calls.
+        match tokio::task::spawn_blocking(move || identity.renew()).await {
+            Ok(Ok(())) if quietly => {}
+            Ok(Ok(())) => report_edge(&EdgeReport::CertificateRenewed { whose }),
+            Ok(Err(error)) => {
+                let reason = error.to_string();
+                report_edge(&EdgeReport::CertificateNotRenewed { whose, reason: &reason });
+            }
+            Err(_) => {
+                let reason = "a fault of this program: please report it";
+                report_edge(&EdgeReport::CertificateNotRenewed { whose, reason });
             }
         }
     }

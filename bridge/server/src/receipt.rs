@@ -5,14 +5,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use ringback_proto::provider::{Replays, Used};
 
 /// That a credential was used up by what has still to be served. Dropped before, it gives the credential back.
-pub(super) struct Receipt {
-    pub(super) replays: Arc<Mutex<Replays>>,
-    pub(super) used: Option<Used>,
+#[derive(Default)]
+pub(crate) struct Receipt {
+    pub(crate) replays: Arc<Mutex<Replays>>,
+    pub(crate) used: Option<Used>,
 }
 
 impl Receipt {
     /// It was served: the credential does not open again.
-    pub(super) fn keep(mut self) {
+    pub(crate) fn keep(mut self) {
         self.used = None;
     }
 }
