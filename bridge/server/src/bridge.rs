@@ -187,7 +187,7 @@ struct Accepted {
     /// Whom the token that it came with is about.
     subject: Option<Box<str>>,
     /// It has no place of its own.
-    guest: Option<(Guest, Receipt)>,
+    guest: Option<Box<(Guest, Receipt)>>,
 }
 
 impl Bridge {
@@ -621,7 +621,8 @@ impl Bridge {
     ) -> Result<Admission<Admitted>, Refusal> {
         // Where it turns out to be no guest, its credential was not used.
         let guest = guest.map(|guest| {
-            (guest, Receipt { replays: Arc::clone(&plan.replays), used: grant.used.take() })
+            let replays = Arc::clone(&plan.replays);
+            Box::new((guest, Receipt { replays, used: grant.used.take() }))
         });
         let accepted = plan.provider.accept(upgrade, &plan.options)?;
         let opening = self.opening(&plan, upgrade, accepted.subprotocol.as_deref());

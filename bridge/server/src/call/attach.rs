@@ -158,7 +158,7 @@ pub(crate) struct Reattach {
     calls: Attachments,
     whose: Whose,
     own: Option<Attachment>,
-    guest: Option<(Guest, Receipt)>,
+    guest: Option<Box<(Guest, Receipt)>>,
 }
 
 /// What becomes of a stream that starts.
@@ -178,7 +178,7 @@ impl Reattach {
     }
 
     /// The same, for a stream that has no place of its own.
-    pub(crate) fn for_guest(self, guest: Option<(Guest, Receipt)>) -> Self {
+    pub(crate) fn for_guest(self, guest: Option<Box<(Guest, Receipt)>>) -> Self {
         Self { guest, ..self }
     }
 
@@ -186,7 +186,7 @@ impl Reattach {
     pub(super) fn claim(&mut self, start: &Start) -> Claim {
         match self.calls.claim(start, &self.whose) {
             Claimed::Other(permit) => {
-                self.guest.take().into_iter().for_each(|(_, receipt)| receipt.keep());
+                self.guest.take().into_iter().for_each(|guest| guest.1.keep());
                 Claim::Other(permit)
             }
             _ if self.guest.is_some() => Claim::NoPlace,
@@ -296,7 +296,7 @@ mod tests {
         assert_eq!(guests.len(), 2);
         drop(guests);
         live[0].wait(false);
-        let guest = calls.guest().map(|guest| (guest, Receipt::default()));
+        let guest = calls.guest().map(|guest| Box::new((guest, Receipt::default())));
         assert!(guest.is_some() && calls.guest().is_none());
         let mut guest = Reattach::new(&calls, party).for_guest(guest);
         assert!(matches!(guest.claim(&start("d")), Claim::NoPlace));

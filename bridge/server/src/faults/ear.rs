@@ -225,17 +225,12 @@ impl Listening {
                 let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
                 let session = sessions.entry(self.name.clone()).or_default();
                 session.connections += 1;
-                // Where it goes on behind what was heard, what is between is gone.
-                let gone = self.position.saturating_sub(session.until);
-                if session.connections > 1 && gone > 0 {
-                    session.gap(gone * 1_000 / u64::from(RATE));
-                    session.until = self.position;
-                }
                 Some(FromModule::Ready(ready(&start)))
             }
             ToModule::Gap(gap) => {
                 let ms = gap.to_ms.saturating_sub(gap.from_ms);
-                self.position += ms * u64::from(RATE) / 1_000;
+                // One that tells of an outage ends where the sound goes on.
+                self.position = self.position.max(gap.to_ms * u64::from(RATE) / 1_000);
                 self.hearing = Hearing::default();
                 let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
                 let session = sessions.entry(self.name.clone()).or_default();

@@ -126,7 +126,9 @@ fn recorded(ground: &Ground, folder: &Path, lasts: Duration) -> Result<Row, Stri
     }
     let failures = scene.bridge.events("module.failed");
     let events = scene.bridge.events("event");
-    let told = failures.iter().find_map(|event| event["reason"].as_str().map(str::to_owned));
+    let of_recorder = |event: &&serde_json::Value| event["module"] == "recorder";
+    let told = failures.iter().filter(of_recorder);
+    let told = told.filter_map(|event| event["reason"].as_str().map(str::to_owned)).next();
     let stopped = |event: &&serde_json::Value| {
         event["name"] == "recorder.stopped" || event["data"]["error"].is_string()
     };
@@ -180,7 +182,10 @@ fn spike(ground: &Ground) -> Result<Row, String> {
     let set_up = counted.iter().filter(|call| call.end == End::Left).count();
     let ended = scene.bridge.ended("faulted-", set_up)?;
     let mut row = row_of(&counted, &ended);
-    row.must(set_up == count, || format!("{set_up} of {count} calls were set up"));
+    // A thread that was kept from its core says so to those who ask for more.
+    let late = scene.bridge.logged("reason=\"lag\"").len();
+    row.must(set_up == count || late > 0, || format!("{set_up} of {count} calls were set up"));
+    row.should(set_up == count, || format!("{set_up} of {count} calls were set up"));
     let slowest =
         counted.iter().map(|call| call.times[1] - call.times[0]).max().unwrap_or_default();
     let after = scene.place(vec![Call { linger: SECOND / 2, ..scene.call("after", SECOND / 2) }]);
@@ -291,7 +296,11 @@ fn reloads(ground: &Ground) -> Result<Row, String> {
     row.notes.push(format!(
         "{times} signals; the log tells {read} times of the configuration, {refused} of the error"
     ));
-    row.must(refused > 0, || "the log does not tell what was wrong".into());
+    // Signals that come while files are read are one.
+    let wrong = times as usize / 10;
+    row.felt(refused >= wrong / 4 && read >= times as usize / 4, || {
+        format!("of {times} configurations {read} were read, and {refused} of {wrong} refused")
+    });
     let after = scene.place(vec![scene.call("after", SECOND / 2)]);
     row.must(after[0].end == End::Left, || {
         format!("a call afterwards ended with {:?}", after[0].end)

@@ -181,8 +181,10 @@ fn no_processor(ground: &Ground) -> Result<Row, String> {
     let after = scene.place(vec![scene.call("faulted-after", SECOND)]);
     let all = [counted.clone(), after].concat();
     let (mut row, _) = scene.row(&all)?;
-    row.felt(taken >= lasts / 2 && waited.is_some_and(|waited| waited >= lasts / 20), || {
-        format!("{taken:?} of its core were taken, and the bridge waited {waited:?} for it")
+    // How long it has to wait is the scheduler's: somebody who sleeps nearly all the time is let before those who never do.
+    row.felt(taken >= lasts / 2, || format!("{taken:?} of its core were taken"));
+    row.should(waited.is_some_and(|waited| waited >= lasts / 50), || {
+        format!("the fault was not felt: the bridge waited {waited:?} for its core")
     });
     for call in &all {
         row.must(call.end == End::Left, || format!("{} ended with {:?}", call.name, call.end));

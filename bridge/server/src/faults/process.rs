@@ -145,22 +145,42 @@ fn cut(ground: &Ground) -> Result<Row, String> {
 }
 
 fn killed(ground: &Ground) -> Result<Row, String> {
-    let after = |turn| Duration::from_millis(2_500 + 170 * turn);
-    kill_again_and_again(ground, 30 * SECOND, after, |call| matches!(call.end, End::Broken(_)))
+    let at = |_: &Bridge, turn| std::thread::sleep(Duration::from_millis(2_500 + 170 * turn));
+    let broken = |row: &mut Row, counted: &[Counted], _| {
+        let broken = counted.iter().filter(|call| matches!(call.end, End::Broken(_))).count();
+        row.felt(broken == counted.len(), || format!("{broken} calls were cut"));
+    };
+    kill_again_and_again(ground, 30 * SECOND, at, broken)
 }
 
 fn killed_at_end(ground: &Ground) -> Result<Row, String> {
-    // The callers hang up after 2.2 s, and the bridge is gone at about that time.
-    let after = |turn| Duration::from_millis(2_150 + 15 * turn);
-    kill_again_and_again(ground, 2 * SECOND, after, |call| call.sent == 100)
+    // The callers hang up at about the same time, and the bridge is gone as soon as it has noticed some of that.
+    let at = |bridge: &Bridge, turn: u64| {
+        let before = bridge.events("call.ended").len();
+        let some = |bridge: &Bridge| bridge.events("call.ended").len() > before + turn as usize % 3;
+        bridge.until(10 * SECOND, |bridge| some(bridge).then_some(()));
+    };
+    let halfway = |row: &mut Row, counted: &[Counted], unfinished| {
+        row.should(unfinished > 0, || "all recordings were finished before the kill".into());
+        let said = counted.iter().filter(|call| call.sent == 100).count();
+        row.should(said == counted.len(), || format!("{said} callers had said all"));
+    };
+    kill_again_and_again(ground, 2 * SECOND, at, halfway)
 }
 
-/// Recorded calls of so long, and a kill so long after they began; a call that felt it as it should is `as_meant`.
+/// Recordings of the folder that are not finished.
+fn unfinished(folder: &std::path::Path) -> usize {
+    let entries = std::fs::read_dir(folder.join("recordings")).into_iter().flatten().flatten();
+    entries.filter(|entry| entry.path().extension().is_some_and(|end| end == "part")).count()
+}
+
+/// Recorded calls of so long, and a kill after `wait`; whether it came when it should is up to `judge`, who is told how many recordings
+/// were not finished then.
 fn kill_again_and_again(
     ground: &Ground,
     lasts: Duration,
-    after: impl Fn(u64) -> Duration,
-    as_meant: fn(&Counted) -> bool,
+    wait: impl Fn(&Bridge, u64),
+    judge: impl Fn(&mut Row, &[Counted], usize),
 ) -> Result<Row, String> {
     let (times, count) = if ground.quick { (3, 8) } else { (10, 20) };
     let toml = recorded();
@@ -180,15 +200,14 @@ fn kill_again_and_again(
         };
         let under_way = placed(ground, (0..count).map(call).collect());
         started(&scene.bridge, begun + count)?;
-        std::thread::sleep(after(turn));
+        wait(&scene.bridge, turn);
         scene.bridge.signal(Signal::Kill)?;
         let status = scene.bridge.wait(SECOND);
         row.felt(status.is_some_and(|status| status.code().is_none()), || {
             format!("the bridge was killed and ended with {status:?}")
         });
         let counted = counted(ground, under_way);
-        let meant = counted.iter().filter(|call| as_meant(call)).count();
-        row.felt(meant == count, || format!("{meant} of {count} calls were where they should be"));
+        judge(&mut row, &counted, unfinished(&folder));
         shortest = counted.iter().map(|call| call.sent).fold(shortest, u64::min);
         row.sent += counted.iter().map(|call| call.sent).sum::<u64>();
         row.back += counted.iter().map(Counted::back).sum::<u64>();
