@@ -10,6 +10,7 @@ use tokio::task::JoinHandle;
 
 use super::bridge::{Bridge, ECHO};
 use super::caller::{Call, Counted, End, place};
+use super::process::spoil_if_late;
 use super::row::Row;
 use super::scene::Scene;
 use super::{Fault, Ground, Run};
@@ -81,6 +82,7 @@ fn twice(ground: &Ground) -> Result<Row, String> {
     row.should(during <= most, || {
         format!("admitted calls: p99 {during:?}, before {before:?}: at most {GROWS} times")
     });
+    spoil_if_late(&mut row, &admitted);
     scene.finish(row)
 }
 

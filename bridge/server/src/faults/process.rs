@@ -104,7 +104,7 @@ fn drain(ground: &Ground) -> Result<Row, String> {
 }
 
 /// Callers that were late themselves spoil a row without healthy calls: they send in heaps, which are trimmed.
-fn spoil_if_late(row: &mut Row, counted: &[Counted]) {
+pub(super) fn spoil_if_late(row: &mut Row, counted: &[Counted]) {
     let gaps = counted.iter().flat_map(|call| call.frames.windows(2));
     let longest = gaps.map(|pair| pair[1].0 - pair[0].0).max().unwrap_or_default();
     if longest > Duration::from_millis(60) {

@@ -14,7 +14,7 @@ use crate::clock::Clock;
 pub(super) static ROWS: &[Fault] = &[Fault {
     id: "F44",
     name: "soak",
-    what: "calls are set up and end without a pause for 10 min (quick: 15 s; or --seconds)",
+    what: "calls are set up and end without a pause for 10 min (quick: 30 s; or --seconds)",
     how: "40 callers who call again and again; memory is sampled, and a line laid through the samples",
     run: Run::Here(soak),
 }];
@@ -48,7 +48,7 @@ struct Tally {
 }
 
 fn soak(ground: &Ground) -> Result<Row, String> {
-    let lasts = ground.seconds.unwrap_or_else(|| ground.time(600, 15));
+    let lasts = ground.seconds.unwrap_or_else(|| ground.time(600, 30));
     let scene = Scene::around(ground, Bridge::start_silent(ground, ECHO)?);
     let descriptors = descriptors(&scene.bridge);
     let over = Arc::new(AtomicBool::new(false));
