@@ -2,6 +2,8 @@
 
 use super::*;
 
+use ringback_proto::ledger::Hop;
+
 /// A route to these modules, for which so much sound is kept.
 fn keeping(keep: Duration, ports: Vec<PortConfig>) -> Arc<RouteTable> {
     Route { keep, ..Route::to(ports) }.into()
@@ -256,6 +258,22 @@ fn speak_and_hear(rig: &mut Rig, frames: std::ops::Range<usize>) {
     }
 }
 
+/// A call that has lasted two seconds, all of which its only module has taken; so much is kept for it.
+fn heard_two_seconds(keep: Duration) -> Rig {
+    let mut rig = Rig::with("twilio", |config| {
+        config.routes = keeping(keep, vec![port("stt", false)]);
+    });
+    rig.ready(0, &listens(8_000));
+    speak_and_hear(&mut rig, 0..100);
+    rig
+}
+
+/// Ends such a call; what its module was given.
+fn hung_up(mut rig: Rig) -> Hop {
+    rig.command(Command::Hangup);
+    rig.finish().ledger.hop("module.stt.in.0").expect("accounted").clone()
+}
+
 fn gaps(rig: &mut Rig) -> Vec<(u64, u64, GapReason)> {
     let told = std::mem::take(&mut rig.told);
     let gaps = told.into_iter().filter_map(|(_, message)| match message {
@@ -268,11 +286,7 @@ fn gaps(rig: &mut Rig) -> Vec<(u64, u64, GapReason)> {
 #[test]
 fn what_was_said_during_an_outage_longer_than_the_ring_is_told_as_a_gap_and_counted_once() {
     for acks in [true, false] {
-        let mut rig = Rig::with("twilio", |config| {
-            config.routes = keeping(Duration::from_secs(1), vec![port("stt", false)]);
-        });
-        rig.ready(0, &listens(8_000));
-        speak_and_hear(&mut rig, 0..100);
+        let mut rig = heard_two_seconds(Duration::from_secs(1));
         if acks {
             rig.say(0, &FromModule::Ack { in_ms: 1_900, lag_ms: None });
         }
@@ -291,20 +305,14 @@ fn what_was_said_during_an_outage_longer_than_the_ring_is_told_as_a_gap_and_coun
         // One that says what it has is owed what came after that; of another it is only known what it was never given.
         let from = if acks { 1_900 } else { 2_000 };
         assert_eq!(gaps(&mut rig), [(from, 5_000, GapReason::Resume)]);
-        rig.command(Command::Hangup);
-        let summary = rig.finish();
-        let hop = summary.ledger.hop("module.stt.in.0").expect("accounted");
+        let hop = hung_up(rig);
         assert_eq!((hop.entered, hop.left, hop.lost()), (48_000, 24_000, 24_000), "acks: {acks}");
     }
 }
 
 #[test]
 fn a_gap_that_a_module_went_away_before_is_told_the_next_time() {
-    let mut rig = Rig::with("twilio", |config| {
-        config.routes = keeping(Duration::from_secs(1), vec![port("stt", false)]);
-    });
-    rig.ready(0, &listens(8_000));
-    speak_and_hear(&mut rig, 0..100);
+    let mut rig = heard_two_seconds(Duration::from_secs(1));
     for _ in 0..2 {
         // It takes nothing the first time.
         rig.session.module_down(rig.at(), PortId(0), "killed");
@@ -319,19 +327,13 @@ fn a_gap_that_a_module_went_away_before_is_told_the_next_time() {
     }
     rig.frames(0);
     assert_eq!(gaps(&mut rig), [(2_000, 5_000, GapReason::Resume)]);
-    rig.command(Command::Hangup);
-    let summary = rig.finish();
-    let hop = summary.ledger.hop("module.stt.in.0").expect("accounted");
+    let hop = hung_up(rig);
     assert_eq!((hop.entered, hop.left, hop.lost()), (48_000, 24_000, 24_000));
 }
 
 #[test]
 fn what_is_replayed_after_a_short_outage_counts_once() {
-    let mut rig = Rig::with("twilio", |config| {
-        config.routes = keeping(Duration::from_secs(5), vec![port("stt", false)]);
-    });
-    rig.ready(0, &listens(8_000));
-    speak_and_hear(&mut rig, 0..100);
+    let mut rig = heard_two_seconds(Duration::from_secs(5));
     rig.say(0, &FromModule::Ack { in_ms: 1_000, lag_ms: None });
     rig.session.module_down(rig.at(), PortId(0), "killed");
     rig.session.restart_module(rig.at(), PortId(0));
@@ -340,27 +342,19 @@ fn what_is_replayed_after_a_short_outage_counts_once() {
     rig.ready(0, &listens(8_000));
     assert_eq!(rig.frames(0).len(), 50);
     assert_eq!(gaps(&mut rig), []);
-    rig.command(Command::Hangup);
-    let summary = rig.finish();
-    let hop = summary.ledger.hop("module.stt.in.0").expect("accounted");
+    let hop = hung_up(rig);
     assert_eq!((hop.entered, hop.left, hop.lost()), (16_000, 16_000, 0));
 }
 
 #[test]
 fn a_module_that_never_comes_back_is_counted_what_the_ring_lost_meanwhile() {
-    let mut rig = Rig::with("twilio", |config| {
-        config.routes = keeping(Duration::from_secs(1), vec![port("stt", false)]);
-    });
-    rig.ready(0, &listens(8_000));
-    speak_and_hear(&mut rig, 0..100);
+    let mut rig = heard_two_seconds(Duration::from_secs(1));
     rig.session.module_down(rig.at(), PortId(0), "killed");
     for frame in 100..300 {
         rig.speak(&ramp(frame));
         rig.run(20);
     }
-    rig.command(Command::Hangup);
-    let summary = rig.finish();
-    let hop = summary.ledger.hop("module.stt.in.0").expect("accounted");
+    let hop = hung_up(rig);
     assert_eq!((hop.entered, hop.left, hop.lost(), hop.queued), (48_000, 16_000, 24_000, 8_000));
 }
 
