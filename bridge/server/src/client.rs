@@ -101,6 +101,14 @@ pub enum ClientError {
         /// Where it should have.
         url: String,
     },
+    /// The bridge does not answer what is posted, and more was to be.
+    #[error(
+        "a request of the call was not posted: {waiting} before it wait for the bridge to answer the one before them; its log says what keeps it"
+    )]
+    NotPosted {
+        /// Requests that wait.
+        waiting: usize,
+    },
     /// The bridge dialled, and closed before the call had begun.
     #[error(
         "the bridge gave the call up before it began (closed with {code} {reason}): its log says why; what it signs must be what is checked here (--client-id and --client-secret, or --config)"
@@ -414,7 +422,7 @@ impl Client {
         while let Some(send) = self.out.sends().get(self.fed) {
             self.fed += 1;
             match send {
-                WireSend::Text(span) => servers.post(self.out.text_of(span)),
+                WireSend::Text(span) => servers.post(self.out.text_of(span))?,
                 WireSend::TextOn(line, span) => servers.feed(*line, self.out.text_of(span))?,
                 WireSend::Close(code) => close = Some(*code),
                 WireSend::Drop(line) => servers.cut(*line),

@@ -58,6 +58,21 @@ fn every_frame_comes_back_once() {
     }
 }
 
+/// Encoded and decoded twice on their way, and resampled where the rate is not the module's. Of frames that the codec made unreadable
+/// it is known that they came back.
+#[test]
+fn every_frame_in_opus_comes_back_once() {
+    for (provider, rate) in [("raw", "48000"), ("telnyx", "16000"), ("asterisk", "48000")] {
+        let load = ["--calls", "2", "--seconds", "2", "--provider", provider, "--rate", rate];
+        let load = [&load[..], &["--codec", "opus"]].concat();
+        let figures = json_of_whole_runs(&load, 200, |figures| vec![figures]);
+        if figures["spoiled"] == false {
+            let back = figures["received"].as_u64().zip(figures["unreadable"].as_u64());
+            assert_eq!(back.map(|(read, not)| read + not), Some(200), "{figures}");
+        }
+    }
+}
+
 #[test]
 fn every_frame_comes_back_once_from_a_module_that_is_elsewhere() {
     let is_there = |program| Command::new(program).arg("--version").output().is_ok();

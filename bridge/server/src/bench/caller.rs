@@ -8,7 +8,7 @@ use ringback_codecs::MediaFormat;
 use ringback_proto::provider::{Command, Dial, Event, Message, Outbox, Protocol, Send, Transport};
 
 use super::stamp::Hearing;
-use super::tones::Voice;
+use super::voice::Voice;
 use super::{Answers, Plan};
 use crate::client::refused;
 use crate::clock::Clock;

@@ -13,9 +13,9 @@ use ringback_proto::provider::{Command, Event, Outbox, Track};
 use super::Answers;
 use super::caller::{Caller, Pen};
 use super::schedule::{Due, Schedule};
-use super::stamp::{Heard, Hearing, MAX_FRAMES, Stamp};
+use super::stamp::{FRAME, Heard, Hearing, MAX_FRAMES, Stamp};
 use super::tally::{Tally, micros};
-use super::tones::{ALIKE, Voice};
+use super::voice::{Told, Voice};
 use crate::clock::Clock;
 
 /// Sockets read, and frames sent, before the other is looked after: neither may make the other late.
@@ -54,17 +54,47 @@ struct Book<'a> {
 impl Book<'_> {
     /// A frame came back.
     fn note(&mut self, heard: Heard) {
-        let Heard::Frame(number) = heard else { return self.note_stranger() };
+        match heard {
+            Heard::Frame(number) => self.note_frame(number, Some(Duration::ZERO)),
+            Heard::Stranger => self.note_stranger(),
+        }
+    }
+
+    /// A frame came back so long ago, or could not be read.
+    fn note_frame(&mut self, number: u32, ago: Option<Duration>) {
         let due = self.schedule.due(self.caller, number);
-        if due > self.now || due >= self.schedule.until() {
+        if due > self.now || number as usize >= self.schedule.frames() {
             self.note_stranger();
+        } else if due >= self.schedule.until() {
+            // Said so that those before it come.
         } else if self.tally.is_repeated(self.caller, number) {
-            self.tally.duplicates += 1;
+            self.tally.duplicates += u64::from(ago.is_some());
         } else {
             self.tally.answered += u64::from(self.is_measuring());
-            if let Some(counted) = self.schedule.counted(due) {
-                self.tally.back(counted, micros(self.now - due));
+            match (self.schedule.counted(due), ago) {
+                (Some(counted), Some(ago)) => {
+                    self.tally.back(counted, micros((self.now - due).saturating_sub(ago)));
+                }
+                (Some(_), None) => self.tally.unreadable += 1,
+                (None, _) => {}
             }
+        }
+    }
+
+    /// A voice was heard, whose numbers are known as far as the rests of a division by `alike`, and by when they are due: at most
+    /// `believed` frames ago.
+    fn note_told(&mut self, told: Told, alike: u32, believed: u32) {
+        let (rest, ago) = match told {
+            Told::Frame(rest, ago) => (rest, Some(ago)),
+            Told::Unreadable(rest) => (rest, None),
+            Told::Stranger => return self.note_stranger(),
+        };
+        let latest = self.schedule.latest(self.caller, self.now, rest, alike);
+        let recent =
+            |&number: &u32| self.now - self.schedule.due(self.caller, number) <= FRAME * believed;
+        match latest.filter(recent) {
+            Some(number) => self.note_frame(number, ago),
+            None => self.note_stranger(),
         }
     }
 
@@ -180,6 +210,9 @@ impl Engine {
             .handle_command(now, media, &mut self.pen.out)
             .map_err(|error| error.to_string())?;
         caller.flush(&mut self.pen)?;
+        if due.at >= self.schedule.until() {
+            return Ok(());
+        }
         self.tally.said_one(due.caller);
         if self.schedule.counted(due.at).is_some() {
             self.tally.sent(micros(now - due.at));
@@ -237,10 +270,9 @@ fn hear(stamp: &Stamp, hearing: &mut Hearing, out: &Outbox, book: &mut Book<'_>)
 fn hear_voice(voice: &mut Voice, out: &Outbox, book: &mut Book<'_>) -> Result<(), String> {
     for event in out.events() {
         if let Event::Media(media) = event {
-            let heard = voice.hear(out.octets(&media.payload), |rest| {
-                let number =
-                    rest.and_then(|rest| book.schedule.latest(book.caller, book.now, rest, ALIKE));
-                book.note(number.map_or(Heard::Stranger, Heard::Frame));
+            let (alike, believed) = (voice.alike(), voice.believed());
+            let heard = voice.hear(out.octets(&media.payload), |told| {
+                book.note_told(told, alike, believed);
             });
             heard.map_err(|error| format!("sound from the bridge: {error}"))?;
         }
@@ -277,6 +309,31 @@ mod tests {
         let frame = Heard::Frame;
         let tally = noted(&[(90, frame(3)), (110, frame(4)), (150, frame(6)), (250, frame(8))]);
         assert_eq!((tally.received, tally.answered), (2, 2));
+    }
+
+    #[test]
+    fn what_a_voice_says_is_told_apart_by_when_it_is_due() {
+        let at = Instant::from_millis;
+        let mut schedule = Schedule::new(1, at(0), at(0), at(10_000));
+        schedule.go_on_for(FRAME * 3);
+        let mut tally = Tally::new(1, schedule.frames(), Duration::from_secs(10));
+        let due = |number| schedule.due(0, number);
+        let mut note = |now, told| {
+            let mut book = Book { schedule: &schedule, tally: &mut tally, caller: 0, now };
+            book.note_told(told, 30, 10);
+        };
+        let ms = Duration::from_millis;
+        note(due(45) + ms(50), Told::Frame(15, ms(40)));
+        note(due(45) + ms(60), Told::Frame(15, ms(0)));
+        note(due(46) + ms(60), Told::Unreadable(16));
+        note(due(47) + ms(60), Told::Unreadable(15));
+        // Due 22 frames ago, or never; and what is said after the end.
+        note(due(47) + ms(1), Told::Frame(25, ms(0)));
+        note(due(3), Told::Frame(4, ms(0)));
+        note(due(502), Told::Frame(501 % 30, ms(0)));
+        let counts = (tally.received, tally.duplicates, tally.unreadable, tally.strangers);
+        assert_eq!(counts, (1, 1, 1, 2));
+        assert_eq!(tally.latency[9].percentiles().max, 10_000);
     }
 
     #[test]

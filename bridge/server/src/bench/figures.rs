@@ -17,6 +17,8 @@ const LATE_US: u32 = 1_500;
 const STOOD_STILL: Duration = FRAME;
 /// A server that had no core for this share of the time, or a host that took away so much, spoils the run.
 const DISTURBED: f64 = 0.05;
+/// Of frames in Opus, the codec itself makes at most this share unreadable; measured are 0.006 and less.
+const UNREADABLE_SHARE: f64 = 0.02;
 /// A frame that takes longer than its own sound lasts is late.
 const LATE_FRAME: Duration = FRAME;
 
@@ -73,6 +75,8 @@ pub struct Figures {
     pub sent: u64,
     /// Frames that came back.
     pub received: u64,
+    /// Frames that came back and could not be read, where the codec left too little of some. One that came as silence is missing.
+    pub unreadable: u64,
     /// Frames that came back while the cost was measured, whenever they were due.
     pub answered: u64,
     /// Of those that came back, frames that took longer than 20 ms.
@@ -127,6 +131,7 @@ impl Figures {
             duration: plan.duration,
             sent: tally.sent,
             received: tally.received,
+            unreadable: tally.unreadable,
             answered: tally.answered,
             late: all.above(LATE_FRAME.as_micros() as u32),
             duplicates: tally.duplicates,
@@ -151,13 +156,20 @@ impl Figures {
     /// Frames that never came back.
     #[must_use]
     pub fn missing(&self) -> u64 {
-        self.sent.saturating_sub(self.received)
+        self.sent.saturating_sub(self.received + self.unreadable)
     }
 
-    /// Frames that are not as they should be: that never came back, that came back twice, and what came back and was not sent.
+    /// Frames that could not be read, of those more than a codec accounts for.
+    #[must_use]
+    pub fn garbled(&self) -> u64 {
+        self.unreadable.saturating_sub((self.sent as f64 * UNREADABLE_SHARE).ceil() as u64)
+    }
+
+    /// Frames that are not as they should be: that never came back, that came back twice, that more than a codec made unreadable, and
+    /// what came back and was not sent.
     #[must_use]
     pub fn wrong(&self) -> u64 {
-        self.missing() + self.duplicates + self.strangers
+        self.missing() + self.duplicates + self.garbled() + self.strangers
     }
 
     /// CPU time of the server for a second of one call, in microseconds.
@@ -211,6 +223,7 @@ impl Figures {
             "seconds": self.duration.as_secs_f64(),
             "sent": self.sent,
             "received": self.received,
+            "unreadable": self.unreadable,
             "answered_meanwhile": self.answered,
             "missing": self.missing(),
             "late": self.late,
@@ -257,7 +270,7 @@ impl fmt::Display for Figures {
             row(f, "latency, due to back", &self.latency)?;
             writeln!(f, "{:<28} p99 {:.3} ms", "latency, a typical second", ms(self.typical_p99))?;
             row(f, "generator's own lateness", &self.lateness)?;
-            writeln!(
+            write!(
                 f,
                 "{:<28} {} sent, {} missing, {} late, {} twice, {} unknown",
                 "frames",
@@ -267,6 +280,10 @@ impl fmt::Display for Figures {
                 self.duplicates,
                 self.strangers
             )?;
+            match self.unreadable {
+                0 => writeln!(f)?,
+                frames => writeln!(f, ", {frames} back but not readable")?,
+            }
         }
         self.show_cost(f)?;
         if let Some(reason) = self.spoiled_by() {

@@ -15,6 +15,7 @@ mod figures;
 mod floors;
 mod histogram;
 mod hops;
+mod melody;
 mod place;
 mod plot;
 mod schedule;
@@ -27,6 +28,7 @@ mod table;
 mod tally;
 mod tones;
 mod usage;
+mod voice;
 #[cfg(feature = "nats")]
 mod worker;
 
@@ -40,7 +42,7 @@ use caller::{Caller, Pen};
 use engine::Engine;
 use schedule::Schedule;
 use tally::Tally;
-use tones::Voice;
+use voice::Voice;
 
 use crate::clock::Clock;
 
@@ -65,6 +67,8 @@ pub(crate) use usage::of as usage_of;
 const COOL_DOWN: Duration = Duration::from_millis(500);
 /// From the last call placed to the first frame.
 const BREATH: Duration = Duration::from_millis(50);
+/// Codecs with a memory keep the last sound until more comes: so much is said after what is counted.
+const ENVOI: Duration = FRAME.saturating_mul(4);
 /// How often progress is told.
 const TOLD_EVERY: Duration = Duration::from_millis(100);
 
@@ -158,7 +162,10 @@ pub(crate) fn attend(
     let start = clock.now() + BREATH;
     let (measure_from, until) = (start + plan.warm_up, start + plan.warm_up + plan.duration);
     let speaking = if plan.silent { 0 } else { plan.calls };
-    let schedule = Schedule::new(speaking, start, measure_from, until);
+    let mut schedule = Schedule::new(speaking, start, measure_from, until);
+    if stamp.is_none() {
+        schedule.go_on_for(ENVOI);
+    }
     let tally = Tally::new(plan.calls, schedule.frames(), plan.duration);
     let core = server.generator_core();
     let engine = Engine {

@@ -21,6 +21,8 @@ pub(super) struct Schedule {
     start: Instant,
     measure_from: Instant,
     until: Instant,
+    /// What is due after that is said for the sake of what was before.
+    silent_from: Instant,
     phases: Vec<Duration>,
     next: Due,
 }
@@ -39,12 +41,17 @@ impl Schedule {
         phases.sort_unstable();
         let first = phases.first().copied().unwrap_or_default();
         let next = Due { at: start + first, caller: 0, number: 0 };
-        Self { start, measure_from, until, phases, next }
+        Self { start, measure_from, until, silent_from: until, phases, next }
+    }
+
+    /// Callers speak for so long after the end; those frames are not counted.
+    pub(super) fn go_on_for(&mut self, time: Duration) {
+        self.silent_from = self.until + time;
     }
 
     /// The next frame to send; `None` once all were.
     pub(super) fn next(&self) -> Option<Due> {
-        (self.next.at < self.until && !self.phases.is_empty()).then_some(self.next)
+        (self.next.at < self.silent_from && !self.phases.is_empty()).then_some(self.next)
     }
 
     /// The next frame was sent.
@@ -83,7 +90,7 @@ impl Schedule {
 
     /// Frames a caller sends at most.
     pub(super) fn frames(&self) -> usize {
-        ((self.until - self.start).as_nanos() / FRAME.as_nanos()) as usize + 1
+        ((self.silent_from - self.start).as_nanos() / FRAME.as_nanos()) as usize + 1
     }
 }
 
@@ -156,6 +163,15 @@ mod tests {
         let schedule = schedule(1);
         assert_eq!(schedule.counted(Instant::from_millis(1_099)), None);
         assert_eq!(schedule.counted(Instant::from_millis(1_150)), Some(Duration::from_millis(50)));
+    }
+
+    #[test]
+    fn callers_go_on_after_the_end_where_they_are_asked_to() {
+        let mut longer = schedule(2);
+        longer.go_on_for(FRAME * 3);
+        assert_eq!(longer.until(), schedule(2).until());
+        assert_eq!(longer.frames(), schedule(2).frames() + 3);
+        assert_eq!(all(longer).len(), all(schedule(2)).len() + 6);
     }
 
     #[test]

@@ -51,6 +51,8 @@ pub(super) struct Tally {
     pub(super) sent: u64,
     /// Of those, frames that came back.
     pub(super) received: u64,
+    /// And frames that came back and could not be read.
+    pub(super) unreadable: u64,
     /// Frames that came back while it was measured, whenever they were due: what the server was at work for.
     pub(super) answered: u64,
     /// Frames that came back again.
@@ -80,6 +82,7 @@ impl Tally {
             said: vec![0; callers],
             sent: 0,
             received: 0,
+            unreadable: 0,
             answered: 0,
             duplicates: 0,
             strangers: 0,
@@ -153,7 +156,7 @@ impl Tally {
 
     /// Whether all that was counted came back.
     pub(super) fn is_complete(&self) -> bool {
-        self.received == self.sent
+        self.received + self.unreadable == self.sent
     }
 }
 

@@ -1,5 +1,5 @@
 //! Sound that says its own number through any codec: two tones at once for as long as a frame lasts, which low bit rates keep and
-//! filters only delay. For codecs with a memory (G.722), where `stamp` cannot go; knows no call.
+//! filters only delay. For codecs with a memory (G.722), where `stamp` cannot go; not for Opus, see `melody`. Knows no call and no codec.
 //!
 //! There are 30 tones, 80 Hz apart and within what a telephone passes, in two groups of fifteen. A frame has one tone of each group,
 //! which makes 225 letters: 75 numbers, and three that tell a frame of this call from one of another. A window of 12.5 ms holds
@@ -9,9 +9,7 @@
 use std::f64::consts::TAU;
 use std::time::Duration;
 
-use ringback_codecs::{
-    DecodeError, Decoder, EncodeError, Encoder, Encoding, MediaFormat, SampleRate,
-};
+use ringback_codecs::SampleRate;
 
 use super::stamp::{FRAME, check};
 
@@ -56,57 +54,8 @@ fn letter(number: u32, caller: u32) -> u32 {
     rest + check(rest, caller) % CHECKS * ALIKE
 }
 
-/// One call's end of such sound: encodes what it says and decodes what it hears.
-pub(super) struct Voice {
-    caller: u32,
-    bank: Bank,
-    encoder: Box<dyn Encoder>,
-    decoder: Box<dyn Decoder>,
-    said: Vec<i16>,
-    /// Heard and not looked at yet.
-    heard: Vec<i16>,
-    /// Samples of what comes next that need no look.
-    skip: usize,
-}
-
-impl Voice {
-    /// A voice in `format`, or `None` if there is no codec for it, it has more than one channel, or it is Opus: at the 16 to 32 kbit/s
-    /// that are spent on a voice, tones that change every 20 ms are smeared, and one frame in fifty is misread.
-    pub(super) fn new(format: MediaFormat, caller: u32) -> Option<Self> {
-        if format.channels != 1 || format.encoding == Encoding::Opus {
-            return None;
-        }
-        let (encoder, decoder) = (format.encoder().ok()?, format.decoder().ok()?);
-        let bank = Bank::new(format.rate);
-        Some(Self { caller, bank, encoder, decoder, said: Vec::new(), heard: Vec::new(), skip: 0 })
-    }
-
-    /// Writes a frame into `payload`, in place of what is there.
-    pub(super) fn write(&mut self, number: u32, payload: &mut Vec<u8>) -> Result<(), EncodeError> {
-        self.said.clear();
-        self.bank.write(letter(number, self.caller), &mut self.said);
-        payload.clear();
-        self.encoder.encode(&self.said, payload)
-    }
-
-    /// Hears the next piece of the stream and tells the numbers in it, as far as they go: the rest of a division by [`ALIKE`], or
-    /// `None` for a frame of another call.
-    pub(super) fn hear(
-        &mut self,
-        payload: &[u8],
-        tell: impl FnMut(Option<u32>),
-    ) -> Result<(), DecodeError> {
-        self.decoder.decode(payload, &mut self.heard)?;
-        let skipped = self.skip.min(self.heard.len());
-        let done = skipped + self.bank.read_all(self.caller, &self.heard[skipped..], tell);
-        self.skip = self.skip - skipped + done.saturating_sub(self.heard.len());
-        self.heard.drain(..done.min(self.heard.len()));
-        Ok(())
-    }
-}
-
 /// The tones at one rate.
-struct Bank {
+pub(super) struct Bank {
     frame: usize,
     window: usize,
     step: usize,
@@ -119,7 +68,7 @@ struct Bank {
 }
 
 impl Bank {
-    fn new(rate: SampleRate) -> Self {
+    pub(super) fn new(rate: SampleRate) -> Self {
         let samples = |time| rate.samples_in(time) as usize;
         let turns = std::array::from_fn(|tone| TAU * hz(tone) / f64::from(rate.hz()));
         Self {
@@ -133,8 +82,9 @@ impl Bank {
         }
     }
 
-    /// Appends a frame.
-    fn write(&self, letter: u32, pcm: &mut Vec<i16>) {
+    /// Appends a caller's frame.
+    pub(super) fn write(&self, number: u32, caller: u32, pcm: &mut Vec<i16>) {
+        let letter = letter(number, caller);
         let tones: [f64; GROUPS] = std::array::from_fn(|group| {
             let symbol = letter as usize / OF_A_GROUP.pow(group as u32) % OF_A_GROUP;
             self.turns[group * OF_A_GROUP + symbol]
@@ -147,8 +97,14 @@ impl Bank {
         }));
     }
 
-    /// Looks for frames; says how many samples need not be looked at again, of which some may be yet to come.
-    fn read_all(&self, caller: u32, pcm: &[i16], mut tell: impl FnMut(Option<u32>)) -> usize {
+    /// Looks for frames and tells the rests of their numbers divided by [`ALIKE`], or `None` for a frame of another call; says how many
+    /// samples need not be looked at again, of which some may be yet to come.
+    pub(super) fn read_all(
+        &self,
+        caller: u32,
+        pcm: &[i16],
+        mut tell: impl FnMut(Option<u32>),
+    ) -> usize {
         let mut at = 0;
         while at + self.window <= pcm.len() {
             let Some(letter) = self.read(&pcm[at..at + self.window]) else {
@@ -193,7 +149,7 @@ impl Bank {
 }
 
 /// The power of one tone in a window (Goertzel 1958).
-fn goertzel(factor: f32, window: &[i16]) -> f64 {
+pub(super) fn goertzel(factor: f32, window: &[i16]) -> f64 {
     let (mut last, mut before) = (0.0f32, 0.0f32);
     for &sample in window {
         (last, before) = (f32::from(sample) + factor * last - before, last);
@@ -204,8 +160,9 @@ fn goertzel(factor: f32, window: &[i16]) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use ringback_codecs::{Endian, Resampler};
+    use ringback_codecs::{Encoding, Endian, MediaFormat, Resampler};
 
+    use super::super::voice::{Told, Voice};
     use super::*;
 
     const NUMBERS: std::ops::Range<u32> = 30..170;
@@ -223,6 +180,13 @@ mod tests {
             of(Encoding::G722, &[16_000]),
         ]
         .concat()
+    }
+
+    fn rest(told: Told) -> Option<u32> {
+        match told {
+            Told::Frame(rest, _) => Some(rest),
+            Told::Unreadable(_) | Told::Stranger => None,
+        }
     }
 
     /// All that was read of what was said, encoded, decoded, resampled to `middle` and back, encoded and decoded again.
@@ -244,7 +208,7 @@ mod tests {
                 let piece: Vec<_> = waiting.drain(..frame).collect();
                 payload.clear();
                 far.encoder.encode(&piece, &mut payload).expect("a frame");
-                near.hear(&payload, |number| all.push(number)).expect("its own octets");
+                near.hear(&payload, |told| all.push(rest(told))).expect("its own octets");
             }
         }
         all
@@ -277,7 +241,7 @@ mod tests {
             let (mut payload, mut read) = (Vec::new(), Vec::new());
             for number in [5, 6, 6, 7, 9, 8, 20, 21, 22] {
                 voice.write(number, &mut payload).expect("a frame");
-                voice.hear(&payload, |number| read.extend(number)).expect("its own octets");
+                voice.hear(&payload, |told| read.extend(rest(told))).expect("its own octets");
             }
             // The last one is not through yet.
             assert!(read.starts_with(&[5, 6, 6, 7, 9, 8, 20, 21]), "{format}: {read:?}");
@@ -288,7 +252,7 @@ mod tests {
     fn pieces_are_cut_anywhere_and_other_calls_are_told_apart() {
         let bank = Bank::new(SampleRate::HZ_8000);
         let mut pcm = vec![0; 333];
-        (0..40).for_each(|number| bank.write(letter(number, 1), &mut pcm));
+        (0..40).for_each(|number| bank.write(number, 1, &mut pcm));
         let (mut whole, mut others) = (Vec::new(), 0);
         bank.read_all(1, &pcm, |number| whole.extend(number));
         assert_eq!(whole, (0..40).collect::<Vec<_>>());
@@ -299,7 +263,7 @@ mod tests {
             let (mut voice, mut read) = (Voice::new(format, 1).expect("a codec"), Vec::new());
             for piece in pcm.chunks(cut) {
                 let octets: Vec<_> = piece.iter().flat_map(|sample| sample.to_le_bytes()).collect();
-                voice.hear(&octets, |number| read.extend(number)).expect("whole samples");
+                voice.hear(&octets, |told| read.extend(rest(told))).expect("whole samples");
             }
             assert_eq!(read, whole, "cut by {cut}");
         }
@@ -336,12 +300,5 @@ mod tests {
             }
         }
         assert!(windows > 40_000, "{windows} windows were looked at");
-    }
-
-    #[test]
-    fn stereo_and_opus_carry_none() {
-        let stereo = MediaFormat { channels: 2, ..MediaFormat::PCMU_8000 };
-        let opus = MediaFormat::mono(Encoding::Opus, SampleRate::HZ_48000);
-        assert!(Voice::new(stereo, 0).is_none() && Voice::new(opus, 0).is_none());
     }
 }

@@ -11,6 +11,7 @@ use ringback_codecs::MediaFormat;
 use ringback_proto::provider::{Capabilities, Start, Track};
 use ringback_proto::session::Takeover;
 use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TryRecvError;
 
 use crate::capture::Tape;
 use crate::listener::Guest;
@@ -33,13 +34,17 @@ pub(super) struct Arrived {
 
 type Names = HashMap<Box<str>, Entry>;
 
-/// The calls of one listener.
+/// The calls of one listener. Clones look at the same.
 #[derive(Clone, Default)]
-pub(crate) struct Attachments {
-    names: Arc<Mutex<Names>>,
+pub(crate) struct Attachments(Arc<Shared>);
+
+#[derive(Default)]
+struct Shared {
+    names: Mutex<Names>,
+    /// Counted down by each guest.
     guests: Arc<AtomicUsize>,
     /// Calls without a stream.
-    waiting: Arc<AtomicUsize>,
+    waiting: AtomicUsize,
 }
 
 struct Entry {
@@ -120,12 +125,12 @@ impl Attachments {
 
     /// Lets a stream in for which there is no place, if there are calls that wait for one.
     pub(crate) fn guest(&self) -> Option<Guest> {
-        Guest::among(&self.guests, self.waiting.load(Ordering::Relaxed).min(MOST_GUESTS))
+        Guest::among(&self.0.guests, self.0.waiting.load(Ordering::Relaxed).min(MOST_GUESTS))
     }
 
     fn names(&self) -> MutexGuard<'_, Names> {
         // What a thread left behind that panicked is as good as ever: entries are whole.
-        self.names.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.names.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -133,8 +138,8 @@ impl Attachment {
     /// The call has no stream, or has one again.
     fn wait(&mut self, waits: bool) {
         match (std::mem::replace(&mut self.waits, waits), waits) {
-            (false, true) => _ = self.all.waiting.fetch_add(1, Ordering::Relaxed),
-            (true, false) => _ = self.all.waiting.fetch_sub(1, Ordering::Relaxed),
+            (false, true) => _ = self.all.0.waiting.fetch_add(1, Ordering::Relaxed),
+            (true, false) => _ = self.all.0.waiting.fetch_sub(1, Ordering::Relaxed),
             _ => {}
         }
     }
@@ -144,13 +149,32 @@ impl Drop for Attachment {
     fn drop(&mut self) {
         self.wait(false);
         self.all.names().remove(&self.name);
-        self.streams.close();
-        while let Ok(late) = self.streams.try_recv() {
-            if tokio::runtime::Handle::try_current().is_ok() {
-                tokio::spawn(late.socket.close(close_code::TRY_AGAIN, "the call has just ended"));
-            }
+        turn_away(std::mem::replace(&mut self.streams, mpsc::channel(1).1));
+    }
+}
+
+/// Tells streams for a call that has ended that it has, also those that found it before and are sent only now.
+fn turn_away(mut streams: mpsc::Receiver<Box<Arrived>>) {
+    streams.close();
+    // Without a runtime there are no streams.
+    let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+    loop {
+        match streams.try_recv() {
+            Ok(late) => drop(runtime.spawn(tell_over(late))),
+            Err(TryRecvError::Disconnected) => return,
+            Err(TryRecvError::Empty) => break,
         }
     }
+    runtime.spawn(async move {
+        // Ends once those who had found the call have sent their streams, or let go of them.
+        while let Some(late) = streams.recv().await {
+            tokio::spawn(tell_over(late));
+        }
+    });
+}
+
+async fn tell_over(late: Box<Arrived>) {
+    late.socket.close(close_code::TRY_AGAIN, "the call has just ended").await;
 }
 
 /// A call's way to another stream, and a stream's to its call.
@@ -221,7 +245,14 @@ impl Reattach {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use ringback_proto::Instant;
+    use ringback_proto::provider::{Dial, Message, Options, Outbox, Send, Upgrade};
+    use ringback_proto::session::{Session, SessionConfig};
+
     use super::*;
+    use crate::socket::{self, Incoming, SocketOptions};
 
     fn start(call: &str) -> Start {
         let raw = ringback_proto::provider::find("raw").expect("a provider");
@@ -270,6 +301,58 @@ mod tests {
         drop(first);
         assert_eq!(calls.names().len(), 1, "what is over takes no room");
         let _next = own(&calls, &other_shape, &whose("bearer", None));
+    }
+
+    /// A stream of raw that has started, and its caller's end of it.
+    async fn stream() -> (Box<Arrived>, Socket) {
+        let raw = ringback_proto::provider::find("raw").expect("a provider");
+        let (near, far) = tokio::io::duplex(1 << 16);
+        let (request, mut caller) = raw.dial(&Dial { call: "a".into(), ..Dial::default() });
+        let options = SocketOptions { keepalive: None, ..SocketOptions::default() };
+        let (phone, socket) = tokio::join!(
+            socket::dial(near, "bridge", &request, options),
+            socket::answer(far, options)
+        );
+        let (phone, socket) = (phone.expect("a stream"), socket.expect("a stream"));
+        let upgrade = Upgrade { target: &request.target, public_url: None, headers: &[] };
+        let accepted = raw.accept(&upgrade, &Options::default()).expect("it is one of raw");
+        let now = Instant::ZERO;
+        let mut config = SessionConfig::new("c1", raw.name());
+        config.reattach = Some(Duration::from_secs(5));
+        let mut session = Session::new(now, config, accepted.protocol);
+        let mut out = Outbox::new();
+        caller.handle_open(now, &mut out).expect("its own");
+        for send in out.sends() {
+            if let Send::Text(span) = send {
+                session.handle_message(now, Message::Text(out.text_of(span)));
+            }
+        }
+        let stream = *session.hand_over().expect("it has started");
+        (Box::new(Arrived { stream, socket, tape: None }), phone)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_that_found_a_call_and_comes_once_it_has_ended_is_told_so() {
+        for sent_before in [true, false] {
+            let calls = Attachments::default();
+            let party = whose("bearer", None);
+            let call = own(&calls, &start("a"), &party);
+            let Claimed::Other(permit) = calls.claim(&start("a"), &party) else {
+                panic!("the call is there")
+            };
+            let (arrived, mut phone) = stream().await;
+            if sent_before {
+                permit.send(arrived);
+                drop(call);
+            } else {
+                drop(call);
+                permit.send(arrived);
+            }
+            let said = phone.recv().await;
+            let Some(Ok(Incoming::Close(Some(closed)))) = said else { panic!("{said:?}") };
+            let told = (closed.code, closed.reason.as_str());
+            assert_eq!(told, (close_code::TRY_AGAIN, "the call has just ended"), "{sent_before}");
+        }
     }
 
     #[test]

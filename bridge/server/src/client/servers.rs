@@ -115,9 +115,12 @@ impl Servers {
     }
 
     /// Has a request posted after those before it.
-    pub(crate) fn post(&self, body: &str) {
-        // A bridge that takes so little has refused one by now.
-        let _ = self.posts.as_ref().map(|posts| posts.try_send(body.to_owned()));
+    pub(crate) fn post(&self, body: &str) -> Result<(), ClientError> {
+        let posted = self.posts.as_ref().map(|posts| posts.try_send(body.to_owned()));
+        match posted {
+            Some(Ok(())) => Ok(()),
+            _ => Err(ClientError::NotPosted { waiting: QUEUE }),
+        }
     }
 
     /// What happens next. Cancel safe.
@@ -287,6 +290,19 @@ async fn exchange(io: &mut Box<dyn Io>, request: &str) -> std::io::Result<Vec<u8
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_that_finds_no_place_in_the_queue_is_an_error_in_words() {
+        let hosts = MemoryHosts::default();
+        let to = WsUrl::plain("bridge.example:80".into(), "/zoom-rtms".into()).into();
+        let way = Way { connector: Connector::within(hosts.clone()), to, headers: Vec::new() };
+        let zoom = ringback_proto::provider::find("zoom-rtms").expect("a provider");
+        let servers = Servers::open(zoom, way, Some(&hosts), "c").expect("doors");
+        // Nothing takes them as long as this does not wait.
+        (0..QUEUE).for_each(|n| servers.post("{}").unwrap_or_else(|error| panic!("{n}: {error}")));
+        let error = servers.post("{}").expect_err("there is no place").to_string();
+        assert!(error.contains("was not posted: 16 before it wait"), "{error}");
+    }
 
     #[test]
     fn a_request_that_is_posted_cannot_be_broken_apart() {

@@ -22,14 +22,48 @@ pub(super) struct Playing<'a> {
     provider: &'a dyn Provider,
     start: Instant,
     servers: Option<Servers>,
-    /// URLs of the transcript and those that stand for them here.
-    urls: Vec<(String, String)>,
+    stand_ins: StandIns,
     /// Lines that are open.
     open: [bool; 2],
     /// Answers that came, and those that were waited for in vain.
     came: u64,
     missed: u64,
     outcome: Outcome,
+}
+
+/// The URLs that stand for those of a transcript: ports of this machine in the place of the provider's servers.
+struct StandIns {
+    /// Where in the transcript a line was dialled, its URL as a member has it, whole, and what stands for it.
+    dialled: Vec<(usize, String, String)>,
+}
+
+impl StandIns {
+    /// `urls` in the order of [`Dialled::ALL`].
+    fn new(transcript: &Transcript, urls: &[String]) -> Self {
+        let whole = |url: &str| format!("\"{url}\"");
+        let dialled = transcript.lines.iter().filter_map(|line| match &line.wire {
+            Wire::Dial(dialled, url) => {
+                Some((line.number, whole(url), whole(&urls[dialled.index()])))
+            }
+            _ => None,
+        });
+        Self { dialled: dialled.collect() }
+    }
+
+    /// The text with the URLs that are here. A provider may have both its lines at one URL, and says it before the bridge dials it: what
+    /// a text names is the line that is dialled next with it, or else the one that was last.
+    fn put_into(&self, text: &str, number: usize) -> String {
+        let mut text = text.to_owned();
+        for (at, theirs, _) in &self.dialled {
+            let is_first = self.dialled.iter().all(|(other, url, _)| other >= at || url != theirs);
+            let mut same = self.dialled.iter().filter(|(_, url, _)| url == theirs);
+            let meant = same.clone().find(|(at, ..)| *at > number).or_else(|| same.next_back());
+            if let (true, Some((_, _, ours))) = (is_first, meant) {
+                text = text.replace(theirs, ours);
+            }
+        }
+        text
+    }
 }
 
 /// What comes back for a line of the transcript.
@@ -45,18 +79,11 @@ impl<'a> Playing<'a> {
         transcript: &Transcript,
         outcome: Outcome,
     ) -> Self {
-        let urls = transcript.lines.iter().filter_map(|line| match &line.wire {
-            Wire::Dial(line, url) => {
-                // As a member has it, whole.
-                Some((format!("\"{url}\""), format!("\"{}\"", servers.urls()[line.index()])))
-            }
-            _ => None,
-        });
-        let urls = urls.collect();
+        let stand_ins = StandIns::new(transcript, servers.urls());
         let start = clock.now();
         let (came, missed) = (0, 0);
         let servers = Some(servers);
-        Self { clock, provider, start, servers, urls, open: [false; 2], came, missed, outcome }
+        Self { clock, provider, start, servers, stand_ins, open: [false; 2], came, missed, outcome }
     }
 
     /// Says everything and listens to the end.
@@ -104,9 +131,9 @@ impl<'a> Playing<'a> {
     async fn say(&mut self, line: &Line) -> Result<bool, ClientError> {
         match &line.wire {
             Wire::Text(text) => {
-                let text = self.here(text);
+                let text = self.stand_ins.put_into(text, line.number);
                 let Some(servers) = &self.servers else { return Ok(false) };
-                servers.post(&text);
+                servers.post(&text)?;
             }
             Wire::Opened(dialled) => return self.opened(*dialled).await,
             Wire::Lost(dialled, _) => {
@@ -120,7 +147,7 @@ impl<'a> Playing<'a> {
                 return Ok(true);
             }
             Wire::On(dialled, text) => {
-                let text = self.here(text);
+                let text = self.stand_ins.put_into(text, line.number);
                 let (open, Some(servers)) = (self.open[dialled.index()], &mut self.servers) else {
                     return Ok(false);
                 };
@@ -135,11 +162,6 @@ impl<'a> Playing<'a> {
         }
         self.outcome.sent.count(self.provider, &line.wire);
         Ok(true)
-    }
-
-    /// The text with the URLs of the servers that are here.
-    fn here(&self, text: &str) -> String {
-        self.urls.iter().fold(text.to_owned(), |text, (theirs, ours)| text.replace(theirs, ours))
     }
 
     /// Waits until a line is open.
@@ -229,6 +251,41 @@ impl<'a> Playing<'a> {
     async fn close(&mut self, code: u16) {
         if self.servers.is_some() {
             self.end(Direction::In, code).await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_at_one_url_are_told_apart_by_which_is_dialled_next() {
+        let line =
+            |number, wire| Line { number, direction: Direction::Out, at: Instant::ZERO, wire };
+        let dial = |dialled, url: &str| Wire::Dial(dialled, url.to_owned());
+        let [first, second] = Dialled::ALL;
+        let lines = vec![
+            line(3, dial(first, "wss://a/")),
+            line(7, dial(second, "wss://a/")),
+            line(9, dial(first, "wss://a/")),
+            line(11, dial(second, "wss://b/")),
+        ];
+        let text = include_str!("../../../proto/transcripts/zoom-rtms/call.jsonl");
+        let transcript = Transcript { lines, ..Transcript::parse(text).expect("a transcript") };
+        let stand_ins = StandIns::new(&transcript, &["ws://1/x".into(), "ws://2/x".into()]);
+        for (number, text, here) in [
+            (2, r#"{"url":"wss://a/"}"#, r#"{"url":"ws://1/x"}"#),
+            (5, r#"{"url":"wss://a/"}"#, r#"{"url":"ws://2/x"}"#),
+            (8, r#"{"url":"wss://a/"}"#, r#"{"url":"ws://1/x"}"#),
+            (
+                10,
+                r#"["wss://a/","wss://b/","wss://a/b"]"#,
+                r#"["ws://1/x","ws://2/x","wss://a/b"]"#,
+            ),
+            (12, r#""wss://b/""#, r#""ws://2/x""#),
+        ] {
+            assert_eq!(stand_ins.put_into(text, number), here, "line {number}");
         }
     }
 }

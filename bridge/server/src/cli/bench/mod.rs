@@ -52,8 +52,9 @@ pub(super) struct Args {
     /// Rate of the sound in Hz, where the provider has a choice.
     #[arg(long, value_name = "HZ")]
     rate: Option<u32>,
-    /// Codec of the sound, where the provider has a choice: pcmu, pcma, l16, g722. Of G.722 every call is encoded and decoded, and its
-    /// frames are numbered by tones, which costs the generator more.
+    /// Codec of the sound, where the provider has a choice: pcmu, pcma, l16, g722, opus. Of G.722 and Opus every call is encoded and
+    /// decoded, and its frames are numbered by tones, which costs the generator more. Opus leaves so little of a few frames that they
+    /// cannot be read: they are counted as that, and are wrong only if they are over 2 % of all.
     #[arg(long, value_name = "NAME")]
     codec: Option<String>,
     /// Load a bridge that is running already; it must echo. Its cost is not measured then.

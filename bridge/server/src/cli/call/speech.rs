@@ -2,7 +2,7 @@
 //! a keyboard. Listens to no answer but to know that there was one.
 
 use std::collections::VecDeque;
-use std::io::{self, BufRead as _, IsTerminal as _};
+use std::io::{self, BufRead, IsTerminal as _};
 use std::path::Path;
 use std::time::Duration;
 
@@ -12,6 +12,7 @@ use ringback_proto::simulator::{PhoneEvent, Simulator};
 use tokio::sync::mpsc;
 
 use super::{Sound, read_mono};
+use crate::cli::screen;
 use crate::client::{CallEvent, Client, ClientError};
 
 /// Said if nothing is given.
@@ -50,18 +51,48 @@ pub(super) struct Typed {
     by_hand: bool,
 }
 
+/// Tells the lines that have words in them, for as long as they are wanted. One that is no text is told with its number, and those
+/// behind it are read all the same.
+fn read_lines(mut input: impl BufRead, mut tell: impl FnMut(Result<String, String>) -> bool) {
+    let mut octets = Vec::new();
+    for number in 1.. {
+        octets.clear();
+        let told = match input.read_until(b'\n', &mut octets) {
+            Ok(0) => return,
+            Ok(_) => std::str::from_utf8(&octets).map_err(|error| {
+                let octet = error.valid_up_to() + 1;
+                format!("line {number} of the standard input is not said: it is no UTF-8 from octet {octet} on")
+            }),
+            Err(error) => {
+                tell(Err(format!(
+                    "line {number} of the standard input, and what follows, is not said: {error}"
+                )));
+                return;
+            }
+        };
+        let words = told.map(|line| line.trim_end_matches(['\r', '\n']));
+        if words.as_ref().is_ok_and(|words| words.trim().is_empty()) {
+            continue;
+        }
+        if !tell(words.map(str::to_owned)) {
+            return;
+        }
+    }
+}
+
 impl Typed {
     /// Begins to read.
     fn begin() -> Self {
         let (sender, lines) = mpsc::channel(READ_AHEAD);
         // Not waited for: a keyboard has no end, and the process does.
         std::thread::spawn(move || {
-            let lines = io::stdin().lock().lines().map_while(Result::ok);
-            for line in lines.filter(|line| !line.trim().is_empty()) {
-                if sender.blocking_send(line).is_err() {
-                    break;
+            read_lines(io::stdin().lock(), |line| match line {
+                Ok(line) => sender.blocking_send(line).is_ok(),
+                Err(problem) => {
+                    screen::problem(problem);
+                    true
                 }
-            }
+            });
         });
         Self { lines, by_hand: io::stdin().is_terminal() }
     }
@@ -182,5 +213,31 @@ impl Speech {
                 left.is_empty() && typed.as_ref().is_none_or(Typed::is_over)
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_typed_line_that_is_no_text_is_told_and_those_behind_it_are_said() {
+        let mut all = Vec::new();
+        read_lines(&b"good\r\n \nday \xff\xfe\n\xc3\xa4\nend"[..], |line| {
+            all.push(line);
+            true
+        });
+        assert_eq!(all.len(), 4, "{all:?}");
+        assert_eq!(all[0].as_deref(), Ok("good"));
+        assert!(
+            all[1].as_ref().is_err_and(|said| said.contains("line 3") && said.contains("octet 5"))
+        );
+        assert_eq!((all[2].as_deref(), all[3].as_deref()), (Ok("\u{e4}"), Ok("end")));
+        let mut first = Vec::new();
+        read_lines(&b"a\nb\n"[..], |line| {
+            first.push(line);
+            false
+        });
+        assert_eq!(first, [Ok("a".to_owned())], "nobody wants more");
     }
 }

@@ -20,15 +20,24 @@ pub(super) struct Args {
 }
 
 /// The languages there is an SDK for.
-#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum Language {
     Python,
     Typescript,
     Rust,
 }
 
-/// A path in the new folder and what is in the file; `NAME`, `SNAKE`, `CLASS` and `SOURCE` stand for the module's own in both.
+/// A path in the new folder and what is in the file; [`PLACEHOLDERS`] stand for the module's own in both.
 type File = (&'static str, &'static str);
+
+/// Its name, the same for where a hyphen cannot be, that of its class, and where the source of Ringback is.
+const PLACEHOLDERS: [&str; 4] = ["NAME", "SNAKE", "CLASS", "SOURCE"];
+
+/// A longer name is none that anybody wants to read.
+const LONGEST_NAME: usize = 64;
+
+/// Modules that Python brings, which a file of that name beside the program would hide from everybody.
+const PYTHONS_OWN: &str = include_str!("../../../templates/python/modules.txt");
 
 impl Language {
     const fn files(self) -> &'static [File] {
@@ -56,6 +65,49 @@ impl Language {
         }
     }
 
+    /// Why a module in this language cannot have this name, if it cannot.
+    fn refuses(self, name: &str) -> Option<&'static str> {
+        let is_one_of = |words: &str| words.split_whitespace().any(|word| word == name);
+        let class = class(name);
+        // The class stands beside what the module uses; comments and strings are not code.
+        let code = |text: &'static str| {
+            let lines = text.lines().map(|line| line.split(['#', '/']).next().unwrap_or_default());
+            lines.flat_map(|line| line.split('"').step_by(2))
+        };
+        let words = |text| {
+            code(text).flat_map(|code| code.split(|c: char| !c.is_alphanumeric() && c != '_'))
+        };
+        let is_used = self
+            .files()
+            .iter()
+            .filter(|(_, text)| text.contains("CLASS"))
+            .any(|(_, text)| words(text).any(|word| word == class));
+        match self {
+            _ if is_used && !PLACEHOLDERS.contains(&class.as_str()) => {
+                Some("its class would be called like something that the module uses")
+            }
+            Self::Python if matches!(name, "none" | "true" | "false") => {
+                Some("its class would be called like a value of Python")
+            }
+            Self::Python if name == "ringback" || is_one_of(PYTHONS_OWN) => {
+                Some("its file would hide a module of Python or the SDK that has this name")
+            }
+            Self::Typescript if is_one_of("ringback typescript") => {
+                Some("npm installs no package into one of the same name")
+            }
+            Self::Rust if is_one_of("ringback-module serde serde-json") => {
+                Some("Cargo takes no package that depends on one of the same name")
+            }
+            Self::Rust if is_one_of("self none some ok err option result vec string") => {
+                Some("its class would be called like a word of Rust")
+            }
+            Self::Rust if is_one_of(RUSTS_OWN) => {
+                Some("Cargo takes no package of this name: Rust or Cargo needs it")
+            }
+            _ => None,
+        }
+    }
+
     /// What the SDK's folder is called in the source.
     const fn sdk(self) -> &'static str {
         match self {
@@ -66,8 +118,16 @@ impl Language {
     }
 }
 
-/// A name that packages, files and classes can be called.
+/// Words of Rust, crates that come with it, folders that Cargo builds in, and files that are devices elsewhere.
+const RUSTS_OWN: &str = "abstract alloc as async await become box break build con const continue core crate deps do dyn else enum \
+    examples extern false final fn for gen if impl in incremental let loop macro match mod move mut nul override priv prn proc-macro \
+    pub ref return self static std struct super test trait true try type typeof unsafe unsized use virtual where while yield";
+
+/// A name that packages, files and classes can be called; which ones a language refuses beside is for [`Language::refuses`] to say.
 fn name(text: &str) -> Result<String, String> {
+    if text.len() > LONGEST_NAME {
+        return Err(format!("longer than {LONGEST_NAME} letters"));
+    }
     let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
     let begins = text.starts_with(|c: char| c.is_ascii_lowercase());
     if begins && text.chars().all(fits) && !text.ends_with('-') && !text.contains("--") {
@@ -87,6 +147,13 @@ fn class(name: &str) -> String {
 }
 
 pub(super) fn run(args: &Args) -> Exit {
+    if let Some(reason) = args.lang.refuses(&args.name) {
+        let name = &args.name;
+        let said = format!(
+            "a module in this language cannot be called {name}: {reason}; how about my-{name}?"
+        );
+        return screen::failed(Exit::Usage, said);
+    }
     let source = match source(args) {
         Ok(source) => source,
         Err(error) => return screen::failed(Exit::Usage, error),
@@ -130,12 +197,25 @@ fn source(args: &Args) -> Result<PathBuf, String> {
     })
 }
 
+/// The text with what the placeholders stand for. What was put in is not looked at again: the class of `n-a-m-e` is `NAME`.
 fn fill(text: &str, args: &Args, source: &Path) -> String {
-    let source = source.display().to_string();
-    text.replace("SNAKE", &args.name.replace('-', "_"))
-        .replace("CLASS", &class(&args.name))
-        .replace("NAME", &args.name)
-        .replace("SOURCE", &source)
+    let own = [
+        args.name.clone(),
+        args.name.replace('-', "_"),
+        class(&args.name),
+        source.display().to_string(),
+    ];
+    let (mut filled, mut rest) = (String::with_capacity(text.len()), text);
+    let next = |rest: &str| {
+        let found = PLACEHOLDERS.iter().zip(&own);
+        found.filter_map(|(word, own)| Some((rest.find(word)?, word.len(), own))).min()
+    };
+    while let Some((at, len, own)) = next(rest) {
+        filled += &rest[..at];
+        filled += own;
+        rest = &rest[at + len..];
+    }
+    filled + rest
 }
 
 /// Into a folder that was not there: nothing is ever written over.
@@ -161,11 +241,59 @@ fn write(args: &Args, folder: &Path, source: &Path) -> Result<(), String> {
 mod tests {
     use super::*;
 
+    const ALL: [Language; 3] = [Language::Python, Language::Typescript, Language::Rust];
+
     #[test]
     fn names_become_what_each_language_calls_things() {
-        assert_eq!(class("my-first-module2"), "MyFirstModule2");
-        for wrong in ["", "-a", "a-", "a--b", "Loud", "2a", "a_b", "../a", "a/b", "ä"] {
+        for (name, class_name) in [
+            ("my-first-module2", "MyFirstModule2"),
+            ("n-a-m-e", "NAME"),
+            ("c-l-a-s-s", "CLASS"),
+            ("s-o-u-r-c-e", "SOURCE"),
+            ("s-n-a-k-e", "SNAKE"),
+            ("my-2nd", "My2nd"),
+            ("a", "A"),
+        ] {
+            assert_eq!(super::name(name), Ok(name.to_owned()));
+            assert_eq!(class(name), class_name);
+            for lang in ALL {
+                assert_eq!(lang.refuses(name), None, "{name} in {lang:?}");
+                let args = Args { name: name.into(), lang, source: None };
+                let text = "NAME SNAKE CLASS SOURCE/NAME.CLASS";
+                let snake = name.replace('-', "_");
+                let filled = format!("{name} {snake} {class_name} /a/NAME/{name}.{class_name}");
+                assert_eq!(fill(text, &args, Path::new("/a/NAME")), filled);
+            }
+        }
+        let long = "x".repeat(LONGEST_NAME + 1);
+        for wrong in ["", "-a", "a-", "a--b", "Loud", "2a", "a_b", "../a", "a/b", "\u{e4}", &long] {
             assert!(name(wrong).is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn names_that_would_mean_something_else_are_refused_in_words() {
+        let refused = |name: &str| ALL.map(|lang| lang.refuses(name).is_some());
+        for (name, python, typescript, rust) in [
+            ("loudness", false, false, false),
+            ("ringback", true, true, false),
+            ("typescript", false, true, false),
+            ("json", true, false, false),
+            ("email", true, false, false),
+            ("none", true, false, true),
+            ("true", true, false, true),
+            ("class", false, false, false),
+            ("module", true, false, true),
+            ("module-error", false, false, true),
+            ("config", false, false, true),
+            ("self", false, false, true),
+            ("match", false, false, true),
+            ("proc-macro", false, false, true),
+            ("test", false, false, true),
+            ("vec", false, false, true),
+            ("serde-json", false, false, true),
+        ] {
+            assert_eq!(refused(name), [python, typescript, rust], "{name}");
         }
     }
 }
