@@ -2,6 +2,7 @@
 //! What guides by coverage is in `coverage/`.
 
 use std::io::Write as _;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -91,10 +92,14 @@ fn obey(command: Command) -> Result<(), String> {
             wanted(&targets).for_each(|target| say(&target.name));
         }
         Command::Run { targets, seconds, executions, seed, findings } => {
+            let mut broken = 0;
             for target in wanted(&targets) {
                 let inputs = [target.seeds(), corpus::read(&target).map_err(failed)?].concat();
                 let bounds = Bounds { time: Duration::from_secs_f64(seconds), executions };
-                run(&target, &inputs, &bounds, seed, &findings);
+                broken += u32::from(!run(&target, &inputs, &bounds, seed, &findings));
+            }
+            if broken > 0 {
+                return Err(format!("{broken} targets broke; `replay` shows why"));
             }
         }
         Command::Replay { target, files } => {
@@ -128,7 +133,7 @@ struct Bounds {
     executions: u64,
 }
 
-/// Runs one target; a panic writes its input down and ends the program.
+/// Runs one target; whether it held. A panic ends it, and its input is written down.
 #[allow(clippy::disallowed_methods, reason = "how long it ran is what is told")]
 fn run(
     target: &Target,
@@ -136,7 +141,7 @@ fn run(
     bounds: &Bounds,
     seed: u64,
     findings: &std::path::Path,
-) {
+) -> bool {
     let present = Arc::new(Mutex::new(Vec::new()));
     keep_what_breaks(target.name.clone(), Arc::clone(&present), findings.to_owned());
     let (began, mut done, mut dice) = (Instant::now(), 0_u64, Dice(seed));
@@ -147,7 +152,10 @@ fn run(
             None => mutated(inputs, &mut dice),
         };
         present.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&input);
-        target.run(&input);
+        if catch_unwind(AssertUnwindSafe(|| target.run(&input))).is_err() {
+            let _ = std::panic::take_hook();
+            return false;
+        }
         done += 1;
         if done.is_multiple_of(BATCH) {
             let now = Instant::now();
@@ -170,6 +178,7 @@ fn run(
         target.name,
         time.as_secs_f64()
     ));
+    true
 }
 
 fn keep_what_breaks(name: String, present: Arc<Mutex<Vec<u8>>>, findings: PathBuf) {
@@ -187,6 +196,5 @@ fn keep_what_breaks(name: String, present: Arc<Mutex<Vec<u8>>>, findings: PathBu
             path.display()
         ));
         usual(info);
-        std::process::exit(70);
     }));
 }

@@ -55,6 +55,9 @@ fn what_is_no_json_or_not_quite_is_replaced_as_well() {
         r#"{"timestamp":1, number: 15557348291}"#,
         r#"{"timestamp":{"x":1} 15557348291}"#,
         r#"{"\qcanary15557348291":1}"#,
+        r#"{"x":"DTMF_DIGIT_canary"}"#,
+        r#"{"dtmf_events":["DTMF_DIGIT_15557348291","DTMF_DIGIT_canary"]}"#,
+        r#"{"dtmf":"1 canary"}"#,
     ] {
         let shown = redacted("twilio", text);
         assert!(!shown.contains("7348291") && !shown.contains("canary"), "{text}: {shown}");

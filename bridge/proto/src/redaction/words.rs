@@ -200,18 +200,26 @@ fn keys(field: Means, value: &str, context: &Context<'_>) -> Option<String> {
     const NAMED: &str = "DTMF_DIGIT_";
     const WRITTEN: [&str; 10] =
         ["ZERO", "ONE", "TWO", "THREE", "FOUR", "FIVE", "SIX", "SEVEN", "EIGHT", "NINE"];
+    const ENDS: [&str; 2] = ["STAR", "POUND"];
+    const LETTERS: [&str; 4] = ["A", "B", "C", "D"];
     let pressed = context.facts.keys.len();
     let is_key = |c: char| Digit::new(c).is_some();
-    if let Some(key) = value.strip_prefix(NAMED) {
-        let key = if WRITTEN.contains(&key) { "FIVE" } else { key };
-        return Some(format!("{NAMED}{key}"));
+    match value.strip_prefix(NAMED) {
+        Some(key) if ENDS.contains(&key) => return Some(value.to_owned()),
+        // What is no key at all may be anything.
+        Some(key) if WRITTEN.contains(&key) || LETTERS.contains(&key) => {
+            return Some(format!("{NAMED}FIVE"));
+        }
+        _ => {}
     }
     let named = field == Means::Keys;
     let length = value.chars().count();
     if !(named || pressed > 0 && length == pressed) || !value.chars().any(is_key) {
         return None;
     }
-    (named || value.chars().all(is_key)).then(|| value.chars().map(hidden_key).collect())
+    // Words beside keys are somebody's.
+    let only = |c: char| is_key(c) || named && !c.is_alphanumeric();
+    value.chars().all(only).then(|| value.chars().map(hidden_key).collect())
 }
 
 /// A key in the place of this one. Those that end an entry stay: they tell nothing, and ends of a wire listen for them.
