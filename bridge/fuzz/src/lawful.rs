@@ -16,7 +16,7 @@ const FREE: u64 = 4 * 1024;
 /// Octets that it may write for each that it was given; most for sound in base64 in JSON, escaped.
 const FACTOR: u64 = 8;
 
-/// Media messages that an end has told of, early ones included; shared with whoever counts them otherwise.
+/// Media messages that an end has told of, early and late ones included; shared with whoever counts them otherwise.
 pub type Heard = Arc<AtomicU64>;
 
 /// An end that is watched.
@@ -110,7 +110,8 @@ impl Lawful {
                 return;
             }
             Event::Notice(notice) => {
-                if matches!(notice, Notice::EarlyMedia { .. } | Notice::Early { .. }) {
+                use Notice::{Early, EarlyMedia, Late};
+                if matches!(notice, EarlyMedia { .. } | Early { .. } | Late { .. }) {
                     self.heard.fetch_add(1, Relaxed);
                 }
                 let told = format!("{notice:?}");

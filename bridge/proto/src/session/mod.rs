@@ -370,9 +370,7 @@ impl Session {
             return self.part(now, act);
         }
         if self.phase.is_over() {
-            self.wire.arrived += u64::from(is_message);
-            self.wire.after_end += u64::from(is_message);
-            return;
+            return self.came_late(u64::from(is_message));
         }
         self.with_protocol(now, act);
     }
@@ -543,9 +541,7 @@ impl Session {
         let mut inbox = std::mem::take(&mut self.inbox);
         let result = act(self.protocol.as_mut(), &mut inbox);
         let late = |event: &&Event| matches!(event, Event::Notice(Notice::Late { .. }));
-        let late = inbox.events().iter().filter(late).count() as u64;
-        self.wire.arrived += late;
-        self.wire.after_end += late;
+        self.came_late(inbox.events().iter().filter(late).count() as u64);
         absorb(&mut self.outbox, &inbox);
         inbox.reset();
         self.inbox = inbox;
@@ -603,7 +599,14 @@ impl Session {
             self.wire.arrived += 1;
             self.wire.early += 1;
         }
+        // Behind the stop, in the same message.
+        self.came_late(u64::from(matches!(notice, Notice::Late { .. })));
         self.report(Report::Notice(notice.clone()));
+    }
+
+    fn came_late(&mut self, messages: u64) {
+        self.wire.arrived += messages;
+        self.wire.after_end += messages;
     }
 
     fn report(&mut self, report: Report) {

@@ -380,6 +380,8 @@ impl Session {
         if agreed.fail_on_gap && !resuming {
             self.actions.push_back(Action::DropModule { port: id });
             self.module_failed(self.now, id, "fell behind further than the ring reaches");
+            // It may be the last one that the call has waited for, and reading is no event that anything else follows on.
+            self.settle(self.now);
             return None;
         }
         let reason = if resuming { GapReason::Resume } else { GapReason::Backpressure };

@@ -219,3 +219,23 @@ fn a_module_that_never_says_done_is_cut_off() {
     assert_eq!(rig.dropped_modules, [0]);
     assert!(rig.summary.is_some());
 }
+
+#[test]
+fn a_call_ends_when_the_last_module_that_it_waits_for_has_missed_too_much() {
+    let mut rig = Rig::with("twilio", |config| {
+        let keep = Duration::from_secs(1);
+        config.routes = Route { keep, ..Route::to(vec![port("strict", false)]) }.into();
+    });
+    rig.ready(0, &Ready { overflow: Overflow::Fail, ..listens(8_000) });
+    for frame in 0..100 {
+        rig.speak(&ramp(frame));
+        rig.run(20);
+    }
+    rig.command(Command::Hangup);
+    assert!(rig.session.is_over() && !rig.session.is_ended(), "it may have last words");
+    assert!(rig.frames(0).is_empty());
+    assert!(rig.session.is_ended(), "nobody would wake it any more");
+    rig.exchange();
+    assert_eq!(rig.dropped_modules, [0]);
+    rig.finish();
+}
