@@ -458,18 +458,25 @@ impl Call {
     /// Carries out what the session wants and moves sound to modules, until neither has anything left.
     fn pump(&mut self, now: Instant) {
         loop {
-            let mut busy = false;
-            while let Some(action) = self.session.poll_action() {
-                self.perform(now, action);
-                busy = true;
-            }
+            let mut busy = self.perform_all(now);
             for port in 0..self.hosts.len() {
                 busy |= self.feed(now, PortId(port));
             }
+            // That a module has missed too much is seen when it reads, and may be the end of the call.
+            busy |= self.perform_all(now);
             if !busy {
                 return;
             }
         }
+    }
+
+    fn perform_all(&mut self, now: Instant) -> bool {
+        let mut any = false;
+        while let Some(action) = self.session.poll_action() {
+            self.perform(now, action);
+            any = true;
+        }
+        any
     }
 
     fn perform(&mut self, now: Instant, action: Action) {
