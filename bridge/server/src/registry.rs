@@ -12,7 +12,7 @@ use std::time::Duration;
 use futures_util::task::AtomicWaker;
 use ringback_module::message::Consent;
 use ringback_proto::Instant;
-use ringback_proto::session::{PortId, Report};
+use ringback_proto::session::{PortId, PrivateBy, Report};
 use tokio::sync::watch;
 
 use crate::call::{Seen, Watch};
@@ -70,6 +70,8 @@ pub struct LiveCall {
 pub struct Standing {
     /// Whether it is private now.
     pub is_private: bool,
+    /// How often operators said that it is to be.
+    pub privates: u64,
     /// Whether the caller agreed to be recorded, if anybody said so or the contrary.
     pub consent: Option<bool>,
     /// How often that was said.
@@ -194,8 +196,14 @@ impl Watch for LiveCall {
     fn see(&self, _call: &str, _now: Instant, seen: &Seen<'_>) {
         let (start, session) = match seen {
             Seen::Report { report: Report::Started(start), session } => (start, session),
-            Seen::Report { report: Report::Private { began, .. }, .. } => {
-                return self.standing.send_modify(|standing| standing.is_private = *began);
+            Seen::Report { report: Report::Private { began, by, .. }, .. } => {
+                return self.standing.send_modify(|standing| {
+                    standing.is_private = *began;
+                    standing.privates += u64::from(*began && *by == PrivateBy::Operator);
+                });
+            }
+            Seen::Report { report: Report::PrivateAgain(PrivateBy::Operator), .. } => {
+                return self.standing.send_modify(|standing| standing.privates += 1);
             }
             Seen::Report { report: Report::Consent(told), .. } => {
                 return self.standing.send_modify(|standing| {

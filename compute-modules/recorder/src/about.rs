@@ -33,9 +33,12 @@ pub struct About {
     pub rate: u32,
     /// Sound in the file; of one that is being recorded, when this was last written.
     pub ms: u64,
+    /// Sound behind that, which the recorder was told and could not keep.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub missing_ms: u64,
     /// What became of it.
     pub state: State,
-    /// Where silence stands for sound that could not be written.
+    /// Where silence stands for sound that could not be written, or that the recorder came too late for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub gaps: Vec<Gap>,
     /// The caller's consent, where it was waited for: nothing before it is in the recording.
@@ -54,6 +57,8 @@ pub enum State {
     Recording,
     /// It is whole.
     Finished,
+    /// The recorder was let go of before the call was over, or was not told that it is: what came last may be missing.
+    Cut,
     /// Whoever made it was killed; what was on disk by then is in it.
     Recovered,
     /// The disk failed; what it is known to hold is in it.
@@ -80,6 +85,7 @@ impl About {
             began: start.wall.clone(),
             rate,
             ms: 0,
+            missing_ms: 0,
             state: State::Recording,
             gaps: Vec::new(),
             consent: None,
@@ -131,10 +137,19 @@ impl About {
 
 fn add(gaps: &mut Vec<Gap>, gap: Gap) {
     let full = gaps.len() == MOST_GAPS;
+    let touches = |last: &Gap| gap.from_ms <= last.to_ms && last.from_ms <= gap.to_ms;
     match gaps.last_mut() {
-        Some(last) if full || last.to_ms == gap.from_ms => last.to_ms = gap.to_ms,
+        Some(last) if full || touches(last) => {
+            last.from_ms = last.from_ms.min(gap.from_ms);
+            last.to_ms = last.to_ms.max(gap.to_ms);
+        }
         _ => gaps.push(gap),
     }
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde wants it so")]
+const fn is_zero(ms: &u64) -> bool {
+    *ms == 0
 }
 
 /// What a file is called until it is finished.

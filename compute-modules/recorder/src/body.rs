@@ -19,6 +19,21 @@ pub(crate) struct Body {
     saved: u64,
 }
 
+/// A file that was to be gone on with.
+pub(crate) enum Resumed {
+    /// It can be; what was known of it, if it has that in it.
+    Good(Box<Body>, Option<About>),
+    /// There is sound behind a damage.
+    Damaged {
+        /// It is owned until this is dropped.
+        file: File,
+        /// Where the damage begins, in octets.
+        at: u64,
+        /// What was known of it before that.
+        about: Option<About>,
+    },
+}
+
 /// How sound stands in it.
 enum Form {
     Wav,
@@ -37,12 +52,9 @@ impl Body {
         Ok(body)
     }
 
-    /// Goes on with a file that was begun in the same form; what was known of it, if it has that in it.
-    pub(crate) fn resume(
-        mut file: File,
-        rate: u32,
-        keys: Option<&Keys>,
-    ) -> io::Result<(Self, Option<About>)> {
+    /// Goes on with a file that was begun in the same form. What is damaged at its end is cut off; where more than one whole chunk
+    /// stands behind a damage it stays as it is, as it does when it is repaired.
+    pub(crate) fn resume(mut file: File, rate: u32, keys: Option<&Keys>) -> io::Result<Resumed> {
         let (form, found, frames, about) = match keys {
             None => {
                 let mut header = [0; HEADER as usize];
@@ -51,8 +63,11 @@ impl Body {
             }
             Some(keys) => {
                 let reader = vault::Reader::open(io::BufReader::new(&file), keys);
-                let (sealer, contents) =
+                let (sealer, contents, good) =
                     reader.and_then(vault::Reader::resume).map_err(io::Error::other)?;
+                if vault::more_behind(&mut file, good)? {
+                    return Ok(Resumed::Damaged { file, at: good, about: contents.about });
+                }
                 let (rate, frames) = (contents.rate, contents.frames);
                 (Form::Sealed(Box::new(sealer)), Some(rate), frames, contents.about)
             }
@@ -64,7 +79,7 @@ impl Body {
         }
         let mut body = Self { file, form, rate, written: frames, saved: frames };
         body.cut()?;
-        Ok((body, about))
+        Ok(Resumed::Good(Box::new(body), about))
     }
 
     /// Frames in the file.

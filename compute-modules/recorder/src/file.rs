@@ -4,11 +4,12 @@
 use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use ringback_module::ModuleError;
 
 use crate::about::{About, Gap, State, part_of};
-use crate::body::Body;
+use crate::body::{Body, Resumed};
 use crate::disk::{self, Reserve};
 use crate::repair::{self, Outcome};
 use crate::vault::Keys;
@@ -31,8 +32,11 @@ pub(crate) struct Options {
 }
 
 /// Something that people are to know.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Change {
+    /// What was there of an interrupted recording is damaged at that octet, with sound behind it: it is called so now, and as it was.
+    /// This one begins where the session goes on.
+    Damaged(PathBuf, u64),
     /// There is no room from this frame on.
     Full(u64),
     /// There is room again; silence stands for the frames between.
@@ -55,6 +59,7 @@ pub(crate) struct Recording {
     full: Option<u64>,
     /// Writing to disk failed: what came since it was last saved may be there or not.
     broken: bool,
+    pace: Pace,
     changes: Vec<Change>,
     about: Option<About>,
 }
@@ -101,6 +106,7 @@ impl Recording {
             reserve: None,
             full: None,
             broken: false,
+            pace: Pace::default(),
             changes: Vec::new(),
             about,
         }
@@ -135,12 +141,14 @@ impl Recording {
         Ok(recording)
     }
 
-    /// Goes on with the file of a session that was interrupted, if there is one.
+    /// Goes on with the file of a session that was interrupted, if there is one, or behind it, from frame `from` of the call, if that
+    /// is damaged.
     pub(crate) fn resume(
         path: PathBuf,
         rate: u32,
         options: Options,
         about: Option<About>,
+        from: u64,
     ) -> Result<Self, ModuleError> {
         let part = part_of(&path);
         let file = match disk::private().read(true).write(true).open(&part) {
@@ -155,7 +163,18 @@ impl Recording {
             return Err(failed(&path, &"somebody else has it"));
         }
         let resumed = Body::resume(file, rate, options.keys.as_ref());
-        let (body, found) = resumed.map_err(|e| failed(&path, &e))?;
+        let (body, found) = match resumed.map_err(|e| failed(&path, &e))? {
+            Resumed::Good(body, found) => (*body, found),
+            Resumed::Damaged { file, at, about: found } => {
+                let aside = repair::put_aside(&part).map_err(|e| failed(&path, &e))?;
+                drop(file);
+                let found = found.map(|about| About { gaps: vec![], pauses: vec![], ..about });
+                let mut recording = Self::create_at(path, rate, options, found.or(about), from)?;
+                recording.note_gap(0, from);
+                recording.changes.push(Change::Damaged(aside, at));
+                return Ok(recording);
+            }
+        };
         let beside = || About::read(&path).ok().flatten();
         let about = found.or_else(beside).or(about);
         let mut recording = Self::of(path, body, rate, options, about);
@@ -198,12 +217,15 @@ impl Recording {
         if self.frames - self.body.written() < piece { Ok(()) } else { self.put_out() }
     }
 
-    /// [`Self::save`] if a second came together since the last time; the frames that need not be given again.
+    /// [`Self::save`] if a second came together since the last time, and the disk had its rest; the frames that need not be given
+    /// again.
     pub(crate) fn save_if_due(&mut self) -> Result<Option<u64>, ModuleError> {
-        if self.frames < self.saved() + u64::from(self.rate) {
+        if self.frames < self.saved() + u64::from(self.rate) || !self.pace.is_due(now()) {
             return Ok(None);
         }
+        let began = now();
         self.save()?;
+        self.pace.took(began, now());
         Ok(Some(if self.full.is_some() { self.frames } else { self.saved() }))
     }
 
@@ -219,24 +241,38 @@ impl Recording {
         synced.and_then(|()| self.body.settle()).map_err(|e| failed(&self.path, &e))
     }
 
-    /// Ends it under its own name, with all that can be had of it.
-    pub(crate) fn finish(&mut self, failed_before: bool) -> Result<(), ModuleError> {
+    /// Ends it under its own name, with all that can be had of it; `waiting` frames could not be written. Says what became of it, and
+    /// how many frames that were told are behind its end.
+    pub(crate) fn finish(
+        &mut self,
+        state: State,
+        waiting: u64,
+    ) -> (State, u64, Result<(), ModuleError>) {
         let saved = if self.broken { Ok(()) } else { self.save() };
         self.reserve = None;
-        let state = if failed_before || saved.is_err() { State::Failed } else { State::Finished };
-        let ms = self.millis(self.saved());
+        let state = if saved.is_err() { State::Failed } else { state };
+        let mut told = self.frames;
         if self.full.take().is_some() {
-            let (from, to) = (self.body.written(), self.frames);
-            self.note_gap(from, to);
+            told = self.body.written();
+            self.note_gap(told, self.frames);
         }
+        let missing = told.saturating_sub(self.saved()) + waiting;
+        let (ms, missing_ms) = (self.millis(self.saved()), self.millis(missing));
         if let Some(about) = &mut self.about {
-            (about.state, about.ms) = (state, ms);
+            (about.state, about.ms, about.missing_ms) = (state, ms, missing_ms);
         }
         let closed = self.body.end(self.about.as_ref(), &self.path);
         let published = closed
             .and_then(|()| std::fs::rename(&self.part, &self.path))
             .and_then(|()| disk::sync_dir(&self.path));
-        saved.and(published.map_err(|e| failed(&self.path, &e)))
+        (state, missing, saved.and(published.map_err(|e| failed(&self.path, &e))))
+    }
+
+    /// Notes what the recorder came too late for.
+    pub(crate) fn note_lost(&mut self, gap: Gap) {
+        if let Some(about) = &mut self.about {
+            about.add_gap(gap);
+        }
     }
 
     /// Notes what was private. That it was is on disk before it is over: what is on disk of its sound is silence.
@@ -320,6 +356,28 @@ impl Recording {
     }
 }
 
+/// When a disk may be asked again to keep what it was given: one that takes long is left alone as long, so that whoever waits for it keeps
+/// up with the call all the same.
+#[derive(Debug, Default)]
+struct Pace {
+    rests_until: Option<Instant>,
+}
+
+impl Pace {
+    fn took(&mut self, began: Instant, ended: Instant) {
+        self.rests_until = Some(ended + ended.saturating_duration_since(began));
+    }
+
+    fn is_due(&self, now: Instant) -> bool {
+        self.rests_until.is_none_or(|until| until <= now)
+    }
+}
+
+#[allow(clippy::disallowed_methods, reason = "how long the disk takes is what is asked")]
+fn now() -> Instant {
+    Instant::now()
+}
+
 /// Makes the file of a recording that begins, and owns it.
 fn create(path: &Path, part: &Path, options: &Options) -> io::Result<File> {
     let is_free = || {
@@ -354,5 +412,24 @@ fn create(path: &Path, part: &Path, options: &Options) -> io::Result<File> {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_disk_that_takes_long_is_left_alone_as_long() {
+        let (mut pace, began) = (Pace::default(), now());
+        let after = |ms| began + Duration::from_millis(ms);
+        assert!(pace.is_due(began), "it is not known yet");
+        pace.took(began, after(2_000));
+        assert!(!pace.is_due(after(2_000)) && !pace.is_due(after(3_999)));
+        assert!(pace.is_due(after(4_000)));
+        pace.took(after(5_000), after(5_002));
+        assert!(pace.is_due(after(5_004)), "a quick one is asked every second");
     }
 }

@@ -17,7 +17,8 @@
 //!
 //! Where there is no room, what was said so far is closed in room that was kept for it (`recorder.stopped`); when there is room again the
 //! recording goes on behind silence as long as what was missed (`recorder.resumed`). With `when_full = "fail"` the recorder has failed
-//! instead. A disk that fails otherwise costs the recording, with a [`ModuleError`], not the call.
+//! instead. A disk that fails otherwise costs the recording, with a [`ModuleError`], not the call. A slow one is forced less often. Whatever
+//! the recorder was told and could not keep is told: `gaps`, `missing_ms`, and a `state` that is not `finished`.
 //!
 //! With `encrypt = { key = "file:/path", key_id = "2026" }` a recording is sealed: encrypted where it is written, with a key of its own
 //! that the named one wraps, and called `<name>.wav.sealed`. What is known of it is inside. [`vault`] has what reads it.
@@ -45,8 +46,8 @@ use about::part_of;
 use config::{Config, Record};
 use file::{Change, Options, Recording};
 use ringback_module::message::{
-    Accept, AcceptIn, ConsentGiven, Framing, FromModule, PrivatePart, PrivateState, Ready, Reject,
-    Role, Start, StopReason,
+    self, Accept, AcceptIn, ConsentGiven, Framing, FromModule, GapReason, PrivatePart,
+    PrivateState, Ready, Reject, Role, Start, StopReason,
 };
 use ringback_module::{AudioFrame, Input, Module, ModuleError, Outputs, ToModule};
 use serde_json::json;
@@ -80,21 +81,25 @@ struct Plan {
     options: Options,
     about: Option<About>,
     tracks: [Option<u16>; 2],
+    /// The call is private since this millisecond.
+    private: Option<u64>,
 }
 
 impl Plan {
     /// Begins it at this frame of the call, or goes on with one that was interrupted.
     fn open(self, from: u64, resumed: bool) -> Result<Open, ModuleError> {
-        let Self { path, rate, options, about, tracks } = self;
+        let Self { path, rate, options, about, tracks, private } = self;
         let file = if resumed {
-            Recording::resume(path, rate, options, about)
+            Recording::resume(path, rate, options, about, from)
         } else {
             Recording::create_at(path, rate, options, about, from)
         };
         let file = file?;
         let live = [tracks[0].is_some(), tracks[1].is_some()];
         let timeline = Timeline::new(file.frames(), rate, live);
-        Ok(Open { file, timeline, tracks, rate, announced: resumed, private: None })
+        // What was private before the recording begins is not in it.
+        let private = private.map(|since| since.max(from * 1_000 / u64::from(rate)));
+        Ok(Open { file, timeline, tracks, rate, announced: resumed, private })
     }
 }
 
@@ -108,6 +113,16 @@ struct Open {
     announced: bool,
     /// The call is private since this millisecond.
     private: Option<u64>,
+}
+
+/// How a recording ends.
+enum End<'a> {
+    /// The call is over, or the consent.
+    Over,
+    /// Nobody said so.
+    Cut,
+    /// It cannot go on.
+    Failed(&'a ModuleError),
 }
 
 impl Recorder {
@@ -164,6 +179,10 @@ impl Open {
         for change in self.file.take_changes() {
             let path = self.file.path().display().to_string();
             match change {
+                Change::Damaged(aside, at) => {
+                    let data = json!({"path": path, "damaged": aside, "octet": at});
+                    out.event("recorder.damaged", data);
+                }
                 Change::Full(at) => {
                     let data = json!({"path": path, "ms": self.millis(at), "reason": "no_space"});
                     out.event("recorder.stopped", data);
@@ -177,23 +196,41 @@ impl Open {
         }
     }
 
-    /// Tells how it ended; called once.
-    fn finish(mut self, failed: Option<&ModuleError>, out: &mut Outputs) {
+    /// Sound that will not come: silence stands in its place. What the provider never sent is no loss of ours.
+    fn note_gap(&mut self, gap: &message::Gap) {
+        let ours = self.tracks.contains(&Some(gap.track));
+        if ours && matches!(gap.reason, GapReason::Backpressure | GapReason::Resume) {
+            self.file.note_lost(Gap { from_ms: gap.from_ms, to_ms: gap.to_ms });
+        }
+    }
+
+    /// Tells how it ended, and what of it is missing; called once.
+    fn finish(mut self, end: &End<'_>, out: &mut Outputs) {
         self.announce(out);
         let at_ms = self.millis(self.file.frames());
         self.note_private(&PrivatePart { state: PrivateState::Ended, at_ms });
+        let (failed, state) = match end {
+            End::Over => (None, State::Finished),
+            End::Cut => (None, State::Cut),
+            End::Failed(error) => (Some(*error), State::Failed),
+        };
         let drained = match failed {
             None => self.timeline.drain(&mut self.file),
             Some(_) => Ok(()),
         };
-        let finished = self.file.finish(failed.is_some() || drained.is_err());
+        let state = if drained.is_err() { State::Failed } else { state };
+        let (state, missing, finished) = self.file.finish(state, self.timeline.waiting());
         self.tell_changes(out);
         let error = failed.or(drained.as_ref().err()).or(finished.as_ref().err());
         let mut data = json!({
             "path": self.file.path().display().to_string(),
+            "state": state,
             "ms": self.millis(self.file.saved()),
             "late_ms": self.millis(self.timeline.late()),
         });
+        if missing > 0 {
+            data["missing_ms"] = json!(self.millis(missing));
+        }
         if let Some(error) = error {
             data["error"] = json!(error.to_string());
         }
@@ -214,13 +251,14 @@ impl Module for Recorder {
         let path = choose_path(&config, &start.session)?;
         let about = config.dir.is_some().then(|| About::new(start, rate));
         let options = config.options().map_err(Reject::bad_config)?;
-        let plan = Plan { path, rate, options, about, tracks };
+        let plan = Plan { path, rate, options, about, tracks, private: None };
         self.by_consent = config.record == Record::OnConsent;
         let resumed = start.resume.is_some();
         if self.by_consent && !(resumed && part_of(&plan.path).exists()) {
             self.plan = Some(plan);
         } else {
-            let open = plan.open(0, resumed);
+            let from_ms = start.resume.as_ref().map_or(0, |resume| resume.from_ms);
+            let open = plan.open(from_ms * u64::from(rate) / 1_000, resumed);
             self.open = Some(open.map_err(|error| Reject::bad_config(error.message))?);
         }
         Ok(Ready {
@@ -243,6 +281,9 @@ impl Module for Recorder {
             return self.consent(consent, out);
         }
         let Some(open) = &mut self.open else {
+            if let (Some(plan), Input::Message(ToModule::Private(part))) = (&mut self.plan, input) {
+                plan.private = (part.state == PrivateState::Began).then_some(part.at_ms);
+            }
             return Ok(());
         };
         open.announce(out);
@@ -252,20 +293,24 @@ impl Module for Recorder {
                 open.note_private(part);
                 Ok(())
             }
+            Input::Message(ToModule::Gap(gap)) => {
+                open.note_gap(gap);
+                Ok(())
+            }
             _ => Ok(()),
         };
         open.tell_changes(out);
         if let Err(error) = &taken
             && let Some(open) = self.open.take()
         {
-            open.finish(Some(error), out);
+            open.finish(&End::Failed(error), out);
         }
         taken
     }
 
-    fn stop(&mut self, _reason: StopReason, out: &mut Outputs) {
+    fn stop(&mut self, reason: StopReason, out: &mut Outputs) {
         if let Some(open) = self.open.take() {
-            open.finish(None, out);
+            open.finish(if reason == StopReason::Gone { &End::Cut } else { &End::Over }, out);
         }
         if self.plan.take().is_some() {
             out.event("recorder.skipped", json!({"reason": "no_consent"}));
@@ -278,7 +323,7 @@ impl Recorder {
     fn consent(&mut self, consent: &ConsentGiven, out: &mut Outputs) -> Result<(), ModuleError> {
         if !consent.given {
             if let Some(open) = self.open.take() {
-                open.finish(None, out);
+                open.finish(&End::Over, out);
             }
             return Ok(());
         }

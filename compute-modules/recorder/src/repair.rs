@@ -140,10 +140,7 @@ fn repair_sealed(
     let age = file.metadata()?.modified()?;
     file.seek(SeekFrom::Start(0))?;
     let read = Reader::open(io::BufReader::new(&*file), keys).and_then(Reader::resume);
-    let at = match &read {
-        Ok((sealer, contents)) if !contents.ended => sealer.end(),
-        _ => walk.end,
-    };
+    let at = read.as_ref().map_or(walk.end, |(_, _, good)| *good);
     if vault::more_behind(file, at)? {
         let path = free_name(&named(part));
         fs::rename(part, &path)?;
@@ -153,8 +150,8 @@ fn repair_sealed(
     file.set_len(walk.end)?;
     let mut frames = walk.frames;
     match read {
-        Ok((_, contents)) if contents.ended => {}
-        Ok((mut sealer, contents)) => {
+        Ok((_, contents, _)) if contents.ended => {}
+        Ok((mut sealer, contents, _)) => {
             frames = contents.frames;
             let about = contents.about.as_ref().map(|about| {
                 let (state, ms) = (State::Recovered, contents.ms());
@@ -175,6 +172,14 @@ fn repair_sealed(
     Ok(Outcome::Recovered { path, ms: frames * 1_000 / u64::from(walk.rate) })
 }
 
+/// Gives a recording that is damaged, and made by somebody who cannot go on with it, a finished name that is not its own, as it is.
+pub(crate) fn put_aside(part: &Path) -> io::Result<PathBuf> {
+    let path = another_name(&named(part));
+    fs::rename(part, &path)?;
+    disk::sync_dir(&path)?;
+    Ok(path)
+}
+
 /// Says what became of it where what is known of it is told.
 fn tell(part: &Path, path: &Path, ms: u64) -> io::Result<()> {
     let of = named(part);
@@ -192,19 +197,25 @@ fn named(part: &Path) -> PathBuf {
     part.with_extension("")
 }
 
-/// The name itself, or one like it that nothing has: `x.recovered.wav`, `x.recovered-2.wav` ...
+/// The name itself, or one like it that nothing has.
 fn free_name(path: &Path) -> PathBuf {
-    let mut free = path.to_owned();
-    let mut number = 1;
+    if path.exists() { another_name(path) } else { path.to_owned() }
+}
+
+/// A name like it that nothing has: `x.recovered.wav`, `x.recovered-2.wav` ...
+fn another_name(path: &Path) -> PathBuf {
     let name = path.file_name().and_then(OsStr::to_str).unwrap_or("recording");
     let (name, sealed) = name.strip_suffix(SEALED).map_or((name, ""), |name| (name, SEALED));
     let stem = name.strip_suffix(".wav").unwrap_or(name);
-    while free.exists() {
+    let mut number = 1;
+    loop {
         let number_of = if number == 1 { String::new() } else { format!("-{number}") };
-        free = path.with_file_name(format!("{stem}.recovered{number_of}.wav{sealed}"));
+        let free = path.with_file_name(format!("{stem}.recovered{number_of}.wav{sealed}"));
+        if !free.exists() {
+            return free;
+        }
         number += 1;
     }
-    free
 }
 
 #[cfg(test)]

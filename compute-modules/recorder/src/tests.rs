@@ -87,9 +87,21 @@ pub(crate) fn left_by_a_kill(recorder: Recorder) {
 }
 
 fn stop(recorder: &mut Recorder) -> Value {
+    stop_for(recorder, StopReason::Hangup)
+}
+
+fn stop_for(recorder: &mut Recorder, reason: StopReason) -> Value {
     let mut out = Outputs::new();
-    recorder.stop(StopReason::Hangup, &mut out);
+    recorder.stop(reason, &mut out);
     finished(&messages(&out))
+}
+
+fn tell(recorder: &mut Recorder, message: &ToModule) {
+    recorder.process(Input::Message(message), &mut Outputs::new()).unwrap();
+}
+
+fn private(recorder: &mut Recorder, state: PrivateState, at_ms: u64) {
+    tell(recorder, &ToModule::Private(PrivatePart { state, at_ms }));
 }
 
 fn finished(said: &[FromModule]) -> Value {
@@ -137,7 +149,10 @@ fn both_sides_in_their_places() {
     give(&mut recorder, 7, 0, &[99; 80]).1.unwrap();
     give(&mut recorder, 0, 6, &[5, 6]).1.unwrap();
     let end = stop(&mut recorder);
-    assert_eq!(end, json!({"path": path.display().to_string(), "ms": 1, "late_ms": 0}));
+    assert_eq!(
+        end,
+        json!({"path": path.display().to_string(), "state": "finished", "ms": 1, "late_ms": 0})
+    );
     assert_eq!(read(&path), (vec![1, 2, 3, 4, 0, 0, 5, 6], vec![0, 0, -1, -2, 0, 0, 0, 0]));
 }
 
@@ -365,6 +380,85 @@ fn nothing_is_written_before_the_caller_agrees() {
     assert_eq!((about.at_ms, about.by.as_str(), about.how.as_str()), (900, "ivr", "pressed 1"));
 }
 
+#[test]
+fn a_recording_of_which_nobody_said_that_it_is_over_says_so() {
+    let dir = Dir::new("cut");
+    let config = json!({"dir": dir.0.join("r")});
+    for (session, reason, state) in
+        [("over", StopReason::Error, State::Finished), ("cut", StopReason::Gone, State::Cut)]
+    {
+        let mut recorder = start(session, &config).unwrap();
+        give(&mut recorder, 0, 0, &[1; 8_000]).1.unwrap();
+        let end = stop_for(&mut recorder, reason);
+        assert_eq!((&end["state"], &end["ms"]), (&json!(state), &json!(1_000)), "{end}");
+        let about = About::read(&dir.0.join(format!("r/{session}.wav"))).unwrap().unwrap();
+        assert_eq!((about.state, about.missing_ms), (state, 0));
+    }
+}
+
+#[test]
+fn what_a_recording_that_failed_was_told_and_does_not_hold_is_counted() {
+    let dir = Dir::new("missing");
+    let mut recorder = start("s", &json!({"dir": dir.0.join("r")})).unwrap();
+    give(&mut recorder, 0, 0, &[1; 8_000]).1.unwrap();
+    // The other track did not come: half a second waits for it.
+    give(&mut recorder, 0, 8_000, &[1; 4_000]).1.unwrap();
+    let mut out = Outputs::new();
+    let frame =
+        AudioFrame { track: 0, rate: 16_000, pts: 0, flags: FrameFlags::default(), samples: &[1] };
+    recorder.process(Input::Audio(frame), &mut out).unwrap_err();
+    let end = finished(&messages(&out));
+    assert_eq!(
+        (&end["state"], &end["ms"], &end["missing_ms"]),
+        (&json!("failed"), &json!(500), &json!(1_000)),
+        "{end}"
+    );
+    let about = About::read(&dir.0.join("r/s.wav")).unwrap().unwrap();
+    assert_eq!((about.state, about.ms, about.missing_ms), (State::Failed, 500, 1_000));
+}
+
+#[test]
+fn sound_that_a_recorder_came_too_late_for_is_a_gap_and_what_was_never_sent_is_none() {
+    use ringback_module::message::Gap as Missing;
+    let dir = Dir::new("late");
+    let mut recorder = start("s", &json!({"dir": dir.0.join("r")})).unwrap();
+    for (track, from_ms, to_ms, reason) in [
+        (0, 100, 200, GapReason::Provider),
+        (0, 1_000, 3_000, GapReason::Backpressure),
+        (1, 1_100, 3_100, GapReason::Backpressure),
+        (7, 3_500, 3_600, GapReason::Backpressure),
+        (0, 5_000, 6_000, GapReason::Resume),
+    ] {
+        tell(&mut recorder, &ToModule::Gap(Missing { track, from_ms, to_ms, reason }));
+    }
+    give(&mut recorder, 0, 48_000, &[1; 800]).1.unwrap();
+    stop(&mut recorder);
+    let gaps = About::read(&dir.0.join("r/s.wav")).unwrap().unwrap().gaps;
+    let gap = |from_ms, to_ms| Gap { from_ms, to_ms };
+    assert_eq!(gaps, [gap(1_000, 3_100), gap(5_000, 6_000)]);
+}
+
+#[test]
+fn what_was_private_before_the_caller_agreed_is_noted_from_where_the_recording_begins() {
+    use PrivateState::{Began, Ended};
+    let dir = Dir::new("private-consent");
+    let config = json!({"dir": dir.0.join("r"), "record": "on_consent"});
+    let mut recorder = start("s", &config).unwrap();
+    // One is over by then, and one is not.
+    private(&mut recorder, Began, 100);
+    private(&mut recorder, Ended, 200);
+    private(&mut recorder, Began, 500);
+    consent(&mut recorder, true, 1_000);
+    private(&mut recorder, Ended, 1_500);
+    private(&mut recorder, Began, 1_700);
+    private(&mut recorder, Ended, 1_800);
+    give(&mut recorder, 0, 8_000, &[1; 8_000]).1.unwrap();
+    stop(&mut recorder);
+    let pauses = About::read(&dir.0.join("r/s.wav")).unwrap().unwrap().pauses;
+    let pause = |from_ms, to_ms| Gap { from_ms, to_ms };
+    assert_eq!(pauses, [pause(1_000, 1_500), pause(1_700, 1_800)]);
+}
+
 #[cfg(feature = "encryption")]
 mod sealed {
     use super::*;
@@ -447,6 +541,48 @@ mod sealed {
             wav[44..].chunks(4).map(|frame| i16::from_le_bytes([frame[0], frame[1]])).collect();
         assert_eq!(samples[..4_000], [0; 4_000]);
         assert!(samples.iter().enumerate().skip(4_000).all(|(at, &s)| s == (at / 160) as i16));
+    }
+
+    #[test]
+    fn a_session_goes_on_behind_a_recording_that_is_damaged_and_nothing_of_that_is_lost() {
+        let dir = Dir::new("sealed-damaged");
+        let config = json!({"dir": dir.0.join("r"), "encrypt": key_in(&dir.0)});
+        let mut recorder = start("s", &config).unwrap();
+        for n in 0..150_u64 {
+            give(&mut recorder, 0, n * 160, &[1; 160]).1.unwrap();
+            give(&mut recorder, 1, n * 160, &[1; 160]).1.unwrap();
+        }
+        left_by_a_kill(recorder);
+        let (path, part) = (dir.0.join("r/s.wav.sealed"), dir.0.join("r/s.wav.sealed.part"));
+        let mut octets = std::fs::read(&part).unwrap();
+        // In the sound of the second chunk: the first tells what is known.
+        octets[1_500] ^= 1;
+        std::fs::write(&part, &octets).unwrap();
+        let mut message = start_message("s", &config, true);
+        message.resume.as_mut().unwrap().from_ms = 2_900;
+        let mut again = Recorder::new();
+        again.start(&message).unwrap();
+        let (said, _) = give(&mut again, 0, 2_900 * 8, &[2; 8_000]);
+        let damaged = dir.0.join("r/s.recovered.wav.sealed");
+        assert!(
+            said.iter()
+                .any(|said| matches!(said, FromModule::Event(e) if e.name == "recorder.damaged"
+                && e.data["damaged"] == damaged.display().to_string())),
+            "{said:?}"
+        );
+        assert_eq!(stop(&mut again)["ms"], 3_900);
+        assert!(std::fs::read(&damaged).unwrap() == octets, "it is as it was");
+        let outcome = vault::Reader::open(&octets[..], &keys(&config)).unwrap().read(|_| Ok(()));
+        assert!(matches!(outcome, Err(vault::Damage::Changed { .. })), "{outcome:?}");
+        let (wav, contents) = unseal(&std::fs::read(&path).unwrap(), &keys(&config));
+        let about = contents.about.unwrap();
+        assert_eq!(
+            (about.state, about.gaps),
+            (State::Finished, vec![Gap { from_ms: 0, to_ms: 2_900 }])
+        );
+        assert!(wav[44..44 + 2_900 * 32].iter().all(|octet| *octet == 0));
+        assert!(wav[44 + 2_900 * 32..].chunks(4).all(|frame| frame == [2, 0, 0, 0]));
+        assert_eq!(names(&dir.0.join("r")), ["s.recovered.wav.sealed", "s.wav.sealed"]);
     }
 
     #[test]

@@ -100,10 +100,14 @@ impl Timeline {
         self.next + self.lanes[channel].samples.len() as u64
     }
 
+    /// Frames that wait to be written.
+    pub(crate) fn waiting(&self) -> u64 {
+        self.lanes.iter().map(|lane| lane.samples.len()).max().unwrap_or_default() as u64
+    }
+
     /// Writes all that is left, the shorter lane padded with silence.
     pub(crate) fn drain(&mut self, file: &mut Recording) -> Result<(), ModuleError> {
-        let longest = self.lanes.iter().map(|lane| lane.samples.len()).max().unwrap_or_default();
-        self.write_until(self.next + longest as u64, file)
+        self.write_until(self.next + self.waiting(), file)
     }
 
     /// Up to where all live lanes have sound.

@@ -254,6 +254,8 @@ pub enum Report {
         /// By whom.
         by: PrivateBy,
     },
+    /// A private part was begun that had begun: it lasts as long as it may from now on.
+    PrivateAgain(PrivateBy),
     /// The caller agreed to be recorded, or no longer does.
     Consent(ConsentGiven),
     /// An oddity of the wire.
@@ -643,7 +645,7 @@ impl Session {
             }
         }
         self.ended_by = reason.name();
-        let stop = stop_reason(&reason);
+        let stop = state::stop_reason(&reason);
         let deadline = Duration::from_millis(self.config.limits.stop_ms);
         self.phase = Phase::Draining { deadline: now + deadline, reason };
         self.stop_ports(stop, deadline);
@@ -766,20 +768,6 @@ impl Session {
     #[must_use]
     pub fn port_name(&self, port: PortId) -> &str {
         self.ports.get(port.0).map_or("", |p| &p.config.name)
-    }
-}
-
-fn stop_reason(reason: &EndReason) -> StopReason {
-    match reason {
-        EndReason::Remote | EndReason::Hangup { .. } | EndReason::Operator { .. } => {
-            StopReason::Hangup
-        }
-        EndReason::Drain => StopReason::Drain,
-        EndReason::NoStart | EndReason::TooLong => StopReason::Timeout,
-        EndReason::Protocol(_)
-        | EndReason::NoRoute
-        | EndReason::Module { .. }
-        | EndReason::Socket { .. } => StopReason::Error,
     }
 }
 

@@ -157,9 +157,10 @@ impl Session {
                 self.report(Report::ModuleReady(id));
                 self.tell_missed_clear(id);
                 self.tell_missed(id);
+                self.tell_private_parts(id);
                 self.tell_consent(id);
                 if let Phase::Draining { reason, .. } = &self.phase {
-                    let reason = super::stop_reason(reason);
+                    let reason = super::state::stop_reason(reason);
                     let deadline = Duration::from_millis(self.config.limits.stop_ms);
                     self.stop_port(id, reason, deadline);
                 }

@@ -113,7 +113,7 @@ impl Session {
         let until = now + limit.unwrap_or(most).min(most);
         if let Some(open) = self.private.as_mut().and_then(|private| private.open.as_mut()) {
             open.until = until;
-            return;
+            return self.report(Report::PrivateAgain(by));
         }
         // What the caller heard so far was for everybody.
         self.run_playout(now);
@@ -176,6 +176,22 @@ impl Session {
         let state = if began { PrivateState::Began } else { PrivateState::Ended };
         self.tell_wanting("private", None, &ToModule::Private(PrivatePart { state, at_ms }));
         self.report(Report::Private { began, at_ms, by });
+    }
+
+    /// A module that has just begun, or begun again, is told of the parts that end behind where it hears the call from.
+    pub(super) fn tell_private_parts(&mut self, id: PortId) {
+        let Some(port) = self.ports.get(id.0).filter(|port| port.wants("private")) else { return };
+        let from_ms = port.from_ms;
+        let parts = self.private.iter().flat_map(|private| private.parts.iter().cloned());
+        let parts: Vec<_> = parts.filter(|part| from_ms < part.end).collect();
+        for Range { start, end } in parts {
+            let began = PrivatePart { state: PrivateState::Began, at_ms: start };
+            self.tell(id, ToModule::Private(began));
+            if end < u64::MAX {
+                let ended = PrivatePart { state: PrivateState::Ended, at_ms: end };
+                self.tell(id, ToModule::Private(ended));
+            }
+        }
     }
 
     /// Whether the call is private now.

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use ringback_module::message::StopReason;
+
 use crate::Instant;
 use crate::provider::ProtocolError;
 
@@ -144,5 +146,20 @@ impl Phase {
 
     pub(super) fn is_over(&self) -> bool {
         matches!(self, Self::Draining { .. } | Self::Ended)
+    }
+}
+
+/// The same end as modules are told it.
+pub(super) fn stop_reason(reason: &EndReason) -> StopReason {
+    match reason {
+        EndReason::Remote | EndReason::Hangup { .. } | EndReason::Operator { .. } => {
+            StopReason::Hangup
+        }
+        EndReason::Drain => StopReason::Drain,
+        EndReason::NoStart | EndReason::TooLong => StopReason::Timeout,
+        EndReason::Protocol(_)
+        | EndReason::NoRoute
+        | EndReason::Module { .. }
+        | EndReason::Socket { .. } => StopReason::Error,
     }
 }

@@ -295,6 +295,30 @@ fn the_caller_begins_and_ends_it_by_keys_and_who_only_listens_cannot() {
 }
 
 #[test]
+fn who_comes_in_the_middle_of_a_part_or_after_one_is_told_of_it() {
+    let mut rig = rig(PrivateRule::default());
+    rig.pass(50);
+    rig.say(0, &FromModule::PrivateBegin { max_ms: None });
+    rig.pass(50);
+    rig.say(0, &FromModule::PrivateEnd);
+    rig.pass(50);
+    rig.say(0, &FromModule::PrivateBegin { max_ms: None });
+    let began = |at_ms| PrivatePart { state: PrivateState::Began, at_ms };
+    let ended = |at_ms| PrivatePart { state: PrivateState::Ended, at_ms };
+    let all = [began(1_000), ended(2_000), began(3_000)];
+    assert_eq!(rig.parts_told(1), all);
+    rig.told.clear();
+    // Nothing of what it heard is safe with it: it hears all from the beginning.
+    let now = rig.at();
+    rig.session.module_down(now, PortId(1), "killed");
+    rig.session.restart_module(now, PortId(1));
+    rig.exchange();
+    rig.ready(1, &Ready { want: vec!["private".into()], ..listens(8_000) });
+    assert_eq!(rig.parts_told(1), all);
+    assert_eq!(rig.parts_told(2), [], "it was there");
+}
+
+#[test]
 fn consent_is_told_to_who_wants_to_know_and_to_who_comes_later() {
     use ringback_module::message::{Consent, ConsentGiven};
     let mut rig =

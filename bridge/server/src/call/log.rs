@@ -6,6 +6,7 @@ use ringback_proto::provider::Notice;
 use ringback_proto::session::{EndReason, PortId, Report as Happened, Session, Summary};
 
 use super::watch::{Seen, Watch};
+use crate::recordings::Incomplete;
 use crate::telemetry::{CallReport, PeerText, Phone, Report, report};
 
 /// Logs the calls of one listener.
@@ -94,7 +95,12 @@ impl LogWatch {
             Happened::Dtmf(Some(port), d) => {
                 result(call, &name(port), "dtmf", &d.digit.to_string());
             }
-            Happened::Event(port, e) => result(call, &name(port), &e.name, &e.data.to_string()),
+            Happened::Event(port, e) => {
+                result(call, &name(port), &e.name, &e.data.to_string());
+                if let Some(lacks) = Incomplete::told_by(&e.name, &e.data) {
+                    tell(call, CallReport::RecordingIncomplete { module: &name(port), lacks });
+                }
+            }
             Happened::Error(port, e) => {
                 let reason = format!("{}: {}", e.code, e.message);
                 tell(

@@ -3,6 +3,7 @@
 mod attach;
 mod breaker;
 mod inline;
+mod last;
 mod lines;
 mod log;
 mod source;
@@ -641,7 +642,7 @@ impl Call {
         while let Some(item) = backlog.pop_front() {
             if let Err(item) = hosted.try_send(item) {
                 backlog.push_front(item);
-                return fed;
+                return fed | self.leave(port);
             }
             fed = true;
         }
@@ -656,6 +657,7 @@ impl Call {
             fed = true;
             if let Err(item) = hosted.try_send(owned(given)) {
                 backlog.push_back(item);
+                self.leave(port);
                 return true;
             }
         }

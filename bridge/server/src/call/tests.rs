@@ -45,6 +45,10 @@ fn source(make: fn() -> Box<dyn Module>) -> Arc<ModuleSource> {
 /// A call whose caller says a frame every so often and hangs up when it has heard `echoed` octets; an echo speaks, and `victim` is
 /// one of two that listen.
 async fn call(victim: fn() -> Box<dyn Module>, every: Duration, echoed: usize) -> Box<Summary> {
+    call_with(source(victim), every, echoed).await
+}
+
+async fn call_with(victim: Arc<ModuleSource>, every: Duration, echoed: usize) -> Box<Summary> {
     let (near, far) = tokio::io::duplex(1 << 20);
     let request = OutgoingUpgrade { target: TARGET.into(), headers: vec![], subprotocols: vec![] };
     let options = SocketOptions { burst: u64::MAX, ..SocketOptions::default() };
@@ -61,7 +65,7 @@ async fn call(victim: fn() -> Box<dyn Module>, every: Duration, echoed: usize) -
     let echo = PortConfig { speaks: true, kind: Kind::Agent, ..named("echo", 1) };
     config.routes = Route::to(vec![named("victim", 0), echo, named("ears", 2)]).into();
     let sources: Sources = Arc::new([
-        source(victim),
+        victim,
         source(|| Box::new(ringback_echo::Echo::new())),
         source(|| Box::new(Acted(|len| HEARD.set(HEARD.get() + len)))),
     ]);
@@ -123,4 +127,47 @@ async fn a_module_that_is_always_too_slow_for_a_calls_own_task_is_let_go() {
     let summary = call(slow, Duration::ZERO, 0).await;
     assert_cost_only_itself(&summary, "longer than its budget of 1ms for a frame");
     assert_eq!(summary.modules[0].overran, 25);
+}
+
+/// What a module on a thread is told of a call; the first frame is held up until somebody opens the gate.
+struct HeldUp(u64);
+
+static GATE: std::sync::Mutex<()> = std::sync::Mutex::new(());
+static TOLD: std::sync::OnceLock<std::sync::mpsc::Sender<(u64, StopReason)>> =
+    std::sync::OnceLock::new();
+
+impl Module for HeldUp {
+    fn start(&mut self, start: &Start) -> Result<Ready, Reject> {
+        ringback_dtmf::Dtmf::new().start(start)
+    }
+
+    fn process(&mut self, input: Input<'_>, _: &mut Outputs) -> Result<(), ModuleError> {
+        if let Input::Audio(frame) = input {
+            drop(GATE.lock());
+            self.0 += frame.samples.len() as u64;
+        }
+        Ok(())
+    }
+
+    fn stop(&mut self, reason: StopReason, _: &mut Outputs) {
+        TOLD.get().unwrap().send((self.0, reason)).unwrap();
+    }
+}
+
+/// A recorder on a disk that holds it up, say. The call waits in time that is not real, and so not at all.
+#[tokio::test(start_paused = true)]
+async fn a_thread_that_is_held_up_until_the_call_is_over_is_left_with_all_that_it_is_owed() {
+    let (told, hears) = std::sync::mpsc::channel();
+    TOLD.set(told).unwrap();
+    let closed = GATE.lock().unwrap();
+    let place = Place::Thread { name: "held-up".into(), make: || Box::new(HeldUp(0)) };
+    let ring = Duration::from_secs(10);
+    let victim =
+        ModuleSource { ready_ms: 60_000, budget: Duration::ZERO, ring, breaker: None, place };
+    let every = Duration::from_millis(20);
+    let summary = call_with(Arc::new(victim), every, FRAMES as usize * FRAME).await;
+    assert_cost_only_itself(&summary, "did not finish in time");
+    drop(closed);
+    let told = hears.recv_timeout(Duration::from_secs(20)).unwrap();
+    assert_eq!(told, (FRAMES * FRAME as u64 / 2, StopReason::Hangup));
 }

@@ -141,7 +141,7 @@ fn stall(ground: &Ground, long: Duration) -> Result<Row, String> {
     }
     // The stall is late, not lost: each recording holds all that was said.
     let said = counted.iter().map(|call| call.sent).min().unwrap_or_default();
-    recording::check(&mut row, &scene.bridge.folder, counted.len(), said);
+    recording::check(&mut row, &scene.bridge.folder, counted.len(), said, Some("finished"));
     scene.finish(row)
 }
 

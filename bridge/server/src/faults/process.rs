@@ -140,7 +140,7 @@ fn cut(ground: &Ground) -> Result<Row, String> {
     row.must(closed == count, || format!("{closed} of {count} calls were closed with 1001"));
     // A bridge that ends by itself finishes what it records: all but what the last fifth of a second brought.
     let said = counted.iter().map(|call| call.sent).min().unwrap_or_default();
-    recording::check(&mut row, &scene.bridge.folder, count, said.saturating_sub(10));
+    recording::check(&mut row, &scene.bridge.folder, count, said.saturating_sub(10), None);
     Ok(row)
 }
 
@@ -222,7 +222,7 @@ fn kill_again_and_again(
     std::thread::sleep(SECOND / 2);
     // A second may be lost, and what was on its way.
     let least = shortest.saturating_sub(50 + 5);
-    recording::check(&mut row, &bridge.folder, count * times as usize, least);
+    recording::check(&mut row, &bridge.folder, count * times as usize, least, None);
     row.notes.push(format!("killed {times} times; frames are the far ends' count, and the ledgers died with the process"));
     Ok(row)
 }

@@ -33,9 +33,9 @@ pub(super) fn recorded_in(folder: &Path) -> String {
     )
 }
 
-/// There are `count` recordings and nothing half made, and each holds at least the first `least` frames that its caller said: all of
-/// them, each once, in order.
-pub(super) fn check(row: &mut Row, folder: &Path, count: usize, least: u64) {
+/// There are `count` recordings and nothing half made, each says of itself that it is `state`, if one is wanted, and holds at least the
+/// first `least` frames that its caller said: all of them, each once, in order.
+pub(super) fn check(row: &mut Row, folder: &Path, count: usize, least: u64, state: Option<&str>) {
     let (mut files, mut parts) = (Vec::new(), 0);
     for entry in fs::read_dir(folder.join(FOLDER)).into_iter().flatten().flatten() {
         match entry.path().extension().and_then(|ending| ending.to_str()) {
@@ -54,6 +54,9 @@ pub(super) fn check(row: &mut Row, folder: &Path, count: usize, least: u64) {
         }
         *states.entry(state_of(file)).or_default() += 1;
     }
+    row.must(state.is_none_or(|state| states.keys().all(|found| found == state)), || {
+        format!("recordings say of themselves that they are {states:?}")
+    });
     let states: Vec<_> = states.iter().map(|(state, count)| format!("{count} {state}")).collect();
     let shortest = shortest.unwrap_or_default();
     row.notes.push(format!(
@@ -129,7 +132,7 @@ mod tests {
         ] {
             let folder = folder(name, numbers);
             let mut row = Row::default();
-            check(&mut row, &folder, 1, least);
+            check(&mut row, &folder, 1, least, None);
             assert_eq!(!row.wrong.is_empty(), fails, "{name}: {row:?}");
             fs::remove_dir_all(&folder).expect("it is there");
         }

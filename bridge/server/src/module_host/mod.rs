@@ -28,7 +28,7 @@ use std::time::Duration;
 use ringback_module::FrameFlags;
 use ringback_module::message::{FromModule, Ready, Reject, Start, StopReason, ToModule};
 use ringback_proto::ledger::Drop;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use waiting::Waiting;
 
 pub use bot::{BotSpec, spawn_bot};
@@ -139,8 +139,11 @@ pub enum FromHost {
 /// leave within a second is killed, and a connection is closed.
 #[derive(Debug)]
 pub struct Hosted {
-    to: mpsc::Sender<ToHost>,
+    /// `None` once it was left with the rest.
+    to: Option<mpsc::Sender<ToHost>>,
     from: mpsc::Receiver<FromHost>,
+    /// Takes what is left when its queue is full and its call over, if it is one that goes on without its call.
+    rest: Option<oneshot::Sender<Vec<ToHost>>>,
     /// Whether the call was refused and waits for [`FromHost::Writable`].
     waiting: Waiting,
     gone: bool,
@@ -153,10 +156,27 @@ impl Hosted {
     /// Gives the item back if the queue is full: keep it and all that follow, and wait for [`FromHost::Writable`].
     #[allow(clippy::result_large_err, reason = "it is no error but the item on its way back")]
     pub fn try_send(&self, item: ToHost) -> Result<(), ToHost> {
-        self.waiting.hand_over(item, |item| match self.to.try_send(item) {
+        let Some(to) = &self.to else { return Ok(()) };
+        self.waiting.hand_over(item, |item| match to.try_send(item) {
             Err(mpsc::error::TrySendError::Full(item)) => Err(item),
             Ok(()) | Err(mpsc::error::TrySendError::Closed(_)) => Ok(()),
         })
+    }
+
+    /// Whether [`Self::leave`] does anything: only a thread goes on when its call is over.
+    #[must_use]
+    pub fn can_be_left(&self) -> bool {
+        self.rest.is_some()
+    }
+
+    /// Leaves it with all that is left, whatever room its queue has: it is given that behind what it has, [`ToHost::Stop`] included, and
+    /// nothing follows. What it says until then is heard as before; dropped, it keeps what it was left with.
+    pub fn leave(&mut self, rest: Vec<ToHost>) {
+        if let Some(to) = self.rest.take() {
+            // A thread that is gone needs none of it.
+            let _ = to.send(rest);
+            self.to = None;
+        }
     }
 
     /// The next thing the module has to say. After [`FromHost::Gone`] and [`FromHost::Rejected`] it never returns. Cancel safe.
@@ -221,7 +241,8 @@ fn seat() -> (Hosted, Seat) {
     let (events, from) = mpsc::channel(QUEUE);
     let waiting = Waiting::default();
     let inbox = Inbox { items, events: events.clone(), waiting: waiting.clone() };
-    (Hosted { to, from, waiting, gone: false }, Seat { to: inbox, from: events })
+    let hosted = Hosted { to: Some(to), from, rest: None, waiting, gone: false };
+    (hosted, Seat { to: inbox, from: events })
 }
 
 #[cfg(test)]

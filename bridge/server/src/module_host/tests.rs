@@ -356,5 +356,5 @@ async fn a_dropped_thread_is_told_to_stop() {
     let (mut hosted, stops) = thread("", None);
     assert!(matches!(next(&mut hosted).await, FromHost::Ready(_)));
     drop(hosted);
-    assert_eq!(stops.recv_timeout(PATIENCE), Ok(StopReason::Error));
+    assert_eq!(stops.recv_timeout(PATIENCE), Ok(StopReason::Gone));
 }

@@ -11,24 +11,31 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
 use super::{FromHost, Hosted, Inbox, Seat, ToHost, seat};
+use crate::recordings::Incomplete;
+use crate::telemetry::{CallReport, Report, report};
 
 /// Runs a module on a thread of its own. `make` is called there. A panic ends the module, not the bridge. Must be called within a
 /// runtime.
 ///
 /// A module that is not ready within `limits.ready_ms` of `start` is gone; its thread ends when it returns. One that later does
-/// not return from a call stays as it is until it does: the call goes on and loses that module's sound as its ring overflows.
+/// not return from a call stays as it is until it does: the call goes on and loses that module's sound as its ring overflows. A call
+/// that ends meanwhile leaves it with what the ring still holds ([`Hosted::leave`]).
 #[must_use]
 pub fn spawn_thread<F>(name: &str, make: F, start: Start) -> Hosted
 where
     F: FnOnce() -> Box<dyn Module> + Send + 'static,
 {
-    let (hosted, Seat { to, from }) = seat();
+    let (mut hosted, Seat { to, from }) = seat();
+    let (left_with, rest) = oneshot::channel();
+    hosted.rest = Some(left_with);
+    let to = Told { inbox: to, rest: Some(rest), items: Vec::new().into_iter() };
     let thread = std::thread::Builder::new().name(format!("module-{name}"));
-    let events = from.clone();
+    let (events, named) = (from.clone(), name.to_owned());
     let ready_ms = start.limits.ready_ms;
     let (answered, answer) = oneshot::channel();
     let spawned = thread.spawn(move || {
-        let over = catch_unwind(AssertUnwindSafe(|| serve(make(), &start, to, &events, answered)));
+        let over =
+            catch_unwind(AssertUnwindSafe(|| serve(&named, make(), &start, to, &events, answered)));
         let last = over.unwrap_or_else(|panic| gone(format!("panicked: {}", text(&*panic))));
         // The call may be gone, and then does not need to know.
         let _ = events.blocking_send(last);
@@ -52,9 +59,10 @@ fn gone(reason: String) -> FromHost {
 
 /// Serves until the end and returns the last event.
 fn serve(
+    name: &str,
     mut module: Box<dyn Module>,
     start: &Start,
-    mut to: Inbox,
+    mut to: Told,
     from: &mpsc::Sender<FromHost>,
     answered: oneshot::Sender<()>,
 ) -> FromHost {
@@ -65,11 +73,12 @@ fn serve(
         Ok(ready) => ready,
         Err(reject) => return FromHost::Rejected(reject),
     };
-    let mut speech = Speech { from, epochs: Epochs::new(start), outputs: Outputs::new() };
+    let (epochs, outputs) = (Epochs::new(start), Outputs::new());
+    let mut speech = Speech { name, call: &start.call.id, from, epochs, outputs };
     if from.blocking_send(FromHost::Ready(ready)).is_err() {
-        return stop(module.as_mut(), StopReason::Error, &mut speech);
+        return stop(module.as_mut(), StopReason::Gone, &mut speech);
     }
-    while let Some(item) = to.blocking_recv() {
+    while let Some(item) = to.next() {
         let done = match &item {
             ToHost::Audio { track, pts, rate, flags, samples } => {
                 let (track, pts, rate, flags) = (*track, *pts, *rate, *flags);
@@ -89,7 +98,7 @@ fn serve(
             return gone(error.to_string());
         }
     }
-    stop(module.as_mut(), StopReason::Error, &mut speech)
+    stop(module.as_mut(), StopReason::Gone, &mut speech)
 }
 
 fn stop(module: &mut dyn Module, reason: StopReason, speech: &mut Speech<'_>) -> FromHost {
@@ -98,14 +107,39 @@ fn stop(module: &mut dyn Module, reason: StopReason, speech: &mut Speech<'_>) ->
     FromHost::Gone { reason: None }
 }
 
+/// All that the module is told, in order.
+struct Told {
+    inbox: Inbox,
+    rest: Option<oneshot::Receiver<Vec<ToHost>>>,
+    items: std::vec::IntoIter<ToHost>,
+}
+
+impl Told {
+    /// What comes next; after the queue, once that is closed, what the call left, if it left anything.
+    fn next(&mut self) -> Option<ToHost> {
+        if self.rest.is_some() {
+            if let Some(item) = self.inbox.blocking_recv() {
+                return Some(item);
+            }
+            // It is sent before the queue is closed.
+            let left = self.rest.take().and_then(|mut rest| rest.try_recv().ok());
+            self.items = left.unwrap_or_default().into_iter();
+        }
+        self.items.next()
+    }
+}
+
 struct Speech<'a> {
+    name: &'a str,
+    call: &'a str,
     from: &'a mpsc::Sender<FromHost>,
     epochs: Epochs,
     outputs: Outputs,
 }
 
 impl Speech<'_> {
-    /// Sends all answers. To a call that is gone there is nothing to say; the next receive ends the loop.
+    /// Sends all answers. To a call that is gone there is nothing to say; the next receive ends the loop. That a recording lacks its
+    /// end is reported all the same.
     fn flush(&mut self) {
         for output in self.outputs.iter() {
             let event = match output {
@@ -118,8 +152,12 @@ impl Speech<'_> {
                     FromHost::Message(message)
                 }
             };
-            if self.from.blocking_send(event).is_err() {
-                break;
+            if let Err(unheard) = self.from.blocking_send(event)
+                && let FromHost::Message(FromModule::Event(event)) = unheard.0
+                && let Some(lacks) = Incomplete::told_by(&event.name, &event.data)
+            {
+                let what = CallReport::RecordingIncomplete { module: self.name, lacks };
+                report(&Report::Call { call: self.call, what });
             }
         }
         self.outputs.reset();

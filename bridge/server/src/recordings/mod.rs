@@ -14,6 +14,7 @@ use std::time::Duration;
 use ringback_recorder::Outcome;
 use ringback_recorder::vault::Keys;
 use serde::Deserialize;
+use serde_json::Value;
 
 use crate::telemetry::{Report, report};
 
@@ -32,6 +33,33 @@ pub struct RecordingsConfig {
     pub keys: Keys,
     /// Finished ones in `dirs` are deleted when they are older; never, if it is not said.
     pub keep: Option<Duration>,
+}
+
+/// What the recorder says last.
+pub(crate) const FINISHED: &str = "recorder.finished";
+
+/// What a recording lacks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Incomplete {
+    /// The recorder was let go of, and what came last may be missing. If not, it failed.
+    pub was_cut: bool,
+    /// Sound that it was told and could not keep.
+    pub missing_ms: u64,
+}
+
+impl Incomplete {
+    /// What the last words of a recorder say that is missing, if these are any and something is.
+    pub(crate) fn told_by(name: &str, data: &Value) -> Option<Self> {
+        if name != FINISHED {
+            return None;
+        }
+        let was_cut = match data["state"].as_str()? {
+            "cut" => true,
+            "failed" => false,
+            _ => return None,
+        };
+        Some(Self { was_cut, missing_ms: data["missing_ms"].as_u64().unwrap_or_default() })
+    }
 }
 
 /// What is done where no recording can be made.

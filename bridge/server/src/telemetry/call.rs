@@ -11,6 +11,7 @@ use tracing::{debug, error, info, warn};
 use super::metrics::{Metric, Metrics};
 use super::redact::{PeerText, Phone};
 use crate::hangup::HangupOutcome;
+use crate::recordings::Incomplete;
 use crate::socket::SocketError;
 
 /// Something worth reporting about one call.
@@ -125,6 +126,13 @@ pub enum CallReport<'a> {
         given: bool,
         /// Who says so.
         by: &'a str,
+    },
+    /// A recording of the call lacks its end.
+    RecordingIncomplete {
+        /// Who made it.
+        module: &'a str,
+        /// What it says of itself.
+        lacks: Incomplete,
     },
     /// An oddity of the provider's messages.
     Notice {
@@ -270,6 +278,12 @@ pub(super) fn report_call(metrics: &Metrics, call: &str, what: &CallReport<'_>) 
         }
         CallReport::Consent { given, by } => {
             info!(call, given, by, "the caller's consent to be recorded");
+        }
+        CallReport::RecordingIncomplete { module, lacks: Incomplete { was_cut, missing_ms } } => {
+            let metric =
+                if *was_cut { &metrics.recordings_cut } else { &metrics.recordings_failed };
+            metric.increment();
+            error!(call, module, was_cut, missing_ms, "a recording lacks its end");
         }
         CallReport::Notice { text } => {
             metrics.notices.increment();

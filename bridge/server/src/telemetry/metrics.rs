@@ -212,6 +212,8 @@ metrics! {
     notices: Counter "ringback_notices_total" "", "Oddities of a provider's messages.";
     recordings_recovered: Counter "ringback_recordings_repaired_total" "outcome=\"recovered\"", "Recordings found that killed processes had not finished.";
     recordings_not_repaired: Counter "ringback_recordings_repaired_total" "outcome=\"failed\"", "Recordings found that killed processes had not finished.";
+    recordings_cut: Counter "ringback_recordings_incomplete_total" "outcome=\"cut\"", "Recordings that lack an end: the recorder was let go of, or its disk failed.";
+    recordings_failed: Counter "ringback_recordings_incomplete_total" "outcome=\"failed\"", "Recordings that lack an end: the recorder was let go of, or its disk failed.";
     recordings_expired: Counter "ringback_recordings_expired_total" "outcome=\"deleted\"", "Recordings that were kept long enough.";
     recordings_not_expired: Counter "ringback_recordings_expired_total" "outcome=\"failed\"", "Recordings that were kept long enough.";
     captures: Counter "ringback_captures_total" "", "Captures of calls begun.";

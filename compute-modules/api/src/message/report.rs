@@ -443,6 +443,8 @@ pub enum StopReason {
     Drain,
     /// A deadline passed.
     Timeout,
+    /// Nobody said that the session is over: the bridge let go of it, or is gone. What came last may be missing.
+    Gone,
     /// Something broke, or a reason newer than this crate.
     #[serde(other)]
     Error,

@@ -135,7 +135,7 @@ impl<W: Write> Session<W> {
                     return Ok(());
                 }
                 Err(_) => {
-                    self.module.stop(StopReason::Error, &mut self.answers);
+                    self.module.stop(StopReason::Gone, &mut self.answers);
                     self.flush()?;
                     return Err(End::Disconnected);
                 }

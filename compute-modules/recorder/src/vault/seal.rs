@@ -63,11 +63,6 @@ impl Sealer {
         self.put(file, if end { Kind::End } else { Kind::About }, 0, json)
     }
 
-    /// Where the last whole chunk ends.
-    pub(crate) fn end(&self) -> u64 {
-        self.at.end
-    }
-
     /// All so far is on disk.
     pub(crate) fn settle(&mut self) {
         self.saved = self.at;

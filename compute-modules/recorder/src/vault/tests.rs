@@ -268,7 +268,7 @@ fn nothing_can_follow_an_end_and_who_goes_on_takes_it_back() {
     let path = dir.0.join("x");
     let octets = seal(&path, &a(), SOUND, true);
     let resume = || Reader::open(octets.as_slice(), &a()).unwrap().resume().unwrap();
-    let (mut sealer, contents) = resume();
+    let (mut sealer, contents, _) = resume();
     assert!(contents.ended);
     let mut file = File::options().read(true).write(true).open(&path).unwrap();
     sealer.cut(&mut file).unwrap();
@@ -293,7 +293,7 @@ fn a_recording_goes_on_where_it_was_cut_and_uses_no_nonce_twice() {
         std::io::Seek::seek(&mut file, std::io::SeekFrom::End(0)).unwrap();
         file.write_all(&random::<60>().unwrap()[..more]).unwrap();
         let reader = Reader::open(octets.as_slice(), &a()).unwrap();
-        let (mut sealer, contents) = reader.resume().unwrap();
+        let (mut sealer, contents, _) = reader.resume().unwrap();
         assert_eq!((contents.frames, contents.ended), (6, false));
         sealer.cut(&mut file).unwrap();
         sealer.sound(&mut file, SOUND[0]).unwrap();

@@ -205,8 +205,9 @@ impl<R: Read> Reader<R> {
         Ok(Some(head))
     }
 
-    /// Reads all that is good of a recording that nobody finished, and gives who goes on with it from there.
-    pub(crate) fn resume(mut self) -> Result<(super::Sealer, Contents), Damage> {
+    /// Reads all that is good of a recording that nobody finished, and gives who goes on with it from there, and the octet at which
+    /// what is good ends.
+    pub(crate) fn resume(mut self) -> Result<(super::Sealer, Contents, u64), Damage> {
         loop {
             match self.next() {
                 Ok(Some(_)) => {}
@@ -214,9 +215,9 @@ impl<R: Read> Reader<R> {
                 Err(damage) => return Err(damage),
             }
         }
-        let Self { data, contents, number, at, last, .. } = self;
+        let Self { data, contents, number, at: good, last, .. } = self;
         // Killed between its last words and its new name, it goes on in the place of those words.
-        let (number, at) = if contents.ended { (number - 1, last) } else { (number, at) };
-        Ok((super::Sealer::go_on(&data, contents.rate, number, at)?, contents))
+        let (number, at) = if contents.ended { (number - 1, last) } else { (number, good) };
+        Ok((super::Sealer::go_on(&data, contents.rate, number, at)?, contents, good))
     }
 }

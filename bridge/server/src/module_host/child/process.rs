@@ -169,7 +169,7 @@ impl Process {
     /// Says `stop` to a session that the bridge has let go of.
     pub(super) async fn stop(&self, slot: u16) {
         let deadline_ms = Limits::default().stop_ms;
-        let stop = ToModule::Stop { reason: StopReason::Error, deadline_ms };
+        let stop = ToModule::Stop { reason: StopReason::Gone, deadline_ms };
         let mut frame = Vec::new();
         if wire::write_json(slot, &stop, &mut frame).is_ok() {
             // One that does not read is found by whoever is on it, or by its keeper.

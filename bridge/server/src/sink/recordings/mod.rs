@@ -27,6 +27,7 @@ use super::backoff::Backoff;
 use super::{Event, Intake};
 use crate::clock::WallTime;
 use crate::outgoing::Connector;
+use crate::recordings::FINISHED;
 use crate::telemetry::{Lost, SinkReport};
 
 pub use config::{Recordings, S3, Store};
@@ -95,9 +96,6 @@ pub(super) fn is_finished(event: &Event) -> bool {
     // Most are not, and need no reading.
     event.json.contains(FINISHED) && name_of(event).is_some()
 }
-
-/// What the recorder says last.
-const FINISHED: &str = "recorder.finished";
 
 /// The name of the file that an event tells of. A module may say what it likes: only the name counts, and that of a recording.
 fn name_of(event: &Event) -> Option<String> {
