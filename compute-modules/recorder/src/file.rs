@@ -4,7 +4,7 @@
 use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use ringback_module::ModuleError;
 
@@ -59,7 +59,8 @@ pub(crate) struct Recording {
     full: Option<u64>,
     /// Writing to disk failed: what came since it was last saved may be there or not.
     broken: bool,
-    pace: Pace,
+    /// Frames after which it is saved.
+    every: u64,
     changes: Vec<Change>,
     about: Option<About>,
 }
@@ -106,7 +107,7 @@ impl Recording {
             reserve: None,
             full: None,
             broken: false,
-            pace: Pace::default(),
+            every: u64::from(rate),
             changes: Vec::new(),
             about,
         }
@@ -217,15 +218,15 @@ impl Recording {
         if self.frames - self.body.written() < piece { Ok(()) } else { self.put_out() }
     }
 
-    /// [`Self::save`] if a second came together since the last time, and the disk had its rest; the frames that need not be given
+    /// [`Self::save`] if a second came together since the last time, or more where that takes long; the frames that need not be given
     /// again.
     pub(crate) fn save_if_due(&mut self) -> Result<Option<u64>, ModuleError> {
-        if self.frames < self.saved() + u64::from(self.rate) || !self.pace.is_due(now()) {
+        if self.frames < self.saved() + self.every {
             return Ok(None);
         }
         let began = now();
         self.save()?;
-        self.pace.took(began, now());
+        self.every = next_save(self.rate, now().saturating_duration_since(began));
         Ok(Some(if self.full.is_some() { self.frames } else { self.saved() }))
     }
 
@@ -356,21 +357,11 @@ impl Recording {
     }
 }
 
-/// When a disk may be asked again to keep what it was given: one that takes long is left alone as long, so that whoever waits for it keeps
-/// up with the call all the same.
-#[derive(Debug, Default)]
-struct Pace {
-    rests_until: Option<Instant>,
-}
-
-impl Pace {
-    fn took(&mut self, began: Instant, ended: Instant) {
-        self.rests_until = Some(ended + ended.saturating_duration_since(began));
-    }
-
-    fn is_due(&self, now: Instant) -> bool {
-        self.rests_until.is_none_or(|until| until <= now)
-    }
+/// Frames after which a disk is asked again to keep what it was given, where it took so long the last time: every second; one that takes
+/// longer is asked for more at once, so that whoever waits for it keeps up with the call all the same.
+fn next_save(rate: u32, took: Duration) -> u64 {
+    let second = u64::from(rate);
+    if took <= Duration::from_secs(1) { second } else { second * took.as_millis() as u64 / 500 }
 }
 
 #[allow(clippy::disallowed_methods, reason = "how long the disk takes is what is asked")]
@@ -417,19 +408,12 @@ fn create(path: &Path, part: &Path, options: &Options) -> io::Result<File> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[test]
-    fn a_disk_that_takes_long_is_left_alone_as_long() {
-        let (mut pace, began) = (Pace::default(), now());
-        let after = |ms| began + Duration::from_millis(ms);
-        assert!(pace.is_due(began), "it is not known yet");
-        pace.took(began, after(2_000));
-        assert!(!pace.is_due(after(2_000)) && !pace.is_due(after(3_999)));
-        assert!(pace.is_due(after(4_000)));
-        pace.took(after(5_000), after(5_002));
-        assert!(pace.is_due(after(5_004)), "a quick one is asked every second");
+    fn a_disk_is_asked_no_more_than_it_can_keep_up_with() {
+        let after = |ms| next_save(8_000, Duration::from_millis(ms)) / 8;
+        assert_eq!([after(0), after(3), after(1_000)], [1_000; 3], "it keeps up");
+        assert_eq!((after(2_000), after(9_000)), (4_000, 18_000), "half of the time is left");
     }
 }
