@@ -264,12 +264,14 @@ fn keeping(folder: &Folder) -> String {
              [[sink]]\nname = \"db\"\nkind = \"sqlite\"\nall = true\npath = {}\n\
              [[sink]]\nname = \"archive\"\nkind = \"object_store\"\nall = true\nurl = {archive}\ndir = {}\n\
              [[sink]]\nname = \"hook\"\nkind = \"webhook\"\nall = true\nurl = \"http://127.0.0.1:1/\"\ninsecure = true\nspool = {}\n\
+             [capture]\ndir = {}\n\
              [operator]\nbind = \"127.0.0.1:0\"\naudit = {}\n",
             place("all.jsonl"),
             place("{call}.jsonl"),
             place("calls.db"),
             place("recordings"),
             place("spool"),
+            place("captures"),
             quoted(folder.path("audit.log").display()),
         )
 }
@@ -324,8 +326,8 @@ async fn what_is_kept_of_somebody_goes_everywhere_and_of_others_nowhere() {
     calls.sort();
     let [theirs, other] = [0, 1].map(|n| calls[n].1.as_str());
     assert_eq!(calls[0].0, format!("+{}", numbers[0]));
-    // In lines twice, in the database, on its way to the server and, as a name, in the folder and in the archive.
-    assert!(having(&kept, &[theirs]).len() >= 6, "{:?}", having(&kept, &[theirs]));
+    // In lines twice, in the database, on its way to the server, captured and, as a name, in the folder and in the archive.
+    assert!(having(&kept, &[theirs]).len() >= 7, "{:?}", having(&kept, &[theirs]));
     let others = having(&kept, &[other]);
 
     // A sink that fails leaves what is needed to find the rest.

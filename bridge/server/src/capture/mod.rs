@@ -5,6 +5,7 @@
 //! them; what does not fit is counted, in the figures and in the file.
 
 mod budget;
+mod erase;
 mod file;
 mod tape;
 mod writer;
@@ -29,6 +30,7 @@ use crate::overload::Overload;
 use crate::socket::wire::Kind;
 use budget::Budget;
 
+pub use erase::erase;
 pub use tape::{Captured, Tape};
 
 /// Messages that may wait to be written.

@@ -4,6 +4,7 @@ use std::sync::mpsc::Receiver;
 
 use ringback_proto::provider::{Message, Outbox, find};
 use ringback_proto::transcript::{Transcript, Wire};
+use serde_json::json;
 
 use super::*;
 use crate::telemetry::METRICS;
@@ -197,4 +198,40 @@ fn limits_of_the_folder_count_what_is_there_already() {
     folder.write(&folder.options(), capture, &items);
     assert!(folder.0.join("raw/third.jsonl").exists());
     assert!(!folder.0.join("raw/fourth.jsonl").exists(), "three files are allowed");
+}
+
+#[test]
+fn captures_of_a_call_go_whatever_they_are_called_and_nothing_else() {
+    let folder = Folder::new("capture-erase");
+    let line = |call: &str| {
+        let about = json!({"call": call, "provider": "raw"});
+        let head = json!({"dir": "in", "type": "upgrade", "data": "/raw", "capture": about});
+        format!("{head}\n{{\"dir\":\"in\",\"type\":\"text\",\"data\":\"x\"}}\n")
+    };
+    let write = |name: &str, text: &str| {
+        let path = folder.0.join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    };
+    write("raw/c1.jsonl", &line("c1"));
+    write("raw/shown-to-support.jsonl", &line("c1"));
+    write("twilio/c2.jsonl", "{\"dir\":\"in\",\"ty");
+    write("twilio/c3.jsonl", &line("c3"));
+    // What tells of itself is believed.
+    write("raw/c2.jsonl", &line("c4"));
+    write("c1.txt", "a note");
+    write("raw/deeper/c1.jsonl", &line("c1"));
+    let calls = ["c1", "c2", "c9"].map(String::from).into();
+    assert_eq!(erase(&folder.0, &calls), (3, vec![]));
+    let left = ["c1.txt", "raw/c2.jsonl", "raw/deeper/c1.jsonl", "twilio/c3.jsonl"];
+    let is_there = |name: &&str| folder.0.join(name).exists();
+    assert!(left.iter().all(is_there));
+    assert!(
+        !["raw/c1.jsonl", "raw/shown-to-support.jsonl", "twilio/c2.jsonl"].iter().any(is_there)
+    );
+    // One that cannot be looked into may be theirs, and is told.
+    std::fs::create_dir(folder.0.join("raw/x.jsonl")).unwrap();
+    let (gone, failed) = erase(&folder.0, &calls);
+    assert_eq!((gone, failed.len()), (0, 1), "{failed:?}");
+    assert_eq!(erase(&folder.0.join("not/there"), &calls), (0, vec![]));
 }

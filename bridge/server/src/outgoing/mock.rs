@@ -12,6 +12,8 @@ use crate::net::{self, Io, Listener as _, MemoryConnector, MemoryListener};
 pub(crate) enum Reply {
     /// These octets, and the end of the connection.
     Octets(String),
+    /// The same, once this file is deleted.
+    Deleting(std::path::PathBuf, String),
     /// Nothing, for as long as the other end likes to wait.
     Silence,
 }
@@ -79,8 +81,11 @@ async fn serve(
         let mut replies = replies.lock().unwrap();
         if replies.len() > 1 { replies.remove(0) } else { replies[0].clone() }
     };
+    if let Reply::Deleting(file, _) = &reply {
+        std::fs::remove_file(file).unwrap();
+    }
     match reply {
-        Reply::Octets(octets) => {
+        Reply::Octets(octets) | Reply::Deleting(_, octets) => {
             // A client that has heard enough may be gone.
             let _ = stream.write_all(octets.as_bytes()).await;
             let _ = stream.shutdown().await;

@@ -27,16 +27,19 @@ pub enum Lost {
     Shutdown,
     /// It was kept on disk, and is unreadable there.
     Unreadable,
+    /// It was deleted before it was delivered.
+    Deleted,
 }
 
 impl Lost {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 7] = [
         Self::Overflow,
         Self::Refused,
         Self::Expired,
         Self::Disabled,
         Self::Shutdown,
         Self::Unreadable,
+        Self::Deleted,
     ];
 
     /// Its name in figures and logs.
@@ -49,6 +52,7 @@ impl Lost {
             Self::Disabled => "disabled",
             Self::Shutdown => "shutdown",
             Self::Unreadable => "unreadable",
+            Self::Deleted => "deleted",
         }
     }
 }

@@ -30,10 +30,12 @@ pub(super) fn delete(config: &Config, wanted: &Wanted) -> Exit {
         Err(error) => return screen::failed(Exit::Failure, error),
     };
     // Recordings alone tell whose a call is: as long as a sink has anything of it, they are needed to find it again.
-    let (mut kept, well) = match of_sinks(config, &found, |_| true) {
+    let (mut kept, mut well) = match of_sinks(config, &found, |_| true) {
         Ok(done) => done,
         Err(error) => return screen::failed(Exit::Internal, error),
     };
+    let (captured, all_captures) = of_captures(config, &found);
+    (kept, well) = (kept + captured, well && all_captures);
     let (gone, failed) = if well { erase::delete(&found) } else { (0, Vec::new()) };
     let mut all = tell(&found, &failed) && well && is_findable(config, wanted);
     if gone > 0 {
@@ -46,11 +48,13 @@ pub(super) fn delete(config: &Config, wanted: &Wanted) -> Exit {
     let calls = found.calls.len();
     screen::line(format!("{gone} recordings deleted, of {calls} calls"));
     if !well {
-        screen::problem("no recording was deleted, as not all sinks did their part: do it again");
+        screen::problem(
+            "no recording was deleted, as something else of their calls is left: do it again",
+        );
     }
     beyond_reach(config);
     let outcome = format!(
-        "{}: {gone} recordings, {kept} entries of sinks; {} held, {} unfinished, {} unknown, {} failed",
+        "{}: {gone} recordings, {kept} entries of sinks and captures; {} held, {} unfinished, {} unknown, {} failed",
         if all { "all" } else { "part" },
         found.held.len(),
         found.unfinished.len(),
@@ -123,6 +127,19 @@ fn of_sinks(
     Ok((kept, well))
 }
 
+/// Deletes the captures of these calls: how many those were, and whether all went well.
+fn of_captures(config: &Config, found: &Found) -> (u64, bool) {
+    let Some(capture) = config.capture.as_ref().filter(|_| !found.calls.is_empty()) else {
+        return (0, true);
+    };
+    let (gone, failed) = crate::capture::erase(&capture.dir, &found.calls);
+    screen::line(format!("captures: {gone} deleted"));
+    for (path, why) in &failed {
+        screen::problem(format!("{}: a capture that may be theirs: {why}", path.display()));
+    }
+    (gone, failed.is_empty())
+}
+
 /// Whether all recordings of what is wanted can be found; says where not. Of one that is in a store alone nobody knows whose it is.
 fn is_findable(config: &Config, wanted: &Wanted) -> bool {
     let mut all = true;
@@ -167,9 +184,7 @@ fn beyond_reach(config: &Config) {
             "{file}, a recording with a name of its own: what it holds is replaced by the next call"
         ));
     }
-    if config.capture.is_some() {
-        beyond.push("captures of calls, which are kept by the names of their files".into());
-    }
+    beyond.push("captures in folders that were named on the command line, or that somebody copied elsewhere".into());
     beyond.push("calls that have no recording, if a number was named: sinks keep no whole numbers, so name those calls".into());
     beyond.push("logs, backups, and what modules of yours keep".into());
     screen::line("beyond reach:");

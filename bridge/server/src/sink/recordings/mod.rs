@@ -122,7 +122,7 @@ fn is_recording(name: &str) -> bool {
 /// Stores what `intake` tells of until there is no more, and what earlier runs left.
 pub(super) async fn run(config: Recordings, connector: Arc<Connector>, intake: Intake) {
     STARTED.get_or_init(WallTime::now);
-    let mut carrier = Carrier { config, connector, store: None, part: PART };
+    let mut carrier = Carrier::new(config, connector, PART);
     let mut backoff = Backoff::default();
     carrier.sweep(&intake, &mut backoff).await;
     let mut sweep = tokio::time::interval(QUIET);
@@ -168,19 +168,37 @@ impl From<object_store::Error> for Failure {
     }
 }
 
+/// What became of a recording that was stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stored {
+    Kept,
+    /// It was deleted meanwhile, and so is what was stored of it.
+    TakenBack,
+}
+
 struct Carrier {
     config: Recordings,
     connector: Arc<Connector>,
     store: Option<Arc<dyn ObjectStore>>,
     part: usize,
+    /// Recordings of the folder that cannot be read, and were counted as that.
+    unreadable: BTreeSet<String>,
 }
 
 impl Carrier {
+    fn new(config: Recordings, connector: Arc<Connector>, part: usize) -> Self {
+        Self { config, connector, store: None, part, unreadable: BTreeSet::new() }
+    }
+
     /// Stores what an earlier run left.
     async fn sweep(&mut self, intake: &Intake, backoff: &mut Backoff) {
         let dir = self.config.dir.clone();
         let found = tokio::task::spawn_blocking(move || left_over(&dir)).await;
         let names = found.ok().and_then(Result::ok).unwrap_or_default();
+        let there: BTreeSet<_> = names.iter().collect();
+        self.unreadable.retain(|name| there.contains(name));
+        let (again, names): (Vec<_>, Vec<_>) =
+            names.into_iter().partition(|name| self.unreadable.contains(name));
         if !names.is_empty() {
             intake.figures.take(names.len() as u64);
             intake.tell(SinkReport::Resumed { count: names.len() });
@@ -188,19 +206,35 @@ impl Carrier {
         for name in names {
             self.carry(&name, intake, backoff).await;
         }
+        for name in again {
+            // What was counted once is counted again only if it can be read by now.
+            if let Ok(Stored::Kept) = self.store(&name, &mut false).await {
+                self.unreadable.remove(&name);
+                intake.figures.take(1);
+                intake.delivered(1);
+            }
+        }
     }
 
     /// Stores one recording, however often it takes.
     async fn carry(&mut self, name: &str, intake: &Intake, backoff: &mut Backoff) {
+        let mut begun = false;
         loop {
-            match self.store(name).await {
-                Ok(()) => {
+            match self.store(name, &mut begun).await {
+                Ok(Stored::Kept) => {
                     backoff.worked(intake);
                     return intake.delivered(1);
+                }
+                Ok(Stored::TakenBack) => {
+                    backoff.worked(intake);
+                    let reason =
+                        "it was deleted while it was being stored, and is in the store no more";
+                    return intake.lost(Lost::Deleted, reason, 1);
                 }
                 // Others wait behind it.
                 Err(Failure::Unreadable(error)) => {
                     let reason = format!("{name} in {}: {error}", self.config.dir.display());
+                    self.unreadable.insert(name.to_owned());
                     return intake.lost(Lost::Unreadable, &reason, 1);
                 }
                 Err(Failure::Away(reason)) => backoff.wait(intake, &reason).await,
@@ -208,9 +242,12 @@ impl Carrier {
         }
     }
 
-    /// Stores a recording, and before it what is known of it, if that stands beside it.
-    async fn store(&mut self, name: &str) -> Result<(), Failure> {
+    /// Stores a recording, and before it what is known of it, if that stands beside it. One that was there and is deleted before all
+    /// of it is stored must not be in the store: whoever deletes it looks there before and after, and finds nothing that is on its
+    /// way. `begun` says that it was there, in a try before this one too.
+    async fn store(&mut self, name: &str, begun: &mut bool) -> Result<Stored, Failure> {
         let path = self.config.dir.join(name);
+        *begun |= is_there(&path).await;
         let about = About::path(&path);
         let about_name = about.file_name().and_then(|name| name.to_str());
         match self.put(&about, about_name.unwrap_or_default()).await {
@@ -219,13 +256,28 @@ impl Carrier {
             Err(Failure::Unreadable(error)) if error.kind() == io::ErrorKind::NotFound => {}
             Err(failure) => return Err(failure),
         }
-        self.put(&path, name).await?;
+        match self.put(&path, name).await {
+            Err(Failure::Unreadable(error))
+                if *begun && error.kind() == io::ErrorKind::NotFound => {}
+            put => put?,
+        }
+        if !is_there(&path).await {
+            self.take_back(name).await?;
+            self.take_back(about_name.unwrap_or_default()).await?;
+            return Ok(Stored::TakenBack);
+        }
         // It is stored: what goes wrong from here on costs a second copy and no recording.
         let noted = if self.config.delete_local && !ringback_recorder::is_held(&path) {
             let _ = tokio::fs::remove_file(&about).await;
             tokio::fs::remove_file(&path).await
         } else {
-            tokio::fs::write(stored(&path), "").await
+            let note = stored(&path);
+            let noted = tokio::fs::write(&note, "").await;
+            if !is_there(&path).await {
+                // It was deleted since, and has its name in no folder any more.
+                let _ = tokio::fs::remove_file(&note).await;
+            }
+            noted
         };
         if let Err(error) = noted {
             tracing::warn!(
@@ -233,17 +285,30 @@ impl Carrier {
                 "the recording is stored, but that cannot be noted: {error}"
             );
         }
-        Ok(())
+        Ok(Stored::Kept)
+    }
+
+    fn opened(&mut self) -> Result<Arc<dyn ObjectStore>, Failure> {
+        let store = match &self.store {
+            Some(store) => Arc::clone(store),
+            None => open(&self.config.store, &self.connector)?,
+        };
+        Ok(Arc::clone(self.store.insert(store)))
+    }
+
+    /// Deletes an object of that name, if there is one.
+    async fn take_back(&mut self, name: &str) -> Result<(), Failure> {
+        let location = self.config.store.location(name);
+        match self.opened()?.delete(&location).await {
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Stores one file under that name.
     async fn put(&mut self, path: &Path, name: &str) -> Result<(), Failure> {
         let mut file = tokio::fs::File::open(path).await?;
-        let store = match &self.store {
-            Some(store) => Arc::clone(store),
-            None => open(&self.config.store, &self.connector)?,
-        };
-        self.store = Some(Arc::clone(&store));
+        let store = self.opened()?;
         let location = self.config.store.location(name);
         let first = read(&mut file, self.part).await?;
         if first.len() < self.part {
@@ -337,6 +402,11 @@ impl Store {
             Self::Folder(_) => None,
         }
     }
+}
+
+/// Whether a file is there. One of which that cannot be said is.
+async fn is_there(path: &Path) -> bool {
+    tokio::fs::try_exists(path).await.unwrap_or(true)
 }
 
 /// Whether a recording is stored.

@@ -5,7 +5,7 @@ use std::fs::File;
 use ringback_proto::provider::Secret;
 
 use crate::events::EventKind;
-use crate::outgoing::mock::{Mock, reply};
+use crate::outgoing::mock::{Mock, Reply, reply};
 use crate::sink::testing::{Feed, Folder, event};
 
 use super::*;
@@ -146,8 +146,7 @@ async fn a_long_recording_goes_in_parts() {
     let (feed, intake) = Feed::new(1);
     feed.put(finished("longer.wav"));
     let connector = Arc::new(mock.connector());
-    let mut carrier =
-        Carrier { config: into_bucket(&folder, &mock), connector, store: None, part: 4 };
+    let mut carrier = Carrier::new(into_bucket(&folder, &mock), connector, 4);
     carrier.carry("longer.wav", &intake, &mut Backoff::default()).await;
     assert_eq!(feed.figures().delivered(), 1);
     let lines: Vec<_> = mock
@@ -206,4 +205,73 @@ async fn a_recording_that_cannot_be_read_is_counted_and_holds_up_no_other() {
     run(into_bucket(&folder, &mock), Arc::new(mock.connector()), intake).await;
     assert_eq!((feed.figures().delivered(), feed.figures().lost(Lost::Unreadable)), (1, 1));
     assert_eq!(feed.figures().retries(), 0);
+}
+
+/// What a bucket was asked last: first lines, without their names.
+fn verbs(mock: &Mock) -> Vec<String> {
+    let asked = mock.asked();
+    let lines = asked.iter().filter_map(|request| request.lines().next());
+    lines.map(|line| line.trim_end_matches(" HTTP/1.1").replace("/calls/2026/nov/", "")).collect()
+}
+
+#[tokio::test]
+async fn a_recording_that_is_deleted_while_it_is_stored_does_not_stay_in_the_store() {
+    let folder = recorded(&["a.wav", "a.json"]);
+    let put = reply("200 OK", "etag: \"1\"\r\n", "");
+    let Reply::Octets(octets) = put.clone() else { panic!("it answers") };
+    // It was on its way already when it was deleted, and whoever deleted it looked at the store then.
+    let mock = Mock::new(vec![
+        put,
+        Reply::Deleting(folder.0.join("made/a.wav"), octets),
+        reply("204 No Content", "", ""),
+    ]);
+    let config = Recordings { delete_local: false, ..into_bucket(&folder, &mock) };
+    let feed = run_all(config, mock.connector(), vec![finished("a.wav")]).await;
+    assert_eq!(verbs(&mock), ["PUT a.json", "PUT a.wav", "DELETE a.wav", "DELETE a.json"]);
+    assert_eq!((feed.figures().delivered(), feed.figures().lost(Lost::Deleted)), (0, 1));
+    assert_eq!(feed.figures().waiting(), 0);
+    assert_eq!(names(&folder, "made"), ["a.json"], "nothing says that it is stored");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_recording_that_is_deleted_before_it_is_stored_again_does_not_stay_in_the_store() {
+    let folder = recorded(&["a.wav"]);
+    // Nobody knows what the store did before it failed.
+    let mock = Mock::new(vec![reply("403 Forbidden", "", "")]);
+    let (feed, intake) = Feed::new(10);
+    feed.put(finished("a.wav"));
+    feed.close();
+    let connector = Arc::new(mock.connector());
+    let running = tokio::spawn(run(into_bucket(&folder, &mock), connector, intake));
+    while mock.asked().is_empty() {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    std::fs::remove_file(folder.0.join("made/a.wav")).unwrap();
+    mock.answer(reply("404 Not Found", "", ""));
+    running.await.unwrap();
+    assert_eq!(feed.figures().lost(Lost::Deleted), 1);
+    assert!(verbs(&mock).contains(&"DELETE a.wav".to_owned()), "{:?}", verbs(&mock));
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_is_counted_once_however_often_it_is_found() {
+    let folder = recorded(&["a.wav"]);
+    let file = File::options().write(true).open(folder.0.join("made/a.wav")).unwrap();
+    file.set_modified(SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000)).unwrap();
+    // What is known of it can be opened, but no octet of it can be read.
+    std::fs::create_dir(folder.0.join("made/a.json")).unwrap();
+    STARTED.get_or_init(WallTime::now);
+    let mut carrier = Carrier::new(into_folder(&folder, false), Arc::default(), PART);
+    let (feed, intake) = Feed::new(10);
+    let (figures, mut backoff) = (feed.figures(), Backoff::default());
+    for _ in 0..3 {
+        carrier.sweep(&intake, &mut backoff).await;
+    }
+    assert_eq!((figures.taken(), figures.lost(Lost::Unreadable)), (1, 1));
+    std::fs::remove_dir(folder.0.join("made/a.json")).unwrap();
+    for _ in 0..2 {
+        carrier.sweep(&intake, &mut backoff).await;
+    }
+    assert_eq!((figures.taken(), figures.delivered(), figures.lost(Lost::Unreadable)), (2, 1, 1));
+    assert_eq!(names(&folder, "kept"), ["a.wav"], "it can be read by now");
 }

@@ -1,8 +1,12 @@
 //! What tables keep of calls, deleted. Leaves tables and other bridges' rows as they are.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
-use super::{Connection, DEADLINE, Database, Sql, Store};
+use super::{Connection, Database, Sql, Store};
+
+/// A file of SQLite is written anew, however long it is.
+const ERASING: Duration = Duration::from_secs(600);
 
 /// Where calls are, what refers to them first.
 const TABLES: [&str; 4] = ["transcripts", "results", "events", "calls"];
@@ -18,7 +22,7 @@ pub(crate) async fn erase(config: &Sql, calls: &BTreeSet<String>) -> Result<u64,
         return Ok(0);
     }
     let store = Store { config: config.clone(), connection: None };
-    let erased = tokio::time::timeout(DEADLINE, async {
+    let erased = tokio::time::timeout(ERASING, async {
         let connection = store.connect().await?;
         match &connection {
             Connection::Sqlite(sqlite) => {
@@ -34,6 +38,8 @@ pub(crate) async fn erase(config: &Sql, calls: &BTreeSet<String>) -> Result<u64,
                     }
                 }
                 transaction.commit().await?;
+                // Pages that were split before keep copies that nothing deletes: only a file that is written anew has none.
+                sqlx::query("VACUUM").execute(sqlite).await?;
                 sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").execute(sqlite).await?;
                 sqlite.close().await;
                 Ok(gone)
@@ -56,6 +62,6 @@ pub(crate) async fn erase(config: &Sql, calls: &BTreeSet<String>) -> Result<u64,
     });
     match erased.await {
         Ok(erased) => erased.map_err(|error: sqlx::Error| error.to_string()),
-        Err(_) => Err(format!("not done in {DEADLINE:?}")),
+        Err(_) => Err(format!("not done in {ERASING:?}")),
     }
 }

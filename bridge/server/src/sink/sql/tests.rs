@@ -206,3 +206,29 @@ fn a_url_is_checked_and_never_told() {
     let printed = format!("{config:?} {}", crate::sink::SinkKind::Sql(config.clone()));
     assert!(!printed.contains("s3cret") && printed.ends_with("PostgreSQL"), "{printed}");
 }
+
+/// Rows of two calls in turn, so that pages are split and rows are moved from one to another.
+#[tokio::test]
+async fn nothing_is_left_in_the_file_of_a_call_that_was_deleted() {
+    let folder = Folder::new("sqlite-erased");
+    let of = |call: &str, n: u64| {
+        let text = call.repeat(n as usize * 37 % 90 + 5);
+        let members =
+            format!(r#""module":"bot","type":"event","name":"note","data":{{"text":"{text}"}}"#);
+        let event = with(n, EventKind::Event, &members);
+        let json = event.json.replace("\"c1", &format!("\"{call}"));
+        Event { id: event.id.replace("c1", call), call: call.into(), json, ..event }
+    };
+    for n in 0..40 {
+        run_all(sqlite(&folder), [of("theirs", n), of("others", n)]).await;
+    }
+    let having = |text: &str| {
+        let file = std::fs::read(folder.path("deep/calls.db")).unwrap();
+        file.windows(text.len()).filter(|found| *found == text.as_bytes()).count()
+    };
+    assert!(having("theirs") > 40 && having("others") > 40);
+    let gone = erase(&sqlite(&folder), &BTreeSet::from(["theirs".to_owned()])).await.unwrap();
+    assert!(gone >= 40, "{gone}");
+    assert_eq!(having("theirs"), 0);
+    assert!(having("others") > 40);
+}
