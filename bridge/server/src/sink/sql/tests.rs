@@ -227,7 +227,7 @@ async fn nothing_is_left_in_the_file_of_a_call_that_was_deleted() {
         file.windows(text.len()).filter(|found| *found == text.as_bytes()).count()
     };
     assert!(having("theirs") > 40 && having("others") > 40);
-    let gone = erase(&sqlite(&folder), &BTreeSet::from(["theirs".to_owned()])).await.unwrap();
+    let gone = erase(&sqlite(&folder), &["theirs".to_owned()].into()).await.unwrap();
     assert!(gone >= 40, "{gone}");
     assert_eq!(having("theirs"), 0);
     assert!(having("others") > 40);
