@@ -21,6 +21,9 @@ pub struct About {
     pub call: String,
     /// Name of the provider.
     pub provider: String,
+    /// Whose call it is, where a bridge has calls of several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tenant: Option<String>,
     /// Who called, if that is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<String>,
@@ -80,6 +83,7 @@ impl About {
             v: 1,
             call: start.call.id.clone(),
             provider: start.call.provider.clone(),
+            tenant: start.call.tenant.clone(),
             from: start.call.from.clone(),
             to: start.call.to.clone(),
             began: start.wall.clone(),

@@ -120,6 +120,7 @@ impl Session {
             to: start.to.clone(),
             direction: None,
             provider: self.config.provider.into(),
+            tenant: self.config.tenant.as_deref().map(str::to_owned),
             meta,
         };
         Some(ModuleStart {

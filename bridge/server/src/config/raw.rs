@@ -103,6 +103,7 @@ pub(super) struct Tenant {
     pub max_calls: Option<At<usize>>,
     pub calls_per_second: Option<At<usize>>,
     pub max_event_listeners: Option<At<usize>>,
+    pub keep: Option<At<TimeSpan>>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -7,6 +7,7 @@ mod hostile_test;
 pub mod library;
 mod retention;
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -17,6 +18,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::telemetry::{Report, report};
+use retention::Keep;
 
 /// Where recordings are, and what is done with them.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -33,6 +35,8 @@ pub struct RecordingsConfig {
     pub keys: Keys,
     /// Finished ones in `dirs` are deleted when they are older; never, if it is not said.
     pub keep: Option<Duration>,
+    /// The same for recordings of these tenants.
+    pub keep_of: BTreeMap<String, Duration>,
 }
 
 /// What the recorder says last.
@@ -112,7 +116,8 @@ impl RecordingsConfig {
 
     /// Deletes what is too old, on a thread of its own, for as long as this process lives.
     pub fn expire_beside(&self) {
-        if let Some(keep) = self.keep {
+        let keep = Keep { all: self.keep, of: self.keep_of.clone(), keys: self.keys.clone() };
+        if keep.shortest().is_some() {
             retention::begin(self.dirs.clone(), self.stored.clone(), keep);
         }
     }

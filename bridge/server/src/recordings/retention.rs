@@ -1,10 +1,12 @@
 //! Recordings that are older than they are to become are deleted, little by little, on a thread of their own. Reads no sound.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use ringback_recorder::{Removed, name_of, remove};
+use ringback_recorder::vault::Keys;
+use ringback_recorder::{Removed, look, name_of, remove};
 
 use crate::sink::is_stored;
 
@@ -31,13 +33,55 @@ pub(crate) struct Swept {
     pub(crate) more: bool,
 }
 
+/// How old recordings become.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Keep {
+    /// All but those of the tenants below; for ever, if it is not said.
+    pub(crate) all: Option<Duration>,
+    /// Those of these tenants.
+    pub(crate) of: BTreeMap<String, Duration>,
+    /// What sealed ones, which tell inside whose they are, are opened with.
+    pub(crate) keys: Keys,
+}
+
+/// What is to be done with one.
+enum Fate {
+    Due,
+    Young,
+    /// It would be due were it not for a tenant whose it may be.
+    Unknown,
+}
+
+impl Keep {
+    /// What is younger than this is nobody's to delete; `None` if nothing ever is.
+    pub(super) fn shortest(&self) -> Option<Duration> {
+        self.all.into_iter().chain(self.of.values().copied()).min()
+    }
+
+    /// What is to be done with a recording of this age, which is old enough for somebody. Whose it is is looked up only where that
+    /// makes a difference; what does not tell is kept as long as anybody's.
+    fn fate(&self, path: &Path, age: Duration) -> Fate {
+        let is_due = |keep: Option<Duration>| keep.is_some_and(|keep| keep <= age);
+        if is_due(self.all) && self.of.values().all(|keep| *keep <= age) {
+            return Fate::Due;
+        }
+        match look(path, &self.keys).ok().flatten().and_then(|look| look.about) {
+            None => Fate::Unknown,
+            Some(about) => {
+                let theirs = about.tenant.and_then(|tenant| self.of.get(&tenant).copied());
+                if is_due(theirs.or(self.all)) { Fate::Due } else { Fate::Young }
+            }
+        }
+    }
+}
+
 /// Begins to delete what is older than `keep` in these folders, for as long as this process lives; in those that are `stored` by sinks,
 /// what they have.
-pub(super) fn begin(dirs: Vec<PathBuf>, stored: Vec<PathBuf>, keep: Duration) {
+pub(super) fn begin(dirs: Vec<PathBuf>, stored: Vec<PathBuf>, keep: Keep) {
     let sweeping = std::thread::Builder::new().name("retention".into()).spawn(move || {
         let mut before = Swept::default();
         loop {
-            let swept = sweep(&dirs, &stored, keep, WallTime::now(), AT_A_TIME);
+            let swept = sweep(&dirs, &stored, &keep, WallTime::now(), AT_A_TIME);
             if swept.deleted > 0 || swept != before {
                 let Swept { deleted, held, failed, .. } = &swept;
                 report(&Report::RecordingsExpired { deleted: *deleted, held: *held });
@@ -55,11 +99,11 @@ pub(super) fn begin(dirs: Vec<PathBuf>, stored: Vec<PathBuf>, keep: Duration) {
     }
 }
 
-/// Deletes at most `most` finished recordings that were last written to longer than `keep` before `now`.
+/// Deletes at most `most` finished recordings that were last written to longer before `now` than they are kept.
 pub(crate) fn sweep(
     dirs: &[PathBuf],
     stored: &[PathBuf],
-    keep: Duration,
+    keep: &Keep,
     now: WallTime,
     most: usize,
 ) -> Swept {
@@ -82,12 +126,13 @@ pub(crate) fn sweep(
 fn sweep_one(
     dir: &Path,
     to_be_stored: bool,
-    keep: Duration,
+    keep: &Keep,
     now: WallTime,
     most: usize,
     swept: &mut Swept,
 ) -> io::Result<()> {
-    let (mut waiting, mut foreign) = (0, 0);
+    let (mut waiting, mut foreign, mut unknown) = (0, 0, 0);
+    let Some(shortest) = keep.shortest() else { return Ok(()) };
     for entry in std::fs::read_dir(dir)? {
         let entry = entry?;
         let is_finished =
@@ -99,14 +144,23 @@ fn sweep_one(
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             about => about?,
         };
-        if !about.is_file() || now.since(about.modified()?) < keep {
+        let age = now.since(about.modified()?);
+        if !about.is_file() || age < shortest {
             continue;
+        }
+        let path = entry.path();
+        match keep.fate(&path, age) {
+            Fate::Due => {}
+            Fate::Young => continue,
+            Fate::Unknown => {
+                unknown += 1;
+                continue;
+            }
         }
         if swept.deleted >= most {
             swept.more = true;
             break;
         }
-        let path = entry.path();
         if to_be_stored && !is_stored(&path) {
             waiting += 1;
             continue;
@@ -119,9 +173,11 @@ fn sweep_one(
             Err(error) => swept.failed.push((path, error.to_string())),
         }
     }
-    for (count, why) in
-        [(waiting, "not stored yet by their sink"), (foreign, "no recordings of ours")]
-    {
+    for (count, why) in [
+        (waiting, "not stored yet by their sink"),
+        (foreign, "no recordings of ours"),
+        (unknown, "of nobody knows which tenant, kept as long as any tenant's"),
+    ] {
         if count > 0 {
             swept.failed.push((dir.to_owned(), format!("{count} are {why}, and stay")));
         }
@@ -150,6 +206,10 @@ mod tests {
         std::fs::File::options().write(true).open(&path).unwrap().set_modified(at).unwrap();
     }
 
+    fn for_all(seconds: u64) -> Keep {
+        Keep { all: Some(Duration::from_secs(seconds)), ..Keep::default() }
+    }
+
     fn names(folder: &Folder) -> Vec<String> {
         let entries = std::fs::read_dir(&folder.0).unwrap();
         let mut names: Vec<_> =
@@ -176,9 +236,8 @@ mod tests {
         }
         std::fs::create_dir(folder.0.join("folder.wav")).unwrap();
         let dirs = [folder.0.clone(), folder.0.join("not/there")];
-        let (keep, now) =
-            (Duration::from_secs(100), WallTime::from_unix(Duration::from_secs(1_000_000)));
-        let swept = sweep(&dirs, &[], keep, now, 10);
+        let (keep, now) = (for_all(100), WallTime::from_unix(Duration::from_secs(1_000_000)));
+        let swept = sweep(&dirs, &[], &keep, now, 10);
         assert_eq!((swept.deleted, swept.held, swept.more), (2, 1, false), "{swept:?}");
         let why = "1 are no recordings of ours, and stay".to_owned();
         assert_eq!(swept.failed, [(folder.0.clone(), why)]);
@@ -193,7 +252,51 @@ mod tests {
             "young.wav",
         ];
         assert_eq!(names(&folder), left);
-        assert_eq!(sweep(&dirs, &[], keep, now, 10).deleted, 0);
+        assert_eq!(sweep(&dirs, &[], &keep, now, 10).deleted, 0);
+    }
+
+    #[test]
+    fn recordings_of_a_tenant_are_kept_as_long_as_that_tenant_says() {
+        let folder = Folder::new("retention-tenants");
+        for (name, age_s, about) in [
+            ("brief-50", 50, Some("brief")),
+            ("brief-5", 5, Some("brief")),
+            ("long-500", 500, Some("long")),
+            ("long-5000", 5_000, Some("long")),
+            ("other-99", 99, Some("other")),
+            ("other-500", 500, Some("other")),
+            ("nobody-500", 500, Some("")),
+            ("unknown-500", 500, None),
+            ("unknown-5000", 5_000, None),
+        ] {
+            file(&folder, &format!("{name}.wav"), age_s);
+            if let Some(tenant) = about {
+                let mut about = serde_json::json!({
+                    "v": 1, "call": "c", "provider": "p", "began": "", "rate": 8000, "ms": 0,
+                    "state": "finished",
+                });
+                if !tenant.is_empty() {
+                    about["tenant"] = tenant.into();
+                }
+                std::fs::write(folder.0.join(format!("{name}.json")), about.to_string()).unwrap();
+            }
+        }
+        let of = [("brief", 10), ("long", 1_000)];
+        let of = of.map(|(tenant, seconds)| (tenant.to_owned(), Duration::from_secs(seconds)));
+        let keep = Keep { of: of.into(), ..for_all(100) };
+        let now = WallTime::from_unix(Duration::from_secs(1_000_000));
+        let dirs = std::slice::from_ref(&folder.0);
+        let swept = sweep(dirs, &[], &keep, now, 10);
+        let left: Vec<_> = names(&folder).into_iter().filter(|n| n.ends_with(".wav")).collect();
+        assert_eq!(left, ["brief-5.wav", "long-500.wav", "other-99.wav", "unknown-500.wav"]);
+        assert_eq!(swept.deleted, 5);
+        let why = "1 are of nobody knows which tenant, kept as long as any tenant's, and stay";
+        assert_eq!(swept.failed, [(folder.0.clone(), why.to_owned())]);
+        // Said for a tenant alone, all others stay.
+        let keep = Keep { all: None, ..keep };
+        assert_eq!(sweep(dirs, &[], &keep, now, 10).deleted, 0);
+        file(&folder, "long-500.wav", 1_001);
+        assert_eq!(sweep(dirs, &[], &keep, now, 10).deleted, 1);
     }
 
     #[cfg(feature = "object-store")]
@@ -206,7 +309,7 @@ mod tests {
         let now = WallTime::from_unix(Duration::from_secs(1_000_000));
         let stored = [folder.0.join(".")];
         let dirs = std::slice::from_ref(&folder.0);
-        let swept = sweep(dirs, &stored, Duration::from_secs(100), now, 10);
+        let swept = sweep(dirs, &stored, &for_all(100), now, 10);
         let why = "1 are not stored yet by their sink, and stay".to_owned();
         assert_eq!((swept.deleted, swept.failed), (1, vec![(folder.0.clone(), why)]));
         assert_eq!(names(&folder), ["b.wav"]);
@@ -219,7 +322,7 @@ mod tests {
             file(&folder, &format!("{n}.wav"), 200);
         }
         let now = WallTime::from_unix(Duration::from_secs(1_000_000));
-        let turn = || sweep(std::slice::from_ref(&folder.0), &[], Duration::from_secs(100), now, 3);
+        let turn = || sweep(std::slice::from_ref(&folder.0), &[], &for_all(100), now, 3);
         let turns = [turn(), turn(), turn()].map(|swept| (swept.deleted, swept.more));
         assert_eq!(turns, [(3, true), (3, true), (1, false)]);
         assert_eq!(names(&folder), [""; 0]);

@@ -94,6 +94,9 @@ pub struct Call {
     pub direction: Option<String>,
     /// Name of the provider, as in `ringback providers`.
     pub provider: String,
+    /// Whose call it is, where a bridge has calls of several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tenant: Option<String>,
     /// Custom parameters the provider passed on.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub meta: Map<String, Value>,

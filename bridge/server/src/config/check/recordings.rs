@@ -1,12 +1,13 @@
 //! Where recordings are, of builtin recorders and of others, and what is done with them.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use ringback_recorder::{Place, Settings};
 use toml::Spanned;
 
-use super::super::raw;
+use super::super::raw::{self, At};
 use super::super::{Builtin, ModuleConfig, ModuleRun, RecordingsConfig};
 use super::Checker;
 use crate::sink::{SinkConfig, SinkKind};
@@ -29,6 +30,17 @@ impl Checker<'_> {
         }
     }
 
+    /// How long recordings are kept, if that is said.
+    fn kept_for(&mut self, at: Option<&At<raw::TimeSpan>>) -> Option<Duration> {
+        let (span, keep) = at.map(|at| (at.span(), at.get_ref().0))?;
+        if keep < SHORTEST_KEPT {
+            let why =
+                "expected at least \"1h\", such as \"30d\": what is younger may still be needed";
+            self.problem(span, why);
+        }
+        Some(keep)
+    }
+
     pub(super) fn recordings_there_are(
         &mut self,
         raw: &raw::File,
@@ -38,16 +50,17 @@ impl Checker<'_> {
         for at in raw.recordings.dirs.iter().filter(|at| at.get_ref().is_empty()) {
             self.problem(at.span(), "expected a folder, such as \"recordings\"");
         }
-        let keep = raw.recordings.keep.as_ref().map(|at| (at.span(), at.get_ref().0));
-        if let Some((span, _)) = keep.clone().filter(|(_, keep)| *keep < SHORTEST_KEPT) {
-            self.problem(
-                span,
-                "expected at least \"1h\", such as \"30d\": what is younger may still be needed",
-            );
+        let keep = self.kept_for(raw.recordings.keep.as_ref());
+        let mut keep_of = BTreeMap::new();
+        for tenant in raw.tenant.iter().map(Spanned::get_ref) {
+            if let (Some(name), Some(keep)) = (&tenant.name, self.kept_for(tenant.keep.as_ref())) {
+                keep_of.insert(name.get_ref().clone(), keep);
+            }
         }
         let mut found = RecordingsConfig {
             when_unusable: raw.recordings.when_unusable,
-            keep: keep.map(|(_, keep)| keep),
+            keep,
+            keep_of,
             ..RecordingsConfig::default()
         };
         let is_recorder = |m: &&ModuleConfig| m.run == ModuleRun::Builtin(Builtin::Recorder);

@@ -133,6 +133,10 @@ fn every_complaint_names_place_key_finding_and_remedy() {
             "f.toml:2:8: recordings.keep: expected at least \"1h\", such as \"30d\": what is younger may still be needed",
         ),
         (
+            "[[tenant]]\nname = \"a\"\nkeep = \"59m\"",
+            "f.toml:3:8: tenant.keep: expected at least \"1h\", such as \"30d\": what is younger may still be needed",
+        ),
+        (
             "[recordings]\nkeep = \"month\"",
             "f.toml:2:8: recordings.keep: found \"month\", expected a whole number and a unit",
         ),

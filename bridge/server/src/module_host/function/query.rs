@@ -91,7 +91,7 @@ impl Story {
     }
 
     fn query(&self, own: Value) -> Value {
-        let Call { id, from, to, direction, provider, meta } = &self.call;
+        let Call { id, from, to, direction, provider, meta, .. } = &self.call;
         let history =
             self.history.iter().map(|(speaker, text)| json!({"speaker": speaker, "text": text}));
         let common = json!({
