@@ -134,7 +134,7 @@ fn every_complaint_names_place_key_finding_and_remedy() {
         ),
         (
             "[[tenant]]\nname = \"a\"\nkeep = \"59m\"",
-            "f.toml:3:8: tenant.keep: expected at least \"1h\", such as \"30d\": what is younger may still be needed",
+            "f.toml:3:8: tenant[0].keep: expected at least \"1h\", such as \"30d\": what is younger may still be needed",
         ),
         (
             "[recordings]\nkeep = \"month\"",
