@@ -174,9 +174,9 @@ fn at_once<T: Sync, R: Send>(most: usize, these: &[T], run: impl Fn(&T) -> R + S
     };
     std::thread::scope(|scope| {
         let threads: Vec<_> = (0..most.min(these.len())).map(|_| scope.spawn(work)).collect();
-        let done = threads.into_iter().map(|thread| {
-            thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-        });
+        let done = threads
+            .into_iter()
+            .map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
         done.flat_map(|rows: Vec<R>| rows).collect()
     })
 }
