@@ -323,6 +323,9 @@ mod tests {
         }
         tokio::time::advance(Duration::from_millis(333)).await;
         assert_eq!((tenant.begun(), tenant.refused(Quota::Setups)), (12, 28));
+        tokio::time::advance(Duration::from_secs(60)).await;
+        let after_a_minute = (0..10).filter(|_| begun(&tenant).is_ok()).count();
+        assert_eq!(after_a_minute, 3, "what is not used is not saved up");
     }
 
     #[tokio::test(start_paused = true)]

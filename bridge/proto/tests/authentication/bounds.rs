@@ -4,7 +4,7 @@
 use hmac::digest::KeyInit;
 use hmac::{Hmac, Mac};
 use ringback_proto::UnixSeconds;
-use ringback_proto::provider::auth::{Jwt, JwtKeys, KeySet, PrivateJwk, hs256, rs256};
+use ringback_proto::provider::auth::{Jwt, JwtKeys, KeySet, KeySetError, PrivateJwk, hs256, rs256};
 use ringback_proto::provider::{Auth, Replays, Secret, Upgrade};
 use sha2::Sha256;
 
@@ -222,6 +222,89 @@ fn what_a_listener_demands_must_be_there_and_be_that_text() {
     // A list of one is as good as that one, for an audience and for nothing else (RFC 7519, 4.1.3).
     assert_eq!(refused(&audience, &format!(r#"{{"exp":{end},"aud":["x","bridge"]}}"#)), None);
     assert!(refused(&issuer, &format!(r#"{{"exp":{end},"iss":["me"]}}"#)).is_some());
+}
+
+#[test]
+fn a_key_that_is_for_something_else_is_none_of_a_set() {
+    for (from, to) in [("\"use\":\"sig\"", "\"use\":\"enc\""), ("RS256", "RS512"), ("RSA", "EC")] {
+        let set = format!(r#"{{"keys":[{}]}}"#, PRIVATE_JWK.replacen(from, to, 1));
+        assert!(set.contains(to), "{to}");
+        assert!(matches!(KeySet::parse(&set), Err(KeySetError::NoKey)), "{to}");
+    }
+}
+
+/// A request of Genesys' whose signature is right, over what `params` says: the reason why it is refused, if it is.
+fn refused_over(params: &str) -> Option<String> {
+    const HEADERS: [(&str, &str); 5] = [
+        ("host", "bridge.example"),
+        ("audiohook-organization-id", "o-1"),
+        ("audiohook-session-id", "s-1"),
+        ("audiohook-correlation-id", "c-1"),
+        ("x-api-key", "key-1"),
+    ];
+    let listed = params.trim_start_matches('(').split(')').next().unwrap();
+    let mut base = String::new();
+    for name in listed.split(' ').map(|name| name.trim_matches('"')) {
+        let value = match name {
+            "@request-target" => "/x",
+            "@authority" => "bridge.example",
+            name => HEADERS.iter().find(|(known, _)| *known == name).unwrap().1,
+        };
+        base += &format!("\"{name}\": {value}\n");
+    }
+    base += &format!("\"@signature-params\": {params}");
+    let mut mac = Hmac::<Sha256>::new_from_slice(b"secret").unwrap();
+    mac.update(base.as_bytes());
+    let mac = base64_simd::STANDARD.encode_to_string(mac.finalize().into_bytes());
+    let (input, signature) = (format!("sig1={params}"), format!("sig1=:{mac}:"));
+    let mut headers = HEADERS.to_vec();
+    headers.extend([("signature-input", input.as_str()), ("signature", signature.as_str())]);
+    let upgrade = Upgrade { target: "/x", public_url: None, headers: &headers };
+    let auth = Auth::GenesysSignature { api_key: "key-1".into(), secrets: vec!["c2VjcmV0".into()] };
+    let checked = auth.check(&upgrade, UnixSeconds(NOW), &mut Replays::default());
+    checked.err().map(|refusal| refusal.to_string())
+}
+
+#[test]
+fn a_right_signature_of_genesys_covers_all_that_it_must_and_each_once() {
+    let all = [
+        "@request-target",
+        "@authority",
+        "audiohook-organization-id",
+        "audiohook-session-id",
+        "audiohook-correlation-id",
+        "x-api-key",
+    ];
+    let nonce = r#";nonce="0123456789012345678901""#;
+    let params = |names: &[&str], more: &str| {
+        let names = names.iter().map(|name| format!("\"{name}\"")).collect::<Vec<_>>().join(" ");
+        let (created, expires) = (NOW, NOW + 5);
+        format!(
+            r#"({names});keyid="key-1"{more};alg="hmac-sha256";created={created};expires={expires}"#
+        )
+    };
+    assert_eq!(refused_over(&params(&all, nonce)), None);
+    for without in 0..all.len() {
+        let mut less = all.to_vec();
+        less.remove(without);
+        let told = refused_over(&params(&less, nonce));
+        assert!(told.is_some_and(|told| told.contains("does not cover")), "{}", all[without]);
+    }
+    let doubled = [&all[..], &["audiohook-session-id"]].concat();
+    assert!(refused_over(&params(&doubled, nonce)).is_some(), "a component twice");
+    for twice in [nonce, r#";keyid="key-1""#] {
+        let told = refused_over(&params(&all, &format!("{nonce}{twice}")));
+        assert!(told.is_some(), "{twice} twice");
+    }
+}
+
+#[test]
+fn a_secret_is_printed_as_none() {
+    let secret = Secret::from(SECRET);
+    assert_eq!(
+        format!("{secret} {secret:?} {:?}", [&secret]),
+        "[redacted] [redacted] [[redacted]]"
+    );
 }
 
 #[test]

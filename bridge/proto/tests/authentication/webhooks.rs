@@ -391,11 +391,15 @@ fn nothing_is_answered_that_was_changed_in_any_part() {
             refuse("more in the query", &|case| case.target = "/x?b=2&a=1%20x&From=%2B1999");
         }
         if case.body.is_empty() {
-            refuse("a body by GET", &|case| {
-                case.body = "From=%2B19990000000";
-                case.set("content-type", FORM.1.into());
-                case.method = Method::Post;
-            });
+            for (kind, body) in
+                [(FORM, "From=%2B19990000000"), (JSON, r#"{"From":"+19990000000"}"#)]
+            {
+                refuse("a body by GET", &|case| {
+                    case.body = body;
+                    case.set("content-type", kind.1.into());
+                    case.method = Method::Post;
+                });
+            }
         }
     }
     assert!(refused > 200, "{refused}");
@@ -476,6 +480,15 @@ fn a_signature_over_the_url_alone_vouches_for_no_body() {
             case.set(kind.0, kind.1.into());
         })
         .refuse("a body behind it");
+    }
+}
+
+#[test]
+fn who_signs_bodies_alone_is_heard_by_post_alone() {
+    for case in [sinch(), jambonz()] {
+        case.accept("by POST");
+        let reason = case.but(|case| case.method = Method::Get).refuse("by GET");
+        assert!(reason.contains("POST"), "{reason}");
     }
 }
 

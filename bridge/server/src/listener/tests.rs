@@ -337,6 +337,27 @@ async fn one_connection_too_many_is_told_before_it_speaks() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn so_many_are_told_why_they_are_refused_and_the_rest_are_closed_without_a_word() {
+    let (listener, connector) = memory(1024);
+    let limits = Limits { max_connections: 1, ..Limits::default() };
+    let (_server, _shutdown) = serve(listener, endpoint(), limits);
+    let _only = connector.connect().await.unwrap();
+    let mut refused = Vec::new();
+    for _ in 0..MAX_REFUSALS + 1 {
+        refused.push(connector.connect().await.unwrap());
+        // Who is refused is told before the next one comes, and holds the place of its refusal by not going.
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let mut told = Vec::new();
+    for mut io in refused {
+        let mut octet = [0];
+        told.push(io.read(&mut octet).await.unwrap() == 1);
+    }
+    assert_eq!(told.iter().filter(|told| **told).count(), MAX_REFUSALS, "{told:?}");
+    assert_eq!(told.last(), Some(&false));
+}
+
+#[tokio::test(start_paused = true)]
 async fn streams_are_capped_in_all_and_by_endpoint() {
     for (max_streams, limits) in
         [(Some(1), Limits::default()), (None, Limits { max_streams: 1, ..Limits::default() })]
@@ -573,6 +594,27 @@ async fn a_panic_in_one_stream_is_no_matter_to_others() {
     assert_eq!(server.await.unwrap(), Drained { cut: 0 });
 }
 
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_is_not_there_or_not_taken_ends_in_fifteen_seconds() {
+    let clock = Clock::start();
+    let (listener, connector) = memory(16);
+    let (_server, _shutdown) = serve(listener, endpoint(), Limits::default());
+    let ask = async |path: &str| {
+        let mut io = connector.connect().await.unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nhost: bridge\r\n\r\n");
+        io.write_all(request.as_bytes()).await.unwrap();
+        io
+    };
+    let mut waits = ask("/slow").await;
+    let mut full = ask("/metrics").await;
+    assert_eq!(waits.read(&mut [0; 64]).await.unwrap(), 0, "closed without an answer");
+    assert_eq!(clock.now().since_epoch().as_secs(), 15);
+    // Nobody read it until now: what was on its way is all there is of it.
+    let mut rest = Vec::new();
+    full.read_to_end(&mut rest).await.unwrap();
+    assert!(rest.len() <= 16, "{} octets", rest.len());
+}
+
 /// Out of descriptors for the first times.
 struct Exhausted<L> {
     inner: L,
@@ -678,8 +720,10 @@ async fn records_and_requests_come_to_one_port() {
     socket.close(1000, "").await;
     // Its path is a name only, and silence is bounded by the deadline of requests.
     assert!(get(&connector, "/records").await.starts_with("HTTP/1.1 404"));
+    let clock = Clock::start();
     let mut silent = connector.connect().await.unwrap();
     assert_eq!(silent.read(&mut back).await.unwrap(), 0);
+    assert_eq!(clock.now().since_epoch().as_secs(), 5);
 
     shutdown.drain();
     assert_eq!(server.await.unwrap(), Drained { cut: 0 });

@@ -289,6 +289,14 @@ mod tests {
         Access::new(Clock::start(), Tokens::new(tokens), Pages::default(), proxies)
     }
 
+    #[tokio::test]
+    async fn an_empty_token_is_nobodys() {
+        let access = access(&[token("alice", "", &[Scope::Read])]);
+        for fields in [("authorization", "Bearer "), ("sec-websocket-protocol", "Bearer-")] {
+            assert!(asked(&access, "192.0.2.1", &[fields]).is_err(), "{fields:?}");
+        }
+    }
+
     fn asked(access: &Access, from: &str, fields: &[(&str, &str)]) -> Result<Principal, Denied> {
         let mut request = Request::get("/v1/calls");
         for (name, value) in fields {

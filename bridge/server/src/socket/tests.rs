@@ -277,6 +277,26 @@ async fn a_peer_that_does_not_read_runs_into_the_write_deadline() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_waits_to_be_written_is_bounded_and_says_so() {
+    let (mut socket, _wire) =
+        socket_and_wire(SocketOptions { max_message: 1_000, ..SocketOptions::default() });
+    let most = WRITE_BUFFER + 1_000 * OUTGOING_FACTOR;
+    let mut fed = 0;
+    let error = loop {
+        match socket.feed(Outgoing::Binary(&[0; 1_000])) {
+            Ok(()) => fed += 1_000,
+            Err(error) => break error,
+        }
+        assert!(fed <= most, "{fed} octets wait");
+    };
+    assert!(matches!(error, SocketError::OutgoingTooBig), "{error}");
+    assert_eq!(error.close_code(), Some(close_code::INTERNAL));
+    assert!(fed > 1_000 * (OUTGOING_FACTOR - 1), "{fed} octets");
+    socket.flush().await.unwrap();
+    assert!(socket.feed(Outgoing::Binary(&[0; 1_000])).is_ok(), "there is room again");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_silent_peer_gets_two_pings_and_is_given_up() {
     let (mut server, mut wire) = socket_and_wire(SocketOptions::default());
     let clock = crate::clock::Clock::start();

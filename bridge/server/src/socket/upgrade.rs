@@ -313,6 +313,16 @@ mod tests {
     }
 
     #[test]
+    fn an_answer_whose_head_does_not_end_is_not_waited_for() {
+        let mut asking = asking(&[]);
+        assert_eq!(asking.take(b"HTTP/1.1 101 X\r\nX-Long: ").unwrap(), None);
+        let pieces = (0..20).map(|_| asking.take(&[b'x'; 1024]));
+        let refused: Vec<_> = pieces.filter_map(Result::err).collect();
+        let told = refused.first().expect("20 KiB of it").to_string();
+        assert!(told.contains("the answer's head does not end"), "{told}");
+    }
+
+    #[test]
     fn a_yes_may_be_written_in_any_case_and_as_a_list() {
         for fields in [
             "UPGRADE: WebSocket\r\nCONNECTION: keep-alive, UPGRADE\r\n",

@@ -243,6 +243,42 @@ async fn five_hundred_stalled_handshakes_end_after_five_seconds_and_hold_up_nobo
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn so_many_handshakes_go_on_at_once_and_the_next_ones_wait_their_turn() {
+    let (folder, authority) = (Folder::new("tls-many"), Authority::new("ours"));
+    authority.write(&folder);
+    let (connector, _told) = echo(&folder.identity());
+    let stalled: Vec<_> = (0..1024).map(|_| stall(&connector, b"")).collect();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let clock = Clock::start();
+    assert!(Client::of(&authority).is_heard(&connector).await);
+    assert_eq!(clock.now().since_epoch().as_secs(), 4, "until the others had ended");
+    for stalled in stalled {
+        assert_eq!(stalled.await.unwrap().as_secs(), 5);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_stops_reading_leaves_little_with_tls() {
+    let (folder, authority) = (Folder::new("tls-full"), Authority::new("ours"));
+    authority.write(&folder);
+    let (listener, connector) = memory(1024);
+    let mut listener = TlsListener::new(listener, folder.identity());
+    let dialled = tokio::spawn(async move {
+        Client::of(&authority).connect(connector.connect().await.unwrap()).await.unwrap()
+    });
+    let (parcel, _) = listener.accept().await.unwrap();
+    let mut io = <TlsListener<crate::net::MemoryListener> as Listener>::open(parcel).await.unwrap();
+    let _client = dialled.await.unwrap();
+    let mut octets = 0;
+    while let Ok(written) = tokio::time::timeout(Duration::from_secs(1), io.write(&[0; 320])).await
+    {
+        octets += written.unwrap();
+        assert!(octets < 1 << 20, "it takes all of it");
+    }
+    assert!(octets <= 32 * 1024, "{octets} octets wait");
+}
+
 #[tokio::test]
 async fn clients_must_show_a_certificate_where_their_authority_is_named() {
     let (folder, ours, callers) =

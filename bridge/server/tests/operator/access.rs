@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use ringback::net::Io;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::support::{Folder, Host, PATIENCE, config, soon};
-use super::{TOKENS, ask, ask_over, ask_with, secret, toml};
+use super::{TOKENS, ask, ask_over, ask_with, parsed, secret, toml};
 
 #[tokio::test]
 async fn what_is_for_operators_is_not_where_providers_are() {
@@ -92,6 +93,54 @@ async fn a_body_that_is_encoded_is_not_taken() {
         let fields = [("content-encoding", encoding)];
         let answer = ask_with(&host, "POST /v1/reload", Some(secret("admin")), &fields).await;
         assert_eq!(answer.status, status, "{encoding}");
+    }
+    host.stop().await;
+}
+
+/// What is answered to octets sent behind the head of a request that says how many there are.
+async fn post(mut io: impl Io, kind: &str, length: usize, body: &[u8]) -> u16 {
+    let token = secret("admin");
+    let head = format!(
+        "POST /v1/reload HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\nauthorization: Bearer {token}\r\ncontent-type: {kind}\r\ncontent-length: {length}\r\n\r\n"
+    );
+    io.write_all(head.as_bytes()).await.unwrap();
+    // It may be refused before it is there.
+    let _ = io.write_all(body).await;
+    let mut octets = Vec::new();
+    let _ = soon("an answer", io.read_to_end(&mut octets)).await;
+    parsed(&octets).status
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_is_json_short_and_there_in_time() {
+    let folder = Folder::new("operator-bodies");
+    let (host, _calls, operators) = Host::operated_in_memory(&toml(&folder));
+    let long = format!("{{\"x\":\"{}\"}}", "x".repeat(16 * 1024));
+    for (kind, length, body, status) in [
+        ("application/json", 2, "{}", 422),
+        ("Application/JSON; charset=utf-8", 2, "{}", 422),
+        ("text/plain", 2, "{}", 415),
+        ("application/x-www-form-urlencoded", 2, "{}", 415),
+        ("", 2, "{}", 415),
+        ("application/json", long.len(), &long, 413),
+        ("application/json", 2, "{", 408),
+    ] {
+        let began = tokio::time::Instant::now();
+        let io = operators.connect().await.unwrap();
+        assert_eq!(post(io, kind, length, body.as_bytes()).await, status, "{kind} {length}");
+        assert!(began.elapsed() < Duration::from_secs(6), "{kind} {length}");
+    }
+    host.stop().await;
+}
+
+#[tokio::test]
+async fn a_head_that_is_long_or_has_many_fields_is_not_read() {
+    let folder = Folder::new("operator-heads");
+    let host = Host::on_loopback(&toml(&folder));
+    let long = "x".repeat(20_000);
+    for fields in [vec![("x-long", long.as_str())], vec![("x-many", "x"); 80]] {
+        let answer = ask_with(&host, "GET /v1/calls", Some(secret("reader")), &fields).await;
+        assert_eq!(answer.status, 431, "{}", fields.len());
     }
     host.stop().await;
 }

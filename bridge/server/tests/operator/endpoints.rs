@@ -237,8 +237,9 @@ async fn what_operators_do_and_hear_is_in_the_audit_log_before_they_are_answered
     // Looking at figures is nobody's business, and what a token may not do is not done.
     assert_eq!(super::ask(&host, "GET /v1/calls", "reader").await.status, 200);
     assert_eq!(super::ask(&host, "POST /v1/drain", "reader").await.status, 403);
-    for _ in 0..7 {
-        let guess = super::ask_with(&host, "GET /v1/calls", Some("s3cret-guess"), &[]).await;
+    // Whoever puts a token where a path belongs has no path of ours.
+    for target in ["GET /v1/calls", "GET /s3cret-path", "POST /v1/calls/s3cret/hangup"].repeat(3) {
+        let guess = super::ask_with(&host, target, Some("s3cret-guess"), &[]).await;
         assert!([401, 429].contains(&guess.status));
     }
     wanted.extend((0..5).map(|_| ("authenticate", "-", "401".to_owned())));
@@ -251,6 +252,22 @@ async fn what_operators_do_and_hear_is_in_the_audit_log_before_they_are_answered
     assert_eq!(told.collect::<Vec<_>>(), wanted);
     let text = std::fs::read_to_string(&path).unwrap();
     assert!(!text.contains("s3cret"), "{text}");
+    host.stop().await;
+}
+
+#[tokio::test]
+async fn wrong_tokens_from_everywhere_fill_no_disk() {
+    let folder = Folder::new("endpoints-guesses");
+    let text = format!("trusted_proxies = [\"127.0.0.1\"]\n{}", with_endpoints(&folder));
+    let host = Host::on_loopback(&text);
+    for n in 0..70 {
+        let from = format!("192.0.2.{n}");
+        let fields = [("x-forwarded-for", from.as_str())];
+        let guess = super::ask_with(&host, "GET /v1/calls", Some("guess"), &fields).await;
+        assert_eq!(guess.status, 401);
+    }
+    let text = std::fs::read_to_string(folder.path("audit.jsonl")).unwrap();
+    assert_eq!(text.lines().count(), 60, "in a minute");
     host.stop().await;
 }
 

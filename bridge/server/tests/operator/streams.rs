@@ -1,6 +1,7 @@
 //! Events as a stream: Server-Sent Events, and WebSockets over HTTP/1.1 and over HTTP/2.
 
 use std::future::poll_fn;
+use std::time::Duration;
 
 use axum::http::{Method, Request, StatusCode, Version};
 use bytes::Bytes;
@@ -8,7 +9,7 @@ use ringback::socket::wire::{Kind, Reader, Role, Writer};
 use ringback::socket::{self, Incoming, SocketOptions};
 use ringback_proto::provider::{Message, OutgoingUpgrade};
 use serde_json::Value;
-use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::TcpStream;
 
 use super::support::{Folder, Host, config, soon};
@@ -233,5 +234,64 @@ async fn over_http_2_the_same_rules_hold() {
     let mut guess = request(Method::GET, "/v1/calls", "reader");
     guess.headers_mut().insert("authorization", "Bearer guess".parse().unwrap());
     assert_eq!(status(guess).await, 401);
+    host.stop().await;
+}
+
+#[tokio::test]
+async fn over_http_2_streams_and_fields_are_bounded() {
+    let folder = Folder::new("operator-h2-bounds");
+    let host = Host::on_loopback(&toml(&folder));
+    let client = soon("the settings", over_http2(&host)).await;
+    assert_eq!(client.current_max_send_streams(), 100);
+    let mut long = request(Method::GET, "/v1/calls", "reader");
+    long.headers_mut().insert("x-long", "x".repeat(20_000).parse().unwrap());
+    let (response, _) = client.clone().ready().await.unwrap().send_request(long, true).unwrap();
+    assert_eq!(soon("the answer", response).await.unwrap().status(), 431);
+    host.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn over_http_2_who_listens_and_answers_no_ping_is_gone() {
+    let folder = Folder::new("operator-h2-pings");
+    let (host, _calls, operators) = Host::operated_in_memory(&toml(&folder));
+    let io = operators.connect().await.unwrap();
+    let (client, mut connection) = h2::client::handshake(io).await.unwrap();
+    let mut client = client.ready().await.unwrap();
+    let (response, _) =
+        client.send_request(request(Method::GET, "/events", "listener"), true).unwrap();
+    let response = tokio::select! {
+        response = response => response.unwrap(),
+        ended = &mut connection => panic!("{ended:?}"),
+    };
+    assert_eq!(response.status(), StatusCode::OK);
+    // Nobody looks at the connection meanwhile: pings are not answered, and it is not closed.
+    tokio::time::sleep(Duration::from_secs(45)).await;
+    let ended = tokio::time::timeout(Duration::from_secs(1), &mut connection).await;
+    assert!(ended.is_ok(), "it is still open");
+    drop(response);
+    host.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_more_listen_than_may_whoever_they_are() {
+    let folder = Folder::new("operator-listeners");
+    let text = toml(&folder).replacen("[operator]\n", "[operator]\nmax_connections = 300\n", 1);
+    let (host, _calls, operators) = Host::operated_in_memory(&text);
+    let token = secret("admin");
+    let request =
+        format!("GET /events HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {token}\r\n\r\n");
+    let mut listening = Vec::new();
+    let mut told = Vec::new();
+    for _ in 0..257 {
+        let mut io = operators.connect().await.unwrap();
+        io.write_all(request.as_bytes()).await.unwrap();
+        let mut status = [0; 12];
+        soon("an answer", io.read_exact(&mut status)).await.unwrap();
+        told.push(status == *b"HTTP/1.1 200");
+        listening.push(io);
+    }
+    assert_eq!(told.iter().filter(|told| **told).count(), 256);
+    assert_eq!(told.last(), Some(&false));
+    drop(listening);
     host.stop().await;
 }
