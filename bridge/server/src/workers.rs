@@ -24,6 +24,11 @@
 //!
 //! A single accepting thread is no limit for calls that last minutes.
 //!
+//! Two things of a call may be on another of these threads: a worker's socket, which is on the one that its connection came to, and a
+//! child process that calls share, which is on that of the call that it was started for. One that is started ahead of calls is on the
+//! thread that accepts: nobody knows yet whose it will be. tokio watches a pipe or socket where it was opened, and a process that
+//! several calls share, or a socket under TLS, cannot be taken off there and put elsewhere.
+//!
 //! # Why batches
 //! Waking up for a frame costs more than its whole way through the bridge. A thread with many calls therefore goes on sleeping
 //! until the next point of a grid of [`GRID`] and serves what has arrived by then: a frame waits half that long at the median.

@@ -437,4 +437,17 @@ mod tests {
         assert_eq!(figures.rss_kib_per_call, Some(20.0));
         assert_eq!((figures.missing(), figures.late), (97, 1));
     }
+
+    #[test]
+    fn frames_that_cannot_be_read_are_wrong_only_where_they_are_many() {
+        let whole = super::super::compare::made_up(10, 900, 0, false);
+        let wrong = |unreadable| {
+            let received = whole.sent - unreadable;
+            Figures { received, unreadable, ..whole.clone() }.wrong()
+        };
+        let few = whole.sent / 50;
+        assert_eq!((wrong(0), wrong(few), wrong(few + 3)), (0, 0, 3));
+        let lost = Figures { received: whole.sent - 3, unreadable: 1, ..whole.clone() };
+        assert_eq!((lost.missing(), lost.wrong()), (2, 2));
+    }
 }

@@ -121,6 +121,28 @@ enum Errand {
     Ordered(Order),
 }
 
+/// A call that runs. Nobody waits for one that hangs when everything is to end; its summary is due then, too.
+struct Running(Box<Call>);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let call = &mut *self.0;
+        // After a panic nothing of a call is sure, and modules need a runtime to be let go of.
+        if call.session.is_ended()
+            || std::thread::panicking()
+            || tokio::runtime::Handle::try_current().is_err()
+        {
+            return;
+        }
+        let now = call.clock.now();
+        call.session.shut_down(now, Duration::ZERO);
+        call.session.sent(false);
+        call.pump(now);
+        call.session.handle_timeout(now);
+        call.pump(now);
+    }
+}
+
 impl Call {
     /// A call over `wire` whose modules are run by `sources`.
     pub(crate) fn new(
@@ -169,29 +191,32 @@ impl Call {
         Self { reattach: reattach.map(Box::new), ..self }
     }
 
-    /// Runs the call to its end, or until its stream is handed to the call that it is of: without a summary.
-    pub(crate) async fn run(mut self: Box<Self>, shutdown: &Shutdown) -> Option<Box<Summary>> {
-        let mut alarm = pin!(self.clock.alarm());
+    /// Runs the call to its end, or until its stream is handed to the call that it is of: without a summary. One that is dropped before
+    /// is told of all the same.
+    pub(crate) async fn run(self: Box<Self>, shutdown: &Shutdown) -> Option<Box<Summary>> {
+        let mut running = Running(self);
+        let this = &mut *running.0;
+        let mut alarm = pin!(this.clock.alarm());
         let mut cut_off = Some(shutdown.cut_off());
-        let mut now = self.clock.now();
+        let mut now = this.clock.now();
         loop {
-            self.pump(now);
-            self.transmit(shutdown).await;
-            if self.reattach.is_some() && self.session.is_over() {
-                self.reattach = None;
+            this.pump(now);
+            this.transmit(shutdown).await;
+            if this.reattach.is_some() && this.session.is_over() {
+                this.reattach = None;
             }
-            if self.session.is_ended() {
-                self.pump(now);
-                return self.summary.take();
+            if this.session.is_ended() {
+                this.pump(now);
+                return this.summary.take();
             }
-            alarm.as_mut().set(self.session.poll_timeout());
+            alarm.as_mut().set(this.session.poll_timeout());
             let errand = poll_fn(|cx| {
-                if let Poll::Ready(errand) = self.poll_wake(cx, &mut now) {
+                if let Poll::Ready(errand) = this.poll_wake(cx, &mut now) {
                     return Poll::Ready(errand);
                 }
                 if alarm.as_mut().poll(cx).is_ready() {
-                    now = self.clock.now();
-                    self.session.handle_timeout(now);
+                    now = this.clock.now();
+                    this.session.handle_timeout(now);
                     return Poll::Ready(None);
                 }
                 match cut_off.as_mut().map(|cut_off| Pin::new(cut_off).poll(cx)) {
@@ -201,8 +226,8 @@ impl Call {
             });
             if let Some(errand) = errand.await {
                 cut_off = cut_off.filter(|_| !matches!(errand, Errand::ShutDown));
-                now = self.clock.now();
-                self.run_errand(now, errand).await;
+                now = this.clock.now();
+                this.run_errand(now, errand).await;
             }
         }
     }

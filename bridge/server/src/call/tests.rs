@@ -42,19 +42,14 @@ fn source(make: fn() -> Box<dyn Module>) -> Arc<ModuleSource> {
     Arc::new(ModuleSource { ready_ms: 1_000, budget, ring, breaker: None, place })
 }
 
-/// A call whose caller says a frame every so often and hangs up when it has heard `echoed` octets; an echo speaks, and `victim` is
-/// one of two that listen.
-async fn call(victim: fn() -> Box<dyn Module>, every: Duration, echoed: usize) -> Box<Summary> {
-    call_with(source(victim), every, echoed).await
-}
-
-async fn call_with(victim: Arc<ModuleSource>, every: Duration, echoed: usize) -> Box<Summary> {
+/// A call over raw, of an echo that speaks and of two that listen, of which `victim` is one; and its caller's end.
+async fn begun(victim: Arc<ModuleSource>, watchers: Watchers) -> (Box<Call>, Socket) {
     let (near, far) = tokio::io::duplex(1 << 20);
     let request = OutgoingUpgrade { target: TARGET.into(), headers: vec![], subprotocols: vec![] };
     let options = SocketOptions { burst: u64::MAX, ..SocketOptions::default() };
     let (phone, socket) =
         tokio::join!(dial(near, "bridge", &request, options), answer(far, options));
-    let (mut phone, Ok(socket)) = (phone.unwrap(), socket) else { panic!("no connection") };
+    let (phone, Ok(socket)) = (phone.unwrap(), socket) else { panic!("no connection") };
     let raw = provider::find("raw").unwrap();
     let upgrade = Upgrade { target: TARGET, public_url: None, headers: &[] };
     let protocol = raw.accept(&upgrade, &Options::default()).unwrap().protocol;
@@ -71,7 +66,18 @@ async fn call_with(victim: Arc<ModuleSource>, every: Duration, echoed: usize) ->
     ]);
     let session = Session::new(clock.now(), config, protocol);
     let wire = Wire::Socket(Box::new(socket));
-    let call = Call::new(clock, "c1".into(), session, wire, sources, Watchers::new(), None);
+    let call = Call::new(clock, "c1".into(), session, wire, sources, watchers, None);
+    (Box::new(call), phone)
+}
+
+/// A call whose caller says a frame every so often and hangs up when it has heard `echoed` octets; an echo speaks, and `victim` is
+/// one of two that listen.
+async fn call(victim: fn() -> Box<dyn Module>, every: Duration, echoed: usize) -> Box<Summary> {
+    call_with(source(victim), every, echoed).await
+}
+
+async fn call_with(victim: Arc<ModuleSource>, every: Duration, echoed: usize) -> Box<Summary> {
+    let (call, mut phone) = begun(victim, Watchers::new()).await;
     let caller = async {
         for _ in 0..FRAMES {
             phone.send(Outgoing::Binary(&[7; FRAME])).await.unwrap();
@@ -89,7 +95,7 @@ async fn call_with(victim: Arc<ModuleSource>, every: Duration, echoed: usize) ->
         while let Some(Ok(_)) = phone.recv().await {}
     };
     let shutdown = Shutdown::new();
-    let (summary, ()) = tokio::join!(Box::new(call).run(&shutdown), caller);
+    let (summary, ()) = tokio::join!(call.run(&shutdown), caller);
     summary.expect("every call ends with one")
 }
 
@@ -104,6 +110,32 @@ fn assert_cost_only_itself(summary: &Summary, reason: &str) {
             name => assert_eq!(error, None, "{name}"),
         }
     }
+}
+
+/// The ends that were told.
+#[derive(Default)]
+struct Ends(std::sync::Mutex<Vec<(String, bool)>>);
+
+impl Watch for Ends {
+    fn see(&self, _: &str, _: Instant, seen: &Seen<'_>) {
+        if let Seen::Ended(summary) = seen {
+            let balanced = summary.ledger.unbalanced().next().is_none();
+            self.0.lock().unwrap().push((summary.reason.name().to_owned(), balanced));
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_is_dropped_while_it_hangs_has_a_summary_all_the_same() {
+    let ends = Arc::new(Ends::default());
+    let watchers = Watchers::new().with(Arc::clone(&ends) as Arc<dyn Watch>);
+    let (call, mut phone) = begun(source(|| Box::new(Acted(|_| {}))), watchers).await;
+    phone.send(Outgoing::Binary(&[7; FRAME])).await.unwrap();
+    let shutdown = Shutdown::new();
+    let long = Duration::from_secs(3);
+    let ended = tokio::time::timeout(long, call.run(&shutdown)).await;
+    assert!(ended.is_err(), "it goes on");
+    assert_eq!(*ends.0.lock().unwrap(), [("drain".to_owned(), true)]);
 }
 
 #[tokio::test(start_paused = true)]

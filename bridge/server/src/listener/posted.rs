@@ -37,9 +37,10 @@ pub(super) async fn receive<S: Streams>(
             // A call is counted by its own places, and goes on where it began; the connection ends with its answer.
             let desk = seat.desk();
             tasks.spawn(async move {
+                // Let go of last: a call that is dropped has them until then.
+                let _places = (seats, desk);
                 let serving = pin!(shared.streams.serve_posted(state));
                 attend(&shared, index, serving, peer).await;
-                drop((seats, desk));
             });
             Response::new(Body::empty())
         }
