@@ -187,6 +187,7 @@ impl Module for HeldUp {
 }
 
 /// A recorder on a disk that holds it up, say. The call waits in time that is not real, and so not at all.
+#[allow(clippy::await_holding_lock, reason = "who waits for it has a thread of its own")]
 #[tokio::test(start_paused = true)]
 async fn a_thread_that_is_held_up_until_the_call_is_over_is_left_with_all_that_it_is_owed() {
     let (told, hears) = std::sync::mpsc::channel();
