@@ -420,6 +420,14 @@ fn more_than_the_queue_holds_is_refused_and_counted() {
 }
 
 #[test]
+fn marks_are_as_many_as_may_wait_and_no_more() {
+    let mut line = Line::new(queueing());
+    line.push(&ramp(20), Pace::Clip);
+    let taken = (0..300).filter(|mark| line.playout.mark(0, mark.to_string())).count();
+    assert_eq!(taken, 256);
+}
+
+#[test]
 fn progress_is_told_from_started_to_idle() {
     let mut line = Line::new(queueing());
     line.push(&ramp(200), Pace::Clip);

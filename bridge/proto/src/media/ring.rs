@@ -311,6 +311,13 @@ mod tests {
     }
 
     #[test]
+    fn silence_of_any_length_takes_no_longer_than_what_is_kept_of_it() {
+        let mut ring = ring(100);
+        ring.push_silence(1 << 48);
+        assert_eq!((ring.end(), ring.end() - ring.start()), (1 << 48, 800));
+    }
+
+    #[test]
     fn what_is_held_can_be_read_from_any_position() {
         let mut ring = ring(100);
         let all: Vec<i16> = (0..1_000).collect();

@@ -403,6 +403,27 @@ mod tests {
     }
 
     #[test]
+    fn a_gap_is_given_up_after_the_window_though_no_time_has_passed() {
+        let mut b = Bench::new();
+        for sequence in [1, 2, 5, 6, 7, 8] {
+            b.push(20, Some(sequence), None);
+        }
+        assert_eq!(b.out, ["1", "2", "lost 320 before true", "5", "6", "7", "8"]);
+        b.balance();
+    }
+
+    #[test]
+    fn what_comes_again_while_it_waits_is_a_duplicate() {
+        let mut b = Bench::new();
+        for sequence in [1, 3, 3, 2] {
+            b.push(20, Some(sequence), None);
+        }
+        assert_eq!(b.out, ["1", "2", "3"]);
+        assert_eq!((b.timeline.counts().duplicate, b.timeline.queued()), (1, 0));
+        b.balance();
+    }
+
+    #[test]
     fn a_gap_is_given_up_after_the_patience() {
         let mut b = Bench::new();
         b.push(0, Some(1), None);

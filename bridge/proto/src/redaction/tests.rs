@@ -1,7 +1,7 @@
 //! Tests of redaction on messages written for it.
 
 use super::*;
-use crate::provider::{Track, find};
+use crate::provider::{Line, Track, find};
 
 fn redactor(provider: &str) -> Redactor {
     Redactor::new(find(provider).unwrap(), Sound::Silence, [3; 32])
@@ -130,6 +130,36 @@ fn keys_pressed_are_all_the_same() {
     assert_eq!(shown(json), wanted);
     assert_eq!(shown("DTMF_END digit:9"), "DTMF_END digit:5");
     assert_eq!(shown(r#"{"digits":"4711#"}"#), r#"{"digits":"5555#"}"#);
+    assert_eq!(shown(r#"{"digit":7,"digits":[4,7]}"#), r#"{"digit":5,"digits":[5,5]}"#);
+}
+
+#[test]
+fn what_proves_something_is_not_even_stood_in_for() {
+    let shown = redacted("twilio", r#"{"event":"start","signature":"canary0123456789abcdef=="}"#);
+    assert_eq!(shown, r#"{"event":"start","signature":""}"#);
+}
+
+#[test]
+fn where_the_bridge_dials_and_why_a_line_was_lost_name_nobody() {
+    let mut redactor = redactor("zoom-rtms");
+    for wire in [
+        Wire::Dial(Line::Control, "wss://canary.example/15557348291?token=canary".into()),
+        Wire::Lost(Line::Media, "canary.example refused +15557348291".into()),
+        Wire::On(Line::Control, r#"{"msg_type":1,"signature":"canary","n":"15557348291"}"#.into()),
+    ] {
+        let shown = redactor.wire(Direction::Out, &wire, &Facts::default());
+        let text = format!("{shown:?}");
+        assert!(!text.contains("canary") && !text.contains("7348291"), "{text}");
+        assert_eq!(std::mem::discriminant(&shown), std::mem::discriminant(&wire));
+    }
+}
+
+#[test]
+fn a_program_whose_name_tells_a_number_is_left_out() {
+    let headers = [("user-agent", "Phone/15557348291")];
+    let upgrade = Upgrade { target: "/twilio", public_url: None, headers: &headers };
+    let shown = redactor("twilio").upgrade(&upgrade, "/twilio", &Options::default(), None);
+    assert_eq!(shown.left_out, ["header field user-agent"]);
 }
 
 #[test]

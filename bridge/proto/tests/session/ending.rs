@@ -237,5 +237,66 @@ fn a_call_ends_when_the_last_module_that_it_waits_for_has_missed_too_much() {
     assert!(rig.session.is_ended(), "nobody would wake it any more");
     rig.exchange();
     assert_eq!(rig.dropped_modules, [0]);
+}
+
+#[test]
+fn a_call_lasts_no_longer_than_it_may() {
+    let mut rig = Rig::with("twilio", |config| {
+        config.routes = Route::to(vec![port("tap", false)]).into();
+        config.max_duration = Duration::from_secs(2);
+    });
+    rig.ready(0, &listens(8_000));
+    rig.speak(&ramp(0));
+    rig.run(1_900);
+    assert!(rig.closed.is_none());
+    rig.run(200);
+    assert_eq!(rig.closed, Some(1008));
+    assert_eq!(rig.finish().reason, EndReason::TooLong);
+}
+
+#[test]
+fn a_last_word_that_does_not_end_is_waited_for_two_minutes() {
+    let mut rig = Rig::new("twilio", vec![port("agent", true)]);
+    rig.ready(0, &speaks(Pace::Clip));
+    rig.speak(&ramp(0));
+    rig.play(0, &[1_000; 8_000]);
+    rig.say(0, &FromModule::Pause);
+    let hangup = Hangup { after: HangupAfter::Playback, ..Hangup::default() };
+    rig.say(0, &FromModule::Hangup(hangup));
+    rig.run(1_000);
+    rig.now += 118_000;
+    rig.run(900);
+    assert!(rig.closed.is_none(), "it is still paused");
+    rig.run(200);
+    assert_eq!(rig.closed, Some(1000));
+    assert!(matches!(rig.finish().reason, EndReason::Hangup { .. }));
+}
+
+#[test]
+fn sound_that_comes_after_the_end_is_counted_as_that() {
+    let mut rig = Rig::new("twilio", vec![port("agent", true)]);
+    rig.ready(0, &speaks(Pace::Clip));
+    rig.speak(&ramp(0));
+    rig.command(Command::Hangup);
+    rig.play(0, &[1_000; 160]);
+    let summary = rig.finish();
+    let hop = summary.ledger.hop("module.agent.out").expect("accounted");
+    assert_eq!((hop.entered, &*hop.dropped), (160, &[(Reason::AfterEnd, 160)][..]));
+}
+
+#[test]
+fn a_module_that_was_given_up_is_not_listened_to() {
+    let mut rig = Rig::new("twilio", vec![port("agent", true), port("tap", false)]);
+    rig.ready(0, &speaks(Pace::Clip));
+    rig.ready(1, &listens(8_000));
+    rig.speak(&ramp(0));
+    rig.session.module_gone(rig.at(), PortId(0), Some("failed for good".into()));
+    rig.exchange();
+    rig.say(0, &transcript("late"));
+    rig.say(0, &FromModule::Hangup(Hangup::default()));
+    assert!(rig.closed.is_none(), "it may not end the call");
+    let told = |report: &Report| matches!(report, Report::Transcript(..));
+    assert!(!rig.reports.iter().any(told), "{:?}", rig.reports);
+    rig.command(Command::Hangup);
     rig.finish();
 }

@@ -437,3 +437,51 @@ fn beside_a_module_that_never_reads_the_others_hear_and_say_the_very_same() {
     assert!(!alone.played.is_empty() && alone.told.len() > 12, "there is something to compare");
     assert!(alone == beside, "what a wedged module does not read is felt by others");
 }
+
+/// What a module accepts is its own word, and none that the call believes.
+#[test]
+fn a_module_that_accepts_what_cannot_be_is_let_go() {
+    let input = |frame_ms| Accept {
+        input: Some(AcceptIn { frame_ms, ..AcceptIn::pcm(8_000) }),
+        framing: Framing::Hdr16,
+        ..Accept::default()
+    };
+    let of = |tracks: &[u16]| Accept { tracks: tracks.to_vec(), ..input(20) };
+    for (accept, why) in [
+        (input(4), "frame_ms is 4"),
+        (input(1_001), "frame_ms is 1001"),
+        (Accept { input: Some(AcceptIn::pcm(1)), ..input(20) }, "accept.in.rate is 1 Hz"),
+        (of(&[7]), "names track 7"),
+        (of(&[0, 0]), "names a track twice"),
+        (Accept { framing: Framing::Raw, ..of(&[0, 1]) }, "raw framing carries one track"),
+    ] {
+        let mut rig = Rig::new("twilio", vec![port("tap", false)]);
+        rig.ready(0, &Ready { accept, ..Ready::default() });
+        assert_eq!(rig.dropped_modules, [0], "{why}");
+        let told = rig.reports.iter().any(
+            |report| matches!(report, Report::ModuleFailed { reason, .. } if reason.contains(why)),
+        );
+        assert!(told, "{why}: {:?}", rig.reports);
+        rig.command(Command::Hangup);
+        rig.finish();
+    }
+}
+
+#[test]
+fn a_module_that_acknowledges_what_it_was_not_given_resumes_behind_what_it_was() {
+    let mut rig = Rig::new("twilio", vec![port("tap", false)]);
+    rig.ready(0, &listens(8_000));
+    for frame in 0..50 {
+        rig.speak(&ramp(frame));
+        rig.run(20);
+    }
+    let heard = rig.frames(0).len() as u64 * 20;
+    rig.say(0, &FromModule::Ack { in_ms: 3_600_000, lag_ms: None });
+    rig.session.module_down(rig.at(), PortId(0), "killed");
+    rig.session.restart_module(rig.at(), PortId(0));
+    rig.exchange();
+    let from_ms = rig.started[&0].resume.clone().expect("resumes").from_ms;
+    assert!(from_ms <= heard, "from {from_ms} ms, and was given {heard}");
+    rig.command(Command::Hangup);
+    rig.finish();
+}

@@ -79,6 +79,16 @@ impl Rig {
 
     /// Before the provider's end says its first word.
     fn connected(provider: &str, dial: Dial, set: impl FnOnce(&mut SessionConfig)) -> Self {
+        Self::by(provider, dial, |protocol| protocol, set)
+    }
+
+    /// The same over a wire that is made of the provider's.
+    fn by(
+        provider: &str,
+        dial: Dial,
+        wire: impl FnOnce(Box<dyn Protocol>) -> Box<dyn Protocol>,
+        set: impl FnOnce(&mut SessionConfig),
+    ) -> Self {
         let provider = provider::find(provider).expect("a provider of the table");
         let dial = Dial { target: format!("/{}", provider.name()), ..dial };
         let (request, far) = provider.dial(&dial);
@@ -86,7 +96,7 @@ impl Rig {
         let accepted = accepted.expect("accepted");
         let mut config = SessionConfig::new("call-1", provider.name());
         set(&mut config);
-        let session = Session::new(Instant::ZERO, config, accepted.protocol);
+        let session = Session::new(Instant::ZERO, config, wire(accepted.protocol));
         Self {
             now: 0,
             session,

@@ -1,7 +1,9 @@
 //! Private parts of calls: what is said and pressed in them is for named modules alone, to the sample and to the key.
 
-use ringback_module::message::{Dtmf, PrivatePart, PrivateState};
-use ringback_proto::provider::Digit;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use ringback_module::message::{Dtmf, ErrorReport, PrivatePart, PrivateState};
+use ringback_proto::provider::{Digit, ProtocolError};
 use ringback_proto::session::{PrivateBy, PrivateCounts, PrivateRule};
 
 use super::*;
@@ -31,6 +33,16 @@ fn digits(keys: &str) -> Vec<Digit> {
 }
 
 impl Rig {
+    /// A call that may return, of an agent that hears what is private, whose wire tells what it is told.
+    fn watched(told: &Arc<AtomicBool>) -> Self {
+        let wire = |protocol| Box::new(Watched(protocol, Arc::clone(told))) as Box<dyn Protocol>;
+        Self::by("twilio", Dial::default(), wire, |config| {
+            let agent = PortConfig { hears_private: true, ..port("agent", true) };
+            config.routes = Route::to(vec![agent]).into();
+            config.reattach = Some(Duration::from_secs(10));
+        })
+    }
+
     fn press(&mut self, keys: &str) {
         for digit in digits(keys) {
             self.command(Command::Dtmf(digit));
@@ -267,6 +279,102 @@ fn a_part_ends_when_it_has_lasted_long_enough() {
         })
         .collect();
     assert_eq!(by, [PrivateBy::Limit, PrivateBy::Limit]);
+    rig.say(0, &FromModule::PrivateBegin { max_ms: Some(60_000) });
+    rig.run(2_999);
+    assert!(rig.session.is_private());
+    rig.run(1);
+    assert!(!rig.session.is_private(), "whatever a module asks for");
+}
+
+#[test]
+fn what_the_agent_says_as_it_goes_in_a_private_part_is_not_told() {
+    let mut rig = rig(PrivateRule::default());
+    rig.say(0, &FromModule::PrivateBegin { max_ms: None });
+    let mut stats = serde_json::Map::new();
+    stats.insert("card".into(), "4111".into());
+    let error = ErrorReport { code: "card".into(), message: "4111".into(), ..Default::default() };
+    rig.say(0, &FromModule::Error(error));
+    rig.say(0, &FromModule::Hangup(Hangup { reason: "4111".into(), ..Hangup::default() }));
+    rig.say(0, &FromModule::Done { stats });
+    let reports = format!("{:?}", rig.reports);
+    assert!(!reports.contains("4111"), "{reports}");
+    let summary = format!("{:?}", rig.finish());
+    assert!(!summary.contains("4111"), "{summary}");
+    assert!(summary.contains("in a private part of the call"), "{summary}");
+}
+
+#[test]
+fn who_begins_to_hear_the_agent_in_a_private_part_hears_silence() {
+    let agent = PortConfig { hears_private: true, ..port("agent", true) };
+    let mut rig = Rig::new("twilio", vec![agent, port("recorder", false)]);
+    rig.ready(0, &speaks(Pace::Live));
+    rig.say(0, &FromModule::PrivateBegin { max_ms: None });
+    let both = listens(8_000);
+    let accept = Accept { tracks: vec![0, 1], framing: Framing::Hdr16, ..both.accept };
+    rig.ready(1, &Ready { accept, ..Ready::default() });
+    rig.talk(&SECRET);
+    let frames = rig.frames(1);
+    assert!(frames.len() > 80, "{} frames of both", frames.len());
+    assert!(frames.iter().all(|(_, samples)| samples.iter().all(|&sample| sample == 0)));
+    rig.command(Command::Hangup);
+    rig.finish();
+}
+
+/// A protocol that tells whether it was told that the call is private.
+struct Watched(Box<dyn Protocol>, Arc<AtomicBool>);
+
+impl Protocol for Watched {
+    fn handle_message(
+        &mut self,
+        now: Instant,
+        message: Message<'_>,
+        out: &mut Outbox,
+    ) -> Result<(), ProtocolError> {
+        self.0.handle_message(now, message, out)
+    }
+
+    fn handle_command(
+        &mut self,
+        now: Instant,
+        command: Command<'_>,
+        out: &mut Outbox,
+    ) -> Result<(), ProtocolError> {
+        self.0.handle_command(now, command, out)
+    }
+
+    fn set_private(&mut self, private: bool) {
+        self.1.store(private, Ordering::Relaxed);
+    }
+}
+
+/// Whoever copies what goes over the wire stands where the protocol does.
+#[test]
+fn the_wire_is_told_of_a_private_part_and_the_next_one_of_the_call_too() {
+    let connected = || {
+        let told = Arc::new(AtomicBool::new(false));
+        let mut rig = Rig::watched(&told);
+        rig.holds_claims = true;
+        rig.open();
+        (rig, told)
+    };
+    let (mut rig, told) = connected();
+    rig.session.begin_call(rig.at());
+    rig.exchange();
+    rig.ready(0, &speaks(Pace::Clip));
+    rig.say(0, &FromModule::PrivateBegin { max_ms: None });
+    assert!(told.load(Ordering::Relaxed));
+    rig.session.handle_lost(rig.at(), "cut".into());
+    rig.exchange();
+    let (mut next, told) = connected();
+    assert!(!told.load(Ordering::Relaxed));
+    let stream = next.session.hand_over().expect("it has started");
+    assert!(rig.session.reattach(rig.at(), *stream));
+    assert!(told.load(Ordering::Relaxed), "the part goes on");
+    rig.far = next.far;
+    rig.say(0, &FromModule::PrivateEnd);
+    assert!(!told.load(Ordering::Relaxed));
+    rig.command(Command::Hangup);
+    rig.finish();
 }
 
 #[test]

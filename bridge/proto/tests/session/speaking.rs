@@ -47,6 +47,8 @@ fn sound_made_before_a_clear_is_stale_until_the_module_begins_anew() {
     rig.say(0, &FromModule::Clear { epoch: None });
     send(&mut rig, Epoch::Unnumbered);
     send(&mut rig, Epoch::Numbered(0));
+    rig.say(0, &FromModule::AudioBegin { epoch: 0 });
+    send(&mut rig, Epoch::Unnumbered);
     rig.say(0, &FromModule::AudioBegin { epoch: 1 });
     send(&mut rig, Epoch::Unnumbered);
     send(&mut rig, Epoch::Numbered(1));
@@ -54,7 +56,7 @@ fn sound_made_before_a_clear_is_stale_until_the_module_begins_anew() {
     rig.command(Command::Hangup);
     let summary = rig.finish();
     let hop = summary.ledger.hop("module.agent.out").expect("accounted").clone();
-    assert_eq!((hop.entered, hop.left, hop.dropped), (4_000, 2_400, vec![(Reason::Stale, 1_600)]));
+    assert_eq!((hop.entered, hop.left, hop.dropped), (4_800, 2_400, vec![(Reason::Stale, 2_400)]));
 }
 
 #[test]
