@@ -184,6 +184,23 @@ fn a_full_file_ends_with_a_note_and_no_more_is_copied_for_it() {
 }
 
 #[test]
+fn a_full_folder_ends_the_file_that_is_written_with_a_note() {
+    let folder = Folder::new("capture-full-folder");
+    let options = CaptureOptions { max_total: 1_200, ..folder.options() };
+    let (capture, items) = capture(1_000);
+    let long = tape(&capture, "long");
+    for _ in 0..100 {
+        long.closed(Instant::ZERO, Direction::Out, 1000);
+    }
+    drop(long);
+    folder.write(&options, capture, &items);
+    let full = folder.transcript("long");
+    assert!(full.lines.len() < 100 && full.notes[0].1.contains("the folder's limit"), "{full:?}");
+    let length = std::fs::metadata(folder.0.join("raw/long.jsonl")).unwrap().len();
+    assert!(length <= options.max_total, "{length} octets");
+}
+
+#[test]
 fn limits_of_the_folder_count_what_is_there_already() {
     let folder = Folder::new("capture-folder");
     std::fs::create_dir_all(folder.0.join("twilio")).unwrap();

@@ -451,6 +451,16 @@ mod tests {
         assert!(open.0.is_empty());
     }
 
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn who_serves_leaves_no_core_and_is_read_by_no_program_of_its_user() {
+        use rustix::process::{DumpableBehavior, dumpable_behavior, set_dumpable_behavior};
+        assert_eq!(dumpable_behavior(), Ok(DumpableBehavior::Dumpable));
+        super::harden();
+        assert_eq!(dumpable_behavior(), Ok(DumpableBehavior::NotDumpable));
+        set_dumpable_behavior(DumpableBehavior::Dumpable).expect("as before, for other tests");
+    }
+
     #[test]
     fn command_lines_are_split_at_spaces_outside_quotes() {
         assert_eq!(words("python3 my_stt.py").unwrap(), ["python3", "my_stt.py"]);

@@ -158,8 +158,10 @@ async fn a_server_that_never_answers_is_given_up() {
     let peer = Peer { authority: listener.local_addr().unwrap().to_string(), secure: true };
     let connector = authority.trusted();
     connector.prepare().unwrap();
+    let began = tokio::time::Instant::now();
     let error = echoes(&connector, &peer).await.unwrap_err();
     assert_eq!(error, ConnectError::Deadline(DEADLINE));
+    assert_eq!(began.elapsed().as_secs(), DEADLINE.as_secs());
 }
 
 #[test]
