@@ -13,8 +13,8 @@ count them, and what is lost is named by the bridge's ledger. A row passes if it
 is well, and the healthy calls' 99th percentile grew by no more than 5 % and 1 ms. What fails by times alone is run up to three times: the
 machine has moods, the bridge has none. Times that a busy machine may have spoiled fail no row: it is \"spoiled\" then. \"not built\" is
 a failure, \"not here\" says what it takes: strace, libfaketime, the right to mount. The whole takes about three quarters of an hour,
---quick about nine minutes. --frames is in real time, for a bridge sends sound as fast as it is heard and no faster: more calls are more
-frames a second.";
+--quick about ten minutes, and half of that with --busy, which runs several rows at once. --frames is in real time, for a bridge sends
+sound as fast as it is heard and no faster: more calls are more frames a second.";
 
 /// Options of `ringback faults`.
 #[derive(Debug, clap::Args)]

@@ -183,7 +183,9 @@ fn no_processor(ground: &Ground) -> Result<Row, String> {
     let all = [counted.clone(), after].concat();
     let (mut row, _) = scene.row(&all)?;
     // How long it has to wait is the scheduler's: somebody who sleeps nearly all the time is let before those who never do.
-    row.felt(taken >= lasts / 2, || format!("{taken:?} of its core were taken"));
+    // On a busy machine others take of the core what these would, and the bridge waits for them.
+    let kept_waiting = waited.is_some_and(|waited| waited >= lasts / 10);
+    row.felt(taken >= lasts / 2 || kept_waiting, || format!("{taken:?} of its core were taken"));
     row.should(waited.is_some_and(|waited| waited >= lasts / 50), || {
         format!("the fault was not felt: the bridge waited {waited:?} for its core")
     });
