@@ -6,6 +6,8 @@ mod inline;
 mod last;
 mod lines;
 mod log;
+mod running;
+mod sending;
 mod source;
 mod watch;
 
@@ -19,7 +21,7 @@ use std::time::Duration;
 use ringback_module::AudioFrame;
 use ringback_module::message::{StopReason, ToModule};
 use ringback_proto::Instant;
-use ringback_proto::provider::{Line, LineEvent, Message, Outbox, Send as WireSend};
+use ringback_proto::provider::{Line, LineEvent, Message, Send as WireSend};
 use ringback_proto::session::{
     Action, Epoch, FrameBuf, Given, PortId, PrivateBy, Session, Summary,
 };
@@ -32,7 +34,6 @@ use crate::hangup::HangUp;
 use crate::module_host::{FromHost, Hosted, ToHost};
 use crate::registry::{Entered, Order};
 use crate::shutdown::Shutdown;
-use crate::socket::wire::Kind;
 use crate::socket::{Closed, Incoming, Socket, SocketError, close_code};
 use crate::telemetry::{METRICS, PeerText};
 
@@ -54,8 +55,6 @@ const BURST: usize = 32;
 const MAX_BACKLOG: usize = 256;
 /// Told to end now, modules have so long for last words; the listener's grace is longer.
 const LAST_WORDS: Duration = Duration::from_millis(1_500);
-/// A write that waits for the other end is given up so long after we were told to end now.
-const LAST_WRITE: Duration = Duration::from_millis(250);
 
 /// Where a port's module runs.
 enum Host {
@@ -121,28 +120,6 @@ enum Errand {
     Ordered(Order),
 }
 
-/// A call that runs. Nobody waits for one that hangs when everything is to end; its summary is due then, too.
-struct Running(Box<Call>);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let call = &mut *self.0;
-        // After a panic nothing of a call is sure, and modules need a runtime to be let go of.
-        if call.session.is_ended()
-            || std::thread::panicking()
-            || tokio::runtime::Handle::try_current().is_err()
-        {
-            return;
-        }
-        let now = call.clock.now();
-        call.session.shut_down(now, Duration::ZERO);
-        call.session.sent(false);
-        call.pump(now);
-        call.session.handle_timeout(now);
-        call.pump(now);
-    }
-}
-
 impl Call {
     /// A call over `wire` whose modules are run by `sources`.
     pub(crate) fn new(
@@ -194,7 +171,7 @@ impl Call {
     /// Runs the call to its end, or until its stream is handed to the call that it is of: without a summary. One that is dropped before
     /// is told of all the same.
     pub(crate) async fn run(self: Box<Self>, shutdown: &Shutdown) -> Option<Box<Summary>> {
-        let mut running = Running(self);
+        let mut running = running::Running(self);
         let this = &mut *running.0;
         let mut alarm = pin!(this.clock.alarm());
         let mut cut_off = Some(shutdown.cut_off());
@@ -698,7 +675,9 @@ impl Call {
             return;
         }
         let outcome = match &mut self.socket {
-            Some(socket) => send_all(self.clock, socket, self.session.sends(), shutdown).await,
+            Some(socket) => {
+                sending::send_all(self.clock, socket, self.session.sends(), shutdown).await
+            }
             None => Ok(None),
         };
         match outcome {
@@ -766,41 +745,6 @@ impl Call {
             self.pump(now);
         }
     }
-}
-
-/// Sends everything in one write; gives the close code if the stream is to be closed after it.
-async fn send_all(
-    clock: Clock,
-    socket: &mut Socket,
-    outbox: &Outbox,
-    shutdown: &Shutdown,
-) -> Result<Option<u16>, SocketError> {
-    let mut close = None;
-    for send in outbox.sends() {
-        match send {
-            WireSend::Text(span) => socket.feed_octets(Kind::Text, outbox.octets(span))?,
-            WireSend::Binary(span) => socket.feed_octets(Kind::Binary, outbox.octets(span))?,
-            WireSend::Close(code) => close = close.or(Some(*code)),
-            // Only of calls that have lines in the place of a socket.
-            WireSend::Dial(..) | WireSend::TextOn(..) | WireSend::Drop(_) => {}
-        }
-    }
-    // Nearly always the system takes all of it at once, and nothing has to be waited for.
-    let at_once = poll_fn(|cx| Poll::Ready(socket.poll_flush(cx))).await;
-    match at_once {
-        Poll::Ready(flushed) => flushed?,
-        Poll::Pending => {
-            tokio::select! {
-                biased;
-                flushed = socket.flush() => flushed?,
-                () = async {
-                    shutdown.cut_off().await;
-                    clock.sleep_until(Some(clock.now() + LAST_WRITE)).await;
-                } => return Err(SocketError::WriteDeadline { waited: LAST_WRITE }),
-            }
-        }
-    }
-    Ok(close)
 }
 
 /// Sends now, or keeps it in order for later.
