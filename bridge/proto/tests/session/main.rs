@@ -1,5 +1,6 @@
 //! Whole calls in virtual time: a provider's end on one side, modules as values on the other, the session between.
 
+mod accounting;
 mod detaching;
 mod ending;
 mod filtering;
