@@ -56,6 +56,9 @@ use media::MediaPath;
 use port::{BUSY, Port, PortPhase};
 use state::Phase;
 
+/// Room for things to do that is kept while there are none.
+const ACTIONS_KEPT: usize = 2;
+
 /// What a call keeps to.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SessionConfig {
@@ -496,7 +499,12 @@ impl Session {
 
     /// What else is to be done, in order.
     pub fn poll_action(&mut self) -> Option<Action> {
-        self.actions.pop_front()
+        let action = self.actions.pop_front();
+        if action.is_none() {
+            // A call begins with more at once than it ever has later.
+            self.actions.shrink_to(ACTIONS_KEPT);
+        }
+        action
     }
 
     /// Whether nothing more will happen.
