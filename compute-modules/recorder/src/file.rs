@@ -1,4 +1,4 @@
-//! A recording in its file: good at every moment, on disk every second, under its own name when it is finished. Knows nothing of
+//! A recording in its file: good at every moment, on disk every second (less often where that takes longer), under its own name when it is finished. Knows nothing of
 //! tracks or clocks.
 
 use std::fs::File;
@@ -23,7 +23,7 @@ const PIECES: u32 = 10;
 pub(crate) struct Options {
     /// One that is there already is replaced.
     pub(crate) overwrite: bool,
-    /// What was written is forced to disk every second.
+    /// What was written is forced to disk, every second if that takes no longer.
     pub(crate) sync: bool,
     /// Once there is no room the recording has failed, and does not wait for room.
     pub(crate) fail_when_full: bool,
@@ -357,11 +357,15 @@ impl Recording {
     }
 }
 
+/// However long a disk took, it is asked again after so many seconds: what was not kept is lost with the power.
+const LONGEST_UNSAVED: u64 = 20;
+
 /// Frames after which a disk is asked again to keep what it was given, where it took so long the last time: every second; one that takes
 /// longer is asked for more at once, so that whoever waits for it keeps up with the call all the same.
 fn next_save(rate: u32, took: Duration) -> u64 {
     let second = u64::from(rate);
-    if took <= Duration::from_secs(1) { second } else { second * took.as_millis() as u64 / 500 }
+    let seconds = took.as_millis() as u64 / 500;
+    if took <= Duration::from_secs(1) { second } else { second * seconds.min(LONGEST_UNSAVED) }
 }
 
 #[allow(clippy::disallowed_methods, reason = "how long the disk takes is what is asked")]

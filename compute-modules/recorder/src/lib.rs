@@ -12,7 +12,7 @@
 //!
 //! Until it is finished a recording is called `<name>.wav.part`. Sound is given to the system every tenth of a second, and every second
 //! it is forced to disk and then told of by the header (`sync = false` leaves when to the system), so that a killed process, or a power
-//! cut, costs a second at most. [`repair`] makes good what a killed process left. What is known of a recording in a `dir` stands beside
+//! cut, costs a second at most; where the disk takes longer than that, it is forced less often, up to every 20 seconds. [`repair`] makes good what a killed process left. What is known of a recording in a `dir` stands beside
 //! it, as [`About`].
 //!
 //! Where there is no room, what was said so far is closed in room that was kept for it (`recorder.stopped`); when there is room again the
@@ -200,7 +200,14 @@ impl Open {
     fn note_gap(&mut self, gap: &message::Gap) {
         let ours = self.tracks.contains(&Some(gap.track));
         if ours && matches!(gap.reason, GapReason::Backpressure | GapReason::Resume) {
-            self.file.note_lost(Gap { from_ms: gap.from_ms, to_ms: gap.to_ms });
+            let from_ms = match gap.reason {
+                // What was written and not acknowledged yet is there.
+                GapReason::Resume => gap.from_ms.max(self.millis(self.file.frames())),
+                _ => gap.from_ms,
+            };
+            if from_ms < gap.to_ms {
+                self.file.note_lost(Gap { from_ms, to_ms: gap.to_ms });
+            }
         }
     }
 

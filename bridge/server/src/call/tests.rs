@@ -165,6 +165,7 @@ async fn a_module_that_is_always_too_slow_for_a_calls_own_task_is_let_go() {
 struct HeldUp(u64);
 
 static GATE: std::sync::Mutex<()> = std::sync::Mutex::new(());
+static BEGUN: std::sync::OnceLock<std::sync::mpsc::Sender<()>> = std::sync::OnceLock::new();
 static TOLD: std::sync::OnceLock<std::sync::mpsc::Sender<(u64, StopReason)>> =
     std::sync::OnceLock::new();
 
@@ -175,6 +176,7 @@ impl Module for HeldUp {
 
     fn process(&mut self, input: Input<'_>, _: &mut Outputs) -> Result<(), ModuleError> {
         if let Input::Audio(frame) = input {
+            let _ = BEGUN.get().unwrap().send(());
             drop(GATE.lock());
             self.0 += frame.samples.len() as u64;
         }
@@ -192,6 +194,12 @@ impl Module for HeldUp {
 async fn a_thread_that_is_held_up_until_the_call_is_over_is_left_with_all_that_it_is_owed() {
     let (told, hears) = std::sync::mpsc::channel();
     TOLD.set(told).unwrap();
+    let (begun, begins) = std::sync::mpsc::channel();
+    BEGUN.set(begun).unwrap();
+    // Paused time does not jump while this waits: however late the thread gets its core, it has heard something by then.
+    let heard = tokio::task::spawn_blocking(move || {
+        let _ = begins.recv_timeout(Duration::from_secs(20));
+    });
     let closed = GATE.lock().unwrap();
     let place = Place::Thread { name: "held-up".into(), make: || Box::new(HeldUp(0)) };
     let ring = Duration::from_secs(10);
@@ -199,6 +207,7 @@ async fn a_thread_that_is_held_up_until_the_call_is_over_is_left_with_all_that_i
         ModuleSource { ready_ms: 60_000, budget: Duration::ZERO, ring, breaker: None, place };
     let every = Duration::from_millis(20);
     let summary = call_with(Arc::new(victim), every, FRAMES as usize * FRAME).await;
+    heard.await.unwrap();
     assert_cost_only_itself(&summary, "did not finish in time");
     drop(closed);
     let told = hears.recv_timeout(Duration::from_secs(20)).unwrap();

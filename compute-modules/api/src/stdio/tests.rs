@@ -312,7 +312,7 @@ fn end_of_input_stops_all_sessions() {
     bridge.start(1, "", "raw");
     bridge.message();
     drop(bridge.to.take());
-    assert_eq!(bridge.message(), json!({"type": "event", "name": "stopped", "data": "error"}));
+    assert_eq!(bridge.message(), json!({"type": "event", "name": "stopped", "data": "gone"}));
     bridge.end().unwrap();
 }
 

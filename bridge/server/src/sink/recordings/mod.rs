@@ -174,6 +174,8 @@ enum Stored {
     Kept,
     /// It was deleted meanwhile, and so is what was stored of it.
     TakenBack,
+    /// It was deleted meanwhile, and the store lets us delete nothing.
+    Left,
 }
 
 struct Carrier {
@@ -231,6 +233,13 @@ impl Carrier {
                         "it was deleted while it was being stored, and is in the store no more";
                     return intake.lost(Lost::Deleted, reason, 1);
                 }
+                Ok(Stored::Left) => {
+                    backoff.worked(intake);
+                    let reason = format!(
+                        "{name} was deleted while it was being stored, and is in the store still, which lets this bridge delete nothing"
+                    );
+                    return intake.lost(Lost::Deleted, &reason, 1);
+                }
                 // Others wait behind it.
                 Err(Failure::Unreadable(error)) => {
                     let reason = format!("{name} in {}: {error}", self.config.dir.display());
@@ -248,6 +257,11 @@ impl Carrier {
     async fn store(&mut self, name: &str, begun: &mut bool) -> Result<Stored, Failure> {
         let path = self.config.dir.join(name);
         *begun |= is_there(&path).await;
+        if !*begun {
+            return Err(Failure::Unreadable(io::ErrorKind::NotFound.into()));
+        }
+        // Where recordings go once they are stored, one that is gone may have been stored by another bridge that does so.
+        let is_deleted_if_gone = !self.config.delete_local;
         let about = About::path(&path);
         let about_name = about.file_name().and_then(|name| name.to_str());
         match self.put(&about, about_name.unwrap_or_default()).await {
@@ -258,13 +272,13 @@ impl Carrier {
         }
         match self.put(&path, name).await {
             Err(Failure::Unreadable(error))
-                if *begun && error.kind() == io::ErrorKind::NotFound => {}
+                if is_deleted_if_gone && error.kind() == io::ErrorKind::NotFound => {}
             put => put?,
         }
-        if !is_there(&path).await {
-            self.take_back(name).await?;
-            self.take_back(about_name.unwrap_or_default()).await?;
-            return Ok(Stored::TakenBack);
+        if is_deleted_if_gone && !is_there(&path).await {
+            let sound = self.take_back(name).await?;
+            let about = self.take_back(about_name.unwrap_or_default()).await?;
+            return Ok(if sound && about { Stored::TakenBack } else { Stored::Left });
         }
         // It is stored: what goes wrong from here on costs a second copy and no recording.
         let noted = if self.config.delete_local && !ringback_recorder::is_held(&path) {
@@ -296,11 +310,13 @@ impl Carrier {
         Ok(Arc::clone(self.store.insert(store)))
     }
 
-    /// Deletes an object of that name, if there is one.
-    async fn take_back(&mut self, name: &str) -> Result<(), Failure> {
+    /// Deletes an object of that name, if there is one; says whether the store let us.
+    async fn take_back(&mut self, name: &str) -> Result<bool, Failure> {
+        use object_store::Error::{NotFound, PermissionDenied, Unauthenticated};
         let location = self.config.store.location(name);
         match self.opened()?.delete(&location).await {
-            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+            Ok(()) | Err(NotFound { .. }) => Ok(true),
+            Err(PermissionDenied { .. } | Unauthenticated { .. }) => Ok(false),
             Err(error) => Err(error.into()),
         }
     }

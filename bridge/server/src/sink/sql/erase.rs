@@ -7,6 +7,8 @@ use super::{Connection, Database, Sql, Store};
 
 /// A file of SQLite is written anew, however long it is.
 const ERASING: Duration = Duration::from_secs(600);
+/// After so long its log is tried again that others still read.
+const AGAIN: Duration = Duration::from_millis(100);
 
 /// Where calls are, what refers to them first.
 const TABLES: [&str; 4] = ["transcripts", "results", "events", "calls"];
@@ -40,7 +42,11 @@ pub(crate) async fn erase(config: &Sql, calls: &BTreeSet<String>) -> Result<u64,
                 transaction.commit().await?;
                 // Pages that were split before keep copies that nothing deletes: only a file that is written anew has none.
                 sqlx::query("VACUUM").execute(sqlite).await?;
-                sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").execute(sqlite).await?;
+                // They are in it once the log is; whoever reads meanwhile keeps it from that, and says so in a row.
+                const EMPTY_LOG: &str = "PRAGMA wal_checkpoint(TRUNCATE)";
+                while sqlx::query_scalar::<_, i64>(EMPTY_LOG).fetch_one(sqlite).await? != 0 {
+                    tokio::time::sleep(AGAIN).await;
+                }
                 sqlite.close().await;
                 Ok(gone)
             }
