@@ -144,6 +144,9 @@ pub(super) async fn run(config: Recordings, connector: Arc<Connector>, intake: I
     }
 }
 
+/// A store that has not deleted something so often will not: others wait to be stored.
+const MOST_UNDELETED: u32 = 5;
+
 /// Why a recording is not stored.
 enum Failure {
     /// It cannot be read, and will not be, and why.
@@ -174,8 +177,17 @@ enum Stored {
     Kept,
     /// It was deleted meanwhile, and so is what was stored of it.
     TakenBack,
-    /// It was deleted meanwhile, and the store lets us delete nothing.
+    /// It was deleted meanwhile, and the store does not delete what it has of it.
     Left,
+}
+
+/// What is known of a recording from one try to store it to the next.
+#[derive(Debug, Default)]
+struct Tried {
+    /// It was there.
+    begun: bool,
+    /// So often the store did not delete it.
+    undeleted: u32,
 }
 
 struct Carrier {
@@ -210,7 +222,7 @@ impl Carrier {
         }
         for name in again {
             // What was counted once is counted again only if it can be read by now.
-            if let Ok(Stored::Kept) = self.store(&name, &mut false).await {
+            if let Ok(Stored::Kept) = self.store(&name, &mut Tried::default()).await {
                 self.unreadable.remove(&name);
                 intake.figures.take(1);
                 intake.delivered(1);
@@ -220,9 +232,9 @@ impl Carrier {
 
     /// Stores one recording, however often it takes.
     async fn carry(&mut self, name: &str, intake: &Intake, backoff: &mut Backoff) {
-        let mut begun = false;
+        let mut tried = Tried::default();
         loop {
-            match self.store(name, &mut begun).await {
+            match self.store(name, &mut tried).await {
                 Ok(Stored::Kept) => {
                     backoff.worked(intake);
                     return intake.delivered(1);
@@ -236,7 +248,7 @@ impl Carrier {
                 Ok(Stored::Left) => {
                     backoff.worked(intake);
                     let reason = format!(
-                        "{name} was deleted while it was being stored, and is in the store still, which lets this bridge delete nothing"
+                        "{name} was deleted while it was being stored, and is in the store still, which does not delete it: may this bridge delete there?"
                     );
                     return intake.lost(Lost::Deleted, &reason, 1);
                 }
@@ -253,18 +265,21 @@ impl Carrier {
 
     /// Stores a recording, and before it what is known of it, if that stands beside it. One that was there and is deleted before all
     /// of it is stored must not be in the store: whoever deletes it looks there before and after, and finds nothing that is on its
-    /// way. `begun` says that it was there, in a try before this one too.
-    async fn store(&mut self, name: &str, begun: &mut bool) -> Result<Stored, Failure> {
+    /// way.
+    async fn store(&mut self, name: &str, tried: &mut Tried) -> Result<Stored, Failure> {
         let path = self.config.dir.join(name);
-        *begun |= is_there(&path).await;
-        if !*begun {
-            return Err(Failure::Unreadable(io::ErrorKind::NotFound.into()));
-        }
         // Where recordings go once they are stored, one that is gone may have been stored by another bridge that does so.
         let is_deleted_if_gone = !self.config.delete_local;
         let about = About::path(&path);
-        let about_name = about.file_name().and_then(|name| name.to_str());
-        match self.put(&about, about_name.unwrap_or_default()).await {
+        let about_name = about.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        match is_there(&path).await {
+            true => tried.begun = true,
+            false if tried.begun && is_deleted_if_gone => {
+                return self.take_back([name, about_name], tried).await;
+            }
+            false => return Err(Failure::Unreadable(io::ErrorKind::NotFound.into())),
+        }
+        match self.put(&about, about_name).await {
             Ok(()) => {}
             // Not all have one.
             Err(Failure::Unreadable(error)) if error.kind() == io::ErrorKind::NotFound => {}
@@ -276,9 +291,7 @@ impl Carrier {
             put => put?,
         }
         if is_deleted_if_gone && !is_there(&path).await {
-            let sound = self.take_back(name).await?;
-            let about = self.take_back(about_name.unwrap_or_default()).await?;
-            return Ok(if sound && about { Stored::TakenBack } else { Stored::Left });
+            return self.take_back([name, about_name], tried).await;
         }
         // It is stored: what goes wrong from here on costs a second copy and no recording.
         let noted = if self.config.delete_local && !ringback_recorder::is_held(&path) {
@@ -310,15 +323,20 @@ impl Carrier {
         Ok(Arc::clone(self.store.insert(store)))
     }
 
-    /// Deletes an object of that name, if there is one; says whether the store let us.
-    async fn take_back(&mut self, name: &str) -> Result<bool, Failure> {
-        use object_store::Error::{NotFound, PermissionDenied, Unauthenticated};
-        let location = self.config.store.location(name);
-        match self.opened()?.delete(&location).await {
-            Ok(()) | Err(NotFound { .. }) => Ok(true),
-            Err(PermissionDenied { .. } | Unauthenticated { .. }) => Ok(false),
-            Err(error) => Err(error.into()),
+    /// Deletes objects of these names, as far as they are there.
+    async fn take_back(&mut self, names: [&str; 2], tried: &mut Tried) -> Result<Stored, Failure> {
+        let store = self.opened()?;
+        for name in names {
+            match store.delete(&self.config.store.location(name)).await {
+                Ok(()) | Err(object_store::Error::NotFound { .. }) => {}
+                Err(_) if tried.undeleted >= MOST_UNDELETED => return Ok(Stored::Left),
+                Err(error) => {
+                    tried.undeleted += 1;
+                    return Err(error.into());
+                }
+            }
         }
+        Ok(Stored::TakenBack)
     }
 
     /// Stores one file under that name.

@@ -250,7 +250,8 @@ async fn a_recording_that_is_deleted_before_it_is_stored_again_does_not_stay_in_
     feed.put(finished("a.wav"));
     feed.close();
     let connector = Arc::new(mock.connector());
-    let running = tokio::spawn(run(into_bucket(&folder, &mock), connector, intake));
+    let config = Recordings { delete_local: false, ..into_bucket(&folder, &mock) };
+    let running = tokio::spawn(run(config, connector, intake));
     while mock.asked().is_empty() {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
@@ -259,6 +260,35 @@ async fn a_recording_that_is_deleted_before_it_is_stored_again_does_not_stay_in_
     running.await.unwrap();
     assert_eq!(feed.figures().lost(Lost::Deleted), 1);
     assert!(verbs(&mock).contains(&"DELETE a.wav".to_owned()), "{:?}", verbs(&mock));
+}
+
+/// A bucket that takes two files, of which the second is deleted here meanwhile, and then answers `last`.
+fn deleting(folder: &Folder, last: Vec<Reply>) -> Mock {
+    let put = reply("200 OK", "etag: \"1\"\r\n", "");
+    let Reply::Octets(octets) = put.clone() else { panic!("it answers") };
+    let deleting = Reply::Deleting(folder.0.join("made/a.wav"), octets);
+    Mock::new([vec![put, deleting], last].concat())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_deletes_nothing_holds_up_no_other_recording() {
+    let folder = recorded(&["a.wav", "a.json"]);
+    let mock = deleting(&folder, vec![reply("403 Forbidden", "", "")]);
+    let config = Recordings { delete_local: false, ..into_bucket(&folder, &mock) };
+    let feed = run_all(config, mock.connector(), vec![finished("a.wav")]).await;
+    assert_eq!((feed.figures().delivered(), feed.figures().lost(Lost::Deleted)), (0, 1));
+    let asked = verbs(&mock).iter().filter(|verb| *verb == "DELETE a.wav").count();
+    assert!(asked > MOST_UNDELETED as usize, "{asked}");
+}
+
+#[tokio::test]
+async fn where_recordings_go_once_they_are_stored_one_that_is_gone_may_be_so_and_stays_stored() {
+    let folder = recorded(&["a.wav", "a.json"]);
+    let mock = deleting(&folder, Vec::new());
+    let feed =
+        run_all(into_bucket(&folder, &mock), mock.connector(), vec![finished("a.wav")]).await;
+    assert_eq!(verbs(&mock), ["PUT a.json", "PUT a.wav"]);
+    assert_eq!((feed.figures().delivered(), feed.figures().lost(Lost::Deleted)), (1, 0));
 }
 
 #[tokio::test]
