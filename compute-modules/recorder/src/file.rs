@@ -1,5 +1,5 @@
-//! A recording in its file: good at every moment, on disk every second (less often where that takes longer), under its own name when it is finished. Knows nothing of
-//! tracks or clocks.
+//! A recording in its file: good at every moment, on disk every second (less often where that takes longer), under its own name when it
+//! is finished. Knows nothing of tracks or clocks.
 
 use std::fs::File;
 use std::io::{self, ErrorKind};
@@ -59,8 +59,8 @@ pub(crate) struct Recording {
     full: Option<u64>,
     /// Writing to disk failed: what came since it was last saved may be there or not.
     broken: bool,
-    /// Frames after which it is saved.
-    every: u64,
+    /// At so many frames the disk is asked again to keep them.
+    due: u64,
     changes: Vec<Change>,
     about: Option<About>,
 }
@@ -100,6 +100,7 @@ impl Recording {
             part: part_of(&path),
             path,
             frames: body.written(),
+            due: body.saved() + u64::from(rate),
             body,
             options,
             rate,
@@ -107,7 +108,6 @@ impl Recording {
             reserve: None,
             full: None,
             broken: false,
-            every: u64::from(rate),
             changes: Vec::new(),
             about,
         }
@@ -221,13 +221,15 @@ impl Recording {
     /// [`Self::save`] if a second came together since the last time, or more where that takes long; the frames that need not be given
     /// again.
     pub(crate) fn save_if_due(&mut self) -> Result<Option<u64>, ModuleError> {
-        if self.frames < self.saved() + self.every {
+        if self.frames < self.due {
             return Ok(None);
         }
         let began = now();
         self.save()?;
-        self.every = next_save(self.rate, now().saturating_duration_since(began));
-        Ok(Some(if self.full.is_some() { self.frames } else { self.saved() }))
+        // Where there is no room nothing is saved, and what comes need not be given again either.
+        let kept = if self.full.is_some() { self.frames } else { self.saved() };
+        self.due = kept + next_save(self.rate, now().saturating_duration_since(began));
+        Ok(Some(kept))
     }
 
     /// Has all that was taken on disk, and then the sizes in the header: a header never tells of sound that is not there.
