@@ -12,8 +12,8 @@
 //!
 //! Until it is finished a recording is called `<name>.wav.part`. Sound is given to the system every tenth of a second, and every second
 //! it is forced to disk and then told of by the header (`sync = false` leaves when to the system), so that a killed process, or a power
-//! cut, costs a second at most; where the disk takes longer than that, it is forced less often, up to every 20 seconds. [`repair`] makes good what a killed process left. What is known of a recording in a `dir` stands beside
-//! it, as [`About`].
+//! cut, costs a second at most; where the disk takes longer than that, it is forced less often, up to every 20 seconds. [`repair`] makes
+//! good what a killed process left. What is known of a recording in a `dir` stands beside it, as [`About`].
 //!
 //! Where there is no room, what was said so far is closed in room that was kept for it (`recorder.stopped`); when there is room again the
 //! recording goes on behind silence as long as what was missed (`recorder.resumed`). With `when_full = "fail"` the recorder has failed

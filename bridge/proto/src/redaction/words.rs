@@ -198,18 +198,17 @@ fn sound(value: &str, context: &Context<'_>) -> Option<Option<String>> {
 /// What tells keys pressed, with each of them replaced.
 fn keys(field: Means, value: &str, context: &Context<'_>) -> Option<String> {
     const NAMED: &str = "DTMF_DIGIT_";
-    const WRITTEN: [&str; 10] =
-        ["ZERO", "ONE", "TWO", "THREE", "FOUR", "FIVE", "SIX", "SEVEN", "EIGHT", "NINE"];
+    const WRITTEN: [&str; 14] = [
+        "ZERO", "ONE", "TWO", "THREE", "FOUR", "FIVE", "SIX", "SEVEN", "EIGHT", "NINE", "A", "B",
+        "C", "D",
+    ];
     const ENDS: [&str; 2] = ["STAR", "POUND"];
-    const LETTERS: [&str; 4] = ["A", "B", "C", "D"];
     let pressed = context.facts.keys.len();
     let is_key = |c: char| Digit::new(c).is_some();
     match value.strip_prefix(NAMED) {
         Some(key) if ENDS.contains(&key) => return Some(value.to_owned()),
         // What is no key at all may be anything.
-        Some(key) if WRITTEN.contains(&key) || LETTERS.contains(&key) => {
-            return Some(format!("{NAMED}FIVE"));
-        }
+        Some(key) if WRITTEN.contains(&key) => return Some(format!("{NAMED}FIVE")),
         _ => {}
     }
     let named = field == Means::Keys;

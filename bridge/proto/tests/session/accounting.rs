@@ -34,6 +34,16 @@ fn a_message_that_comes_after_the_end_is_late() {
 }
 
 #[test]
+fn sound_that_a_module_says_after_the_end_is_counted_as_that() {
+    let mut rig = Rig::new("twilio", vec![port("agent", true)]);
+    rig.ready(0, &speaks(Pace::Clip));
+    rig.speak(&ramp(0));
+    rig.command(Command::Hangup);
+    rig.play(0, &[1_000; 160]);
+    assert_eq!(account(&rig.finish(), "module.agent.out"), (160, vec![(Reason::AfterEnd, 160)]));
+}
+
+#[test]
 fn sound_of_a_track_that_the_stream_has_not_is_no_part_of_it() {
     let mut rig = Rig::new("twilio", vec![port("stt", false)]);
     rig.ready(0, &listens(8_000));

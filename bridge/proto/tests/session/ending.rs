@@ -273,18 +273,6 @@ fn a_last_word_that_does_not_end_is_waited_for_two_minutes() {
 }
 
 #[test]
-fn sound_that_comes_after_the_end_is_counted_as_that() {
-    let mut rig = Rig::new("twilio", vec![port("agent", true)]);
-    rig.ready(0, &speaks(Pace::Clip));
-    rig.speak(&ramp(0));
-    rig.command(Command::Hangup);
-    rig.play(0, &[1_000; 160]);
-    let summary = rig.finish();
-    let hop = summary.ledger.hop("module.agent.out").expect("accounted");
-    assert_eq!((hop.entered, &*hop.dropped), (160, &[(Reason::AfterEnd, 160)][..]));
-}
-
-#[test]
 fn a_module_that_was_given_up_is_not_listened_to() {
     let mut rig = Rig::new("twilio", vec![port("agent", true), port("tap", false)]);
     rig.ready(0, &speaks(Pace::Clip));

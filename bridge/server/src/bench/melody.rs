@@ -348,6 +348,7 @@ const fn frames_between(then: u64, now: u64) -> u64 {
 mod tests {
     use ringback_codecs::{Decoder, Encoder, Encoding, MediaFormat, Resampler};
 
+    use super::super::tones::testing;
     use super::*;
 
     fn opus(hz: u32) -> MediaFormat {
@@ -533,23 +534,11 @@ mod tests {
 
     #[test]
     fn nothing_is_read_in_speech_noise_and_silence() {
-        let mut state = 7u32;
-        let mut noise = |_| {
-            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            (state >> 17) as i16 - 16_384
-        };
-        let mut sounds = vec![(0..8_000 * 15).map(&mut noise).collect::<Vec<_>>(), vec![0; 8_000]];
-        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../test-audio");
-        for file in std::fs::read_dir(folder).expect("the recordings").flatten() {
-            if file.path().extension().is_some_and(|ending| ending == "wav") {
-                let reader = std::fs::File::open(file.path()).expect("a file");
-                let wav = ringback_codecs::wav::read(std::io::BufReader::new(reader));
-                let wav = wav.expect("a recording");
-                let pcm = wav.samples.iter().step_by(usize::from(wav.channels)).copied();
-                let mut heard = Vec::new();
-                Resampler::new(wav.rate, HEARD_AT).process(&pcm.collect::<Vec<_>>(), &mut heard);
-                sounds.push(heard);
-            }
+        let mut sounds = vec![testing::noise(8_000 * 15), vec![0; 8_000]];
+        for (_, rate, pcm) in testing::recordings() {
+            let mut heard = Vec::new();
+            Resampler::new(rate, HEARD_AT).process(&pcm, &mut heard);
+            sounds.push(heard);
         }
         let windows: usize = sounds.iter().map(|pcm| pcm.len() / HOP).sum();
         assert!(windows > 18_000, "{windows} windows are looked at");

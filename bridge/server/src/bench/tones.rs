@@ -158,6 +158,37 @@ pub(super) fn goertzel(factor: f32, window: &[i16]) -> f64 {
     last * last + before * before - factor * last * before
 }
 
+/// Sound in which nothing may be read.
+#[cfg(test)]
+pub(super) mod testing {
+    use ringback_codecs::SampleRate;
+
+    /// Noise, always the same.
+    pub(in super::super) fn noise(samples: u32) -> Vec<i16> {
+        let mut state = 7u32;
+        let next = |_| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 17) as i16 - 16_384
+        };
+        (0..samples).map(next).collect()
+    }
+
+    /// The repository's recordings, one channel of each: name, rate, samples.
+    pub(in super::super) fn recordings() -> Vec<(String, SampleRate, Vec<i16>)> {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../test-audio");
+        let files = std::fs::read_dir(folder).expect("the recordings").flatten();
+        let paths = files.map(|file| file.path());
+        let wavs = paths.filter(|path| path.extension().is_some_and(|ending| ending == "wav"));
+        let read = |path: std::path::PathBuf| {
+            let file = std::io::BufReader::new(std::fs::File::open(&path).expect("a file"));
+            let wav = ringback_codecs::wav::read(file).expect("a recording");
+            let pcm = wav.samples.iter().step_by(usize::from(wav.channels)).copied();
+            (path.display().to_string(), wav.rate, pcm.collect())
+        };
+        wavs.map(read).collect()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use ringback_codecs::{Encoding, Endian, MediaFormat, Resampler};
@@ -280,24 +311,11 @@ mod tests {
         };
         for hz in [8_000, 16_000] {
             let bank = Bank::new(SampleRate::new(hz).expect("a rate"));
-            let mut state = 7u32;
-            let mut noise = |_| {
-                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-                (state >> 17) as i16 - 16_384
-            };
-            none(&bank, "noise", &(0..hz * 15).map(&mut noise).collect::<Vec<_>>());
+            none(&bank, "noise", &testing::noise(hz * 15));
             none(&bank, "silence", &vec![0; hz as usize]);
         }
-        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../test-audio");
-        for file in std::fs::read_dir(folder).expect("the recordings").flatten() {
-            let path = file.path();
-            if path.extension().is_some_and(|ending| ending == "wav") {
-                let reader = std::io::BufReader::new(std::fs::File::open(&path).expect("a file"));
-                let wav = ringback_codecs::wav::read(reader).expect("a recording");
-                let pcm: Vec<_> =
-                    wav.samples.iter().step_by(usize::from(wav.channels)).copied().collect();
-                none(&Bank::new(wav.rate), &path.display().to_string(), &pcm);
-            }
+        for (name, rate, pcm) in testing::recordings() {
+            none(&Bank::new(rate), &name, &pcm);
         }
         assert!(windows > 40_000, "{windows} windows were looked at");
     }

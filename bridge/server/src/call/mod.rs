@@ -460,8 +460,9 @@ impl Call {
 
     /// Carries out what the session wants and moves sound to modules, until neither has anything left.
     fn pump(&mut self, now: Instant) {
+        self.perform_all(now);
         loop {
-            let mut busy = self.perform_all(now);
+            let mut busy = false;
             for port in 0..self.hosts.len() {
                 busy |= self.feed(now, PortId(port));
             }

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 
 use ringback_proto::transcript::Transcript;
 
+use super::file::is_capture;
+
 /// Octets of a first line; one that is longer is none of ours.
 const LONGEST: u64 = 1024 * 1024;
 
@@ -42,7 +44,7 @@ fn captures(dir: &Path, failed: &mut Vec<(PathBuf, String)>) -> Vec<PathBuf> {
         match entries {
             Ok(entries) => {
                 for path in entries.iter().map(fs::DirEntry::path) {
-                    if path.extension().is_some_and(|end| end == "jsonl") {
+                    if is_capture(&path) {
                         found.push(path);
                     } else if folder == dir && path.is_dir() {
                         folders.push(path);

@@ -35,11 +35,16 @@ impl Held {
     }
 
     fn add(&mut self, path: &Path) {
-        if path.extension().is_some_and(|extension| extension == "jsonl") {
+        if is_capture(path) {
             self.files += 1;
             self.octets += fs::metadata(path).map_or(0, |about| about.len());
         }
     }
+}
+
+/// Whether a file is called as captures are.
+pub(super) fn is_capture(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "jsonl")
 }
 
 /// Which limit is reached.

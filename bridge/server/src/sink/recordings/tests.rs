@@ -221,17 +221,20 @@ fn verbs(mock: &Mock) -> Vec<String> {
     mock.asked().iter().map(verb).collect()
 }
 
+/// A bucket that takes two files, of which the second is deleted here meanwhile, and then answers `last`.
+fn deleting(folder: &Folder, last: Vec<Reply>) -> Mock {
+    let put = reply("200 OK", "etag: \"1\"\r\n", "");
+    let Reply::Octets(octets) = put.clone() else { panic!("it answers") };
+    let deleting = Reply::Deleting(folder.0.join("made/a.wav"), octets);
+    Mock::new([vec![put, deleting], last].concat())
+}
+
 #[tokio::test]
 async fn a_recording_that_is_deleted_while_it_is_stored_does_not_stay_in_the_store() {
     let folder = recorded(&["a.wav", "a.json"]);
-    let put = reply("200 OK", "etag: \"1\"\r\n", "");
-    let Reply::Octets(octets) = put.clone() else { panic!("it answers") };
     // It was on its way already when it was deleted, and whoever deleted it looked at the store then.
-    let mock = Mock::new(vec![
-        put,
-        Reply::Deleting(folder.0.join("made/a.wav"), octets),
-        reply("200 OK", "", "<DeleteResult><Deleted><Key>x</Key></Deleted></DeleteResult>"),
-    ]);
+    let deleted = "<DeleteResult><Deleted><Key>x</Key></Deleted></DeleteResult>";
+    let mock = deleting(&folder, vec![reply("200 OK", "", deleted)]);
     let config = Recordings { delete_local: false, ..into_bucket(&folder, &mock) };
     let running = run_all(config, mock.connector(), vec![finished("a.wav")]);
     let feed = tokio::time::timeout(Duration::from_secs(60), running).await.unwrap();
@@ -260,14 +263,6 @@ async fn a_recording_that_is_deleted_before_it_is_stored_again_does_not_stay_in_
     running.await.unwrap();
     assert_eq!(feed.figures().lost(Lost::Deleted), 1);
     assert!(verbs(&mock).contains(&"DELETE a.wav".to_owned()), "{:?}", verbs(&mock));
-}
-
-/// A bucket that takes two files, of which the second is deleted here meanwhile, and then answers `last`.
-fn deleting(folder: &Folder, last: Vec<Reply>) -> Mock {
-    let put = reply("200 OK", "etag: \"1\"\r\n", "");
-    let Reply::Octets(octets) = put.clone() else { panic!("it answers") };
-    let deleting = Reply::Deleting(folder.0.join("made/a.wav"), octets);
-    Mock::new([vec![put, deleting], last].concat())
 }
 
 #[tokio::test(start_paused = true)]
