@@ -116,6 +116,8 @@ impl Recorders {
     fn take(&mut self, (slot, message): (u16, FromModule)) {
         match message {
             FromModule::Ack { in_ms, .. } => drop(self.acked.insert(slot, in_ms)),
+            // It comes with the first sound, and says nothing of what became of that.
+            FromModule::Event(event) if event.name == "recorder.started" => {}
             FromModule::Event(event) => self.events.push((slot, event.name, event.data)),
             FromModule::Done { .. } => self.done.push(slot),
             FromModule::Reject(reject) => panic!("{}", reject.message),
