@@ -10,10 +10,10 @@ use crate::faults::{self, Options, count_frames};
 const MORE: &str = "\
 Each row starts this program as a bridge, with ten healthy calls beside; in and out are frames as the far ends of the faulted calls
 count them, and what is lost is named by the bridge's ledger. A row passes if its fault was felt, both agree, nothing came twice, the bridge
-is well, and the healthy calls' 99th percentile grew by no more than 5 % and 1 ms. What fails by times alone is run up to three times: the
-machine has moods, the bridge has none. Times that a busy machine may have spoiled fail no row: it is \"spoiled\" then. \"not built\" is
-a failure, \"not here\" says what it takes: strace, libfaketime, the right to mount. The whole takes about three quarters of an hour,
---quick about ten minutes, and half of that with --busy, which runs several rows at once. --frames is in real time, for a bridge sends
+is well, and the healthy calls' 99th percentile grew by no more than 5 % and 1 ms. Several rows run at once; what fails by times alone is
+run again by itself, up to twice: the machine has moods, the bridge has none. Times that a busy machine may have spoiled fail no row: it
+is \"spoiled\" then. \"not built\" is a failure, \"not here\" says what it takes: strace, libfaketime, the right to mount. The whole
+takes less than an hour, --quick less than ten minutes, and --busy runs nothing again. --frames is in real time, for a bridge sends
 sound as fast as it is heard and no faster: more calls are more frames a second.";
 
 /// Options of `ringback faults`.

@@ -33,12 +33,16 @@ pub use frames::{Count, count_frames};
 pub use row::{Row, Verdict};
 pub use table::{json, markdown, text};
 
-/// How often a row is run that fails by nothing but times.
+/// How often a row is run whose times alone are not as they must be.
 const RUNS: usize = 3;
 const BUSY: &str = "this machine is said to be busy";
-/// Rows at once where times decide nothing: most of their time they wait.
+/// Until when rows are run again, from the beginning on: `--quick` is to be over within ten minutes.
+const AGAIN_UNTIL_QUICK: Duration = Duration::from_secs(9 * 60);
+/// The same of the whole, which is to be over within an hour.
+const AGAIN_UNTIL: Duration = Duration::from_secs(55 * 60);
+/// Rows at once: most of their time they wait.
 const AT_ONCE: usize = 3;
-/// Rows that need the machine for themselves even then: they fill it, or count on what is left of it.
+/// Rows that need the machine for themselves: they fill it, or count on what is left of it.
 const ALONE: [&str; 5] = ["F39", "F41", "F42", "F44", "F45"];
 
 /// What to run.
@@ -113,32 +117,18 @@ impl Fault {
 
     fn run(&self, ground: &Ground) -> Row {
         match self.run {
-            Run::Here(run) => again_while_late(ground.busy, || {
+            Run::Here(run) => {
                 run(ground).unwrap_or_else(|error| Row::judged(Verdict::Fail(vec![error])))
-            }),
+            }
             Run::Elsewhere(why) => Row::judged(Verdict::Elsewhere(why.to_owned())),
         }
     }
 }
 
-/// Runs a row until nothing in it is late, [`RUNS`] times at most: what the machine did once is gone the next time, and what the bridge
-/// does is there each time. Of a row that is run again, the last run counts, and what earlier ones said is noted.
-fn again_while_late(busy: bool, mut run: impl FnMut() -> Row) -> Row {
-    let mut earlier = Vec::new();
-    loop {
-        let mut row = run();
-        if busy {
-            row.spoiled = row.spoiled.or(Some(BUSY));
-        }
-        if busy || !row.is_only_late() || earlier.len() + 1 >= RUNS {
-            row.notes.append(&mut earlier);
-            return row;
-        }
-        earlier.push(format!("run {}: {}", earlier.len() + 1, row.late.join("; ")));
-    }
-}
-
-/// Runs the rows that are asked for, several at once on a busy machine; `told` is told each before it begins, with how many have begun.
+/// Runs the rows that are asked for; `told` is told each before it begins, with how many have begun.
+///
+/// Several run at once: what passes beside others passes. What has failed by nothing but times is run again by itself, [`RUNS`] times in
+/// all at most: what the machine did once is gone the next time, and what the bridge does is there each time.
 ///
 /// # Errors
 /// If a name is no row's, or the machine gives no runtime or folder to work with.
@@ -153,17 +143,53 @@ pub fn run(
     }
     let ground = Ground::new(options)?;
     let wanted: Vec<_> = all().filter(|fault| fault.is_named(&options.only)).collect();
-    let begun = AtomicUsize::new(0);
     let (alone, beside): (Vec<_>, Vec<_>) =
-        wanted.iter().copied().partition(|fault| !options.busy || ALONE.contains(&fault.id));
+        wanted.iter().copied().partition(|fault| ALONE.contains(&fault.id));
+    let begun = AtomicUsize::new(0);
     let row = |fault: &&'static Fault| {
         told(begun.fetch_add(1, Ordering::Relaxed), wanted.len(), fault);
         (*fault, fault.run(&ground))
     };
     let mut rows = at_once(AT_ONCE, &beside, row);
     rows.extend(at_once(1, &alone, row));
+    if options.busy {
+        rows.iter_mut().for_each(|(_, row)| row.spoiled = row.spoiled.or(Some(BUSY)));
+    } else {
+        let time = if options.quick { AGAIN_UNTIL_QUICK } else { AGAIN_UNTIL };
+        let is_time_left = || ground.clock.now().since_epoch() < time;
+        let again = |fault: &&'static Fault| {
+            told(wanted.len(), wanted.len(), fault);
+            fault.run(&ground)
+        };
+        run_late_again(&mut rows, is_time_left, again);
+    }
     rows.sort_by_key(|(fault, _)| fault.number());
     Ok(rows)
+}
+
+/// Runs those again that are not as they must be by nothing but times, as long as there is time; first those that no machine excuses.
+/// The last run of a row counts, and what earlier ones said is noted.
+fn run_late_again<T>(
+    rows: &mut [(T, Row)],
+    is_time_left: impl Fn() -> bool,
+    run: impl Fn(&T) -> Row,
+) {
+    let mut earlier = vec![Vec::new(); rows.len()];
+    'turns: for turn in 1..RUNS {
+        let mut due: Vec<_> = (0..rows.len()).filter(|at| rows[*at].1.is_only_late()).collect();
+        due.sort_by_key(|at| rows[*at].1.spoiled.is_some());
+        for at in due {
+            if !is_time_left() {
+                break 'turns;
+            }
+            let (fault, row) = &mut rows[at];
+            earlier[at].push(format!("run {turn}: {}", row.late.join("; ")));
+            *row = run(fault);
+        }
+    }
+    for ((_, row), mut said) in rows.iter_mut().zip(earlier) {
+        row.notes.append(&mut said);
+    }
 }
 
 /// What `run` makes of each of `these`, so many at a time, in any order.
@@ -186,7 +212,6 @@ struct Ground {
     quick: bool,
     seeds: u32,
     seconds: Option<Duration>,
-    busy: bool,
     runtime: tokio::runtime::Runtime,
     clock: crate::clock::Clock,
     folder: Folder,
@@ -203,8 +228,8 @@ impl Ground {
         };
         let seeds = options.seeds.max(1);
         let seconds = options.seconds.map(|seconds| Duration::from_secs(seconds.into()));
-        let (quick, busy) = (options.quick, options.busy);
-        Ok(Self { quick, seeds, seconds, busy, runtime, clock, folder: Folder::new()? })
+        let quick = options.quick;
+        Ok(Self { quick, seeds, seconds, runtime, clock, folder: Folder::new()? })
     }
 
     /// Runs something that waits.
@@ -258,32 +283,52 @@ mod tests {
         assert!(all().all(whole));
     }
 
+    fn late(spoiled: Option<&'static str>) -> Row {
+        Row { late: vec!["late".into()], spoiled, ..Row::default() }
+    }
+
     #[test]
     fn what_is_late_once_is_run_again_and_what_is_late_each_time_fails() {
-        let late = |runs: &mut usize, until: usize| {
-            *runs += 1;
-            let mut row = Row::default();
-            row.should(*runs > until, || format!("late {runs}"));
-            row
-        };
-        for (until, runs_expected, verdict) in
-            [(0, 1, "pass"), (1, 2, "pass"), (2, 3, "pass"), (9, RUNS, "FAIL")]
-        {
-            let mut runs = 0;
-            let row = again_while_late(false, || late(&mut runs, until));
-            assert_eq!((runs, row.verdict().name()), (runs_expected, verdict));
-            assert_eq!(row.notes.len(), runs - 1, "{row:?}");
+        for (runs_late, spoiled, runs_expected, verdict) in [
+            (0, None, 1, "pass"),
+            (1, None, 2, "pass"),
+            (1, Some("busy"), 2, "pass"),
+            (2, None, 3, "pass"),
+            (9, None, RUNS, "FAIL"),
+            (9, Some("busy"), RUNS, "spoiled"),
+        ] {
+            let runs = AtomicUsize::new(0);
+            let run = |(): &()| {
+                let is_late = runs.fetch_add(1, Ordering::Relaxed) < runs_late;
+                if is_late { late(spoiled) } else { Row::default() }
+            };
+            let mut rows = [((), run(&()))];
+            run_late_again(&mut rows, || true, run);
+            let [((), row)] = rows;
+            assert_eq!((runs.into_inner(), row.verdict().name()), (runs_expected, verdict));
+            assert_eq!(row.notes.len(), runs_expected - 1, "{row:?}");
         }
-        let mut runs = 0;
-        let busy = again_while_late(true, || late(&mut runs, 9));
-        assert_eq!((runs, busy.verdict().name()), (1, "spoiled"));
-        let mut runs = 0;
-        let wrong = again_while_late(false, || {
-            let mut row = late(&mut runs, 9);
-            row.must(false, || "lost".into());
-            row
-        });
-        assert_eq!((runs, wrong.verdict().name()), (1, "FAIL"));
+        let wrong = Row { wrong: vec!["lost".into()], ..late(None) };
+        let mut rows = [((), wrong.clone())];
+        run_late_again(&mut rows, || true, |()| unreachable!("what is lost is lost"));
+        assert_eq!(rows, [((), wrong)]);
+    }
+
+    #[test]
+    fn what_no_machine_excuses_is_run_again_first_and_nothing_when_time_is_up() {
+        let ran = std::cell::RefCell::new(String::new());
+        let run = |name: &char| {
+            ran.borrow_mut().push(*name);
+            late(Some("busy"))
+        };
+        let mut rows = [('a', late(Some("busy"))), ('b', late(None)), ('c', Row::default())];
+        run_late_again(&mut rows, || ran.borrow().len() < 3, run);
+        assert_eq!(*ran.borrow(), "baa");
+        assert_eq!(rows.each_ref().map(|(_, row)| row.notes.len()), [2, 1, 0]);
+        assert_eq!(
+            rows.each_ref().map(|(_, row)| row.verdict().name()),
+            ["spoiled", "spoiled", "pass"]
+        );
     }
 
     #[test]

@@ -120,12 +120,9 @@ impl Row {
         self.sent.saturating_sub(self.back)
     }
 
-    /// Whether it fails, and another run may not.
+    /// Whether nothing is wrong but times, which another run may have otherwise.
     pub(super) fn is_only_late(&self) -> bool {
-        self.spoiled.is_none()
-            && self.decided.is_none()
-            && self.wrong.is_empty()
-            && !self.late.is_empty()
+        self.decided.is_none() && self.wrong.is_empty() && !self.late.is_empty()
     }
 
     /// The judgement.
