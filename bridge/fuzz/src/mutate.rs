@@ -18,6 +18,9 @@ impl Dice {
 /// Octets an input may have.
 pub const LONGEST: usize = 16 * 1024;
 
+/// One input of so many is as long as what it was made of.
+const WHOLE: usize = 16;
+
 /// Things that parsers stumble over, whatever they parse.
 const WORDS: [&[u8]; 24] = [
     b"0",
@@ -49,11 +52,17 @@ const WORDS: [&[u8]; 24] = [
 const EDGES: [u32; 12] =
     [0, 1, 2, 0x7f, 0x80, 0xff, 0x100, 0x7fff, 0x8000, 0xffff, 0x1_0000, u32::MAX];
 
-/// An input made of one of `inputs`, turned over a few times.
+/// An input made of one of `inputs`, or of its beginning, turned over a few times.
 #[must_use]
 pub fn mutated(inputs: &[Vec<u8>], dice: &mut Dice) -> Vec<u8> {
     let pick = |dice: &mut Dice| inputs.get(dice.roll(inputs.len())).cloned().unwrap_or_default();
     let mut input = pick(dice);
+    // Most are the beginning of one, of any order of length: what is short is quick, and what breaks something is seldom long.
+    if dice.roll(WHOLE) > 0 {
+        let doublings = usize::BITS - input.len().leading_zeros();
+        let most = 1 << (1 + dice.roll(doublings as usize));
+        input.truncate(1 + dice.roll(most));
+    }
     let times = 1 << dice.roll(5);
     for _ in 0..times {
         let other = if dice.roll(8) == 0 { pick(dice) } else { Vec::new() };

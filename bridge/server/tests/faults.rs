@@ -14,11 +14,11 @@ const LONG: Duration = Duration::from_secs(120);
 #[test]
 fn all_rows_are_listed_and_no_other_is_run() {
     let listed = run(&mut ringback(["faults", "--list"]), LONG);
-    assert_eq!((listed.code, listed.stdout.lines().count()), (Some(0), 45), "{}", listed.stderr);
+    assert_eq!((listed.code, listed.stdout.lines().count()), (Some(0), 46), "{}", listed.stderr);
     assert!(listed.stdout.contains("F29  drain"), "{}", listed.stdout);
-    let unknown = run(&mut ringback(["faults", "--only", "F46"]), LONG);
+    let unknown = run(&mut ringback(["faults", "--only", "F47"]), LONG);
     assert_eq!(unknown.code, Some(1));
-    assert!(unknown.stderr.contains("no fault \"F46\""), "{}", unknown.stderr);
+    assert!(unknown.stderr.contains("no fault \"F47\""), "{}", unknown.stderr);
 }
 
 #[test]

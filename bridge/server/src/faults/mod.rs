@@ -22,6 +22,7 @@ mod rolling;
 mod row;
 mod scene;
 mod soak;
+mod strangers;
 mod table;
 
 use std::path::PathBuf;
@@ -43,7 +44,7 @@ const AGAIN_UNTIL: Duration = Duration::from_secs(55 * 60);
 /// Rows at once: most of their time they wait.
 const AT_ONCE: usize = 3;
 /// Rows that need the machine for themselves: they fill it, or count on what is left of it.
-const ALONE: [&str; 5] = ["F39", "F41", "F42", "F44", "F45"];
+const ALONE: [&str; 6] = ["F39", "F41", "F42", "F44", "F45", "F46"];
 
 /// What to run.
 #[derive(Debug, Clone, Default)]
@@ -63,7 +64,7 @@ pub struct Options {
 /// A fault.
 #[derive(Debug)]
 pub struct Fault {
-    /// `F1` to `F45`.
+    /// `F1` to `F46`.
     pub id: &'static str,
     /// Lower case, hyphens.
     pub name: &'static str,
@@ -94,6 +95,7 @@ pub static FAULTS: &[&[Fault]] = &[
     machine::ROWS,
     soak::ROWS,
     capacity::ROWS,
+    strangers::ROWS,
 ];
 
 /// All faults, in order.
@@ -110,7 +112,7 @@ impl Fault {
         names.is_empty() || names.iter().any(is)
     }
 
-    /// 1 to 45.
+    /// 1 to 46.
     fn number(&self) -> u32 {
         self.id[1..].parse().unwrap_or(u32::MAX)
     }
@@ -274,11 +276,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn all_forty_five_faults_have_a_row_and_a_name_of_their_own() {
+    fn all_forty_six_faults_have_a_row_and_a_name_of_their_own() {
         let ids: Vec<_> = all().map(|fault| fault.id.to_owned()).collect();
-        assert_eq!(ids, (1..=45).map(|number| format!("F{number}")).collect::<Vec<_>>());
+        assert_eq!(ids, (1..=46).map(|number| format!("F{number}")).collect::<Vec<_>>());
         let names: BTreeSet<_> = all().map(|fault| fault.name).collect();
-        assert_eq!(names.len(), 45);
+        assert_eq!(names.len(), 46);
         let whole = |fault: &Fault| !fault.what.is_empty() && !fault.how.is_empty();
         assert!(all().all(whole));
     }
@@ -355,7 +357,7 @@ mod tests {
             let names: Vec<_> = names.iter().map(|&name| name.to_owned()).collect();
             all().filter(|fault| fault.is_named(&names)).count()
         };
-        assert_eq!((named(&[]), named(&["f1", "F44"]), named(&["jitter"])), (45, 2, 1));
+        assert_eq!((named(&[]), named(&["f1", "F44"]), named(&["jitter"])), (46, 2, 1));
         let only = vec!["F99".to_owned()];
         assert!(run(&Options { only, ..Options::default() }, &|_, _, _| {}).is_err());
     }

@@ -23,8 +23,12 @@ pub(super) static ROWS: &[Fault] = &[Fault {
 const CALLERS: usize = 40;
 /// Before a caller calls again who was not served.
 const BREATH: Duration = Duration::from_millis(200);
-/// What each says before it hangs up.
-const SAYS: Duration = Duration::from_millis(200);
+/// What each says before it hangs up, and how long it listens then: short, for it is beginning and ending that may leave something.
+const SAYS: Duration = Duration::from_millis(40);
+/// One call of so many is a long one.
+const LONG_OF: u64 = 500;
+/// It fills its ring and writes over it.
+const LONG: Duration = Duration::from_secs(12);
 /// Between two samples of the memory.
 const SAMPLED_EVERY: Duration = Duration::from_millis(250);
 /// The share of the time in which memory may grow as it likes: buffers find their size.
@@ -58,7 +62,11 @@ fn soak(ground: &Ground) -> Result<Row, String> {
             let (to, over) = (to.clone(), Arc::clone(&over));
             let call = move |turn| {
                 let name = format!("faulted-{at}-{turn}");
-                Call { linger: SAYS / 2, ..Call::new(to.clone(), &name, SAYS) }
+                // Not all callers at the same time.
+                let first = at as u64 * LONG_OF / CALLERS as u64;
+                let is_long = (turn + first) % LONG_OF == LONG_OF - 1;
+                let says = if is_long { LONG } else { SAYS };
+                Call { linger: SAYS, ..Call::new(to.clone(), &name, says) }
             };
             ground.runtime.spawn(again_and_again(ground.clock, call, over))
         })
