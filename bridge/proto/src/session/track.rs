@@ -15,8 +15,6 @@ use crate::scratch::Pcm;
 const SHORT_GAP: Duration = Duration::from_millis(40);
 /// Two tracks may be apart this much before silence aligns them.
 const ALIGN_TOLERANCE: Duration = Duration::from_millis(40);
-/// A track cannot begin later than this; more is a clock gone wrong.
-const MAX_OFFSET: Duration = Duration::from_secs(24 * 3_600);
 /// Playback may begin this much off its place on the call's clock; less would cut hairs in continuous sound.
 const HEARD_TOLERANCE: Duration = Duration::from_millis(5);
 
@@ -74,7 +72,7 @@ impl WireTrack {
     /// Puts silence in front, so that position 0 is the call's first sample.
     pub(super) fn begin_at(&mut self, offset: Duration) {
         if offset > ALIGN_TOLERANCE {
-            self.ring.push_silence(self.format.rate.samples_in(offset.min(MAX_OFFSET)));
+            self.ring.push_silence(self.format.rate.samples_in(offset));
         }
     }
 
@@ -91,7 +89,7 @@ impl WireTrack {
     /// The first sound of another stream began at `began`: what nobody sent until then is a gap.
     pub(super) fn reopen(&mut self, now: Instant, began: Instant) -> u64 {
         self.reopens = false;
-        let away = (began - self.heard_until).min(MAX_OFFSET);
+        let away = began - self.heard_until;
         let missing = self.format.rate.samples_in(away);
         let refused = self.step(|timeline, sink| timeline.reopen(now, missing, sink));
         self.decoder.reset();

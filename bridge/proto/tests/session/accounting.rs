@@ -56,6 +56,26 @@ fn sound_of_a_track_that_the_stream_has_not_is_no_part_of_it() {
     assert_eq!(account(&rig.finish(), "wire.in"), (2, vec![(Reason::Early, 1)]));
 }
 
+/// Sound that comes before the stream has started is kept for it, and comes with the start.
+#[test]
+fn sound_of_a_call_that_has_no_way_for_it_is_told_and_counted() {
+    use ringback_proto::rule::{Key, Rule};
+    let elsewhere = Rule::default().and(Key::From, ["nobody"]);
+    let route = Route { when: elsewhere, ..Route::to(vec![port("stt", false)]) };
+    let mut rig = Rig::connected("vonage", Dial::default(), |config| config.routes = route.into());
+    for _ in 0..2 {
+        rig.session.handle_message(rig.at(), Message::Binary(&[0; 640]));
+    }
+    assert_eq!(rig.session.ledger().hop("wire.in").map(|hop| hop.entered), Some(0), "it is kept");
+    rig.open();
+    let early = Report::Dropped { reason: Reason::Early, count: 1 };
+    assert_eq!(rig.reports.iter().filter(|report| **report == early).count(), 2);
+    let summary = rig.finish();
+    assert_eq!(summary.reason, EndReason::NoRoute);
+    assert_eq!(account(&summary, "wire.in"), (2, vec![(Reason::Early, 2)]));
+    assert_eq!(summary.frames_in, 2);
+}
+
 #[test]
 fn what_the_socket_did_not_take_is_not_called_sent() {
     let mut rig = Rig::new("twilio", vec![port("agent", true)]);

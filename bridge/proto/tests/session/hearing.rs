@@ -485,3 +485,49 @@ fn a_module_that_acknowledges_what_it_was_not_given_resumes_behind_what_it_was()
     rig.command(Command::Hangup);
     rig.finish();
 }
+
+/// A provider's clock may be wrong: the silence in front of a track is no longer than ours makes likely.
+#[test]
+fn a_track_whose_stamps_run_far_ahead_begins_ten_seconds_ahead_of_our_clock_at_most() {
+    let dial = Dial { tracks: vec![Track::Inbound, Track::Outbound], ..Dial::default() };
+    let mut rig = Rig::dialled("twilio", dial, |config| {
+        config.routes = keeping(Duration::from_secs(60), vec![port("recorder", false)]);
+    });
+    let accept =
+        Accept { tracks: vec![1], framing: Framing::Hdr16, ..listens(8_000).accept.clone() };
+    rig.ready(0, &Ready { accept, ..Ready::default() });
+    let media = |track: &str, ms: u64| {
+        let payload = "/".repeat(213) + "w==";
+        format!(
+            r#"{{"event":"media","sequenceNumber":"3","streamSid":"MZ17","media":{{"track":"{track}","chunk":"1","timestamp":"{ms}","payload":"{payload}"}}}}"#
+        )
+    };
+    rig.run(100);
+    rig.session.handle_message(rig.at(), Message::Text(&media("inbound", 0)));
+    rig.run(500);
+    rig.session.handle_message(rig.at(), Message::Text(&media("outbound", 3_600_000)));
+    rig.exchange();
+    let end = rig.frames(0).last().map(|(pts, samples)| pts + samples.len() as u64);
+    assert_eq!(end, Some(10_520 * 8), "half a second after the other track, ten ahead, and 20 ms");
+    rig.command(Command::Hangup);
+    rig.finish();
+}
+
+#[test]
+fn a_module_is_ready_once_and_what_it_says_of_it_later_changes_nothing() {
+    let mut rig = Rig::new("twilio", vec![port("stt", false)]);
+    rig.ready(0, &listens(8_000));
+    for frame in 0..10 {
+        rig.speak(&ramp(frame));
+    }
+    assert_eq!(rig.frames(0).len(), 10);
+    rig.ready(0, &listens(16_000));
+    rig.speak(&ramp(10));
+    let frames = rig.frames(0);
+    let place: Vec<_> = frames.iter().map(|(pts, samples)| (*pts, samples.len())).collect();
+    assert_eq!(place, [(10 * 160, 160)], "at the rate it agreed to, and where it was");
+    let ready = |report: &&Report| **report == Report::ModuleReady(PortId(0));
+    assert_eq!(rig.reports.iter().filter(ready).count(), 1);
+    rig.command(Command::Hangup);
+    rig.finish();
+}

@@ -254,6 +254,48 @@ fn words_that_a_provider_tells_just_after_a_part_are_private_too() {
     assert!(!format!("{:?}", rig.reports).contains("four one"));
 }
 
+/// A provider that speaks by itself says with an interruption which words the caller had heard.
+#[test]
+fn words_heard_within_a_clear_are_told_to_nobody_else_in_a_private_part() {
+    let agent = PortConfig { hears_private: true, ..port("agent", true) };
+    let routes = Route::to(vec![agent, port("other", true)]);
+    let mut rig = Rig::with("conversation-relay", |config| config.routes = routes.into());
+    rig.ready(0, &Ready::default());
+    rig.ready(1, &Ready::default());
+    let heard = |rig: &mut Rig, words: &str| {
+        rig.told.clear();
+        rig.reports.clear();
+        let interrupt = format!(
+            r#"{{"type":"interrupt","utteranceUntilInterrupt":"{words}","durationUntilInterruptMs":460}}"#
+        );
+        rig.session.handle_message(rig.at(), Message::Text(&interrupt));
+        rig.exchange();
+        let told = |(_, message): &(usize, ToModule)| match message {
+            ToModule::Cleared(cleared) => cleared.heard.clone(),
+            other => panic!("{other:?}"),
+        };
+        let reported = rig.reports.iter().find_map(|report| match report {
+            Report::Cleared { cleared, .. } => Some(cleared.heard.clone()),
+            _ => None,
+        });
+        let mut all: Vec<_> = rig.told.iter().map(told).collect();
+        all.push(reported.expect("a clear is reported"));
+        all
+    };
+    let words = |text: &str| Some(text.to_owned());
+    assert_eq!(heard(&mut rig, "Good morning"), vec![words("Good morning"); 3]);
+    rig.session.begin_private(rig.at(), PrivateBy::Operator, None);
+    rig.exchange();
+    let secret = "Your number is four one";
+    assert_eq!(heard(&mut rig, secret), [words(secret), None, None]);
+    rig.session.end_private(rig.at(), PrivateBy::Operator);
+    rig.exchange();
+    rig.run(300);
+    assert_eq!(heard(&mut rig, secret), [words(secret), None, None], "it may be of just before");
+    rig.run(5_000);
+    assert_eq!(heard(&mut rig, "Goodbye"), vec![words("Goodbye"); 3]);
+}
+
 #[test]
 fn a_part_ends_when_it_has_lasted_long_enough() {
     let mut rig = rig(PrivateRule { limit: Duration::from_secs(3), ..PrivateRule::default() });
