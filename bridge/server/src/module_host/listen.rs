@@ -29,17 +29,11 @@ impl<'a> Listener<'a> {
         Self { talk, messages, dropped: 0 }
     }
 
-    /// What a frame comes to, or the end of its module.
-    pub(super) fn frame(&mut self, frame: wire::Frame<'_>) -> Result<Heard, End> {
-        let (slot, open) = (frame.slot, self.talk.slot);
-        if slot != 0 && slot != open {
-            return Err(End::failed(format!(
-                "sent a frame for slot {slot}, but only {open} is open"
-            )));
-        }
-        match frame.kind {
-            FrameKind::Audio => self.audio(frame.body),
-            FrameKind::Json => self.message(frame.body),
+    /// What a frame of the session comes to, or the end of its module.
+    pub(super) fn frame(&mut self, kind: FrameKind, body: &[u8]) -> Result<Heard, End> {
+        match kind {
+            FrameKind::Audio => self.audio(body),
+            FrameKind::Json => self.message(body),
         }
     }
 

@@ -7,13 +7,13 @@ use std::task::{Poll, ready};
 use std::time::Duration;
 
 use ringback_module::message::Start;
-use ringback_module::wire::{Frame, FrameKind, MAX_BODY, STDIO_HEADER};
+use ringback_module::wire::{FrameKind, MAX_BODY, STDIO_HEADER};
 use ringback_proto::provider::Message;
 use tokio::sync::mpsc;
 
 use super::close::{farewell, left};
 use super::listen::{Heard, Listener};
-use super::talk::{Broken, Carry, End, Failure, SLOT, Talk};
+use super::talk::{Broken, Carry, End, Failure, Talk};
 use super::{FromHost, Inbox};
 use crate::socket::wire::Kind;
 use crate::socket::{Incoming, Socket, SocketError, SocketOptions, close_code};
@@ -121,12 +121,8 @@ fn understood(
         None => return Err(End::failed("the connection was cut")),
     };
     match socket.message(&came) {
-        Some(Message::Text(text)) => {
-            listener.frame(Frame { slot: SLOT, kind: FrameKind::Json, body: text.as_bytes() })
-        }
-        Some(Message::Binary(body)) => {
-            listener.frame(Frame { slot: SLOT, kind: FrameKind::Audio, body })
-        }
+        Some(Message::Text(text)) => listener.frame(FrameKind::Json, text.as_bytes()),
+        Some(Message::Binary(body)) => listener.frame(FrameKind::Audio, body),
         None => Ok(Heard::Nothing),
     }
 }

@@ -19,7 +19,7 @@ use super::{FromHost, Inbox, ToHost};
 use crate::clock::Clock;
 
 /// The session of what carries but one; slot 0 is what carries it.
-pub(super) const SLOT: u16 = 1;
+const SLOT: u16 = 1;
 /// The watchdog looks this many times within the deadline. The sign of life before the first look that finds none may be as old as a look
 /// is long, so one look less is the deadline: it is early by a sixteenth of it at most, and late by nothing.
 pub(super) const LOOKS: u32 = 16;

@@ -19,9 +19,22 @@ current = 1
 stdin, stdout = os.fdopen(0, "rb", 0), os.fdopen(1, "wb", 0)
 
 
+def abandoned():
+    if usual == "stay":
+        time.sleep(600)
+    while usual == "clinging":
+        say("pong", slot=0, t=0)
+        time.sleep(0.1)
+    sys.exit(0)
+
+
 def send(kind, body, slot=None):
     slot = current if slot is None else slot
-    stdout.write(struct.pack("<IBBH", len(body), kind, 0, slot) + body)
+    try:
+        stdout.write(struct.pack("<IBBH", len(body), kind, 0, slot) + body)
+    except BrokenPipeError:
+        time.sleep(600 if usual == "stay" else 0)
+        sys.exit(0)
 
 
 def say(type, slot=None, **fields):
@@ -37,9 +50,7 @@ def read(count):
     while len(octets) < count:
         piece = stdin.read(count - len(octets))
         if not piece:
-            if usual == "stay":
-                time.sleep(600)
-            sys.exit(0)
+            abandoned()
         octets += piece
     return octets
 
@@ -53,10 +64,17 @@ def start(message):
         time.sleep(600)
     if mode == "mute":
         send(1, bytes(4))
+    if mode == "nonsense":
+        say("transcript", id=5, text=None)
     framing = "hdr16" if mode == "hdr16" else "raw"
     pcm = {"encoding": "pcm_s16le", "rate": 8000}
-    say("ready", accept={"in": pcm, "out": pcm, "tracks": [0], "framing": framing})
+    accept = {"in": pcm, "out": pcm, "tracks": [0], "framing": framing}
+    say("ready", accept=accept)
     event("started", {"resume": message.get("resume"), "session": message["session"]})
+    if mode == "twice":
+        say("ready", accept=accept)
+    if mode == "group":
+        event("group", [os.getpid(), os.getpgrp()])
     if mode == "whoami":
         event("pid", [os.getpid(), current])
     if mode == "surroundings":
@@ -72,12 +90,21 @@ def start(message):
     if mode == "babble":
         for n in range(1200):
             event("babble", n)
+    if mode == "gush":
+        for _ in range(80):
+            event("gush", "x" * 200_000)
     if mode == "garbage":
         print("hello, this is not a frame", flush=True)
     if mode == "oversize":
         stdout.write(struct.pack("<IBBH", 262145, 1, 0, current))
     if mode == "slot":
         say("pong", slot=7, t=1)
+    if mode == "nobody":
+        send(1, bytes(2), slot=0)
+    if mode == "astray":
+        say("event", slot=0, name="astray", data=None)
+    if mode == "muddled":
+        say("register", slot=0, module=5)
     if mode == "odd":
         send(1, bytes(3))
     if mode == "fatal":
@@ -105,11 +132,15 @@ if usual == "unborn" and not os.path.exists(sys.argv[3]):
     open(sys.argv[3], "w").close()
     print("no model", file=sys.stderr, flush=True)
     sys.exit(5)
-if usual == "unloaded":
+if usual in ("unloaded", "clinging", "mum", "shut"):
     # Open as long as the process is there.
     line = socket.create_connection(("127.0.0.1", int(sys.argv[3])))
     line.recv(1)
 say("register", slot=0, module="test", v=[9] if usual == "version" else [1], max_sessions=sessions)
+if usual == "shut":
+    stdout.close()
+if usual in ("mum", "shut"):
+    time.sleep(600)
 while True:
     length, kind, _, slot = struct.unpack("<IBBH", read(8))
     body = read(length)

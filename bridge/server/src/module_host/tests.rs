@@ -113,6 +113,9 @@ async fn breaking_the_contract_is_fatal_to_the_process() {
         ("garbage", "does not speak ringback.v1: frame at octet"),
         ("oversize", "body of 262145 octets is over the limit"),
         ("slot", "slot 7"),
+        ("nobody", "sent sound in slot 0"),
+        ("astray", "said in slot 0, which is the process, what belongs into the slot of a session"),
+        ("muddled", "message not understood"),
     ] {
         let mut hosted = child(mode, start());
         let reason = restarting(&mut hosted).await;
@@ -199,6 +202,28 @@ async fn a_dropped_module_does_not_live_on() {
     // Its connection closes when it dies; it would not leave by itself for ten minutes.
     let end = timeout(PATIENCE, line.read(&mut greeting)).await.expect("still running");
     assert!(matches!(end, Ok(0) | Err(_)));
+}
+
+#[test]
+fn a_process_does_not_outlive_the_runtime_that_its_bridge_runs_on() {
+    use std::io::Read as _;
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port().to_string();
+    let command = ["python3", "-c", SCRIPT, "stay", &port].map(str::to_owned).to_vec();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let hosted = runtime.block_on(async {
+        let mut hosted = spawn_child(&ChildPool::new(ChildSpec::new("stay", command)), start());
+        ready(&mut hosted, Value::Null).await;
+        hosted
+    });
+    let (mut line, _) = listener.accept().unwrap();
+    line.read_exact(&mut [0; 4]).unwrap();
+    // Nothing is there any more that could end it in good order, as when the bridge panics.
+    drop(runtime);
+    line.set_read_timeout(Some(PATIENCE)).unwrap();
+    let end = line.read(&mut [0]).map_err(|error| error.kind());
+    assert!(matches!(end, Ok(0) | Err(std::io::ErrorKind::ConnectionReset)), "{end:?}");
+    drop(hosted);
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ringback_module::message::Start;
-use ringback_module::wire::{Frame, FrameKind};
+use ringback_module::wire::FrameKind;
 use tokio::sync::mpsc;
 
 use super::pool::{ChildPool, Place};
@@ -95,8 +95,7 @@ async fn serve(talk: &Talk<'_>, place: &mut Place, to: &mut Inbox, had_time: boo
 async fn listen(talk: &Talk<'_>, ear: &mut Ear, process: &Process) -> End {
     let mut listener = Listener::new(talk);
     while let Some(said) = ear.hear().await {
-        let frame = Frame { slot: talk.slot, kind: said.kind, body: &said.body };
-        let passed = match listener.frame(frame) {
+        let passed = match listener.frame(said.kind, &said.body) {
             Ok(heard) => listener.pass_on(heard).await,
             Err(end) => Err(end),
         };

@@ -12,14 +12,14 @@ use async_nats::{Client, Subscriber};
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use ringback_module::message::Start;
-use ringback_module::wire::{Frame, FrameKind, MAX_BODY, STDIO_HEADER};
+use ringback_module::wire::{FrameKind, MAX_BODY, STDIO_HEADER};
 use tokio::sync::{Notify, mpsc};
 use tokio::time::timeout;
 
 use super::close::{farewell, left};
 use super::listen::{Heard, Listener};
 use super::restart::{Ground, called_off, shortened, supervise};
-use super::talk::{BREACH, Broken, Carry, End, Failure, LOST, SLOT, Talk};
+use super::talk::{BREACH, Broken, Carry, End, Failure, LOST, Talk};
 use super::{FromHost, Hosted, Inbox, seat};
 use crate::nats::Nats;
 use crate::socket::Closed;
@@ -216,7 +216,7 @@ fn understood(
                 let reason = format!("message of {octets} octets is over the limit of {MAX_BODY}");
                 return Err(End::failed(reason));
             }
-            listener.frame(Frame { slot: SLOT, kind, body })
+            listener.frame(kind, body)
         }
         Some(Head::Taken(taken)) => line.confirmed(taken).map(|()| Heard::Nothing),
         Some(Head::Close(closed)) => Err(left(Some(closed))),

@@ -46,6 +46,15 @@ async fn a_process_gets_none_of_the_variables_that_secrets_are_kept_in_but_those
     assert!(names.contains(&json!("CARGO_PKG_NAME")));
 }
 
+/// A terminal tells a whole group of Ctrl-C: the bridge drains then, and needs its modules for that.
+#[cfg(unix)]
+#[tokio::test]
+async fn a_process_is_in_a_group_of_its_own() {
+    let mut hosted = joined(&pool(|_| {}), "group").await;
+    let FromHost::Message(FromModule::Event(told)) = next(&mut hosted).await else { panic!() };
+    assert_eq!(told.data[0], told.data[1], "it leads the group that it is in");
+}
+
 #[tokio::test]
 async fn a_folder_that_is_not_there_is_named() {
     let dir = Some("/no/such/folder".into());

@@ -156,17 +156,19 @@ impl<S: Side> Acted<S> {
             }
             "late" => return Err(Over),
             "mute" => self.sound(&[0; 4]).await?,
+            "nonsense" => self.say(json!({"type": "transcript", "id": 5, "text": null})).await?,
             _ => {}
         }
         let framing = if self.mode == "hdr16" { "hdr16" } else { "raw" };
         let pcm = json!({"encoding": "pcm_s16le", "rate": 8000});
-        self.say(json!({"type": "ready",
-            "accept": {"in": pcm, "out": pcm, "tracks": [0], "framing": framing}}))
-            .await?;
+        let ready = json!({"type": "ready",
+            "accept": {"in": pcm, "out": pcm, "tracks": [0], "framing": framing}});
+        self.say(ready.clone()).await?;
         let started = json!({"resume": start["resume"], "session": start["session"]});
         self.event("started", started).await?;
         match self.mode {
             "hang" | "slow" => Err(Over),
+            "twice" => self.say(ready).await,
             "flood" => {
                 // Not for ever: what never pauses lets no virtual time pass.
                 for _ in 0..330 {

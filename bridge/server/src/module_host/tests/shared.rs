@@ -2,7 +2,7 @@
 //! real ones.
 
 use tokio::io::AsyncWriteExt as _;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
 
@@ -48,6 +48,26 @@ async fn over(mut hosted: Hosted) {
 async fn assert_lives(hosted: &mut Hosted, pts: u64) {
     hosted.try_send(audio(pts, &[7])).unwrap();
     assert_eq!(next(hosted).await, FromHost::Audio { epoch: None, samples: vec![7] });
+}
+
+/// One process started ahead, which has connected to the gate: it is loaded once it gets an octet over its line, and the line is cut
+/// when it is no more.
+async fn gated(mode: &str) -> (TcpListener, Arc<ChildPool>, TcpStream) {
+    let gate = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = gate.local_addr().unwrap().port().to_string();
+    let pool = pool(|spec| {
+        spec.warm = 1;
+        spec.max_processes = 1;
+        spec.command.splice(3.., [mode.into(), "2".into(), port]);
+    });
+    let (line, _) = timeout(PATIENCE, gate.accept()).await.unwrap().unwrap();
+    (gate, pool, line)
+}
+
+/// Waits until the process at the other end is no more.
+async fn cut(line: &mut TcpStream) {
+    let end = timeout(PATIENCE, line.read(&mut [0])).await.expect("still running");
+    assert!(matches!(end, Ok(0) | Err(_)));
 }
 
 /// Waits until so many are ready that were started ahead.
@@ -222,14 +242,7 @@ async fn one_that_dies_before_its_first_session_is_started_again() {
 
 #[tokio::test]
 async fn a_call_that_comes_while_a_model_is_loaded_does_not_end_that() {
-    let gate = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let port = gate.local_addr().unwrap().port().to_string();
-    let pool = pool(|spec| {
-        spec.warm = 1;
-        spec.max_processes = 1;
-        spec.command.splice(3.., ["unloaded".into(), "2".into(), port]);
-    });
-    let (mut line, _) = timeout(PATIENCE, gate.accept()).await.unwrap().unwrap();
+    let (gate, pool, mut line) = gated("unloaded").await;
     let mut impatient = start();
     impatient.limits.ready_ms = 50;
     let mut early = spawn_child(&pool, impatient);
@@ -285,16 +298,68 @@ async fn a_changed_program_is_for_new_sessions() {
 
 #[tokio::test]
 async fn with_the_pool_go_the_processes_that_nobody_is_on() {
-    let gate = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let port = gate.local_addr().unwrap().port().to_string();
+    // The second would stay, and gives signs of life, though its input has ended.
+    for mode in ["unloaded", "clinging"] {
+        let (_gate, pool, mut line) = gated(mode).await;
+        line.write_all(b"!").await.unwrap();
+        warm(&pool, 1).await;
+        drop(pool);
+        cut(&mut line).await;
+    }
+}
+
+#[tokio::test]
+async fn one_that_may_not_know_that_its_session_is_over_is_not_kept_ready() {
     let pool = pool(|spec| {
         spec.warm = 1;
-        spec.command.splice(3.., ["unloaded".into(), "2".into(), port]);
+        spec.max_processes = 1;
     });
-    let (mut line, _) = timeout(PATIENCE, gate.accept()).await.unwrap().unwrap();
+    let (dropped, (process, _)) = whoami(&pool).await;
+    drop(dropped);
+    warm(&pool, 1).await;
+    let (hosted, (other, _)) = whoami(&pool).await;
+    assert_ne!(other, process);
+    over(hosted).await;
+}
+
+#[tokio::test]
+async fn one_that_never_registers_is_ended_and_another_is_started() {
+    let (gate, _pool, mut line) = gated("unloaded").await;
+    tokio::time::pause();
+    tokio::time::sleep(Duration::from_secs(121)).await;
+    tokio::time::resume();
+    cut(&mut line).await;
+    timeout(PATIENCE, gate.accept()).await.expect("no other was started").unwrap();
+}
+
+#[tokio::test]
+async fn one_that_nobody_is_on_and_that_gives_no_sign_of_life_is_ended() {
+    let (_gate, pool, mut line) = gated("mum").await;
     line.write_all(b"!").await.unwrap();
     warm(&pool, 1).await;
-    drop(pool);
-    let end = timeout(PATIENCE, line.read(&mut [0])).await.expect("still running");
-    assert!(matches!(end, Ok(0) | Err(_)));
+    let dead = Duration::from_millis(message::Limits::default().dead_ms);
+    tokio::time::pause();
+    let ended = timeout(dead, pool.until(|warmth| warmth.ready == 0)).await;
+    tokio::time::resume();
+    ended.expect("taken for alive");
+    cut(&mut line).await;
+}
+
+#[tokio::test]
+async fn one_that_closes_its_stdout_and_stays_is_killed() {
+    let (_gate, _pool, mut line) = gated("shut").await;
+    line.write_all(b"!").await.unwrap();
+    cut(&mut line).await;
+}
+
+#[tokio::test]
+async fn a_session_that_is_not_read_holds_up_the_others_of_its_process_for_a_moment_only() {
+    let pool = pool(|_| {});
+    let (mut neighbour, _) = whoami(&pool).await;
+    // What it says is more than all queues between it and the call take together.
+    let mut unread = joined(&pool, "gush").await;
+    assert_lives(&mut neighbour, 0).await;
+    let reason = restarting(&mut unread).await;
+    assert!(reason.starts_with("says more than is listened to"), "{reason}");
+    assert_lives(&mut neighbour, 1).await;
 }

@@ -188,6 +188,8 @@ async fn broken_contracts(place: &Place) {
         ("oversize", "over the limit|bigger than the limit"),
         ("odd", "audio of 3 octets"),
         ("mute", "`accept.out`"),
+        ("nonsense", "message not understood: invalid type"),
+        ("twice", "was ready twice"),
     ] {
         let mut hosted = place.host(mode, start()).await;
         let reason = restarting(&mut hosted).await;
