@@ -32,7 +32,8 @@ const IDLE: Duration = Duration::from_secs(60);
 const LAST_ANSWER: Duration = Duration::from_secs(2);
 /// Requests at a time on a connection of HTTP/2, listeners included.
 const MAX_STREAMS: u32 = 100;
-/// Requests that a peer may take back before they were looked at; more ends the connection (CVE-2023-44487).
+/// Requests that a peer may take back before they were looked at, and those that we have to (CVE-2023-44487, CVE-2025-8671); more
+/// ends the connection.
 const MAX_RESETS: usize = 20;
 /// What may wait for a peer that does not read, for each request.
 const MAX_WAITING: usize = 64 * 1024;
@@ -97,17 +98,7 @@ pub(super) async fn serve(
         async move { Ok::<_, Infallible>(operator.answer(request, peer, busy).await) }
     });
     let ended = if is_http2 {
-        let mut http = http2::Builder::new(TokioExecutor::new());
-        http.timer(TokioTimer::new())
-            .enable_connect_protocol()
-            .max_concurrent_streams(MAX_STREAMS)
-            .max_pending_accept_reset_streams(MAX_RESETS)
-            .max_local_error_reset_streams(MAX_RESETS)
-            .max_header_list_size(MAX_HEAD as u32)
-            .max_send_buf_size(MAX_WAITING)
-            .keep_alive_interval(KEEPALIVE)
-            .keep_alive_timeout(KEEPALIVE);
-        let connection = pin!(http.serve_connection(io, service));
+        let connection = pin!(bounded_http2().serve_connection(io, service));
         attend(connection, |c| c.graceful_shutdown(), &activity, &operator).await
     } else {
         let mut http = http1::Builder::new();
@@ -121,6 +112,21 @@ pub(super) async fn serve(
     if let Err(error) = ended {
         report(&Report::HttpFailed { peer, reason: &error.to_string() });
     }
+}
+
+/// HTTP/2, and what a peer may do on a connection of it.
+fn bounded_http2() -> http2::Builder<TokioExecutor> {
+    let mut http = http2::Builder::new(TokioExecutor::new());
+    http.timer(TokioTimer::new())
+        .enable_connect_protocol()
+        .max_concurrent_streams(MAX_STREAMS)
+        .max_pending_accept_reset_streams(MAX_RESETS)
+        .max_local_error_reset_streams(MAX_RESETS)
+        .max_header_list_size(MAX_HEAD as u32)
+        .max_send_buf_size(MAX_WAITING)
+        .keep_alive_interval(KEEPALIVE)
+        .keep_alive_timeout(KEEPALIVE);
+    http
 }
 
 /// Reads until it is known which protocol this is: the whole beginning of HTTP/2, or what is none. `None` if it ends before.
@@ -166,5 +172,120 @@ where
         }
         (is_ending, patience) = (true, LAST_ANSWER);
         end(connection.as_mut());
+    }
+}
+
+/// Peers that no library for HTTP/2 lets one write: their frames are (RFC 9113, 4.1).
+#[cfg(test)]
+mod tests {
+    use axum::body::Body;
+    use bytes::Bytes;
+    use hyper::Response;
+    use tokio::io::{AsyncWriteExt as _, DuplexStream, duplex};
+
+    use super::*;
+
+    const HEADERS: u8 = 1;
+    const RST_STREAM: u8 = 3;
+    const SETTINGS: u8 = 4;
+    const GOAWAY: u8 = 7;
+    const WINDOW_UPDATE: u8 = 8;
+    /// END_STREAM and END_HEADERS.
+    const WHOLE: u8 = 5;
+    const ENHANCE_YOUR_CALM: u32 = 11;
+    /// `GET http://a/`, as the table of RFC 7541 has it.
+    const GET: [u8; 6] = [0x82, 0x86, 0x84, 0x41, 1, b'a'];
+    /// Octets under way to the peer.
+    const UNDER_WAY: usize = 4 * 1024;
+
+    fn frame(kind: u8, flags: u8, stream: u32, body: &[u8]) -> Vec<u8> {
+        let length = (body.len() as u32).to_be_bytes();
+        [&length[1..], &[kind, flags], &stream.to_be_bytes(), body].concat()
+    }
+
+    fn request(stream: u32) -> Vec<u8> {
+        frame(HEADERS, WHOLE, stream, &GET)
+    }
+
+    /// A peer's line, and all that it says: each request is answered with such a body.
+    async fn peer(said: &[u8], body: impl Fn() -> Body + Send + 'static) -> DuplexStream {
+        let (mut near, far) = duplex(UNDER_WAY);
+        let service = service_fn(move |_| {
+            let answer = Response::new(body());
+            async move { Ok::<_, Infallible>(answer) }
+        });
+        near.write_all(&[PREFACE, said].concat()).await.unwrap();
+        tokio::spawn(bounded_http2().serve_connection(TokioIo::new(far), service));
+        near
+    }
+
+    /// Whether a request is answered that comes behind so many of a kind; an error is the code that the connection ends with.
+    async fn answered_behind(count: usize, kind: fn(u32) -> Vec<u8>) -> Result<(), u32> {
+        let last = 2 * count as u32 + 1;
+        let mut said = frame(SETTINGS, 0, 0, &[]);
+        (1..last).step_by(2).for_each(|stream| said.extend(kind(stream)));
+        said.extend(request(last));
+        let mut line = peer(&said, Body::empty).await;
+        loop {
+            let mut head = [0; 9];
+            line.read_exact(&mut head).await.unwrap();
+            let word = |octets: &[u8]| u32::from_be_bytes(octets.try_into().unwrap());
+            let mut body = vec![0; word(&head[..4]) as usize >> 8];
+            line.read_exact(&mut body).await.unwrap();
+            match head[3] {
+                HEADERS if word(&head[5..]) == last => return Ok(()),
+                GOAWAY => return Err(word(&body[4..8])),
+                _ => {}
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_takes_back_one_request_too_many_before_it_was_looked_at_is_cut_off() {
+        let taken_back = |stream| {
+            let cancel = frame(RST_STREAM, 0, stream, &8_u32.to_be_bytes());
+            [request(stream), cancel].concat()
+        };
+        assert_eq!(answered_behind(MAX_RESETS, taken_back).await, Ok(()));
+        assert_eq!(answered_behind(MAX_RESETS + 1, taken_back).await, Err(ENHANCE_YOUR_CALM));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_has_us_take_back_one_request_too_many_is_cut_off() {
+        // A field of HTTP/1.1, which makes the request malformed (RFC 9113, 8.2.2).
+        let malformed = |stream| {
+            let fields = [&GET[..], &[0, 10], b"connection", &[1, b'x']].concat();
+            frame(HEADERS, WHOLE, stream, &fields)
+        };
+        assert_eq!(answered_behind(MAX_RESETS, malformed).await, Ok(()));
+        assert_eq!(answered_behind(MAX_RESETS + 1, malformed).await, Err(ENHANCE_YOUR_CALM));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_more_waits_for_a_peer_that_has_room_for_all_and_reads_nothing() {
+        const PIECE: usize = 1_024;
+        let made = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&made);
+        let endless = move || {
+            let counted = Arc::clone(&counted);
+            Body::from_stream(futures_util::stream::repeat_with(move || {
+                counted.fetch_add(PIECE, Ordering::Relaxed);
+                Ok::<_, Infallible>(Bytes::from_static(&[b'x'; PIECE]))
+            }))
+        };
+        let most = (1_u32 << 31) - 1;
+        let window = [&[0, 4], &most.to_be_bytes()[..]].concat();
+        let said = [
+            frame(SETTINGS, 0, 0, &window),
+            frame(WINDOW_UPDATE, 0, 0, &(most - 65_535).to_be_bytes()),
+            request(1),
+        ];
+        let line = peer(&said.concat(), endless).await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let made = made.load(Ordering::Relaxed);
+        // What is being written is no more than a frame of 16 KiB, the most that a peer takes which says nothing else.
+        let most = MAX_WAITING + UNDER_WAY + 16 * 1024 + PIECE;
+        assert!((MAX_WAITING..=most).contains(&made), "{made} octets were made for nobody");
+        drop(line);
     }
 }
