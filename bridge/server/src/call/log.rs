@@ -1,11 +1,11 @@
 //! Turns what is seen on calls into log lines and figures.
 
-use ringback_module::message::LogLevel;
+use ringback_module::message::{Event, LogLevel};
 use ringback_proto::Instant;
 use ringback_proto::provider::Notice;
 use ringback_proto::session::{EndReason, PortId, Report as Happened, Session, Summary};
 
-use super::watch::{Seen, Watch};
+use super::watch::{Late, Seen, Watch};
 use crate::recordings::Incomplete;
 use crate::telemetry::{CallReport, PeerText, Phone, Report, report};
 
@@ -20,6 +20,7 @@ impl Watch for LogWatch {
             Seen::Report { report, session } => self.happened(call, report, session),
             Seen::SocketFailed(error) => tell(call, CallReport::Socket { error }),
             Seen::Ended(summary) => self.ended(call, summary),
+            Seen::Late(Late { module, event, .. }) => said(call, module, event),
         }
     }
 }
@@ -95,12 +96,7 @@ impl LogWatch {
             Happened::Dtmf(Some(port), d) => {
                 result(call, &name(port), "dtmf", &d.digit.to_string());
             }
-            Happened::Event(port, e) => {
-                result(call, &name(port), &e.name, &e.data.to_string());
-                if let Some(lacks) = Incomplete::told_by(&e.name, &e.data) {
-                    tell(call, CallReport::RecordingIncomplete { module: &name(port), lacks });
-                }
-            }
+            Happened::Event(port, e) => said(call, &name(port), e),
             Happened::Error(port, e) => {
                 let reason = format!("{}: {}", e.code, e.message);
                 tell(
@@ -122,6 +118,13 @@ impl LogWatch {
 fn modules(session: &Session) -> String {
     let names: Vec<_> = (0..session.port_count()).map(|n| session.port_name(PortId(n))).collect();
     names.join(", ")
+}
+
+fn said(call: &str, module: &str, event: &Event) {
+    result(call, module, &event.name, &event.data.to_string());
+    if let Some(lacks) = Incomplete::told_by(&event.name, &event.data) {
+        tell(call, CallReport::RecordingIncomplete { module, lacks });
+    }
 }
 
 fn result(call: &str, module: &str, kind: &str, text: &str) {

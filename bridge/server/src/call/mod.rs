@@ -46,7 +46,7 @@ pub(crate) use lines::{Lines, MOST_POSTED};
 pub(crate) use log::{LogWatch, notice_text};
 pub(crate) use source::{FunctionPools, ModuleSource, Sources, Ways};
 use source::{Place, Supply};
-pub use watch::{Seen, Watch, Watchers};
+pub use watch::{Late, Seen, Watch, Watchers};
 
 /// Frames given to one module before the others and the wire get their turn: a replay of 10 s must not hold up the call.
 const BURST: usize = 32;
@@ -413,8 +413,7 @@ impl Call {
 
     /// The session lets a module go that broke it, or that did not end with it.
     fn drop_module(&mut self, now: Instant, port: PortId) {
-        let dropped = std::mem::replace(&mut self.hosts[port.0], Host::None);
-        if let Host::Hosted { trial: Some(mut trial), .. } = dropped
+        if let Some(mut trial) = self.let_go(now, port)
             && !self.session.is_over()
         {
             trial.failed(now, "its session had to be given up");
@@ -452,7 +451,7 @@ impl Call {
                 self.session.module_reads(now, port);
             }
             FromHost::Gone { reason } => {
-                self.hosts[port.0] = Host::None;
+                self.let_go(now, port);
                 self.session.module_gone(now, port, reason);
             }
         }

@@ -8,6 +8,10 @@ use ringback_proto::provider::{self, Options, OutgoingUpgrade, Upgrade};
 use ringback_proto::session::{PortConfig, Route, SessionConfig};
 
 use super::*;
+use crate::recordings::FINISHED;
+use crate::sink::testing::Folder;
+#[cfg(feature = "object-store")]
+use crate::sink::{Recordings, SinkConfig, SinkKind, Sinks, Store};
 use crate::socket::{Outgoing, SocketOptions, answer, dial};
 
 const TARGET: &str = "/raw?encoding=l16&rate=8000";
@@ -73,11 +77,16 @@ async fn begun(victim: Arc<ModuleSource>, watchers: Watchers) -> (Box<Call>, Soc
 /// A call whose caller says a frame every so often and hangs up when it has heard `echoed` octets; an echo speaks, and `victim` is
 /// one of two that listen.
 async fn call(victim: fn() -> Box<dyn Module>, every: Duration, echoed: usize) -> Box<Summary> {
-    call_with(source(victim), every, echoed).await
+    call_with(source(victim), Watchers::new(), every, echoed).await
 }
 
-async fn call_with(victim: Arc<ModuleSource>, every: Duration, echoed: usize) -> Box<Summary> {
-    let (call, mut phone) = begun(victim, Watchers::new()).await;
+async fn call_with(
+    victim: Arc<ModuleSource>,
+    watchers: Watchers,
+    every: Duration,
+    echoed: usize,
+) -> Box<Summary> {
+    let (call, mut phone) = begun(victim, watchers).await;
     let caller = async {
         for _ in 0..FRAMES {
             phone.send(Outgoing::Binary(&[7; FRAME])).await.unwrap();
@@ -183,15 +192,44 @@ impl Module for HeldUp {
         Ok(())
     }
 
-    fn stop(&mut self, reason: StopReason, _: &mut Outputs) {
+    fn stop(&mut self, reason: StopReason, out: &mut Outputs) {
         TOLD.get().unwrap().send((self.0, reason)).unwrap();
+        out.event("recorder.resumed", serde_json::json!({}));
+        let data = serde_json::json!({"path": "made/c1-1.wav", "state": "cut", "missing_ms": 20});
+        out.event(FINISHED, data);
     }
+}
+
+/// What comes of a call when it is over, to whoever waits for it.
+struct Lates(std::sync::mpsc::Sender<Late>);
+
+impl Watch for Lates {
+    fn see(&self, _: &str, _: Instant, seen: &Seen<'_>) {
+        if let Seen::Late(late) = seen {
+            self.0.send((*late).clone()).unwrap();
+        }
+    }
+}
+
+/// What takes recordings out of `made` of a folder, into `kept`.
+#[cfg(feature = "object-store")]
+fn store(folder: &Folder) -> (Sinks, Arc<dyn Watch>) {
+    std::fs::create_dir(folder.0.join("made")).unwrap();
+    std::fs::write(folder.0.join("made/c1-1.wav"), "x").unwrap();
+    let store = Store::Folder(folder.0.join("kept"));
+    let kind =
+        SinkKind::Recordings(Recordings { store, dir: folder.0.join("made"), delete_local: false });
+    let (name, events) = ("store".to_owned(), SinkConfig::default_events());
+    let sinks = Sinks::start(&[SinkConfig { name, kind, events, queue: 10 }], &Arc::default());
+    let watch = sinks.watch(&[("default".into(), vec!["store".into()])], "raw").unwrap();
+    (sinks, watch)
 }
 
 /// A recorder on a disk that holds it up, say. The call waits in time that is not real, and so not at all.
 #[allow(clippy::await_holding_lock, reason = "who waits for it has a thread of its own")]
 #[tokio::test(start_paused = true)]
-async fn a_thread_that_is_held_up_until_the_call_is_over_is_left_with_all_that_it_is_owed() {
+async fn a_thread_that_is_held_up_until_the_call_is_over_is_left_with_all_that_it_is_owed_and_heard()
+ {
     let (told, hears) = std::sync::mpsc::channel();
     TOLD.set(told).unwrap();
     let (begun, begins) = std::sync::mpsc::channel();
@@ -205,11 +243,30 @@ async fn a_thread_that_is_held_up_until_the_call_is_over_is_left_with_all_that_i
     let ring = Duration::from_secs(10);
     let victim =
         ModuleSource { ready_ms: 60_000, budget: Duration::ZERO, ring, breaker: None, place };
-    let every = Duration::from_millis(20);
-    let summary = call_with(Arc::new(victim), every, FRAMES as usize * FRAME).await;
+    let folder = Folder::new("held-up");
+    let (finished, finishes) = std::sync::mpsc::channel();
+    let watchers = Watchers::new().with(Arc::new(LogWatch { listener: "raw".into() }));
+    #[cfg(feature = "object-store")]
+    let (sinks, stores) = store(&folder);
+    #[cfg(feature = "object-store")]
+    let watchers = watchers.with(stores);
+    let watchers = watchers.with(Arc::new(Lates(finished)));
+    let (cut, every) = (METRICS.recordings_cut.get(), Duration::from_millis(20));
+    let summary = call_with(Arc::new(victim), watchers, every, FRAMES as usize * FRAME).await;
     heard.await.unwrap();
     assert_cost_only_itself(&summary, "did not finish in time");
+    assert!(finishes.try_recv().is_err(), "it is at work");
     drop(closed);
     let told = hears.recv_timeout(Duration::from_secs(20)).unwrap();
     assert_eq!(told, (FRAMES * FRAME as u64 / 2, StopReason::Hangup));
+    // Whoever looked on at the call hears of the end of its recording, and of nothing else.
+    let late = finishes.recv_timeout(Duration::from_secs(20)).unwrap();
+    assert_eq!((late.event.name.as_str(), late.module.as_str()), (FINISHED, "victim"));
+    assert_eq!(METRICS.recordings_cut.get(), cut + 1);
+    #[cfg(feature = "object-store")]
+    {
+        sinks.finish(std::future::pending()).await;
+        assert_eq!(folder.read("kept/c1-1.wav"), "x");
+    }
+    assert!(finishes.recv().is_err(), "nobody looks on any more");
 }

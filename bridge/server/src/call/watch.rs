@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use ringback_module::message::Event;
 use ringback_proto::Instant;
 use ringback_proto::session::{Report, Session, Summary};
 
@@ -22,9 +23,28 @@ pub enum Seen<'a> {
     SocketFailed(&'a SocketError),
     /// The call is over.
     Ended(&'a Summary),
+    /// A recording is finished that the call did not wait for; it may be over by then.
+    Late(&'a Late),
 }
 
-/// Looks on. Called in the call's task: must not block.
+/// What is said of a call by a module that it has let go of.
+#[derive(Debug, Clone)]
+pub struct Late {
+    /// Name of the call's provider.
+    pub provider: &'static str,
+    /// The provider's name for the call.
+    pub provider_call: Option<String>,
+    /// Whose call it is.
+    pub tenant: Option<Arc<str>>,
+    /// Which route it took.
+    pub route: Option<String>,
+    /// Who says it.
+    pub module: String,
+    /// What.
+    pub event: Event,
+}
+
+/// Looks on. Called in the call's task, and by a module's thread for what comes [late](Seen::Late): must not block, and needs no runtime.
 pub trait Watch: Send + Sync {
     /// Something happened on `call` at `now`.
     fn see(&self, call: &str, now: Instant, seen: &Seen<'_>);

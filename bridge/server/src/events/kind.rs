@@ -62,6 +62,7 @@ impl EventKind {
         let report = match seen {
             Seen::SocketFailed(_) => return None,
             Seen::Ended(_) => return Some(Self::CallEnded),
+            Seen::Late(_) => return Some(Self::Event),
             Seen::Report { report, .. } => report,
         };
         Some(match report {

@@ -15,7 +15,7 @@ use serde::Serialize;
 use serde::ser::{SerializeMap as _, Serializer};
 
 use super::Happening;
-use crate::call::Seen;
+use crate::call::{Late, Seen};
 use crate::clock::WallTime;
 use crate::telemetry::{PeerText, Phone};
 
@@ -368,6 +368,13 @@ pub(crate) fn json<'a>(
                 Line { tag, at, at_ms, call, provider_call, provider, tenant, route, module, body };
             (line, provider_call)
         }
+        Seen::Late(Late { provider, provider_call, route, module, event, .. }) => {
+            let (at_ms, provider_call) = (None, provider_call.as_deref());
+            let (route, module, body) = (route.as_deref(), Some(&**module), Body::Event(event));
+            let line =
+                Line { tag, at, at_ms, call, provider_call, provider, tenant, route, module, body };
+            (line, provider_call)
+        }
     };
     Some((line.body.kind(), serde_json::to_string(&line).ok()?, provider_call))
 }
@@ -378,6 +385,7 @@ fn tenant<'a>(seen: &Seen<'a>) -> Option<&'a Arc<str>> {
         Seen::SocketFailed(_) => None,
         Seen::Report { session, .. } => session.tenant(),
         Seen::Ended(summary) => summary.tenant.as_ref(),
+        Seen::Late(late) => late.tenant.as_ref(),
     }
 }
 

@@ -21,7 +21,9 @@ mod waiting;
 mod websocket;
 mod worker;
 
+use std::fmt;
 use std::future::poll_fn;
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -144,9 +146,29 @@ pub struct Hosted {
     from: mpsc::Receiver<FromHost>,
     /// Takes what is left when its queue is full and its call over, if it is one that goes on without its call.
     rest: Option<oneshot::Sender<Vec<ToHost>>>,
+    /// Who hears what it says when nobody else does, if it is such a one.
+    heir: Option<Arc<Heir>>,
     /// Whether the call was refused and waits for [`FromHost::Writable`].
     waiting: Waiting,
     gone: bool,
+}
+
+/// Hears what a module says that its call has let go of, on that module's thread or in a task; nobody, if nobody is to.
+#[derive(Default)]
+struct Heir(OnceLock<Box<dyn Fn(FromModule) + Send + Sync>>);
+
+impl Heir {
+    fn hear(&self, said: FromHost) {
+        if let (Some(hear), FromHost::Message(message)) = (self.0.get(), said) {
+            hear(message);
+        }
+    }
+}
+
+impl fmt::Debug for Heir {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Heir").finish_non_exhaustive()
+    }
 }
 
 impl Hosted {
@@ -163,7 +185,13 @@ impl Hosted {
         })
     }
 
-    /// Whether [`Self::leave`] does anything: only a thread goes on when its call is over.
+    /// Whether it is one that goes on when its call is over, as only a thread does.
+    #[must_use]
+    pub const fn goes_on(&self) -> bool {
+        self.heir.is_some()
+    }
+
+    /// Whether [`Self::leave`] does anything.
     #[must_use]
     pub fn can_be_left(&self) -> bool {
         self.rest.is_some()
@@ -177,6 +205,21 @@ impl Hosted {
             let _ = to.send(rest);
             self.to = None;
         }
+    }
+
+    /// Drops it; of one that goes on without its call, `hear` is told what it says from now on, and what it said that was not received
+    /// yet. Must be called within a runtime.
+    pub fn bequeath(self, hear: impl Fn(FromModule) + Send + Sync + 'static) {
+        let Self { mut from, heir: Some(heir), .. } = self else { return };
+        // Nobody else sets it.
+        let _ = heir.0.set(Box::new(hear));
+        // From here on it is refused, and tells the heir itself.
+        from.close();
+        tokio::spawn(async move {
+            while let Some(said) = from.recv().await {
+                heir.hear(said);
+            }
+        });
     }
 
     /// The next thing the module has to say. After [`FromHost::Gone`] and [`FromHost::Rejected`] it never returns. Cancel safe.
@@ -241,7 +284,7 @@ fn seat() -> (Hosted, Seat) {
     let (events, from) = mpsc::channel(QUEUE);
     let waiting = Waiting::default();
     let inbox = Inbox { items, events: events.clone(), waiting: waiting.clone() };
-    let hosted = Hosted { to: Some(to), from, rest: None, waiting, gone: false };
+    let hosted = Hosted { to: Some(to), from, rest: None, heir: None, waiting, gone: false };
     (hosted, Seat { to: inbox, from: events })
 }
 

@@ -2,6 +2,7 @@
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::time::Duration;
 
 use ringback_module::epoch::Epochs;
@@ -10,9 +11,7 @@ use ringback_module::{AudioFrame, Input, Module, Output, Outputs};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
-use super::{FromHost, Hosted, Inbox, Seat, ToHost, seat};
-use crate::recordings::Incomplete;
-use crate::telemetry::{CallReport, Report, report};
+use super::{FromHost, Heir, Hosted, Inbox, Seat, ToHost, seat};
 
 /// Runs a module on a thread of its own. `make` is called there. A panic ends the module, not the bridge. Must be called within a
 /// runtime.
@@ -27,15 +26,16 @@ where
 {
     let (mut hosted, Seat { to, from }) = seat();
     let (left_with, rest) = oneshot::channel();
-    hosted.rest = Some(left_with);
+    let heir = Arc::new(Heir::default());
+    (hosted.rest, hosted.heir) = (Some(left_with), Some(Arc::clone(&heir)));
     let to = Told { inbox: to, rest: Some(rest), items: Vec::new().into_iter() };
     let thread = std::thread::Builder::new().name(format!("module-{name}"));
-    let (events, named) = (from.clone(), name.to_owned());
+    let events = from.clone();
     let ready_ms = start.limits.ready_ms;
     let (answered, answer) = oneshot::channel();
     let spawned = thread.spawn(move || {
         let over =
-            catch_unwind(AssertUnwindSafe(|| serve(&named, make(), &start, to, &events, answered)));
+            catch_unwind(AssertUnwindSafe(|| serve(make(), &start, to, &events, &heir, answered)));
         let last = over.unwrap_or_else(|panic| gone(format!("panicked: {}", text(&*panic))));
         // The call may be gone, and then does not need to know.
         let _ = events.blocking_send(last);
@@ -59,11 +59,11 @@ fn gone(reason: String) -> FromHost {
 
 /// Serves until the end and returns the last event.
 fn serve(
-    name: &str,
     mut module: Box<dyn Module>,
     start: &Start,
     mut to: Told,
     from: &mpsc::Sender<FromHost>,
+    heir: &Heir,
     answered: oneshot::Sender<()>,
 ) -> FromHost {
     let started = module.start(start);
@@ -74,7 +74,7 @@ fn serve(
         Err(reject) => return FromHost::Rejected(reject),
     };
     let (epochs, outputs) = (Epochs::new(start), Outputs::new());
-    let mut speech = Speech { name, call: &start.call.id, from, epochs, outputs };
+    let mut speech = Speech { from, heir, epochs, outputs };
     if from.blocking_send(FromHost::Ready(ready)).is_err() {
         return stop(module.as_mut(), StopReason::Gone, &mut speech);
     }
@@ -130,16 +130,14 @@ impl Told {
 }
 
 struct Speech<'a> {
-    name: &'a str,
-    call: &'a str,
     from: &'a mpsc::Sender<FromHost>,
+    heir: &'a Heir,
     epochs: Epochs,
     outputs: Outputs,
 }
 
 impl Speech<'_> {
-    /// Sends all answers. To a call that is gone there is nothing to say; the next receive ends the loop. That a recording lacks its
-    /// end is reported all the same.
+    /// Sends all answers. To a call that is gone there is nothing to say, but its heir may want to hear it; the next receive ends the loop.
     fn flush(&mut self) {
         for output in self.outputs.iter() {
             let event = match output {
@@ -152,12 +150,8 @@ impl Speech<'_> {
                     FromHost::Message(message)
                 }
             };
-            if let Err(unheard) = self.from.blocking_send(event)
-                && let FromHost::Message(FromModule::Event(event)) = unheard.0
-                && let Some(lacks) = Incomplete::told_by(&event.name, &event.data)
-            {
-                let what = CallReport::RecordingIncomplete { module: self.name, lacks };
-                report(&Report::Call { call: self.call, what });
+            if let Err(unheard) = self.from.blocking_send(event) {
+                self.heir.hear(unheard.0);
             }
         }
         self.outputs.reset();

@@ -110,6 +110,7 @@ impl Watch for Log {
             }
             Seen::Report { report, .. } => write!(line, "{report:?}"),
             Seen::SocketFailed(error) => write!(line, "socket failed: {error}"),
+            Seen::Late(late) => write!(line, "late {:?}", late.event),
             Seen::Ended(summary) => {
                 ended = Some(Box::new((*summary).clone()));
                 write!(

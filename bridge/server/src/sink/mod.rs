@@ -413,6 +413,7 @@ impl Watch for CallWatch {
         let route = match seen {
             Seen::Report { session, .. } => session.route(),
             Seen::Ended(summary) => summary.route.as_deref(),
+            Seen::Late(late) => late.route.as_deref(),
             Seen::SocketFailed(_) => None,
         };
         let wanted = |outlet: &&Arc<Outlet>| outlet.account.config.events.contains(kind);

@@ -193,6 +193,7 @@ impl Watch for Show {
             Seen::Report { report, session } => self.happened(now, report, session),
             Seen::Ended(summary) => self.ended(summary),
             Seen::SocketFailed(error) => screen::problem(error),
+            Seen::Late(_) => {}
         }
     }
 }
