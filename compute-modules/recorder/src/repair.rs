@@ -153,10 +153,8 @@ fn repair_sealed(
         Ok((_, contents, _)) if contents.ended => {}
         Ok((mut sealer, contents, _)) => {
             frames = contents.frames;
-            let about = contents.about.as_ref().map(|about| {
-                let (state, ms) = (State::Recovered, contents.ms());
-                serde_json::to_vec(&About { state, ms, ..about.clone() })
-            });
+            let about = contents.about.clone();
+            let about = about.map(|about| serde_json::to_vec(&recovered(about, contents.ms())));
             sealer.cut(file)?;
             sealer.about(file, &about.transpose()?.unwrap_or_default(), true)?;
         }
@@ -184,12 +182,20 @@ pub(crate) fn put_aside(part: &Path) -> io::Result<PathBuf> {
 fn tell(part: &Path, path: &Path, ms: u64) -> io::Result<()> {
     let of = named(part);
     // One that cannot be read tells nothing, and its recording is good all the same.
-    let Some(mut about) = About::read(&of).ok().flatten() else { return Ok(()) };
-    // Killed between the last word and the new name, it has lost nothing.
-    if about.state != State::Finished || about.ms != ms {
-        (about.state, about.ms) = (State::Recovered, ms);
-    }
-    about.write(path)
+    let Some(about) = About::read(&of).ok().flatten() else { return Ok(()) };
+    recovered(about, ms).write(path)
+}
+
+/// What is known of a recording that has so much sound. One whose maker was killed between the last word and the new name has been told
+/// of: that it lacks something stays said, and one that is whole has lost nothing.
+fn recovered(about: About, ms: u64) -> About {
+    let said = match about.state {
+        State::Cut | State::Failed => true,
+        State::Finished => about.ms == ms,
+        State::Recording | State::Recovered => false,
+    };
+    let state = if said { about.state } else { State::Recovered };
+    About { state, ms, ..about }
 }
 
 /// `x.wav` of `x.wav.part`.
