@@ -64,7 +64,7 @@ pub enum State {
     Cut,
     /// Whoever made it was killed; what was on disk by then is in it.
     Recovered,
-    /// The disk failed; what it is known to hold is in it.
+    /// The disk failed, or had no room to its end; what it is known to hold is in it.
     Failed,
 }
 
@@ -139,15 +139,25 @@ impl About {
     }
 }
 
-fn add(gaps: &mut Vec<Gap>, gap: Gap) {
-    let full = gaps.len() == MOST_GAPS;
-    let touches = |last: &Gap| gap.from_ms <= last.to_ms && last.from_ms <= gap.to_ms;
-    match gaps.last_mut() {
-        Some(last) if full || touches(last) => {
-            last.from_ms = last.from_ms.min(gap.from_ms);
-            last.to_ms = last.to_ms.max(gap.to_ms);
+/// Puts it in its place, as one with all that it touches: what is told again is listed once.
+fn add(gaps: &mut Vec<Gap>, mut gap: Gap) {
+    let join = |gap: &mut Gap, other: &Gap| {
+        gap.from_ms = gap.from_ms.min(other.from_ms);
+        gap.to_ms = gap.to_ms.max(other.to_ms);
+    };
+    gaps.retain(|other| {
+        let apart = other.to_ms < gap.from_ms || gap.to_ms < other.from_ms;
+        if !apart {
+            join(&mut gap, other);
         }
-        _ => gaps.push(gap),
+        apart
+    });
+    let place = gaps.partition_point(|other| other.from_ms < gap.from_ms);
+    gaps.insert(place, gap);
+    if gaps.len() > MOST_GAPS
+        && let (Some(last), Some(before)) = (gaps.pop(), gaps.last_mut())
+    {
+        join(before, &last);
     }
 }
 
@@ -161,4 +171,34 @@ pub(crate) fn part_of(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(".part");
     name.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn added(told: &[(u64, u64)]) -> Vec<(u64, u64)> {
+        let mut gaps = Vec::new();
+        for &(from_ms, to_ms) in told {
+            add(&mut gaps, Gap { from_ms, to_ms });
+        }
+        gaps.iter().map(|gap| (gap.from_ms, gap.to_ms)).collect()
+    }
+
+    #[test]
+    fn what_is_told_again_or_touches_others_is_listed_once_and_in_its_place() {
+        let once = [(100, 200), (500, 600), (900, 950)];
+        assert_eq!(added(&[once, once].concat()), once);
+        assert_eq!(added(&[(500, 600), (100, 200), (900, 950), (500, 550)]), once);
+        assert_eq!(added(&[&once[..], &[(150, 920)]].concat()), [(100, 950)]);
+        assert_eq!(added(&[&once[..], &[(200, 500)]].concat()), [(100, 600), (900, 950)]);
+    }
+
+    #[test]
+    fn no_more_are_listed_than_are_bearable_and_the_last_has_what_comes_behind() {
+        let told: Vec<_> = (0..300).map(|n| (n * 10, n * 10 + 5)).collect();
+        let listed = added(&told);
+        assert_eq!(listed[..MOST_GAPS - 1], told[..MOST_GAPS - 1]);
+        assert_eq!(listed[MOST_GAPS - 1..], [((MOST_GAPS as u64 - 1) * 10, 2_995)]);
+    }
 }

@@ -165,7 +165,8 @@ impl Open {
     /// Sound of a private part comes as silence; here it is noted where.
     fn note_private(&mut self, part: &PrivatePart) {
         match part.state {
-            PrivateState::Began => self.private = Some(part.at_ms),
+            // Told again, it began when it did.
+            PrivateState::Began => self.private = self.private.or(Some(part.at_ms)),
             PrivateState::Ended => {
                 if let Some(from_ms) = self.private.take() {
                     self.file.note_pause(Gap { from_ms, to_ms: part.at_ms });
