@@ -6,6 +6,8 @@ use std::path::Path;
 
 /// Room that a recording keeps for the moment at which there is no other: what waits to be written, and what is known of it.
 const RESERVE: usize = 64 * 1024;
+/// The part of it that is kept until the recording ends, for what is known of it then: its longest lists, and a sector for each file.
+const LAST_WORDS: u64 = 24 * 1024;
 
 /// How files are opened that hold what people say: for nobody else's eyes.
 pub(crate) fn private() -> OpenOptions {
@@ -96,7 +98,7 @@ pub(crate) fn is_at(file: &File, path: &Path) -> bool {
 
 /// Room on disk that is given back when this is dropped, or its process dies.
 #[derive(Debug)]
-pub(crate) struct Reserve(#[allow(dead_code, reason = "it only has to be there")] File);
+pub(crate) struct Reserve(File);
 
 impl Reserve {
     /// Takes it where `part` is. The file has no name after that, so that nobody has to clear it away.
@@ -107,5 +109,10 @@ impl Reserve {
         // Whoever repairs recordings may have done so before us.
         let _ = std::fs::remove_file(&path);
         taken.map(|()| Self(file))
+    }
+
+    /// Gives back all but what the end of the recording needs.
+    pub(crate) fn shrink(self) -> Option<Self> {
+        self.0.set_len(LAST_WORDS).is_ok().then_some(self)
     }
 }

@@ -209,9 +209,13 @@ impl Recording {
             let hours = MAX_FRAMES / u64::from(self.rate) / 3_600;
             return Err(failed(&self.path, &format!("a WAV file ends after {hours} hours")));
         }
+        // Before this sound: where there is room it stands behind the silence, so that no recording ends with that.
+        if self.full.is_some_and(|again| again <= self.frames) {
+            self.look_for_room()?;
+        }
         self.frames += frames;
-        if let Some(again) = self.full {
-            return if self.frames < again { Ok(()) } else { self.look_for_room() };
+        if self.full.is_some() {
+            return Ok(());
         }
         self.pending.extend(interleaved.iter().flat_map(|sample| sample.to_le_bytes()));
         let piece = u64::from(self.rate / PIECES);
@@ -253,13 +257,10 @@ impl Recording {
     ) -> (State, u64, Result<(), ModuleError>) {
         let saved = if self.broken { Ok(()) } else { self.save() };
         self.reserve = None;
-        let state = if saved.is_err() { State::Failed } else { state };
-        let mut told = self.frames;
-        if self.full.take().is_some() {
-            told = self.body.written();
-            self.note_gap(told, self.frames);
-        }
-        let missing = told.saturating_sub(self.saved()) + waiting;
+        let missing = self.frames.saturating_sub(self.saved()) + waiting;
+        // Where there is no room to its end, that is missing as it is where the disk fails.
+        let is_whole = saved.is_ok() && missing == 0;
+        let state = if state == State::Finished && !is_whole { State::Failed } else { state };
         let (ms, missing_ms) = (self.millis(self.saved()), self.millis(missing));
         if let Some(about) = &mut self.about {
             (about.state, about.ms, about.missing_ms) = (state, ms, missing_ms);
@@ -320,7 +321,7 @@ impl Recording {
 
     /// There is no room: writes the last words into what was kept for them, and waits for room.
     fn fill_up(&mut self) -> Result<(), ModuleError> {
-        self.reserve = None;
+        self.reserve = self.reserve.take().and_then(Reserve::shrink);
         let last = self.try_put_out();
         self.pending.clear();
         self.full = Some(self.frames + u64::from(self.rate));

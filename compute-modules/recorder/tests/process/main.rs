@@ -246,11 +246,11 @@ fn a_recorder_that_may_not_miss_anything_fails_where_there_is_no_room() {
     assert!(error.as_str().unwrap().contains("no room"), "{error}");
     let finished = process.until(1, "recorder.finished");
     assert!(finished["error"].as_str().unwrap().contains("no room"), "{finished}");
-    let gaps = gaps(&dir, &dir.0.join("s.wav"));
+    assert_eq!(gaps(&dir, &dir.0.join("s.wav")), [], "it ends with what fits");
     let (about, channels) = dir.read(&dir.0.join("s.wav"));
     let end = channels[0].len() as u64 / 8;
-    assert!(matches!(gaps[..], [(from, _)] if from == end), "it ends with what fits: {gaps:?}");
-    assert_eq!(about.state, State::Failed);
+    assert_eq!((about.state, about.ms), (State::Failed, end));
+    assert!(about.missing_ms > 0, "{about:?}");
 }
 
 /// Whether this can be tried here; where tests must run, that it cannot be is a failure.
@@ -295,8 +295,14 @@ fn costs_what_did_not_fit(sealed: bool) {
     let mut process = Recorders::run(&[&OWN[..], &["-c", script, RECORDER, &place]].concat());
     process.start(1, "s", &dir.config(&dir.0, sealed));
     process.start(2, "over", &dir.config(&dir.0, sealed));
-    process.give_a_second(1);
-    process.give_a_second(2);
+    process.start(3, "end", &dir.config(&dir.0, sealed));
+    for slot in 1..=3 {
+        process.give_a_second(slot);
+        // That it began is said as well.
+        while process.open(slot) > 0 {
+            process.listen();
+        }
+    }
     // Its disk, as it sees it.
     let inside = PathBuf::from(format!("/proc/{}/root{place}", process.child.id()));
     let (filler, more) = (inside.join("filler"), inside.join("more"));
@@ -307,10 +313,24 @@ fn costs_what_did_not_fit(sealed: bool) {
     process.stop(2);
     let over = process.until(2, "recorder.finished");
     assert!(over["error"].is_null(), "{over}");
-    assert_eq!(dir.read(&inside.join("over.wav")).0.state, State::Finished);
+    assert_eq!(dir.read(&inside.join("over.wav")).0.state, State::Finished, "{over}");
     fill(&more);
     // It is good now: a killed process or a reader loses nothing of what is told.
     assert_eq!(dir.read(&inside.join("s.wav.part")).1[0].len() as u64, stopped_at * 8);
+    // A call ends for which there is no room any more: what its recording lacks is said, in room that was kept for that.
+    let fits = process.give_until(3, "recorder.stopped")["ms"].as_u64().unwrap();
+    fill(&inside.join("last"));
+    process.give_a_second(3);
+    process.stop(3);
+    let end = process.until(3, "recorder.finished");
+    let given = process.given[&3] * PIECE / 8;
+    assert!(end["error"].is_null() && given >= fits + 1_000, "{end}");
+    assert_eq!((&end["state"], &end["ms"]), (&json!("failed"), &json!(fits)), "{end}");
+    assert_eq!(end["missing_ms"], given - fits, "{end}");
+    assert_eq!(gaps(&dir, &inside.join("end.wav")), [], "nothing stands for what is missing");
+    let about = dir.read(&inside.join("end.wav")).0;
+    assert_eq!((about.state, about.ms, about.missing_ms), (State::Failed, fits, given - fits));
+    std::fs::remove_file(inside.join("last")).unwrap();
     for _ in 0..3 {
         process.give_a_second(1);
     }
@@ -325,9 +345,10 @@ fn costs_what_did_not_fit(sealed: bool) {
     assert!(gaps[0].0 == stopped_at && missed >= 3_000, "{gaps:?}");
     let length = dir.read(&inside.join("s.wav")).1[0].len() as u64;
     assert_eq!(length, process.given[&1] * PIECE, "its timeline is whole");
-    let plain = ["over.json", "over.wav", "s.json", "s.wav"];
+    let plain = ["end.json", "end.wav", "over.json", "over.wav", "s.json", "s.wav"];
+    let in_one = ["end.wav.sealed", "over.wav.sealed", "s.wav.sealed"];
     let left = names(&inside);
-    assert!(if sealed { left == ["over.wav.sealed", "s.wav.sealed"] } else { left == plain });
+    assert!(if sealed { left == in_one } else { left == plain }, "{left:?}");
     process.end();
 }
 
