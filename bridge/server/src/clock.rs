@@ -84,7 +84,7 @@ impl Future for Alarm {
 /// Wall time, for log lines, file names and reports; never for arithmetic, because it jumps.
 ///
 /// Prints as RFC 3339 in UTC with milliseconds: `2026-11-21T07:05:09.042Z`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct WallTime {
     since_unix_epoch: Duration,
 }

@@ -4,6 +4,7 @@
 pub mod erase;
 #[cfg(test)]
 mod hostile_test;
+mod known;
 pub mod library;
 mod retention;
 

@@ -3,22 +3,25 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use ringback_recorder::vault::Keys;
 use ringback_recorder::{Removed, look, name_of, remove};
 
-use crate::sink::is_stored;
-
+use super::known::Known;
 use crate::clock::WallTime;
+use crate::sink::is_stored;
 use crate::telemetry::{Report, report};
 
 /// How often folders are looked through.
 const EVERY: Duration = Duration::from_secs(5 * 60);
-/// Recordings deleted at a time; where there are more, it goes on soon.
+/// Recordings deleted at a time; where there are more, or more to be looked into, it goes on soon.
 const AT_A_TIME: usize = 200;
 /// How soon that is.
 const SOON: Duration = Duration::from_secs(1);
+
+/// What does not tell whose it is, and what is due and stays all the same, is looked into again after so long.
+const AGAIN: Duration = Duration::from_secs(60 * 60);
 
 /// What came of looking through.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -45,7 +48,8 @@ pub(crate) struct Keep {
 }
 
 /// What is to be done with one.
-enum Fate {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fate {
     Due,
     Young,
     /// It would be due were it not for a tenant whose it may be.
@@ -58,20 +62,32 @@ impl Keep {
         self.all.into_iter().chain(self.of.values().copied()).min()
     }
 
-    /// What is to be done with a recording of this age, which is old enough for somebody. Whose it is is looked up only where that
-    /// makes a difference; what does not tell is kept as long as anybody's.
-    fn fate(&self, path: &Path, age: Duration) -> Fate {
+    /// What is to be done with a recording that is old enough for somebody. Whose it is is looked up only where that makes a difference,
+    /// and once; what does not tell is kept as long as anybody's. `None` if it was to be looked up, and so many were already.
+    fn fate(
+        &self,
+        path: &Path,
+        modified: SystemTime,
+        now: WallTime,
+        known: &mut Known,
+    ) -> Option<Fate> {
+        let age = now.since(modified);
         let is_due = |keep: Option<Duration>| keep.is_some_and(|keep| keep <= age);
         if is_due(self.all) && self.of.values().all(|keep| *keep <= age) {
-            return Fate::Due;
+            return Some(Fate::Due);
         }
-        match look(path, &self.keys).ok().flatten().and_then(|look| look.about) {
-            None => Fate::Unknown,
-            Some(about) => {
-                let theirs = about.tenant.and_then(|tenant| self.of.get(&tenant).copied());
-                if is_due(theirs.or(self.all)) { Fate::Due } else { Fate::Young }
+        known.fate(path, modified, now, || {
+            let looked = look(path, &self.keys).ok().flatten();
+            let Some(about) = looked.and_then(|look| look.about) else {
+                return (Fate::Unknown, now.after(AGAIN));
+            };
+            let theirs = about.tenant.and_then(|tenant| self.of.get(&tenant).copied());
+            match theirs.or(self.all) {
+                Some(keep) if keep > age => (Fate::Young, WallTime::of_file(modified).after(keep)),
+                Some(_) => (Fate::Due, now.after(AGAIN)),
+                None => (Fate::Young, now.after(Duration::MAX)),
             }
-        }
+        })
     }
 }
 
@@ -79,9 +95,9 @@ impl Keep {
 /// what they have.
 pub(super) fn begin(dirs: Vec<PathBuf>, stored: Vec<PathBuf>, keep: Keep) {
     let sweeping = std::thread::Builder::new().name("retention".into()).spawn(move || {
-        let mut before = Swept::default();
+        let (mut before, mut known) = (Swept::default(), Known::default());
         loop {
-            let swept = sweep(&dirs, &stored, &keep, WallTime::now(), AT_A_TIME);
+            let swept = sweep(&dirs, &stored, &keep, WallTime::now(), AT_A_TIME, &mut known);
             if swept.deleted > 0 || swept != before {
                 let Swept { deleted, held, failed, .. } = &swept;
                 report(&Report::RecordingsExpired { deleted: *deleted, held: *held });
@@ -106,14 +122,16 @@ pub(crate) fn sweep(
     keep: &Keep,
     now: WallTime,
     most: usize,
+    known: &mut Known,
 ) -> Swept {
     let mut swept = Swept::default();
+    known.begin(now);
     // One folder may be written in two ways.
     let real = |dir: &PathBuf| std::fs::canonicalize(dir).unwrap_or_else(|_| dir.clone());
     let stored: Vec<_> = stored.iter().map(real).collect();
     for dir in dirs {
         let to_be_stored = stored.contains(&real(dir));
-        if let Err(error) = sweep_one(dir, to_be_stored, keep, now, most, &mut swept) {
+        if let Err(error) = sweep_one(dir, to_be_stored, keep, now, most, known, &mut swept) {
             // Before the first recording there may be no folder.
             if error.kind() != io::ErrorKind::NotFound {
                 swept.failed.push((dir.clone(), error.to_string()));
@@ -129,6 +147,7 @@ fn sweep_one(
     keep: &Keep,
     now: WallTime,
     most: usize,
+    known: &mut Known,
     swept: &mut Swept,
 ) -> io::Result<()> {
     let (mut waiting, mut foreign, mut unknown) = (0, 0, 0);
@@ -144,16 +163,20 @@ fn sweep_one(
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             about => about?,
         };
-        let age = now.since(about.modified()?);
-        if !about.is_file() || age < shortest {
+        let modified = about.modified()?;
+        if !about.is_file() || now.since(modified) < shortest {
             continue;
         }
         let path = entry.path();
-        match keep.fate(&path, age) {
-            Fate::Due => {}
-            Fate::Young => continue,
-            Fate::Unknown => {
+        match keep.fate(&path, modified, now, known) {
+            Some(Fate::Due) => {}
+            Some(Fate::Young) => continue,
+            Some(Fate::Unknown) => {
                 unknown += 1;
+                continue;
+            }
+            None => {
+                swept.more |= known.has_room();
                 continue;
             }
         }
@@ -206,6 +229,18 @@ mod tests {
         std::fs::File::options().write(true).open(&path).unwrap().set_modified(at).unwrap();
     }
 
+    /// Says whose a recording is; nobody's, if that is empty.
+    fn tell(folder: &Folder, name: &str, tenant: &str) {
+        let mut about = serde_json::json!({
+            "v": 1, "call": "c", "provider": "p", "began": "", "rate": 8000, "ms": 0,
+            "state": "finished",
+        });
+        if !tenant.is_empty() {
+            about["tenant"] = tenant.into();
+        }
+        std::fs::write(folder.0.join(format!("{name}.json")), about.to_string()).unwrap();
+    }
+
     fn for_all(seconds: u64) -> Keep {
         Keep { all: Some(Duration::from_secs(seconds)), ..Keep::default() }
     }
@@ -237,7 +272,7 @@ mod tests {
         std::fs::create_dir(folder.0.join("folder.wav")).unwrap();
         let dirs = [folder.0.clone(), folder.0.join("not/there")];
         let (keep, now) = (for_all(100), WallTime::from_unix(Duration::from_secs(1_000_000)));
-        let swept = sweep(&dirs, &[], &keep, now, 10);
+        let swept = sweep(&dirs, &[], &keep, now, 10, &mut Known::default());
         assert_eq!((swept.deleted, swept.held, swept.more), (2, 1, false), "{swept:?}");
         let why = "1 are no recordings of ours, and stay".to_owned();
         assert_eq!(swept.failed, [(folder.0.clone(), why)]);
@@ -252,7 +287,7 @@ mod tests {
             "young.wav",
         ];
         assert_eq!(names(&folder), left);
-        assert_eq!(sweep(&dirs, &[], &keep, now, 10).deleted, 0);
+        assert_eq!(sweep(&dirs, &[], &keep, now, 10, &mut Known::default()).deleted, 0);
     }
 
     #[test]
@@ -271,14 +306,7 @@ mod tests {
         ] {
             file(&folder, &format!("{name}.wav"), age_s);
             if let Some(tenant) = about {
-                let mut about = serde_json::json!({
-                    "v": 1, "call": "c", "provider": "p", "began": "", "rate": 8000, "ms": 0,
-                    "state": "finished",
-                });
-                if !tenant.is_empty() {
-                    about["tenant"] = tenant.into();
-                }
-                std::fs::write(folder.0.join(format!("{name}.json")), about.to_string()).unwrap();
+                tell(&folder, name, tenant);
             }
         }
         let of = [("brief", 10), ("long", 1_000)];
@@ -286,7 +314,7 @@ mod tests {
         let keep = Keep { of: of.into(), ..for_all(100) };
         let now = WallTime::from_unix(Duration::from_secs(1_000_000));
         let dirs = std::slice::from_ref(&folder.0);
-        let swept = sweep(dirs, &[], &keep, now, 10);
+        let swept = sweep(dirs, &[], &keep, now, 10, &mut Known::default());
         let left: Vec<_> = names(&folder).into_iter().filter(|n| n.ends_with(".wav")).collect();
         assert_eq!(left, ["brief-5.wav", "long-500.wav", "other-99.wav", "unknown-500.wav"]);
         assert_eq!(swept.deleted, 5);
@@ -294,9 +322,9 @@ mod tests {
         assert_eq!(swept.failed, [(folder.0.clone(), why.to_owned())]);
         // Said for a tenant alone, all others stay.
         let keep = Keep { all: None, ..keep };
-        assert_eq!(sweep(dirs, &[], &keep, now, 10).deleted, 0);
+        assert_eq!(sweep(dirs, &[], &keep, now, 10, &mut Known::default()).deleted, 0);
         file(&folder, "long-500.wav", 1_001);
-        assert_eq!(sweep(dirs, &[], &keep, now, 10).deleted, 1);
+        assert_eq!(sweep(dirs, &[], &keep, now, 10, &mut Known::default()).deleted, 1);
     }
 
     #[cfg(feature = "object-store")]
@@ -309,7 +337,7 @@ mod tests {
         let now = WallTime::from_unix(Duration::from_secs(1_000_000));
         let stored = [folder.0.join(".")];
         let dirs = std::slice::from_ref(&folder.0);
-        let swept = sweep(dirs, &stored, &for_all(100), now, 10);
+        let swept = sweep(dirs, &stored, &for_all(100), now, 10, &mut Known::default());
         let why = "1 are not stored yet by their sink, and stay".to_owned();
         assert_eq!((swept.deleted, swept.failed), (1, vec![(folder.0.clone(), why)]));
         assert_eq!(names(&folder), ["b.wav"]);
@@ -322,9 +350,57 @@ mod tests {
             file(&folder, &format!("{n}.wav"), 200);
         }
         let now = WallTime::from_unix(Duration::from_secs(1_000_000));
-        let turn = || sweep(std::slice::from_ref(&folder.0), &[], &for_all(100), now, 3);
+        let turn = || {
+            let dirs = std::slice::from_ref(&folder.0);
+            sweep(dirs, &[], &for_all(100), now, 3, &mut Known::default())
+        };
         let turns = [turn(), turn(), turn()].map(|swept| (swept.deleted, swept.more));
         assert_eq!(turns, [(3, true), (3, true), (1, false)]);
         assert_eq!(names(&folder), [""; 0]);
+    }
+
+    #[test]
+    fn so_many_are_looked_into_at_a_time_each_once_and_again_when_it_may_be_due() {
+        let folder = Folder::new("retention-looks");
+        for n in 0..7 {
+            file(&folder, &format!("{n}.wav"), 200);
+            tell(&folder, &n.to_string(), "long");
+        }
+        let of = [("longest", 9_000), ("long", 1_000), ("brief", 10)];
+        let of = of.map(|(tenant, seconds)| (tenant.to_owned(), Duration::from_secs(seconds)));
+        let keep = Keep { of: of.into(), ..for_all(100) };
+        let mut known = Known::of(10, 3);
+        let mut turn = |at_s| {
+            let now = WallTime::from_unix(Duration::from_secs(at_s));
+            let dirs = std::slice::from_ref(&folder.0);
+            let swept = sweep(dirs, &[], &keep, now, 10, &mut known);
+            (swept.deleted, swept.more)
+        };
+        assert_eq!(
+            [turn(1_000_000), turn(1_000_000), turn(1_000_000)],
+            [(0, true), (0, true), (0, false)]
+        );
+        // What is known of them changes, and nobody looks: they cannot be due.
+        (0..7).for_each(|n| tell(&folder, &n.to_string(), "brief"));
+        assert_eq!(turn(1_000_799), (0, false));
+        let then = 1_000_800;
+        assert_eq!([turn(then), turn(then), turn(then)], [(3, true), (3, true), (1, false)]);
+    }
+
+    #[test]
+    fn where_more_are_kept_than_can_be_remembered_each_has_its_turn() {
+        let folder = Folder::new("retention-many");
+        let of = [("long", 1_000_000), ("brief", 500)];
+        let of = of.map(|(tenant, seconds)| (tenant.to_owned(), Duration::from_secs(seconds)));
+        let keep = Keep { of: of.into(), ..for_all(100) };
+        let mut known = Known::of(3, 2);
+        for n in 0..9 {
+            file(&folder, &format!("{n}.wav"), 200);
+            tell(&folder, &n.to_string(), if n == 8 { "brief" } else { "long" });
+        }
+        let now = WallTime::from_unix(Duration::from_secs(1_000_400));
+        let dirs = std::slice::from_ref(&folder.0);
+        let turns = (1..=20).find(|_| sweep(dirs, &[], &keep, now, 10, &mut known).deleted == 1);
+        assert!(turns.is_some() && !folder.0.join("8.wav").exists());
     }
 }
