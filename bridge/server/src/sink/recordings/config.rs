@@ -7,7 +7,8 @@ use ringback_proto::provider::Secret;
 
 use crate::outgoing::http::Url;
 
-/// Recordings on their way from a folder to a store.
+/// Recordings on their way from a folder to a store, where they are put, and deleted if they are deleted here meanwhile: it must be let do
+/// both.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Recordings {
     /// Where to.
