@@ -327,6 +327,7 @@ impl Call {
     /// Another stream goes on with the call.
     async fn reattached(&mut self, now: Instant, arrived: Arrived) {
         let Arrived { stream, socket, tape } = arrived;
+        tape.iter().for_each(|tape| tape.goes_on_with(&self.name));
         if !self.session.reattach(now, stream) {
             return socket.close(close_code::TRY_AGAIN, "the call has just ended").await;
         }

@@ -94,7 +94,12 @@ struct State {
     off: AtomicBool,
     /// The call is over, and there was no room to say so.
     ended: AtomicBool,
+    /// The call that the stream goes on with, if it is not its own: to be told in the file.
+    goes_on_with: OnceLock<String>,
 }
+
+/// How a note begins of a stream that goes on with a call which has another capture; that call's name follows.
+const GOES_ON_WITH: &str = "this stream goes on with the call ";
 
 /// Something to write.
 struct Item {

@@ -89,6 +89,12 @@ impl Tape {
         }
     }
 
+    /// The stream goes on with a call of this name. What is captured of it says so, whatever room its queue has, and is found by that.
+    pub(crate) fn goes_on_with(&self, call: &str) {
+        // A stream goes on with one call.
+        let _ = self.0.state.goes_on_with.set(call.to_owned());
+    }
+
     /// The stream was closed, or the connection ended, by this side.
     pub fn closed(&self, now: Instant, direction: Direction, code: u16) {
         if !self.is_off() {

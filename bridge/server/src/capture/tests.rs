@@ -237,10 +237,14 @@ fn captures_of_a_call_go_whatever_they_are_called_and_nothing_else() {
     // What tells of itself is believed.
     write("raw/c2.jsonl", &line("c4"));
     write("c1.txt", "a note");
+    // Words of a provider are none of ours.
+    let words = json!({"dir": "in", "type": "text", "data": format!("{GOES_ON_WITH}c1")});
+    write("twilio/c5.jsonl", &format!("{}{words}\n", line("c5")));
     write("raw/deeper/c1.jsonl", &line("c1"));
     let calls = ["c1", "c2", "c9"].map(String::from).into();
     assert_eq!(erase(&folder.0, &calls), (3, vec![]));
-    let left = ["c1.txt", "raw/c2.jsonl", "raw/deeper/c1.jsonl", "twilio/c3.jsonl"];
+    let left =
+        ["c1.txt", "raw/c2.jsonl", "raw/deeper/c1.jsonl", "twilio/c3.jsonl", "twilio/c5.jsonl"];
     let is_there = |name: &&str| folder.0.join(name).exists();
     assert!(left.iter().all(is_there));
     assert!(
@@ -251,4 +255,26 @@ fn captures_of_a_call_go_whatever_they_are_called_and_nothing_else() {
     let (gone, failed) = erase(&folder.0, &calls);
     assert_eq!((gone, failed.len()), (0, 1), "{failed:?}");
     assert_eq!(erase(&folder.0.join("not/there"), &calls), (0, vec![]));
+}
+
+#[test]
+fn what_was_captured_of_a_stream_that_came_back_to_a_call_goes_with_that() {
+    let folder = Folder::new("capture-came-back");
+    // Two, one of which has no room in the queue for a word behind its beginning.
+    let (capture, items) = capture(3);
+    let (second, third) = (tape(&capture, "second"), tape(&capture, "third"));
+    drop(tape(&capture, "other"));
+    second.closed(Instant::from_millis(5), Direction::In, 1000);
+    second.goes_on_with("first");
+    third.goes_on_with("first");
+    drop((second, third));
+    folder.write(&folder.options(), capture, &items);
+    let wanted = format!("{GOES_ON_WITH}first");
+    for call in ["second", "third"] {
+        let notes: Vec<_> =
+            folder.transcript(call).notes.into_iter().map(|(_, note)| note).collect();
+        assert!(notes.contains(&wanted), "{call}: {notes:?}");
+    }
+    assert_eq!(erase(&folder.0, &["first".to_owned()].into()), (2, vec![]));
+    assert!(folder.0.join("raw/other.jsonl").exists());
 }

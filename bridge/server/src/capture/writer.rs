@@ -14,7 +14,7 @@ use ringback_proto::transcript::{About, Head, note_line};
 
 use super::budget::Budget;
 use super::file::{File, Full, Held};
-use super::{CaptureOptions, Item, Opening, State, What};
+use super::{CaptureOptions, GOES_ON_WITH, Item, Opening, State, What};
 use crate::socket::wire::Kind;
 use crate::telemetry::{METRICS, Report, report};
 
@@ -32,6 +32,17 @@ struct Open {
     at: Instant,
     /// It was over already when it was last looked for.
     seen_over: bool,
+    /// The file says which call the stream goes on with.
+    says_whose: bool,
+}
+
+impl Open {
+    /// Says which call the stream goes on with, if it does, whatever the limits: it is that call's capture, too.
+    fn say_whose(&mut self, held: &mut Held) {
+        let Some(call) = self.state.goes_on_with.get().filter(|_| !self.says_whose) else { return };
+        let line = note_line(self.at, &format!("{GOES_ON_WITH}{call}"));
+        self.says_whose = self.file.last_line(&line, held).is_ok();
+    }
 }
 
 struct Writer<'a> {
@@ -75,6 +86,7 @@ impl Writer<'_> {
         // One that was cut off may still be spoken of.
         let Some(open) = self.open.get_mut(&id) else { return };
         open.at = open.at.max(at);
+        open.say_whose(&mut self.held);
         let (at, ended) = (open.at, matches!(what, What::Ended));
         let mut lines = Vec::new();
         if missing > 0 {
@@ -109,7 +121,8 @@ impl Writer<'_> {
         let name = format!("{}.jsonl", opening.call);
         let dir = self.options.dir.join(opening.provider.name());
         let file = File::begin(&dir, &name, self.options, &mut self.held)?;
-        let mut open = Open { state, redactor, file, at: Instant::ZERO, seen_over: false };
+        let mut open =
+            Open { state, redactor, file, at: Instant::ZERO, seen_over: false, says_whose: false };
         let head = head(&mut open.redactor, self.options.sound, opening);
         let id = open.state.id;
         self.open.insert(id, open);
@@ -152,7 +165,8 @@ impl Writer<'_> {
             open.seen_over = is_over;
         }
         for id in over {
-            let Some(open) = self.open.get(&id) else { continue };
+            let Some(open) = self.open.get_mut(&id) else { continue };
+            open.say_whose(&mut self.held);
             let missing = open.state.missing.swap(0, AcqRel);
             if missing > 0 {
                 let line = note_line(open.at, &missing_words(missing));

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use crate::support::{Caller, Entry, Goodbye, Host, What, assert_whole, known, summaries};
+use crate::support::{
+    Caller, Entry, Folder, Goodbye, Host, What, assert_whole, known, quoted, summaries,
+};
 use ringback::net::MemoryConnector;
 use ringback_proto::provider::{self, Dial, find};
 use ringback_proto::session::{EndReason, Report, Summary};
@@ -117,6 +119,25 @@ async fn a_call_whose_connection_is_cut_goes_on_with_the_next_one() {
     assert!(away.abs_diff(Duration::from_secs(3)) <= Duration::from_millis(20), "{away:?}");
     assert_eq!((bridge.started(), summary.modules[0].starts), (1, 1));
     bridge.host.stop().await;
+}
+
+/// In real time, which is that of the thread that writes captures.
+#[tokio::test]
+async fn what_was_captured_of_both_streams_of_a_call_is_found_by_its_name() {
+    let folder = Folder::new("capture-came-back");
+    let dir = folder.path("captures");
+    let bridge = Bridge::new(&format!("[capture]\ndir = {}\n", quoted(dir.display())));
+    let first = bridge.call("main", "CA1").await;
+    drop(first);
+    bridge.detached().await;
+    bridge.call("main", "CA1").await.hang_up().await;
+    let call = bridge.host.log.ended("CA1").await.call;
+    bridge.call("main", "CA2").await.hang_up().await;
+    bridge.host.log.ended("CA2").await;
+    bridge.host.stop().await;
+    assert_eq!(ringback::capture::erase(&dir, &[call].into()), (2, vec![]));
+    let left = std::fs::read_dir(dir.join("raw")).expect("it is there").count();
+    assert_eq!(left, 1, "that of the other call");
 }
 
 #[tokio::test(start_paused = true)]

@@ -178,11 +178,6 @@ fn beyond_reach(config: &Config) {
             )),
         }
     }
-    if config.capture.is_some() {
-        beyond.push(
-            "captures of streams that came back to a call: each has a name of its own".into(),
-        );
-    }
     for file in &config.recordings.files {
         let file = file.display();
         beyond.push(format!(
