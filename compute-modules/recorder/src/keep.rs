@@ -55,6 +55,24 @@ pub fn is_busy(recording: &Path) -> io::Result<bool> {
     }
 }
 
+/// Looks after a finished recording until what this gives is dropped: nobody deletes, repairs or replaces it meanwhile. `None` if somebody
+/// else does, or it is gone. Never waits for them.
+///
+/// # Errors
+/// It cannot be opened, or who looks after it cannot be known.
+pub fn look_after(recording: &Path) -> io::Result<Option<LookedAfter>> {
+    let file = match File::options().read(true).write(true).open(recording) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        file => file?,
+    };
+    let is_ours = disk::own(&file, false)? && disk::is_at(&file, recording);
+    Ok(is_ours.then_some(LookedAfter(file)))
+}
+
+/// A recording that somebody looks after; until it is dropped.
+#[derive(Debug)]
+pub struct LookedAfter(#[allow(dead_code, reason = "it only has to be open")] File);
+
 /// Holds a recording, or lets go of it; on disk when this returns. Waits for who looks after a finished one, and so never holds what
 /// is being deleted.
 ///

@@ -56,7 +56,7 @@ use timeline::Timeline;
 pub use about::{About, Gap, State};
 pub use config::{Place, Settings, check};
 pub use disk::try_to_write;
-pub use keep::{Removed, hold, is_busy, is_held, remove};
+pub use keep::{LookedAfter, Removed, hold, is_busy, is_held, look_after, remove};
 pub use look::{Look, Seal, Stage, look, name_of};
 pub use repair::{Outcome, repair, repair_file};
 

@@ -12,10 +12,26 @@ use crate::net::{self, Io, Listener as _, MemoryConnector, MemoryListener};
 pub(crate) enum Reply {
     /// These octets, and the end of the connection.
     Octets(String),
-    /// The same, once this file is deleted.
-    Deleting(std::path::PathBuf, String),
+    /// The same, once this is done.
+    After(Deed, String),
     /// Nothing, for as long as the other end likes to wait.
     Silence,
+}
+
+/// Something to be done before an answer.
+#[derive(Clone)]
+pub(crate) struct Deed(Arc<dyn Fn() + Send + Sync>);
+
+impl Deed {
+    pub(crate) fn of(deed: impl Fn() + Send + Sync + 'static) -> Self {
+        Self(Arc::new(deed))
+    }
+}
+
+impl std::fmt::Debug for Deed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Deed")
+    }
 }
 
 /// An answer with a status line of its own, header fields (each with its line end) and a body.
@@ -81,11 +97,11 @@ async fn serve(
         let mut replies = replies.lock().unwrap();
         if replies.len() > 1 { replies.remove(0) } else { replies[0].clone() }
     };
-    if let Reply::Deleting(file, _) = &reply {
-        std::fs::remove_file(file).unwrap();
+    if let Reply::After(Deed(deed), _) = &reply {
+        deed();
     }
     match reply {
-        Reply::Octets(octets) | Reply::Deleting(_, octets) => {
+        Reply::Octets(octets) | Reply::After(_, octets) => {
             // A client that has heard enough may be gone.
             let _ = stream.write_all(octets.as_bytes()).await;
             let _ = stream.shutdown().await;

@@ -18,8 +18,8 @@ use object_store::aws::AmazonS3Builder;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path as Location;
 use object_store::{ObjectStore, ObjectStoreExt as _, RetryConfig};
-use ringback_recorder::About;
 use ringback_recorder::vault::SEALED;
+use ringback_recorder::{About, LookedAfter};
 use serde::Deserialize;
 use tokio::io::AsyncReadExt as _;
 
@@ -279,6 +279,8 @@ impl Carrier {
             }
             false => return Err(Failure::Unreadable(io::ErrorKind::NotFound.into())),
         }
+        // Where one that is gone may be stored, whoever deletes it must not find it half stored.
+        let _ours = if is_deleted_if_gone { None } else { Some(look_after(&path).await?) };
         match self.put(&about, about_name).await {
             Ok(()) => {}
             // Not all have one.
@@ -441,6 +443,14 @@ impl Store {
 /// Whether a file is there. One of which that cannot be said is.
 async fn is_there(path: &Path) -> bool {
     tokio::fs::try_exists(path).await.unwrap_or(true)
+}
+
+/// Looks after a recording while it is stored: nobody deletes it meanwhile, and no other bridge stores it.
+async fn look_after(path: &Path) -> Result<LookedAfter, Failure> {
+    let path = path.to_owned();
+    let looked = tokio::task::spawn_blocking(move || ringback_recorder::look_after(&path)).await;
+    let ours = looked.map_err(|error| Failure::Away(error.to_string()))??;
+    ours.ok_or_else(|| Failure::Away("somebody else looks after the recording".into()))
 }
 
 /// Whether a recording is stored.

@@ -5,7 +5,7 @@ use std::fs::File;
 use ringback_proto::provider::Secret;
 
 use crate::events::EventKind;
-use crate::outgoing::mock::{Mock, Reply, reply};
+use crate::outgoing::mock::{Deed, Mock, Reply, reply};
 use crate::sink::testing::{Feed, Folder, event};
 
 use super::*;
@@ -221,12 +221,17 @@ fn verbs(mock: &Mock) -> Vec<String> {
     mock.asked().iter().map(verb).collect()
 }
 
-/// A bucket that takes two files, of which the second is deleted here meanwhile, and then answers `last`.
-fn deleting(folder: &Folder, last: Vec<Reply>) -> Mock {
+/// A bucket that takes two files, while it takes the second of which this is done, and then answers `last`.
+fn taking(deed: impl Fn() + Send + Sync + 'static, last: Vec<Reply>) -> Mock {
     let put = reply("200 OK", "etag: \"1\"\r\n", "");
     let Reply::Octets(octets) = put.clone() else { panic!("it answers") };
-    let deleting = Reply::Deleting(folder.0.join("made/a.wav"), octets);
-    Mock::new([vec![put, deleting], last].concat())
+    Mock::new([vec![put, Reply::After(Deed::of(deed), octets)], last].concat())
+}
+
+/// The same, and the second is deleted here meanwhile.
+fn deleting(folder: &Folder, last: Vec<Reply>) -> Mock {
+    let path = folder.0.join("made/a.wav");
+    taking(move || std::fs::remove_file(&path).unwrap(), last)
 }
 
 #[tokio::test]
@@ -263,6 +268,21 @@ async fn a_recording_that_is_deleted_before_it_is_stored_again_does_not_stay_in_
     running.await.unwrap();
     assert_eq!(feed.figures().lost(Lost::Deleted), 1);
     assert!(verbs(&mock).contains(&"DELETE a.wav".to_owned()), "{:?}", verbs(&mock));
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn where_recordings_go_once_they_are_stored_none_is_deleted_or_stored_twice_on_its_way() {
+    use ringback_recorder::{Removed, look_after, remove};
+    let folder = recorded(&["a.wav", "a.json"]);
+    let (path, (tell, told)) = (folder.0.join("made/a.wav"), std::sync::mpsc::channel());
+    let meanwhile =
+        move || tell.send((remove(&path).unwrap(), look_after(&path).unwrap().is_some())).unwrap();
+    let mock = taking(meanwhile, Vec::new());
+    let feed =
+        run_all(into_bucket(&folder, &mock), mock.connector(), vec![finished("a.wav")]).await;
+    assert_eq!(told.recv().unwrap(), (Removed::Busy, false));
+    assert_eq!((feed.figures().delivered(), names(&folder, "made")), (1, vec![]));
 }
 
 #[tokio::test(start_paused = true)]
