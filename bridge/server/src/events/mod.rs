@@ -5,7 +5,8 @@
 //! `module`, `type`, and then the fields of that type. Results have the types and fields of the module contract (`transcript`, `turn`,
 //! `vad`, `dtmf`, `event`, `cleared`, `log`, `metric`, `error`); the bridge adds `call.started`, `call.ended`,
 //! `call.detached`, `call.reattached`, `module.ready`, `module.failed`, `dropped` and `notice`. To a listener who is too slow,
-//! `{"type":"lagged","missed":N}` stands for what it missed.
+//! `{"type":"lagged","missed":N}` stands for what it missed. Behind `call.ended` comes nothing but `event`s of the name
+//! `recorder.finished`, of recordings that the call did not wait for.
 
 mod follow;
 mod kind;
