@@ -1,8 +1,8 @@
 //! What was found out of recordings by looking into them, so that few are looked into at a time, and none before that may tell anything
 //! new. Looks at nothing itself.
 
-use std::collections::hash_map::RandomState;
 use std::collections::HashMap;
+use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher as _;
 use std::path::Path;
 use std::time::SystemTime;
