@@ -309,6 +309,25 @@ async fn a_session_on_a_thread() {
 }
 
 #[tokio::test]
+async fn what_a_thread_said_that_nobody_received_is_told_to_who_comes_after() {
+    let (mut hosted, _stops) = thread("", None);
+    assert!(matches!(next(&mut hosted).await, FromHost::Ready(_)));
+    hosted.try_send(stop(PATIENCE)).unwrap();
+    // Its last word, and that it is gone.
+    let said = async {
+        while hosted.from.len() < 2 {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(PATIENCE, said).await.unwrap();
+    let (tell, mut told) = mpsc::unbounded_channel();
+    hosted.bequeath(move |message| tell.send(FromHost::Message(message)).unwrap());
+    let heard = timeout(PATIENCE, told.recv()).await.unwrap();
+    assert_eq!(heard, Some(event("stopping", json!("hangup"))));
+    assert_eq!(timeout(PATIENCE, told.recv()).await.unwrap(), None, "nothing follows");
+}
+
+#[tokio::test]
 async fn a_thread_that_fails_is_gone() {
     let (mut hosted, _stops) = thread("reject", None);
     assert!(matches!(next(&mut hosted).await, FromHost::Rejected(r) if r.message == "as told"));

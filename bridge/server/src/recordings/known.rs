@@ -88,3 +88,34 @@ impl Known {
         Some(found.0)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn where_there_are_more_than_can_be_remembered_each_has_its_turn() {
+        let mut known = Known::of(3, 2);
+        let now = WallTime::from_unix(Duration::from_secs(1_000));
+        let mut looked = BTreeMap::<u32, u32>::new();
+        for _ in 0..30 {
+            known.begin(now);
+            for n in 0..9 {
+                known.fate(Path::new(&n.to_string()), SystemTime::UNIX_EPOCH, now, || {
+                    *looked.entry(n).or_default() += 1;
+                    (Fate::Young, now.after(Duration::from_secs(10)))
+                });
+            }
+        }
+        let looked: Vec<_> = (0..9).map(|n| looked.get(&n).copied().unwrap_or_default()).collect();
+        assert_eq!(looked[..3], [1; 3], "what is known is not looked into");
+        assert!(looked[3..].iter().all(|times| *times > 5), "{looked:?}");
+        // What holds no longer makes room.
+        let later = now.after(Duration::from_secs(10));
+        known.begin(later);
+        assert!(known.has_room());
+    }
+}

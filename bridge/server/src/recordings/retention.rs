@@ -386,21 +386,4 @@ mod tests {
         let then = 1_000_800;
         assert_eq!([turn(then), turn(then), turn(then)], [(3, true), (3, true), (1, false)]);
     }
-
-    #[test]
-    fn where_more_are_kept_than_can_be_remembered_each_has_its_turn() {
-        let folder = Folder::new("retention-many");
-        let of = [("long", 1_000_000), ("brief", 500)];
-        let of = of.map(|(tenant, seconds)| (tenant.to_owned(), Duration::from_secs(seconds)));
-        let keep = Keep { of: of.into(), ..for_all(100) };
-        let mut known = Known::of(3, 2);
-        for n in 0..9 {
-            file(&folder, &format!("{n}.wav"), 200);
-            tell(&folder, &n.to_string(), if n == 8 { "brief" } else { "long" });
-        }
-        let now = WallTime::from_unix(Duration::from_secs(1_000_400));
-        let dirs = std::slice::from_ref(&folder.0);
-        let turns = (1..=20).find(|_| sweep(dirs, &[], &keep, now, 10, &mut known).deleted == 1);
-        assert!(turns.is_some() && !folder.0.join("8.wav").exists());
-    }
 }
