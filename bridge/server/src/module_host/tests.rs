@@ -320,8 +320,8 @@ async fn what_a_thread_said_that_nobody_received_is_told_to_who_comes_after() {
         }
     };
     timeout(PATIENCE, said).await.unwrap();
-    let (tell, mut told) = mpsc::unbounded_channel();
-    hosted.bequeath(move |message| tell.send(FromHost::Message(message)).unwrap());
+    let (tell, mut told) = mpsc::channel(QUEUE);
+    hosted.bequeath(move |message| tell.try_send(FromHost::Message(message)).unwrap());
     let heard = timeout(PATIENCE, told.recv()).await.unwrap();
     assert_eq!(heard, Some(event("stopping", json!("hangup"))));
     assert_eq!(timeout(PATIENCE, told.recv()).await.unwrap(), None, "nothing follows");
