@@ -296,13 +296,7 @@ fn costs_what_did_not_fit(sealed: bool) {
     process.start(1, "s", &dir.config(&dir.0, sealed));
     process.start(2, "over", &dir.config(&dir.0, sealed));
     process.start(3, "end", &dir.config(&dir.0, sealed));
-    for slot in 1..=3 {
-        process.give_a_second(slot);
-        // That it began is said as well.
-        while process.open(slot) > 0 {
-            process.listen();
-        }
-    }
+    (1..=3).for_each(|slot| process.give_a_second(slot));
     // Its disk, as it sees it.
     let inside = PathBuf::from(format!("/proc/{}/root{place}", process.child.id()));
     let (filler, more) = (inside.join("filler"), inside.join("more"));
