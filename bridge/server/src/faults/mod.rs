@@ -129,7 +129,7 @@ impl Fault {
 
 /// Runs the rows that are asked for; `told` is told each before it begins, with how many have begun.
 ///
-/// Several run at once: what passes beside others passes. What has failed by nothing but times is run again by itself, [`RUNS`] times in
+/// Several run at once: what passes beside others passes. What has failed by nothing but times is run again by itself, three times in
 /// all at most: what the machine did once is gone the next time, and what the bridge does is there each time.
 ///
 /// # Errors
