@@ -6,8 +6,9 @@ use std::path::Path;
 
 /// Room that a recording keeps for the moment at which there is no other: what waits to be written, and what is known of it.
 const RESERVE: usize = 64 * 1024;
-/// The part of it that is kept until the recording ends, for what is known of it then: its longest lists, and a sector for each file.
-const LAST_WORDS: u64 = 24 * 1024;
+/// The part of it that is kept until the recording ends, for what is known of it then: its longest lists, 64 octets a line, and a sector
+/// for each file. The rest takes a tenth of a second of sound, 19,200 octets at 48 kHz.
+const LAST_WORDS: u64 = 40 * 1024;
 
 /// How files are opened that hold what people say: for nobody else's eyes.
 pub(crate) fn private() -> OpenOptions {

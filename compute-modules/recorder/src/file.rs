@@ -210,10 +210,10 @@ impl Recording {
             return Err(failed(&self.path, &format!("a WAV file ends after {hours} hours")));
         }
         // Before this sound: where there is room it stands behind the silence, so that no recording ends with that.
-        if self.full.is_some_and(|again| again <= self.frames) {
-            self.look_for_room()?;
-        }
+        let is_due = self.full.is_some_and(|again| again <= self.frames);
+        let looked = if is_due { self.look_for_room() } else { Ok(()) };
         self.frames += frames;
+        looked?;
         if self.full.is_some() {
             return Ok(());
         }
@@ -259,8 +259,8 @@ impl Recording {
         self.reserve = None;
         let missing = self.frames.saturating_sub(self.saved()) + waiting;
         // Where there is no room to its end, that is missing as it is where the disk fails.
-        let is_whole = saved.is_ok() && missing == 0;
-        let state = if state == State::Finished && !is_whole { State::Failed } else { state };
+        let lacks = saved.is_err() || (state == State::Finished && missing > 0);
+        let state = if lacks { State::Failed } else { state };
         let (ms, missing_ms) = (self.millis(self.saved()), self.millis(missing));
         if let Some(about) = &mut self.about {
             (about.state, about.ms, about.missing_ms) = (state, ms, missing_ms);

@@ -73,8 +73,8 @@ pub fn look_after(recording: &Path) -> io::Result<Option<LookedAfter>> {
 #[derive(Debug)]
 pub struct LookedAfter(#[allow(dead_code, reason = "it only has to be open")] File);
 
-/// Holds a recording, or lets go of it; on disk when this returns. Waits for who looks after a finished one, and so never holds what
-/// is being deleted.
+/// Holds a recording, or lets go of it; on disk when this returns. From the beginning on nobody deletes it who has not begun to. Waits for
+/// who looks after a finished one, and so is never said to hold what is being deleted.
 ///
 /// # Errors
 /// There is no such recording, or it cannot be written.
@@ -87,20 +87,21 @@ pub fn hold(recording: &Path, held: bool) -> io::Result<()> {
         Err(error) if error.kind() == ErrorKind::NotFound => None,
         file => Some(file?),
     };
-    if let Some(file) = &finished {
-        disk::own(file, true)?;
-        if !disk::is_at(file, recording) {
-            return Err(ErrorKind::NotFound.into());
-        }
-    }
     if held {
         disk::private().write(true).create(true).truncate(false).open(&hold)?.sync_all()?;
-    } else if let Err(error) = fs::remove_file(&hold)
-        && error.kind() != ErrorKind::NotFound
-    {
-        return Err(error);
+        disk::sync_dir(&hold)?;
     }
-    disk::sync_dir(&hold)
+    if let Some(file) = &finished {
+        disk::own(file, true)?;
+    }
+    let is_gone = finished.is_some_and(|file| !disk::is_at(&file, recording));
+    if is_gone || !held {
+        match fs::remove_file(&hold) {
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+            _ => disk::sync_dir(&hold)?,
+        }
+    }
+    if is_gone { Err(ErrorKind::NotFound.into()) } else { Ok(()) }
 }
 
 /// Deletes a finished recording of ours and what is known of it. The key of a sealed one is destroyed first, on disk, so that no block of it
@@ -232,13 +233,31 @@ mod tests {
         assert_eq!(remove_owned(&mut file, &path).unwrap(), Removed::Held);
         assert!(path.exists());
         fs::remove_file(hold_of(&path)).unwrap();
-        // Who wants to hold it meanwhile waits, and is told that it is gone.
+        // Who wants to hold it meanwhile comes in time, or is told that it is gone.
         let theirs = path.clone();
         let holding = std::thread::spawn(move || hold(&theirs, true));
-        assert_eq!(remove_owned(&mut file, &path).unwrap(), Removed::Gone);
+        let removed = remove_owned(&mut file, &path).unwrap();
         drop(file);
-        assert!(holding.join().unwrap().is_err());
-        assert!(!hold_of(&path).exists());
+        let is_held = holding.join().unwrap().is_ok();
+        assert_eq!(is_held, removed == Removed::Held, "{removed:?}");
+        assert_eq!((hold_of(&path).exists(), path.exists()), (is_held, is_held));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn whoever_looks_after_a_recording_sees_at_once_that_it_is_held() {
+        let dir = Dir::new("held-meanwhile");
+        let path = recorded(&dir);
+        let ours = look_after(&path).unwrap().unwrap();
+        let theirs = path.clone();
+        let holding = std::thread::spawn(move || hold(&theirs, true));
+        while !is_held(&path) {
+            assert!(!holding.is_finished(), "it waits for us before it says so");
+            std::thread::yield_now();
+        }
+        drop(ours);
+        holding.join().unwrap().unwrap();
+        assert!(is_held(&path));
     }
 
     #[test]

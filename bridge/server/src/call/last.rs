@@ -1,7 +1,6 @@
 //! What a module is left with that is told to stop and has no room for what comes before that, and who hears it then. Waits for nobody.
 
 use ringback_module::message::{Event, FromModule};
-use ringback_proto::Instant;
 use ringback_proto::session::{FrameBuf, PortId};
 
 use super::breaker::Trial;
@@ -33,7 +32,7 @@ impl Call {
 
     /// Lets go of a module, and gives back whether it is worth trying on other calls. One that goes on, with a slow disk say, is heard no
     /// more; but whoever looks on is told once the recording that it makes is finished, for nobody else ever says so.
-    pub(super) fn let_go(&mut self, now: Instant, port: PortId) -> Option<Box<Trial>> {
+    pub(super) fn let_go(&mut self, port: PortId) -> Option<Box<Trial>> {
         let host = std::mem::replace(&mut self.hosts[port.0], Host::None);
         let Host::Hosted { hosted, trial, .. } = host else { return None };
         if !hosted.goes_on() {
@@ -48,10 +47,10 @@ impl Call {
             module: session.port_name(port).to_owned(),
             event: Event::default(),
         };
-        let (watchers, call) = (self.watchers.clone(), self.name.clone());
+        let (watchers, call, clock) = (self.watchers.clone(), self.name.clone(), self.clock);
         hosted.bequeath(move |message| match message {
             FromModule::Event(event) if event.name == FINISHED => {
-                watchers.see(&call, now, &Seen::Late(&Late { event, ..late.clone() }));
+                watchers.see(&call, clock.now(), &Seen::Late(&Late { event, ..late.clone() }));
             }
             _ => {}
         });

@@ -414,7 +414,7 @@ impl Call {
 
     /// The session lets a module go that broke it, or that did not end with it.
     fn drop_module(&mut self, now: Instant, port: PortId) {
-        if let Some(mut trial) = self.let_go(now, port)
+        if let Some(mut trial) = self.let_go(port)
             && !self.session.is_over()
         {
             trial.failed(now, "its session had to be given up");
@@ -452,7 +452,7 @@ impl Call {
                 self.session.module_reads(now, port);
             }
             FromHost::Gone { reason } => {
-                self.let_go(now, port);
+                self.let_go(port);
                 self.session.module_gone(now, port, reason);
             }
         }

@@ -261,7 +261,7 @@ fn captures_of_a_call_go_whatever_they_are_called_and_nothing_else() {
 fn what_was_captured_of_a_stream_that_came_back_to_a_call_goes_with_that() {
     let folder = Folder::new("capture-came-back");
     // Two, one of which has no room in the queue for a word behind its beginning.
-    let (capture, items) = capture(3);
+    let (capture, items) = capture(4);
     let (second, third) = (tape(&capture, "second"), tape(&capture, "third"));
     drop(tape(&capture, "other"));
     second.closed(Instant::from_millis(5), Direction::In, 1000);

@@ -158,10 +158,13 @@ pub struct Hosted {
 struct Heir(OnceLock<Box<dyn Fn(FromModule) + Send + Sync>>);
 
 impl Heir {
-    fn hear(&self, said: FromHost) {
-        if let (Some(hear), FromHost::Message(message)) = (self.0.get(), said) {
+    /// Hears it; gives it back if there is nobody to hear it.
+    fn hear(&self, said: FromHost) -> Option<FromHost> {
+        let Some(hear) = self.0.get() else { return Some(said) };
+        if let FromHost::Message(message) = said {
             hear(message);
         }
+        None
     }
 }
 
@@ -217,7 +220,8 @@ impl Hosted {
         from.close();
         tokio::spawn(async move {
             while let Some(said) = from.recv().await {
-                heir.hear(said);
+                // It hears: it was told whom to tell.
+                drop(heir.hear(said));
             }
         });
     }

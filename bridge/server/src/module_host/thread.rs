@@ -12,6 +12,8 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
 use super::{FromHost, Heir, Hosted, Inbox, Seat, ToHost, seat};
+use crate::recordings::Incomplete;
+use crate::telemetry::{CallReport, Report, report};
 
 /// Runs a module on a thread of its own. `make` is called there. A panic ends the module, not the bridge. Must be called within a
 /// runtime.
@@ -30,12 +32,14 @@ where
     (hosted.rest, hosted.heir) = (Some(left_with), Some(Arc::clone(&heir)));
     let to = Told { inbox: to, rest: Some(rest), items: Vec::new().into_iter() };
     let thread = std::thread::Builder::new().name(format!("module-{name}"));
-    let events = from.clone();
+    let (events, named) = (from.clone(), name.to_owned());
     let ready_ms = start.limits.ready_ms;
     let (answered, answer) = oneshot::channel();
     let spawned = thread.spawn(move || {
-        let over =
-            catch_unwind(AssertUnwindSafe(|| serve(make(), &start, to, &events, &heir, answered)));
+        let over = catch_unwind(AssertUnwindSafe(|| {
+            let hears = Hears { module: &named, call: &start.call.id, from: &events, heir: &heir };
+            serve(make(), &start, to, hears, answered)
+        }));
         let last = over.unwrap_or_else(|panic| gone(format!("panicked: {}", text(&*panic))));
         // The call may be gone, and then does not need to know.
         let _ = events.blocking_send(last);
@@ -62,8 +66,7 @@ fn serve(
     mut module: Box<dyn Module>,
     start: &Start,
     mut to: Told,
-    from: &mpsc::Sender<FromHost>,
-    heir: &Heir,
+    hears: Hears<'_>,
     answered: oneshot::Sender<()>,
 ) -> FromHost {
     let started = module.start(start);
@@ -74,7 +77,8 @@ fn serve(
         Err(reject) => return FromHost::Rejected(reject),
     };
     let (epochs, outputs) = (Epochs::new(start), Outputs::new());
-    let mut speech = Speech { from, heir, epochs, outputs };
+    let from = hears.from;
+    let mut speech = Speech { hears, epochs, outputs };
     if from.blocking_send(FromHost::Ready(ready)).is_err() {
         return stop(module.as_mut(), StopReason::Gone, &mut speech);
     }
@@ -129,15 +133,35 @@ impl Told {
     }
 }
 
-struct Speech<'a> {
+/// Who hears a module: its call, then whoever is told of it by that, and at last the log.
+struct Hears<'a> {
+    module: &'a str,
+    call: &'a str,
     from: &'a mpsc::Sender<FromHost>,
     heir: &'a Heir,
+}
+
+impl Hears<'_> {
+    /// Tells it. To a call that is gone there is nothing to say; that a recording lacks its end is reported all the same.
+    fn tell(&self, said: FromHost) {
+        let Err(unheard) = self.from.blocking_send(said) else { return };
+        if let Some(FromHost::Message(FromModule::Event(event))) = self.heir.hear(unheard.0)
+            && let Some(lacks) = Incomplete::told_by(&event.name, &event.data)
+        {
+            let what = CallReport::RecordingIncomplete { module: self.module, lacks };
+            report(&Report::Call { call: self.call, what });
+        }
+    }
+}
+
+struct Speech<'a> {
+    hears: Hears<'a>,
     epochs: Epochs,
     outputs: Outputs,
 }
 
 impl Speech<'_> {
-    /// Sends all answers. To a call that is gone there is nothing to say, but its heir may want to hear it; the next receive ends the loop.
+    /// Sends all answers. If nobody listens any more, the next receive ends the loop.
     fn flush(&mut self) {
         for output in self.outputs.iter() {
             let event = match output {
@@ -150,9 +174,7 @@ impl Speech<'_> {
                     FromHost::Message(message)
                 }
             };
-            if let Err(unheard) = self.from.blocking_send(event) {
-                self.heir.hear(unheard.0);
-            }
+            self.hears.tell(event);
         }
         self.outputs.reset();
     }

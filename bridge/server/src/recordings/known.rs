@@ -21,7 +21,7 @@ type Key = [u64; 2];
 /// What is known of recordings. Where there are more than it holds, the others are looked into again and again, each in its turn.
 #[derive(Debug)]
 pub(crate) struct Known {
-    found: HashMap<Key, (Fate, WallTime)>,
+    found: HashMap<Key, Found>,
     keyed: [RandomState; 2],
     most: usize,
     looks: usize,
@@ -31,7 +31,14 @@ pub(crate) struct Known {
     passed: usize,
     /// So many of them had their turn before.
     had: usize,
+    /// How often it was begun.
+    time: u64,
+    /// This time not all were passed by.
+    is_cut_short: bool,
 }
+
+/// What was found out, until when that holds, and at which time it was last asked for.
+type Found = (Fate, WallTime, u64);
 
 impl Default for Known {
     fn default() -> Self {
@@ -43,17 +50,32 @@ impl Known {
     /// Of so many recordings, so many of which are looked into at a time.
     pub(super) fn of(most: usize, looks: usize) -> Self {
         let (found, keyed) = (HashMap::new(), Default::default());
-        Self { found, keyed, most, looks, left: looks, passed: 0, had: 0 }
+        let (left, passed, had, time, is_cut_short) = (looks, 0, 0, 0, false);
+        Self { found, keyed, most, looks, left, passed, had, time, is_cut_short }
     }
 
     /// Another time begins.
     pub(super) fn begin(&mut self, now: WallTime) {
+        let is_cut_short = std::mem::take(&mut self.is_cut_short);
         if !self.has_room() {
-            self.found.retain(|_, (_, until)| now < *until);
+            // Of those that nobody asked for when all were, the recordings are gone.
+            let time = self.time;
+            self.found
+                .retain(|_, (_, until, asked)| now < *until && (is_cut_short || *asked == time));
         }
         let had = self.had + self.looks;
-        self.had = if self.has_room() || had >= self.passed { 0 } else { had };
+        if self.has_room() {
+            self.had = 0;
+        } else if !is_cut_short {
+            self.had = if had >= self.passed { 0 } else { had };
+        }
         (self.left, self.passed) = (self.looks, 0);
+        self.time += 1;
+    }
+
+    /// This time ends before all were passed by: those whose turn it is have it the next time.
+    pub(super) const fn cut_short(&mut self) {
+        self.is_cut_short = true;
     }
 
     /// Whether it holds more than it does: where it does not, those that are passed over can wait for their turn.
@@ -71,9 +93,11 @@ impl Known {
         look: impl FnOnce() -> (Fate, WallTime),
     ) -> Option<Fate> {
         let key = self.keyed.each_ref().map(|state| state.hash_one((path, modified)));
-        if let Some((fate, until)) = self.found.get(&key)
+        let time = self.time;
+        if let Some((fate, until, asked)) = self.found.get_mut(&key)
             && now < *until
         {
+            *asked = time;
             return Some(*fate);
         }
         self.passed += 1;
@@ -81,20 +105,56 @@ impl Known {
             return None;
         }
         self.left = self.left.checked_sub(1)?;
-        let found = look();
+        let (fate, until) = look();
         if self.has_room() || self.found.contains_key(&key) {
-            self.found.insert(key, found);
+            self.found.insert(key, (fate, until, time));
         }
-        Some(found.0)
+        Some(fate)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
+    use std::ops::Range;
     use std::time::Duration;
 
     use super::*;
+
+    /// The recordings of these names are asked for, and those given back that are looked into.
+    fn asked_for(known: &mut Known, names: Range<u32>, now: WallTime) -> Vec<u32> {
+        known.begin(now);
+        let mut looked = Vec::new();
+        for n in names {
+            known.fate(Path::new(&n.to_string()), SystemTime::UNIX_EPOCH, now, || {
+                looked.push(n);
+                (Fate::Young, now.after(Duration::from_secs(10)))
+            });
+        }
+        looked
+    }
+
+    #[test]
+    fn a_time_that_was_cut_short_takes_nobodys_turn() {
+        let (mut known, now) = (Known::of(3, 2), WallTime::from_unix(Duration::from_secs(1_000)));
+        while asked_for(&mut known, 0..9, now) != [3, 4] {}
+        assert_eq!(asked_for(&mut known, 0..4, now), [0; 0], "it has had its turn");
+        known.cut_short();
+        assert_eq!(asked_for(&mut known, 0..9, now), [5, 6]);
+    }
+
+    #[test]
+    fn what_is_gone_makes_room_as_does_what_holds_no_longer() {
+        let (mut known, now) = (Known::of(3, 3), WallTime::from_unix(Duration::from_secs(1_000)));
+        assert_eq!(asked_for(&mut known, 0..3, now), [0, 1, 2]);
+        assert_eq!(asked_for(&mut known, 1..3, now), [0; 0]);
+        assert_eq!(asked_for(&mut known, 1..4, now), [3]);
+        known.cut_short();
+        assert_eq!(asked_for(&mut known, 1..1, now), [0; 0], "what nobody came to may be there");
+        assert!(!known.has_room());
+        known.begin(now.after(Duration::from_secs(10)));
+        assert!(known.has_room());
+    }
 
     #[test]
     fn where_there_are_more_than_can_be_remembered_each_has_its_turn() {
@@ -113,9 +173,5 @@ mod tests {
         let looked: Vec<_> = (0..9).map(|n| looked.get(&n).copied().unwrap_or_default()).collect();
         assert_eq!(looked[..3], [1; 3], "what is known is not looked into");
         assert!(looked[3..].iter().all(|times| *times > 5), "{looked:?}");
-        // What holds no longer makes room.
-        let later = now.after(Duration::from_secs(10));
-        known.begin(later);
-        assert!(known.has_room());
     }
 }

@@ -50,7 +50,8 @@ pub(crate) struct Keep {
 /// What is to be done with one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fate {
-    Due,
+    /// Older than this, which is how old it may become.
+    Due(Duration),
     Young,
     /// It would be due were it not for a tenant whose it may be.
     Unknown,
@@ -74,9 +75,9 @@ impl Keep {
         let age = now.since(modified);
         let is_due = |keep: Option<Duration>| keep.is_some_and(|keep| keep <= age);
         if is_due(self.all) && self.of.values().all(|keep| *keep <= age) {
-            return Some(Fate::Due);
+            return Some(Fate::Due(age));
         }
-        known.fate(path, modified, now, || {
+        let fate = known.fate(path, modified, now, || {
             let looked = look(path, &self.keys).ok().flatten();
             let Some(about) = looked.and_then(|look| look.about) else {
                 return (Fate::Unknown, now.after(AGAIN));
@@ -84,10 +85,14 @@ impl Keep {
             let theirs = about.tenant.and_then(|tenant| self.of.get(&tenant).copied());
             match theirs.or(self.all) {
                 Some(keep) if keep > age => (Fate::Young, WallTime::of_file(modified).after(keep)),
-                Some(_) => (Fate::Due, now.after(AGAIN)),
+                Some(keep) => (Fate::Due(keep), now.after(AGAIN)),
                 None => (Fate::Young, now.after(Duration::MAX)),
             }
-        })
+        });
+        // The clock may have been ahead when it was looked into.
+        fate.map(
+            |fate| if matches!(fate, Fate::Due(keep) if keep > age) { Fate::Young } else { fate },
+        )
     }
 }
 
@@ -169,7 +174,7 @@ fn sweep_one(
         }
         let path = entry.path();
         match keep.fate(&path, modified, now, known) {
-            Some(Fate::Due) => {}
+            Some(Fate::Due(_)) => {}
             Some(Fate::Young) => continue,
             Some(Fate::Unknown) => {
                 unknown += 1;
@@ -182,6 +187,7 @@ fn sweep_one(
         }
         if swept.deleted >= most {
             swept.more = true;
+            known.cut_short();
             break;
         }
         if to_be_stored && !is_stored(&path) {

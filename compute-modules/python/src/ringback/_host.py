@@ -123,7 +123,7 @@ class Host:
         for runner in runners:
             runner.abandon(seconds / 2)
         for runner in runners:
-            runner.thread.join(max(0.0, until - seconds / 4 - time.monotonic()))
+            runner.thread.join(max(0.0, until - seconds * 2 / 5 - time.monotonic()))
         for runner in runners:
             runner.cancel()
             runner.thread.join(max(0.0, until - time.monotonic()))

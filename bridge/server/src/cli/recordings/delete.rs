@@ -178,6 +178,10 @@ fn beyond_reach(config: &Config) {
             )),
         }
     }
+    if config.capture.is_some() {
+        let whose = "made by an earlier version or cut off at their beginning";
+        beyond.push(format!("captures of streams that came back to a call, {whose}"));
+    }
     for file in &config.recordings.files {
         let file = file.display();
         beyond.push(format!(

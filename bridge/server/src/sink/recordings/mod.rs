@@ -179,6 +179,8 @@ enum Stored {
     TakenBack,
     /// It was deleted meanwhile, and the store does not delete what it has of it.
     Left,
+    /// It went before it could be stored from here, where recordings go once they are stored.
+    Away,
 }
 
 /// What is known of a recording from one try to store it to the next.
@@ -252,6 +254,13 @@ impl Carrier {
                     );
                     return intake.lost(Lost::Deleted, &reason, 1);
                 }
+                Ok(Stored::Away) => {
+                    backoff.worked(intake);
+                    let reason = format!(
+                        "{name} went before it was stored here: another bridge has stored it, or it was deleted"
+                    );
+                    return intake.lost(Lost::Deleted, &reason, 1);
+                }
                 // Others wait behind it.
                 Err(Failure::Unreadable(error)) => {
                     let reason = format!("{name} in {}: {error}", self.config.dir.display());
@@ -277,6 +286,7 @@ impl Carrier {
             false if tried.begun && is_deleted_if_gone => {
                 return self.take_back([name, about_name], tried).await;
             }
+            false if tried.begun => return Ok(Stored::Away),
             false => return Err(Failure::Unreadable(io::ErrorKind::NotFound.into())),
         }
         // Where one that is gone may be stored, whoever deletes it must not find it half stored.
