@@ -3,6 +3,23 @@
 //! Every sequence of octets is a script: what is missing reads as zero and empty, and a piece ends where the octets do. So whatever
 //! a fuzzer does to one, something happens.
 
+use std::time::Duration;
+
+/// One length of so many is of a script that is about time.
+const LONG_EVERY: usize = 32;
+
+/// Time that may pass in a script of so many octets: one length in [`LONG_EVERY`] is about time and has `longest`, the others are about what is said
+/// and have a second at most. It hangs on the length alone, so that an input means the same wherever it is run.
+#[must_use]
+pub fn time(length: usize, longest: Duration) -> Duration {
+    const SHORT: [u64; 8] = [60, 20, 120, 500, 40, 250, 1_000, 60];
+    if length.is_multiple_of(LONG_EVERY) {
+        longest
+    } else {
+        longest.min(Duration::from_millis(SHORT[length % SHORT.len()]))
+    }
+}
+
 /// Reads a script.
 #[derive(Debug, Clone, Copy)]
 pub struct Script<'a> {
@@ -92,6 +109,15 @@ impl Draft {
     /// The octets.
     #[must_use]
     pub fn done(self) -> Vec<u8> {
+        self.0
+    }
+
+    /// The octets, with `idle` behind them until [`time`] gives such a script all it can.
+    #[must_use]
+    pub fn done_with_time(mut self, idle: [u8; 3]) -> Vec<u8> {
+        while !self.0.len().is_multiple_of(LONG_EVERY) {
+            self.0.extend(idle);
+        }
         self.0
     }
 }

@@ -357,7 +357,7 @@ fn from_float(sample: f32) -> i16 {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
 
@@ -374,6 +374,17 @@ mod tests {
             found.push((frame.slot, frame.kind, frame.body.to_vec()));
         }
         Ok(found)
+    }
+
+    proptest! {
+        /// Times, confidences and whatever else modules measure are passed on as they are.
+        #[test]
+        fn numbers_mean_the_same_when_they_are_written_and_read(n in proptest::num::f64::NORMAL) {
+            let mut out = Vec::new();
+            write_json(0, &json!({ "n": n }), &mut out).unwrap();
+            let read: Value = serde_json::from_slice(&out[STDIO_HEADER..]).unwrap();
+            prop_assert_eq!(read["n"].as_f64(), Some(n));
+        }
     }
 
     #[test]

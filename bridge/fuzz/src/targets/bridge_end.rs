@@ -23,13 +23,13 @@ use ringback_proto::session::{
 use ringback_proto::transcript::{Direction, Wire};
 
 use crate::lawful::{Heard, Lawful};
-use crate::script::{Draft, Script};
+use crate::script::{self, Draft, Script};
 use crate::seeds;
 
 /// Steps of a script that are taken; what is behind them tells nothing new.
 const MOST_STEPS: usize = 400;
-/// Time that may pass in a script, all waits together, in seconds: most are about what is said, and one length in eight about what is not.
-const MOST_TIMES: [u64; 8] = [30, 1, 2, 1, 4, 1, 2, 6];
+/// Time that may pass in a script, all waits together, where it is about time.
+const LONGEST: Duration = Duration::from_secs(30);
 /// Wake-ups within which a call that ends has ended.
 const MOST_WAKES: usize = 20_000;
 /// Sound that a module plays at once, in samples.
@@ -51,7 +51,7 @@ mod step {
 /// Runs a script against `provider`.
 pub(super) fn run(provider: &'static dyn Provider, octets: &[u8]) {
     let mut script = Script::new(octets);
-    let most = Duration::from_secs(MOST_TIMES[octets.len() % MOST_TIMES.len()]);
+    let most = script::time(octets.len(), LONGEST);
     let begun = Rig::begin(provider, &mut script, Instant::ZERO + most);
     let Some(mut call) = begun else { return };
     for _ in 0..MOST_STEPS {
@@ -410,7 +410,7 @@ pub(super) fn seeds(provider: &'static dyn Provider) -> Vec<Vec<u8>> {
                 draft = speaking(draft);
             }
         }
-        draft.done()
+        draft.done_with_time([step::WAIT, 0, 0])
     });
     scripts.collect()
 }

@@ -11,13 +11,15 @@ use ringback_proto::simulator::{Simulator, SimulatorError};
 use ringback_proto::transcript::{Direction, Wire};
 
 use crate::lawful::Watched;
-use crate::script::{Draft, Script};
+use crate::script::{self, Draft, Script};
 use crate::seeds;
 
 /// Steps of a script that are taken.
 const MOST_STEPS: usize = 400;
-/// Time that may pass in a script, all waits together, in seconds: most are about what is said, and one length in eight about what is not.
-const MOST_TIMES: [u64; 8] = [12, 1, 2, 1, 2, 1, 2, 3];
+/// Time that may pass in a script, all waits together, where it is about time.
+const LONGEST: Duration = Duration::from_secs(12);
+/// Sound that the caller says at once, in samples.
+const MOST_SAMPLES: u16 = 8_000;
 
 mod step {
     pub(super) const TEXT: u8 = 0;
@@ -36,7 +38,7 @@ mod step {
 /// Runs a script against `provider`.
 pub(super) fn run(provider: &'static dyn Provider, octets: &[u8]) {
     let mut script = Script::new(octets);
-    let most = Duration::from_secs(MOST_TIMES[octets.len() % MOST_TIMES.len()]);
+    let most = script::time(octets.len(), LONGEST);
     let mut phone = Phone::dial(provider, &mut script, Instant::ZERO + most);
     for _ in 0..MOST_STEPS {
         // A bridge that breaks the protocol has no call any more.
@@ -94,7 +96,8 @@ impl Phone {
                 simulator.handle_line(now, line, event, out)?;
             }
             step::SPEAK => {
-                let samples = vec![i16::from(script.octet()) << 7; script.number().into()];
+                let sample = i16::from(script.octet()) << 7;
+                let samples = vec![sample; usize::from(script.number() % MOST_SAMPLES)];
                 simulator.speak(Track::Inbound, &samples);
             }
             step::SAY => simulator.say(now, &script.text(), out)?,
@@ -154,7 +157,8 @@ pub(super) fn seeds(provider: &'static dyn Provider) -> Vec<Vec<u8>> {
             draft = draft.octet(step::WAIT).number(20);
         }
         let draft = draft.octet(step::SAY).piece(b"Hello?").octet(step::KEY).octet(1);
-        draft.octet(step::HANG_UP).octet(step::WAIT).number(2_000).done()
+        let draft = draft.octet(step::HANG_UP).octet(step::WAIT).number(2_000);
+        draft.done_with_time([step::WAIT, 0, 0])
     });
     scripts.collect()
 }

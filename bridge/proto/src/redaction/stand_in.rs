@@ -6,7 +6,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use crate::provider::auth::hmac_sha256;
+use crate::provider::auth::HmacSha256;
 
 /// Stand-ins remembered so that no two are the same; beyond that they still are stable, and hardly ever the same.
 const MOST: usize = 16 * 1024;
@@ -24,14 +24,14 @@ const TRIES: u32 = 64;
 /// Makes stand-ins for one stream.
 #[derive(Debug)]
 pub(super) struct StandIns {
-    seed: [u8; 32],
+    seed: HmacSha256,
     known: HashMap<String, String>,
     taken: HashSet<String>,
 }
 
 impl StandIns {
     pub(super) fn new(seed: [u8; 32]) -> Self {
-        Self { seed, known: HashMap::new(), taken: HashSet::new() }
+        Self { seed: HmacSha256::new(&seed), known: HashMap::new(), taken: HashSet::new() }
     }
 
     /// A text: of sentences nothing but their shape, of single words a stand-in for each.
@@ -140,8 +140,7 @@ impl StandIns {
 
     /// 32 octets that nobody foresees who does not know the seed.
     fn noise(&self, block: u32, purpose: u32, text: &[u8]) -> [u8; 32] {
-        let text = [&block.to_be_bytes()[..], &purpose.to_be_bytes(), text].concat();
-        hmac_sha256(&self.seed, &text)
+        self.seed.of(&[&block.to_be_bytes(), &purpose.to_be_bytes(), text])
     }
 }
 

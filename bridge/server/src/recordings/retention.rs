@@ -392,4 +392,26 @@ mod tests {
         let then = 1_000_800;
         assert_eq!([turn(then), turn(then), turn(then)], [(3, true), (3, true), (1, false)]);
     }
+
+    #[test]
+    fn what_was_due_by_a_clock_that_was_ahead_is_kept_once_it_goes_right() {
+        let folder = Folder::new("retention-ahead");
+        file(&folder, "a.wav", 200);
+        tell(&folder, "a", "long");
+        let hold = folder.0.join("a.wav.hold");
+        std::fs::write(&hold, "").unwrap();
+        let of = [("long", 1_000), ("brief", 10), ("longest", 9_000)];
+        let of = of.map(|(tenant, seconds)| (tenant.to_owned(), Duration::from_secs(seconds)));
+        let keep = Keep { of: of.into(), ..for_all(100) };
+        let mut known = Known::default();
+        let mut turn = |at_s| {
+            let now = WallTime::from_unix(Duration::from_secs(at_s));
+            let swept = sweep(std::slice::from_ref(&folder.0), &[], &keep, now, 10, &mut known);
+            (swept.deleted, swept.held)
+        };
+        assert_eq!(turn(1_000_900), (0, 1), "it is old enough, and held");
+        std::fs::remove_file(hold).unwrap();
+        assert_eq!(turn(1_000_000), (0, 0), "it is 200 seconds old");
+        assert_eq!(turn(1_000_800), (1, 0));
+    }
 }

@@ -21,6 +21,8 @@ mod twilio;
 mod webhook;
 mod zoom;
 
+use std::fmt;
+
 use hmac::digest::KeyInit;
 use hmac::{Hmac, Mac};
 use sha1::Sha1;
@@ -288,11 +290,31 @@ fn opens(matched: Choice, otherwise: &'static str) -> Result<(), Rejection> {
     if bool::from(matched) { Ok(()) } else { Err(refuse(otherwise)) }
 }
 
+/// HMAC-SHA256 (RFC 2104, FIPS 180-4) by a key that many texts are signed with: half the work, for short ones.
+pub(crate) struct HmacSha256(Hmac<Sha256>);
+
+impl HmacSha256 {
+    pub(crate) fn new(key: &[u8]) -> Self {
+        Self(Hmac::new_from_slice(key).expect(ANY_LENGTH))
+    }
+
+    /// Of these pieces, one behind the other.
+    pub(crate) fn of(&self, text: &[&[u8]]) -> [u8; 32] {
+        let mut mac = self.0.clone();
+        text.iter().for_each(|piece| mac.update(piece));
+        mac.finalize().into_bytes().into()
+    }
+}
+
+impl fmt::Debug for HmacSha256 {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("HmacSha256(..)")
+    }
+}
+
 /// HMAC-SHA256 (RFC 2104, FIPS 180-4).
 pub(crate) fn hmac_sha256(key: &[u8], text: &[u8]) -> [u8; 32] {
-    let mut mac = Hmac::<Sha256>::new_from_slice(key).expect(ANY_LENGTH);
-    mac.update(text);
-    mac.finalize().into_bytes().into()
+    HmacSha256::new(key).of(&[text])
 }
 
 /// HMAC-SHA256 in lower-case hexadecimal; nothing by an empty key, which signs nothing.

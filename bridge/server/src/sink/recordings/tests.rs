@@ -306,6 +306,23 @@ async fn where_recordings_go_once_they_are_stored_one_that_is_gone_may_be_so_and
     assert_eq!((feed.figures().delivered(), feed.figures().lost(Lost::Deleted)), (1, 0));
 }
 
+#[tokio::test(start_paused = true)]
+async fn where_recordings_go_once_they_are_stored_one_that_another_bridge_took_is_not_stored_here()
+{
+    let folder = recorded(&["a.wav", "b.wav"]);
+    let path = folder.0.join("made/a.wav");
+    // While this bridge waits for its store, another one stores the recording and deletes it.
+    let away = |path: PathBuf| move || std::fs::remove_file(&path).unwrap();
+    let Reply::Octets(refused) = reply("403 Forbidden", "", "") else { panic!("it answers") };
+    let put = reply("200 OK", "etag: \"1\"\r\n", "");
+    let mock = Mock::new(vec![Reply::After(Deed::of(away(path)), refused), put]);
+    let events = vec![finished("a.wav"), finished("b.wav")];
+    let feed = run_all(into_bucket(&folder, &mock), mock.connector(), events).await;
+    assert_eq!(verbs(&mock), ["PUT a.wav", "PUT b.wav"], "nothing of it is deleted there");
+    let figures = feed.figures();
+    assert_eq!((figures.delivered(), figures.lost(Lost::Deleted), figures.waiting()), (1, 1, 0));
+}
+
 #[tokio::test]
 async fn what_cannot_be_read_is_counted_once_however_often_it_is_found() {
     let folder = recorded(&["a.wav"]);
