@@ -8,7 +8,7 @@ use std::time::Duration;
 /// One length of so many is of a script that is about time.
 const LONG_EVERY: usize = 32;
 
-/// Time that may pass in a script of so many octets: one length in [`LONG_EVERY`] is about time and has `longest`, the others are about what is said
+/// Time that may pass in a script of so many octets: one length in 32 is about time and has `longest`, the others are about what is said
 /// and have a second at most. It hangs on the length alone, so that an input means the same wherever it is run.
 #[must_use]
 pub fn time(length: usize, longest: Duration) -> Duration {
