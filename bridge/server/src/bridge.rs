@@ -34,7 +34,7 @@ use crate::hangup::{HangUp, Pool};
 use crate::keyring::Keyring;
 use crate::listener::{
     Admission, Answered, Drained, Endpoint, Entry, Guest, Pages, Posting, Readiness, Refusal,
-    Server, Shortage, Streams,
+    Server, Shortage, Streams, check_near,
 };
 use crate::module_host::{self, ChildPools, RosterConfig, Rosters};
 #[cfg(feature = "nats")]
@@ -66,6 +66,8 @@ struct Plan {
     endpoint: Endpoint,
     provider: &'static dyn Provider,
     auth: Auth,
+    /// Takes nothing that comes from elsewhere than this machine.
+    only_near: bool,
     /// Secrets in the path, which come and go.
     endpoints: Option<EndpointStore>,
     /// The issuer's keys, where they change.
@@ -96,6 +98,7 @@ struct Plan {
 impl Plan {
     /// Lets a request in or says why not. `body` is that of a posted one.
     fn check(&self, request: &Upgrade<'_>, body: &[u8]) -> Result<Grant, Refusal> {
+        self.only_near.then(|| check_near(request.headers)).transpose()?;
         let Some(endpoints) = &self.endpoints else { return self.check_credential(request, body) };
         let segment = request.path().trim_end_matches('/').rsplit('/').next().unwrap_or_default();
         let id = endpoints.opens(segment).map_err(|rule| Refusal {
@@ -772,6 +775,7 @@ fn plan(
         },
         hangup: outside.hangup(listener),
         auth,
+        only_near: listener.only_near,
         endpoints: match before {
             Some(before) => before.endpoints.clone(),
             None => listener.endpoints.as_deref().map(EndpointStore::open_later),

@@ -272,7 +272,7 @@ fn code(heard: &[u8]) -> Option<u16> {
 
 async fn upgrade(stream: &mut TcpStream, target: &str) -> io::Result<()> {
     let request = OutgoingUpgrade { target: target.to_owned(), ..OutgoingUpgrade::default() };
-    let mut asking = Asking::new("bridge", &request).map_err(io::Error::other)?;
+    let mut asking = Asking::new("localhost", &request).map_err(io::Error::other)?;
     stream.write_all(asking.request()).await?;
     let mut octet = [0];
     loop {

@@ -163,7 +163,8 @@ async fn dialled(provider: &dyn Provider, host: Host, mut io: DuplexStream) -> C
 
 async fn post(provider: &dyn Provider, io: &mut DuplexStream, body: &str) {
     let (name, length) = (provider.name(), body.len());
-    let head = format!("POST /{name} HTTP/1.1\r\nhost: x\r\ncontent-length: {length}\r\n\r\n");
+    let head =
+        format!("POST /{name} HTTP/1.1\r\nhost: localhost\r\ncontent-length: {length}\r\n\r\n");
     io.write_all(format!("{head}{body}").as_bytes()).await.expect("the bridge reads");
     let mut answer = Vec::new();
     io.read_to_end(&mut answer).await.expect("an answer");
@@ -187,7 +188,7 @@ async fn upgrade(provider: &dyn Provider, io: &mut DuplexStream) {
     let target = format!("/{}", provider.name());
     let (request, _) = provider.dial(&Dial { target, ..Dial::default() });
     let mut head = format!(
-        "GET {} HTTP/1.1\r\nhost: bridge.example\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
+        "GET {} HTTP/1.1\r\nhost: localhost\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
          sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n",
         request.target
     );

@@ -52,7 +52,8 @@ fn request(method: &str, target: &str, fields: &str, body: &str) -> Vec<u8> {
     let length = body.len();
     let length =
         if body.is_empty() { String::new() } else { format!("content-length: {length}\r\n") };
-    format!("{method} {target} HTTP/1.1\r\nhost: bridge\r\n{fields}{length}\r\n{body}").into_bytes()
+    format!("{method} {target} HTTP/1.1\r\nhost: localhost\r\n{fields}{length}\r\n{body}")
+        .into_bytes()
 }
 
 async fn ask(host: &Host, method: &str, target: &str, fields: &str, body: &str) -> Response {
@@ -295,7 +296,7 @@ async fn a_body_that_does_not_come_is_not_waited_for() {
     let (host, connector) = Host::in_memory(&listener("twilio", "answer = {}"));
     let io = connector.connect().await.expect("the bridge listens");
     let half = format!(
-        "POST /in/twilio/answer HTTP/1.1\r\nhost: b\r\ncontent-type: {FORM}\r\ncontent-length: 9\r\n\r\nFrom"
+        "POST /in/twilio/answer HTTP/1.1\r\nhost: localhost\r\ncontent-type: {FORM}\r\ncontent-length: 9\r\n\r\nFrom"
     );
     assert_untold("half a body", 408, &exchange(io, half.as_bytes()).await);
     host.stop().await;
@@ -307,7 +308,7 @@ async fn a_bridge_that_would_refuse_the_stream_asks_for_none() {
     let target = "/in/plivo/answer";
     assert_told("plivo", &ask(&host, "GET", target, "", "").await);
     let mut stream = host.connect().await;
-    let upgrade = "GET /in/plivo HTTP/1.1\r\nhost: b\r\nconnection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+    let upgrade = "GET /in/plivo HTTP/1.1\r\nhost: localhost\r\nconnection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
     stream.write_all(upgrade.as_bytes()).await.unwrap();
     let mut octets = [0; 12];
     soon("the upgrade", stream.read_exact(&mut octets)).await.unwrap();
@@ -339,7 +340,7 @@ async fn a_webhook_that_is_told_to_come_again_may_come_with_the_same_signature()
     );
     let host = Host::on_loopback(&toml);
     let mut stream = host.connect().await;
-    let upgrade = "GET /in/jambonz HTTP/1.1\r\nhost: b\r\nconnection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\nsec-websocket-protocol: audio.jambonz.org\r\n\r\n";
+    let upgrade = "GET /in/jambonz HTTP/1.1\r\nhost: localhost\r\nconnection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\nsec-websocket-protocol: audio.jambonz.org\r\n\r\n";
     stream.write_all(upgrade.as_bytes()).await.unwrap();
     let mut octets = [0; 12];
     soon("the upgrade", stream.read_exact(&mut octets)).await.unwrap();

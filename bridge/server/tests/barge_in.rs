@@ -55,7 +55,7 @@ async fn call(
     provider: &dyn Provider,
 ) -> Option<(Instant, Option<Instant>)> {
     let format = provider.formats()[0];
-    let url = WsUrl::plain("bridge.example:80".into(), format!("/{}", provider.name()));
+    let url = WsUrl::plain("localhost:80".into(), format!("/{}", provider.name()));
     let dial = Dial { call: provider.name().into(), format: Some(format), ..Dial::default() };
     let io = connector.connect().await.expect("the bridge listens");
     let mut client = Client::over(clock, io, &url, provider, dial, false).await.expect("a call");

@@ -49,7 +49,7 @@ struct Via {
 impl Via {
     /// In virtual time.
     fn memory(host: &Host) -> Self {
-        let authority = "bridge.example:80".into();
+        let authority = "localhost:80".into();
         Self { connector: host.connector.clone(), authority, patience: Duration::from_secs(60) }
     }
 

@@ -31,13 +31,13 @@ fn with_bot(provider: &str, more: &str) -> (Host, MemoryListener) {
     let toml = format!(
         "[[module]]\nname = \"bot\"\nkind = \"bot\"\nprovider = \"{provider}\"\nurl = \"{url}\"\n{more}"
     );
-    let (host, _) = Host::among(&hosts, "bridge.example:80", &toml);
+    let (host, _) = Host::among(&hosts, "localhost:80", &toml);
     (host, listener)
 }
 
 async fn call(host: &Host, provider: &str) -> Client {
     let provider = find(provider).unwrap();
-    let url = WsUrl::plain("bridge.example:80".into(), format!("/{}", provider.name()));
+    let url = WsUrl::plain("localhost:80".into(), format!("/{}", provider.name()));
     let dial = Dial { call: "call-1".into(), ..Dial::default() };
     Client::connect(host.clock, &host.connector, &url, provider, dial, true).await.unwrap()
 }
@@ -319,9 +319,9 @@ async fn a_bot_of_words_and_a_call_of_sound_do_not_meet() {
     host.stop().await;
     // And one of words answers a call of words.
     let echo = MemoryHosts::default();
-    let (behind, _) = Host::among(&echo, "bot.example:80", "");
-    let toml = "[[module]]\nname = \"bot\"\nprovider = \"conversation-relay\"\nurl = \"ws://bot.example/conversation-relay\"\n";
-    let (host, _) = Host::among(&echo, "bridge.example:80", toml);
+    let (behind, _) = Host::among(&echo, "localhost:81", "");
+    let toml = "[[module]]\nname = \"bot\"\nprovider = \"conversation-relay\"\nurl = \"ws://localhost:81/conversation-relay\"\n";
+    let (host, _) = Host::among(&echo, "localhost:80", toml);
     let mut client = call(&host, "conversation-relay").await;
     client.say("A table for two, please.").await.unwrap();
     stay(&host, &mut client, Duration::from_secs(1)).await;

@@ -237,7 +237,7 @@ async fn ask(address: &str, request: &str) -> String {
 /// A request for a stream, or for a page.
 fn request(method: &str, target: &str, fields: &str) -> String {
     format!(
-        "{method} {target} HTTP/1.1\r\nhost: bridge\r\nconnection: close\r\n{fields}content-length: 0\r\n\r\n"
+        "{method} {target} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n{fields}content-length: 0\r\n\r\n"
     )
 }
 

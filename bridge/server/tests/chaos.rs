@@ -28,7 +28,7 @@ async fn call(faults: Faults) -> (Vec<i16>, Told) {
     let format =
         MediaFormat::mono(Encoding::L16(ringback_codecs::Endian::Little), SampleRate::HZ_16000);
     let dial = Dial { format: Some(format), ..Dial::default() };
-    let url = WsUrl::plain("bridge.example:80".into(), "/raw".into());
+    let url = WsUrl::plain("localhost:80".into(), "/raw".into());
     let mut client = Client::over(clock, near, &url, provider, dial, true).await.expect("a call");
     client.speak(&(0..FRAMES * 320).map(known).collect::<Vec<_>>());
     let mut leaves = None;

@@ -48,7 +48,7 @@ impl Bare {
     async fn open(host: &Host, target: &str) -> Self {
         let mut stream = host.connect().await;
         let request = format!(
-            "GET {target} HTTP/1.1\r\nhost: bridge\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
+            "GET {target} HTTP/1.1\r\nhost: localhost\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
              sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
         );
         stream.write_all(request.as_bytes()).await.expect("the bridge reads");
@@ -280,7 +280,7 @@ async fn what_cannot_be_is_refused_before_the_upgrade() {
     ] {
         let request = OutgoingUpgrade { target: target.into(), ..OutgoingUpgrade::default() };
         let stream = host.connect().await;
-        match dial(stream, "bridge", &request, SocketOptions::default()).await {
+        match dial(stream, "localhost", &request, SocketOptions::default()).await {
             Err(DialError::Refused { status: found, body, .. }) => {
                 assert_eq!(found, status, "{target}: {body}");
                 assert!(body.contains(word), "{target}: {body}");
@@ -300,7 +300,7 @@ async fn a_stream_that_never_starts_is_ended() {
         let request =
             OutgoingUpgrade { target: format!("/{provider}"), ..OutgoingUpgrade::default() };
         let io = connector.connect().await.unwrap();
-        let mut socket = dial(io, "bridge", &request, SocketOptions::default()).await.unwrap();
+        let mut socket = dial(io, "localhost", &request, SocketOptions::default()).await.unwrap();
         let closed = loop {
             match socket.recv().await {
                 Some(Ok(ringback::socket::Incoming::Close(closed))) => break closed,

@@ -151,7 +151,7 @@ async fn until_heard(host: &Host, callers: &mut [Caller], beyond: u64) {
 /// What the bridge answers there.
 async fn page(host: &Host, path: &str) -> String {
     let mut io = host.connect().await;
-    let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+    let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
     io.write_all(request.as_bytes()).await.unwrap();
     let mut answer = String::new();
     soon("an answer", io.read_to_string(&mut answer)).await.unwrap();

@@ -34,7 +34,7 @@ fn page(process: &Process, path: &str) -> String {
     let mut text = String::new();
     if let Ok(mut stream) = TcpStream::connect(&process.address) {
         stream.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
-        let _ = write!(stream, "GET {path} HTTP/1.1\r\nhost: bridge\r\n\r\n");
+        let _ = write!(stream, "GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n");
         let _ = stream.read_to_string(&mut text);
     }
     text
@@ -65,7 +65,7 @@ fn connections(process: &Process, count: usize) -> Vec<TcpStream> {
 async fn call(process: &Process) -> Result<Socket, DialError> {
     let io = tokio::net::TcpStream::connect(&process.address).await.unwrap();
     let request = OutgoingUpgrade { target: "/raw".into(), ..OutgoingUpgrade::default() };
-    dial(io, "bridge", &request, SocketOptions::default()).await
+    dial(io, "localhost", &request, SocketOptions::default()).await
 }
 
 /// Speaks, and waits until something comes back.
@@ -91,7 +91,7 @@ async fn calls_are_refused_with_the_reason_before_descriptors_run_out() {
         other => panic!("{other}"),
     }
     let mut stream = TcpStream::connect(&process.address).unwrap();
-    let upgrade = "GET /raw HTTP/1.1\r\nhost: b\r\nupgrade: websocket\r\nconnection: upgrade\r\n\
+    let upgrade = "GET /raw HTTP/1.1\r\nhost: localhost\r\nupgrade: websocket\r\nconnection: upgrade\r\n\
         sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
     stream.write_all(upgrade.as_bytes()).unwrap();
     let mut refused = String::new();

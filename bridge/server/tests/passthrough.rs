@@ -29,7 +29,7 @@ fn passing(passthrough: &str, more: &str) -> (Host, MemoryConnector, MemoryListe
     let toml = format!(
         "[[route]]\nname = \"default\"\npassthrough = {passthrough}\n[[listener]]\nname = \"in\"\npath = \"/in\"\nprovider = \"twilio\"\n{more}"
     );
-    let (host, bridge) = Host::among(&hosts, "bridge.example:80", &toml);
+    let (host, bridge) = Host::among(&hosts, "localhost:80", &toml);
     (host, bridge, listener)
 }
 
@@ -51,7 +51,7 @@ async fn open(
     options: SocketOptions,
 ) -> Result<Socket, DialError> {
     let io = bridge.connect().await.unwrap();
-    socket::dial(io, "bridge.example", request, options).await
+    socket::dial(io, "localhost", request, options).await
 }
 
 async fn accepted(server: &mut MemoryListener) -> DuplexStream {
@@ -124,15 +124,15 @@ async fn call(host: &Host, at: &str, provider: &dyn Provider, format: Option<Med
 #[tokio::test(start_paused = true)]
 async fn every_provider_hears_through_a_bridge_what_it_hears_without() {
     let hosts = MemoryHosts::default();
-    let (behind, _) = Host::among(&hosts, "behind.example:80", "");
+    let (behind, _) = Host::among(&hosts, "localhost:81", "");
     let routes = over_one_socket().into_iter().filter(|p| p.transport() == Transport::WebSocket);
     let routes = routes.map(|provider| {
         let name = provider.name();
         format!(
-            "[[route]]\nname = \"{name}\"\npassthrough = {{ url = \"ws://behind.example/{name}\" }}\n[[listener]]\nname = \"{name}\"\npath = \"/{name}\"\nprovider = \"{name}\"\nroute = \"{name}\"\n"
+            "[[route]]\nname = \"{name}\"\npassthrough = {{ url = \"ws://localhost:81/{name}\" }}\n[[listener]]\nname = \"{name}\"\npath = \"/{name}\"\nprovider = \"{name}\"\nroute = \"{name}\"\n"
         )
     });
-    let (host, _) = Host::among(&hosts, "bridge.example:80", &routes.collect::<String>());
+    let (host, _) = Host::among(&hosts, "localhost:80", &routes.collect::<String>());
     let mut calls = 0;
     for provider in PROVIDERS.iter().filter(|p| p.transport() == Transport::WebSocket) {
         let formats: Vec<_> = match provider.formats() {
@@ -145,8 +145,8 @@ async fn every_provider_hears_through_a_bridge_what_it_hears_without() {
                 // What only the query tells is not passed on.
                 continue;
             }
-            let direct = call(&host, "behind.example:80", *provider, format).await;
-            let passed_on = call(&host, "bridge.example:80", *provider, format).await;
+            let direct = call(&host, "localhost:81", *provider, format).await;
+            let passed_on = call(&host, "localhost:80", *provider, format).await;
             assert!(direct == passed_on, "{} in {format:?}", provider.name());
             let two_way = direct.counters.media_received + direct.counters.texts_received > 0;
             assert!(
@@ -234,7 +234,8 @@ async fn neither_path_nor_credential_nor_any_field_is_told_to_the_server() {
 #[tokio::test(start_paused = true)]
 async fn who_calls_is_told_to_a_server_that_asked_for_it() {
     let own = "{ url = \"ws://localhost:5000/bot?key=1\", context = true }";
-    let head = head(own, "", request(&[("X-Forwarded-For", "192.0.2.7")], &[])).await;
+    let head =
+        head(own, "insecure = true", request(&[("X-Forwarded-For", "192.0.2.7")], &[])).await;
     assert!(head.starts_with("GET /bot?key=1 HTTP/1.1\r\n"), "{head}");
     let told: Vec<_> = head.lines().filter(|line| line.starts_with("X-Ringback-")).collect();
     let [id, rest @ ..] = told.as_slice() else { panic!("{head}") };
@@ -278,7 +279,7 @@ async fn refusal(text: Option<&str>) -> (u16, String) {
     // The one who asks waits longer than the bridge.
     let asking = async {
         let mut io = bridge.connect().await.unwrap();
-        let asked = socket::Asking::new("bridge.example", &request).unwrap();
+        let asked = socket::Asking::new("localhost", &request).unwrap();
         io.write_all(asked.request()).await.unwrap();
         let mut answer = String::new();
         soon("an answer", io.read_to_string(&mut answer)).await.unwrap();
@@ -320,7 +321,7 @@ async fn a_credential_that_opens_once_opens_again_after_a_server_that_was_not_th
     let proof = listener.listener("in").unwrap().auth.proof(None).unwrap();
     let destination = ringback::destination::Destination {
         proof,
-        ..WsUrl::plain("bridge.example".into(), "/in".into()).into()
+        ..WsUrl::plain("localhost".into(), "/in".into()).into()
     };
     let mut request = request(&[], &[]);
     destination.sign(&mut request).unwrap();

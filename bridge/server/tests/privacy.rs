@@ -148,7 +148,7 @@ async fn agreed(process: &Process, target: &str, subprotocols: &[String]) -> Opt
 
 async fn metrics(process: &Process) -> String {
     let mut stream = connect(process).await;
-    stream.write_all(b"GET /metrics HTTP/1.1\r\nhost: bridge\r\n\r\n").await.expect("it reads");
+    stream.write_all(b"GET /metrics HTTP/1.1\r\nhost: localhost\r\n\r\n").await.expect("it reads");
     let mut answer = String::new();
     let read = tokio::time::timeout(PATIENCE, stream.read_to_string(&mut answer)).await;
     read.expect("in time").expect("readable");
@@ -235,14 +235,19 @@ async fn a_program_gets_neither_secrets_nor_descriptors_nor_privileges_of_the_br
         grep NoNewPrivs /proc/$$/status > privileges; mv privileges told; cat > /dev/null";
     let module = format!(
         "[[module]]\nname = \"sh\"\ncommand = [\"sh\", \"-c\", {}]\ndir = {dir}\nwarm = 1\n\
-         env = {{ GIVEN = \"env:QUERY_CANARY\" }}\n",
+         env = {{ GIVEN = \"env:QUERY_CANARY\" }}\ninherit_env = [\"PLAIN_*\"]\n",
         quoted(script)
     );
     let listener = "[[listener]]\nname = \"raw\"\npath = \"/raw\"\nprovider = \"raw\"\n\
          auth = { kind = \"bearer\", token = \"env:BEARER_CANARY\" }\n";
     let file = folder.write("ringback.toml", &format!("{listener}{module}"));
     let file = file.display().to_string();
-    let environment = [("BEARER_CANARY", BEARER), ("QUERY_CANARY", QUERY), ("PLAIN", "seen")];
+    let environment = [
+        ("BEARER_CANARY", BEARER),
+        ("QUERY_CANARY", QUERY),
+        ("PLAIN_ONE", "seen"),
+        ("OTHER", "AWS_SECRET"),
+    ];
     let process = Process::serve(&["--config", &file], &environment);
     let told = folder.path("told");
     soon("what a program found", async {
@@ -254,8 +259,9 @@ async fn a_program_gets_neither_secrets_nor_descriptors_nor_privileges_of_the_br
     let read = |name: &str| std::fs::read_to_string(folder.path(name)).expect("it was written");
     let environment = read("environment");
     assert!(environment.contains(&format!("GIVEN={QUERY}\n")), "what it is given by name");
-    assert!(environment.contains("PLAIN=seen\n"), "what is no secret of the bridge's");
-    let hidden = ["BEARER_CANARY", "QUERY_CANARY", BEARER];
+    assert!(environment.contains("PLAIN_ONE=seen\n"), "what it inherits by name");
+    assert!(environment.contains("PATH="), "what programs cannot do without");
+    let hidden = ["BEARER_CANARY", "QUERY_CANARY", BEARER, "OTHER", "AWS_SECRET"];
     assert!(!hidden.iter().any(|secret| environment.contains(secret)), "{environment}");
     // What whoever runs this test passes on to all programs is not the bridge's.
     let known = passed_on();

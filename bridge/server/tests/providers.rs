@@ -85,7 +85,7 @@ async fn words_that_are_said_come_back() {
     ));
     for provider in silent() {
         let target = format!("/{}", provider.name());
-        let url = WsUrl::plain("bridge.example".into(), target);
+        let url = WsUrl::plain("localhost".into(), target);
         let call = format!("{}-words", provider.name());
         let dial = Dial { call: call.clone(), ..Dial::default() };
         let stream = host.connect().await;

@@ -126,7 +126,7 @@ async fn call(
     clock.sleep_until(Some(Instant::ZERO + part.begins)).await;
     let format = part.provider.has_sound().then(|| format(part.provider));
     let target = format!("/{}", part.provider.name());
-    let url = WsUrl::plain("bridge.example:80".into(), target);
+    let url = WsUrl::plain("localhost:80".into(), target);
     let dial = Dial { call: format!("call-{}", part.index), format, ..Dial::default() };
     let client = match part.provider.transport() {
         // It has lines of its own, on which nothing takes any time.

@@ -136,6 +136,11 @@ impl ListenerConfig {
         let is_fixed = is_elsewhere || keys.0.len() > known || self.endpoint != wanted.endpoint;
         let keeps_auth = is_fixed || by_keys;
         keys.note(&format!("listener.{name}.auth"), keeps_auth && new_auth);
+        let is_insecure_new = self.only_near != wanted.only_near
+            && !new_auth
+            && self.endpoints == wanted.endpoints
+            && self.endpoint.sources == wanted.endpoint.sources;
+        keys.note(&format!("listener.{name}.insecure"), keeps_auth && is_insecure_new);
         keys.note(&format!("listener.{name}.answer"), is_fixed && self.answer != wanted.answer);
         let mut next = if is_another { self.clone() } else { wanted.clone() };
         next.endpoint = self.endpoint.clone();
@@ -144,6 +149,7 @@ impl ListenerConfig {
         next.routes = wanted.routes.clone();
         if keeps_auth {
             next.auth = self.auth.clone();
+            next.only_near = self.only_near;
         }
         if is_fixed {
             next.answer = self.answer.clone();

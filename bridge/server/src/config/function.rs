@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use crate::module_host::Surroundings;
 use crate::outgoing::http::Url;
 
 /// Functions that are called when something happens on a call.
@@ -14,8 +15,8 @@ use crate::outgoing::http::Url;
 pub struct FunctionConfig {
     /// Program and arguments, run once for each replica; empty for programs that are started by somebody else.
     pub command: Vec<String>,
-    /// Variables of the bridge's that the program never gets: those in which its secrets are kept.
-    pub withheld: Vec<String>,
+    /// What the program gets of the bridge's environment.
+    pub surroundings: Surroundings,
     /// Which function is called when; never empty.
     pub on: BTreeMap<Trigger, String>,
     /// How many run the program at a time.

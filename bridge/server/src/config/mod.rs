@@ -113,6 +113,9 @@ pub struct ListenerConfig {
     pub provider: String,
     /// How a stream proves that it may.
     pub auth: Auth,
+    /// Takes only what was meant for this machine by whoever is on it, and nothing that a proxy or tunnel passes on, or a web page whose
+    /// name was made to resolve to us: nobody proves who calls, and the address of a peer alone tells nothing.
+    pub only_near: bool,
     /// Where the keys that tokens are signed with are read again, for an `auth` that has such keys.
     pub keys: Option<KeySource>,
     /// How its calls are ended by the provider's API.

@@ -288,7 +288,8 @@ pub(super) struct Module {
     pub max_processes: Option<At<usize>>,
     #[serde(default)]
     pub env: BTreeMap<String, At<String>>,
-    pub clear_env: Option<At<bool>>,
+    #[serde(default)]
+    pub inherit_env: Vec<At<String>>,
     pub dir: Option<At<String>>,
     #[serde(default)]
     pub watch: Vec<At<String>>,

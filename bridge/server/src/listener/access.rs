@@ -7,6 +7,7 @@ use axum::http::uri::Authority;
 use axum::http::{HeaderMap, header};
 use serde::Deserialize;
 
+use super::Refusal;
 use super::routes::{EVENTS_PATH, METRICS_PATH, WORKERS_PATH};
 
 /// Who may read a page.
@@ -32,6 +33,11 @@ impl Access {
             Self::Any => true,
         }
     }
+
+    /// Whether a request of `peer` may be answered.
+    fn shows(self, peer: SocketAddr, headers: &HeaderMap) -> bool {
+        self.allows(peer) && (self == Self::Any || is_direct(headers))
+    }
 }
 
 /// The pages that are not for everybody.
@@ -50,11 +56,8 @@ impl Pages {
     /// Whether a request for `path` may be answered; of paths that are no such pages, always.
     pub(super) fn may_see(&self, path: &str, peer: SocketAddr, headers: &HeaderMap) -> bool {
         match path {
-            METRICS_PATH | WORKERS_PATH => self.metrics.allows(peer),
-            // What people say on calls is worth more care than figures.
-            EVENTS_PATH => {
-                self.events.allows(peer) && (self.events == Access::Any || is_direct(headers))
-            }
+            METRICS_PATH | WORKERS_PATH => self.metrics.shows(peer, headers),
+            EVENTS_PATH => self.events.shows(peer, headers),
             _ => true,
         }
     }
@@ -74,6 +77,17 @@ pub(crate) fn is_passed_on(headers: &[(&str, &str)]) -> bool {
 fn is_direct(headers: &HeaderMap) -> bool {
     let passed_on = PASSED_ON.iter().any(|name| headers.contains_key(*name));
     !passed_on && headers.get_all(header::HOST).iter().all(|host| names_us(host.as_bytes()))
+}
+
+/// Refuses an upgrade that was not, by the same signs; the peer is on this machine.
+pub(crate) fn check_near(headers: &[(&str, &str)]) -> Result<(), Refusal> {
+    let mut hosts = headers.iter().filter(|(name, _)| name.eq_ignore_ascii_case("host"));
+    if !is_passed_on(headers) && hosts.all(|(_, host)| names_us(host.as_bytes())) {
+        return Ok(());
+    }
+    let reason = "it came through a proxy or by another name than this machine's, and nobody is asked here who calls: set `auth` or `allow`, or `insecure = true`";
+    let public = "streams may be opened here from this machine alone";
+    Err(Refusal { reason: reason.into(), ..Refusal::new(403, public) })
 }
 
 /// The same of a whole request, which may name its host in its target as well.
@@ -118,19 +132,40 @@ mod tests {
         }
     }
 
-    fn may_see(events: Access, peer: &str, fields: &[(&'static str, &'static str)]) -> bool {
+    fn may_see(access: Access, peer: &str, fields: &[(&'static str, &'static str)]) -> bool {
         let mut headers = HeaderMap::new();
         for (name, value) in fields {
             headers.append(*name, HeaderValue::from_static(value));
         }
-        let pages = Pages { metrics: Access::Off, events };
         let peer = peer.parse().unwrap();
+        let pages = Pages { metrics: Access::Off, events: access };
         assert!(!pages.may_see("/metrics", peer, &headers) && pages.may_see("/", peer, &headers));
-        pages.may_see("/events", peer, &headers)
+        let both = Pages { metrics: access, ..pages };
+        let seen =
+            ["/events", "/metrics", "/workers"].map(|page| both.may_see(page, peer, &headers));
+        assert!(seen == [seen[0]; 3], "{seen:?}");
+        seen[0]
     }
 
     #[test]
-    fn events_are_told_to_this_machine_and_not_to_whom_it_passes_on() {
+    fn where_nobody_is_asked_who_calls_only_this_machine_does() {
+        for fields in [&[][..], &[("host", "127.0.0.1:8080")], &[("host", "localhost")]] {
+            assert_eq!(check_near(fields), Ok(()), "{fields:?}");
+        }
+        for fields in [
+            &[("host", "abc.tunnel.example")][..],
+            &[("host", "localhost"), ("x-forwarded-for", "192.0.2.7")],
+            &[("host", "localhost"), ("forwarded", "for=192.0.2.7")],
+            &[("host", "evil.example:8080"), ("origin", "http://evil.example:8080")],
+        ] {
+            let refusal = check_near(fields).unwrap_err();
+            assert_eq!(refusal.status, 403, "{fields:?}");
+            assert!(refusal.reason.contains("insecure = true"), "{}", refusal.reason);
+        }
+    }
+
+    #[test]
+    fn events_and_figures_are_told_to_this_machine_and_not_to_whom_it_passes_on() {
         let near = "127.0.0.1:4711";
         for host in ["127.0.0.1:8080", "[::1]:8080", "localhost", "LOCALHOST:1"] {
             assert!(may_see(Access::Loopback, near, &[("host", host)]), "{host}");

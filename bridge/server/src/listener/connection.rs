@@ -29,11 +29,15 @@ use super::{
     ANSWER_TIMEOUT, Admission, Bounded, Entered, MAX_HEAD, MAX_HEADERS, REASON, Refusal, Shared,
     Shortage, Streams, dial_in, handshake, posted, routes, webhook,
 };
+use crate::clock::Clock;
 use crate::net::Io;
 use crate::socket::{Socket, linger};
 use crate::telemetry::{EdgeReport, METRICS, Report, report, report_edge};
 use crate::tenants::{Quota, TenantSeat};
 use crate::workers::Desk;
+
+/// A head whose first octet came at the last moment has so long for the rest.
+const LEAST_HEAD: Duration = Duration::from_millis(250);
 
 /// Held as long as a connection is open, as a stream or before.
 pub(super) struct Seat {
@@ -82,11 +86,15 @@ pub(super) async fn serve<S: Streams, I: Io>(
     desk: Arc<Desk>,
 ) {
     let seat = Seat::take(entered, desk);
+    let clock = Clock::start();
     let Some(io) = sorted(&shared, io, peer, &seat).await else { return };
-    let deadline = shared.limits.header_timeout + ANSWER_TIMEOUT;
+    // One deadline for all of a head, its first octet included: what that took is taken off.
+    let took = clock.now().since_epoch();
+    let head_timeout = shared.limits.header_timeout.saturating_sub(took).max(LEAST_HEAD);
+    let deadline = head_timeout + ANSWER_TIMEOUT;
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new())
-        .header_read_timeout(shared.limits.header_timeout)
+        .header_read_timeout(head_timeout)
         .max_buf_size(MAX_HEAD)
         .max_headers(MAX_HEADERS);
     let kept = Arc::clone(&seat);

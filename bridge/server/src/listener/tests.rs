@@ -145,7 +145,7 @@ async fn exchange(mut io: impl Io, request: &[u8]) -> String {
 }
 
 async fn get(connector: &MemoryConnector, path: &str) -> String {
-    let request = format!("GET {path} HTTP/1.1\r\nhost: bridge\r\n\r\n");
+    let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n");
     exchange(connector.connect().await.unwrap(), request.as_bytes()).await
 }
 
@@ -724,6 +724,12 @@ async fn records_and_requests_come_to_one_port() {
     let mut silent = connector.connect().await.unwrap();
     assert_eq!(silent.read(&mut back).await.unwrap(), 0);
     assert_eq!(clock.now().since_epoch().as_secs(), 5);
+    // That of a head begins with the connection: a first octet at the last moment buys no more time.
+    let (clock, mut slow) = (Clock::start(), connector.connect().await.unwrap());
+    tokio::time::sleep(Duration::from_millis(4_900)).await;
+    slow.write_all(b"G").await.unwrap();
+    slow.read_to_end(&mut Vec::new()).await.unwrap();
+    assert!(clock.now().since_epoch() < Duration::from_millis(5_500));
 
     shutdown.drain();
     assert_eq!(server.await.unwrap(), Drained { cut: 0 });

@@ -15,6 +15,7 @@ mod over_socket;
 mod restart;
 mod roster;
 mod stderr;
+mod surroundings;
 mod talk;
 mod thread;
 mod waiting;
@@ -48,6 +49,7 @@ pub(crate) use nats::{
 };
 pub(crate) use restart::shortened;
 pub use roster::{RosterConfig, Rosters};
+pub use surroundings::Surroundings;
 pub use thread::spawn_thread;
 pub use websocket::{WebSocketSpec, spawn_websocket};
 pub use worker::{WorkerSpec, spawn_worker};

@@ -1,7 +1,7 @@
 //! Who asks on the operator's side, and what they may: tokens, their scopes, and whose calls they are for. Answers nothing itself.
 
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -162,7 +162,7 @@ impl Access {
             return self.nobody(parts, peer, address);
         }
         let now = self.clock.now();
-        let counted = address.unwrap_or(peer.ip());
+        let counted = guessers(parts, address.unwrap_or(peer.ip()));
         let mut attempts = self.attempts.lock().unwrap_or_else(PoisonError::into_inner);
         // Before the token is looked at: a right one among many guesses is a guess.
         if let Some(left) = attempts.locked(counted, now) {
@@ -239,6 +239,13 @@ impl Access {
             }
         }
     }
+}
+
+/// Whom a wrong token is counted against. A page whose name was made to resolve to this machine (DNS rebinding) asks from its address, by
+/// that name: all such are counted as one, and lock out none who call this machine what it is.
+fn guessers(parts: &Parts, address: IpAddr) -> IpAddr {
+    let is_near = !address.to_canonical().is_loopback() || is_near(parts);
+    if is_near { address } else { Ipv4Addr::UNSPECIFIED.into() }
 }
 
 /// The token that has this secret. All are compared, each in constant time, whichever it is.

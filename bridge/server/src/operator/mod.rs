@@ -48,7 +48,7 @@ use answer::{Problem, harden};
 use api::View;
 use connection::Busy;
 use record::Record;
-use routes::{Names, Operation, Route, Whom};
+use routes::{Operation, Route, Whom};
 use stream::Asks;
 
 pub use access::{Scope, Scopes, Token, Tokens};
@@ -249,6 +249,11 @@ impl Operator {
         let asks = Asks::of(&request);
         let (parts, body) = request.into_parts();
         is_plain(&parts)?;
+        let method = if asks == Asks::Connect { &Method::GET } else { &parts.method };
+        // Before its token is looked at: a page of somebody else's uses up no guesses of those who may ask.
+        if asks != Asks::Plain || *method != Method::GET {
+            self.check_origin(&parts)?;
+        }
         let path = parts.uri.path().to_owned();
         let who = match self.access.who(&parts, peer) {
             Ok(who) => who,
@@ -258,48 +263,66 @@ impl Operator {
                     let from = self.access.address(&parts, peer);
                     // The path itself is a stranger's words, and may be a token in the wrong place.
                     let asked = routes::find(&parts.method, &path);
-                    let asked = asked.map_or("elsewhere", |(route, _)| route.path);
+                    let asked = asked.map_or("elsewhere", |route| route.path);
                     self.record.refused(from, asked, problem.status).await;
                 }
                 return Err(problem);
             }
         };
-        let method = if asks == Asks::Connect { &Method::GET } else { &parts.method };
-        if asks != Asks::Plain || *method != Method::GET {
-            self.check_origin(&parts)?;
-        }
-        let (route, names) = routes::find(method, &path)?;
+        let route = routes::find(method, &path)?;
         may(&who, route)?;
-        if route.is_recorded {
-            self.record.ready(&who).await?;
+        let asked = Asked { route, path, who, asks, parts, body, busy };
+        if !route.is_recorded {
+            return self.carry_out(asked).await;
         }
-        let answered = if route.operation == Operation::Events {
-            let request = Request::from_parts(parts, body);
-            stream::listen(self, request, asks, &who, busy)
+        // In a task of its own: a peer that hangs up after asking ends neither what it asked for nor the line about it.
+        let this = Arc::clone(self);
+        let doing = self.tasks.spawn(async move { this.carry_out_and_record(asked).await });
+        let fault = |_panicked| Err(Problem::new(500, "fault", "a fault of this bridge's"));
+        doing.await.unwrap_or_else(fault)
+    }
+
+    /// What changes something is written down before it is done, and its outcome before that is told; what only tells something, before it
+    /// is told.
+    async fn carry_out_and_record(
+        self: Arc<Self>,
+        asked: Asked,
+    ) -> Result<Response<Body>, Problem> {
+        let (route, who, path) = (asked.route, asked.who.clone(), asked.path.clone());
+        if route.changes() {
+            self.record.begins(&who, route.name, &path).await?;
+        }
+        let answered = self.carry_out(asked).await;
+        let status = answered.as_ref().map_or_else(|p| p.status, |r| r.status().as_u16());
+        let (name, address) = (who.name.as_str(), who.address);
+        operator_report(&OperatorReport::Acted { name, address, path: &path, status });
+        self.record.did(&who, route.name, &path, status).await?;
+        answered
+    }
+
+    async fn carry_out(self: &Arc<Self>, asked: Asked) -> Result<Response<Body>, Problem> {
+        let Asked { route, path, who, asks, parts, body, busy } = asked;
+        if route.operation == Operation::Events {
+            stream::listen(self, Request::from_parts(parts, body), asks, &who, busy)
         } else if asks == Asks::Plain {
-            let query = parts.uri.query().unwrap_or_default().to_owned();
-            let asked = Asked { names, query, body: self.body_of(route, &parts, body).await? };
-            self.perform(&who, route.operation, asked).await
+            let query = parts.uri.query().unwrap_or_default();
+            let body = self.body_of(route, &parts, body).await?;
+            self.perform(&who, route.operation, &route.names(&path), query, body).await
         } else {
             Err(Problem::new(400, "no_stream", "only events are told over a WebSocket"))
-        };
-        if route.is_recorded {
-            let status = answered.as_ref().map_or_else(|p| p.status, |r| r.status().as_u16());
-            let (name, address) = (who.name.as_str(), who.address);
-            operator_report(&OperatorReport::Acted { name, address, path: &path, status });
-            self.record.did(&who, route.name, &path, status).await?;
         }
-        answered
     }
 
     async fn perform(
         &self,
         who: &Principal,
         operation: Operation,
-        Asked { names, query, body }: Asked<'_>,
+        names: &[&str],
+        query: &str,
+        body: Value,
     ) -> Result<Response<Body>, Problem> {
         let view = View::new(self, who);
-        match (operation, names.as_slice()) {
+        match (operation, names) {
             (Operation::Metrics, _) => Ok(self.metrics()),
             (Operation::Workers, _) => Ok(self.workers()),
             (Operation::Document, _) => Ok(self.document()),
@@ -315,7 +338,7 @@ impl Operator {
             (Operation::Tenants, _) => Ok(self.tenants(&view)),
             (Operation::Drain, _) => Ok(self.drain()),
             (Operation::Reload, _) => self.reload().await,
-            (Operation::Audit, _) => self.read_audit(&query).await,
+            (Operation::Audit, _) => self.read_audit(query).await,
             (Operation::Endpoints, [listener]) => Ok(endpoints::list(view.called(listener)?)),
             (Operation::NewEndpoint, [listener]) => {
                 endpoints::change(view.called(listener)?, Change::New).await
@@ -383,11 +406,15 @@ impl Operator {
     }
 }
 
-/// What is asked of an operation.
-struct Asked<'p> {
-    names: Names<'p>,
-    query: String,
-    body: Value,
+/// Something that may be asked by who asks it.
+struct Asked {
+    route: &'static Route,
+    path: String,
+    who: Principal,
+    asks: Asks,
+    parts: Parts,
+    body: Incoming,
+    busy: Busy,
 }
 
 /// What is encoded would have to be decoded before its size is known.

@@ -1,7 +1,6 @@
 //! What of the operator's side is written into the audit log, and when: before whoever asked is answered. Writes no file itself.
 
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -16,22 +15,22 @@ use crate::telemetry::{METRICS, OperatorReport, operator_report};
 /// Refused authentications that are written down within a minute, wherever they come from: strangers do not fill the disk.
 const MOST_REFUSED: u32 = 60;
 const MINUTE: Duration = Duration::from_secs(60);
+/// The outcome of what is about to be done; the next entry with the same act and object has the real one.
+const BEGUN: &str = "begun";
 /// When an audit log that cannot be written may be tried again.
 const AGAIN: Duration = Duration::from_secs(5);
 
-/// The audit log, if one is kept, and how it is.
+/// The audit log, if one is kept.
 pub(super) struct Record {
     audit: Option<Audit>,
     clock: Clock,
-    /// The last entry could not be written.
-    is_failing: AtomicBool,
     refused: Mutex<(Instant, u32)>,
 }
 
 impl Record {
     pub(super) fn new(audit: Option<Audit>, clock: Clock) -> Self {
         let refused = Mutex::new((clock.now(), 0));
-        Self { audit, clock, is_failing: AtomicBool::new(false), refused }
+        Self { audit, clock, refused }
     }
 
     /// The log itself.
@@ -39,15 +38,13 @@ impl Record {
         self.audit.as_ref()
     }
 
-    /// Makes sure that what is to be done can be written down. While it cannot, nothing is done.
-    pub(super) async fn ready(&self, who: &Principal) -> Result<(), Problem> {
-        if !self.is_failing.load(Ordering::Relaxed) {
-            return Ok(());
-        }
-        self.write(entry(&who.name, who.address, "audit.resume", "-", "ok")).await
+    /// Writes down what `who` is about to do: while that cannot be, nothing is done.
+    pub(super) async fn begins(&self, who: &Principal, act: &str, on: &str) -> Result<(), Problem> {
+        let begun = entry(&who.name, who.address, act, on, BEGUN);
+        self.write(begun, "and nothing is done").await
     }
 
-    /// Writes down what `who` did.
+    /// Writes down what came of what `who` asked for.
     pub(super) async fn did(
         &self,
         who: &Principal,
@@ -55,7 +52,8 @@ impl Record {
         on: &str,
         status: u16,
     ) -> Result<(), Problem> {
-        self.write(entry(&who.name, who.address, act, on, &status.to_string())).await
+        let came = entry(&who.name, who.address, act, on, &status.to_string());
+        self.write(came, "so that what came of this is not told").await
     }
 
     /// Writes down that somebody with a token of nobody's was refused. What it was is not written down.
@@ -77,17 +75,17 @@ impl Record {
             return;
         }
         // The refusal stays one, written down or not.
-        let _ = self.write(entry("-", from, "authenticate", on, &status.to_string())).await;
+        let _ = self.write(entry("-", from, "authenticate", on, &status.to_string()), "").await;
     }
 
-    async fn write(&self, entry: Entry) -> Result<(), Problem> {
+    async fn write(&self, entry: Entry, what_then: &str) -> Result<(), Problem> {
         let Some(audit) = &self.audit else { return Ok(()) };
         let written = audit.write(entry).await;
-        self.is_failing.store(written.is_err(), Ordering::Relaxed);
         written.map_err(|error| {
             let reason = error.to_string();
             operator_report(&OperatorReport::AuditFailed { reason: &reason });
-            Problem::later("audit_failed", "the audit log cannot be written now", AGAIN)
+            let message = format!("the audit log cannot be written now, {what_then}");
+            Problem::later("audit_failed", message, AGAIN)
         })
     }
 }

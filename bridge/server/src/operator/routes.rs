@@ -77,6 +77,16 @@ const fn post(
 }
 
 impl Route {
+    /// Whether it does more than tell.
+    pub(super) fn changes(&self) -> bool {
+        self.method != Method::GET
+    }
+
+    /// What a path of it names, in its order.
+    pub(super) fn names<'p>(&self, path: &'p str) -> Vec<&'p str> {
+        names(self.path, path).unwrap_or_default()
+    }
+
     const fn recorded(mut self) -> Self {
         self.is_recorded = true;
         self
@@ -142,19 +152,15 @@ pub(super) static ROUTES: [Route; 20] = {
     ]
 };
 
-/// What a path names, in its order.
-pub(super) type Names<'p> = Vec<&'p str>;
-
-/// The route that is asked for, and what its path names.
-pub(super) fn find<'p>(
-    method: &Method,
-    path: &'p str,
-) -> Result<(&'static Route, Names<'p>), Problem> {
+/// The route that is asked for.
+pub(super) fn find(method: &Method, path: &str) -> Result<&'static Route, Problem> {
     let mut allowed = Vec::new();
     for route in &ROUTES {
-        let Some(names) = names(route.path, path) else { continue };
+        if names(route.path, path).is_none() {
+            continue;
+        }
         if route.method == *method {
-            return Ok((route, names));
+            return Ok(route);
         }
         allowed.push(route.method.as_str());
     }
@@ -162,7 +168,7 @@ pub(super) fn find<'p>(
 }
 
 /// What `path` names where `pattern` has names, if it is one of its paths.
-fn names<'p>(pattern: &str, path: &'p str) -> Option<Names<'p>> {
+fn names<'p>(pattern: &str, path: &'p str) -> Option<Vec<&'p str>> {
     let (mut wanted, mut found) = (pattern.split('/'), path.split('/'));
     let mut names = Vec::new();
     loop {
@@ -184,7 +190,7 @@ mod tests {
     #[test]
     fn paths_are_matched_whole_and_methods_are_told() {
         let of = |method: &Method, path| {
-            find(method, path).map(|(route, names)| (route.operation, names))
+            find(method, path).map(|route| (route.operation, route.names(path)))
         };
         assert_eq!(of(&Method::GET, "/v1/calls").unwrap(), (Operation::Calls, vec![]));
         assert_eq!(of(&Method::GET, "/v1/calls/a-1").unwrap(), (Operation::Call, vec!["a-1"]));

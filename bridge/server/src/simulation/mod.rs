@@ -37,7 +37,7 @@ use caller::{Outcome, Place};
 use cast::{Call, Cast};
 
 /// Where the bridge is.
-const BRIDGE: &str = "bridge.example:80";
+const BRIDGE: &str = "localhost:80";
 /// A story that lasts longer hangs.
 const LONGEST: Duration = Duration::from_secs(900);
 /// What is left running ends within.

@@ -237,7 +237,7 @@ async fn a_connection_that_does_not_ask_in_time_is_ended() {
         (&b""[..], 6),
         (b"P", 6),
         (b"PRI * HTTP/2.0\r\n\r\nSM\r\n", 6),
-        (b"GET /metrics HTTP/1.1\r\nhost: x\r\n", 11),
+        (b"GET /metrics HTTP/1.1\r\nhost: x\r\n", 6),
         (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 8),
         (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0", 8),
     ] {
@@ -285,5 +285,23 @@ async fn no_token_is_in_any_answer() {
             assert!(!format!("{answer:?}").contains(secret), "{name} {target}");
         }
     }
+    host.stop().await;
+}
+
+/// A page whose name was made to resolve to this machine asks from its address, and so does one of another origin.
+#[tokio::test]
+async fn wrong_tokens_of_web_pages_lock_out_nobody_on_this_machine() {
+    let folder = Folder::new("operator-pages");
+    let host = Host::on_loopback(&toml(&folder));
+    let upgrade = [("upgrade", "websocket"), ("connection", "upgrade")];
+    for _ in 0..8 {
+        let page = [("origin", "https://evil.example")];
+        let fields: Vec<_> = upgrade.into_iter().chain(page).collect();
+        assert_eq!(ask_with(&host, "GET /events", Some("guess"), &fields).await.status, 403);
+        let rebound = [("host", "evil.example:9080")];
+        let status = ask_with(&host, "GET /v1/calls", Some("guess"), &rebound).await.status;
+        assert!([401, 429].contains(&status), "{status}");
+    }
+    assert_eq!(ask(&host, "GET /v1/calls", "reader").await.status, 200);
     host.stop().await;
 }

@@ -231,6 +231,9 @@ async fn what_operators_do_and_hear_is_in_the_audit_log_before_they_are_answered
         ("GET /v1/audit", "admin", "audit", 200),
     ] {
         assert_eq!(super::ask(&host, target, token).await.status, status, "{target}");
+        if target.starts_with("POST") {
+            wanted.push((act, token, "begun".to_owned()));
+        }
         wanted.push((act, token, status.to_string()));
         assert_eq!(lines().len(), wanted.len(), "{target}");
     }
@@ -311,16 +314,39 @@ async fn what_cannot_be_written_down_is_not_done() {
     let path = folder.path("audit.jsonl");
     std::fs::remove_file(&path).unwrap();
     std::fs::create_dir(&path).unwrap();
-    let first = super::ask(&host, "POST /v1/reload", "admin").await;
-    assert_eq!((first.status, first.header("x-ringback-reason")), (503, "audit_failed"));
-    // From now on it is known before, and nothing is done.
     let drain = super::ask(&host, "POST /v1/drain", "admin").await;
     assert_eq!((drain.status, host.shutdown.is_draining()), (503, false));
+    assert_eq!(drain.header("x-ringback-reason"), "audit_failed");
     assert_eq!(super::ask(&host, "GET /events", "admin").await.status, 503);
     assert_eq!(super::ask(&host, "GET /v1/calls", "admin").await.status, 200);
     std::fs::remove_dir(&path).unwrap();
     assert_eq!(super::ask(&host, "POST /v1/reload", "admin").await.status, 422);
-    let text = std::fs::read_to_string(&path).unwrap();
-    assert!(text.contains("\"act\":\"audit.resume\"") && text.lines().count() == 2, "{text}");
+    assert_eq!(std::fs::read_to_string(&path).unwrap().lines().count(), 2);
+    host.stop().await;
+}
+
+#[tokio::test]
+async fn who_hangs_up_after_asking_ends_neither_what_is_done_nor_the_line_about_it() {
+    use tokio::io::AsyncWriteExt as _;
+    let folder = Folder::new("endpoints-gone");
+    let host = Host::on_loopback(&with_endpoints(&folder));
+    let mut io = tokio::net::TcpStream::connect(host.operator.unwrap()).await.unwrap();
+    // It begins, and waits for what is sent with it.
+    let head = format!(
+        "POST /v1/reload HTTP/1.1\r\nhost: localhost\r\ncontent-length: 5\r\nauthorization: Bearer {}\r\n\r\n",
+        secret("admin")
+    );
+    io.write_all(head.as_bytes()).await.unwrap();
+    let told = async |outcome: &str| {
+        let outcome = format!("\"outcome\":\"{outcome}\"");
+        let lines = || std::fs::read_to_string(folder.path("audit.jsonl")).unwrap_or_default();
+        while !lines().contains(&outcome) {
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+        lines().lines().count()
+    };
+    assert_eq!(soon("its beginning", told("begun")).await, 1);
+    drop(io);
+    assert_eq!(soon("what came of it", told("400")).await, 2);
     host.stop().await;
 }

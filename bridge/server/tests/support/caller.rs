@@ -81,7 +81,7 @@ impl Caller {
         let socket = match provider.transport() {
             Transport::Records => Socket::records(Box::new(io), &[], options),
             Transport::Webhook { .. } => panic!("not over one socket"),
-            Transport::WebSocket => socket::dial(io, "bridge.example", &request, options).await?,
+            Transport::WebSocket => socket::dial(io, "localhost", &request, options).await?,
         };
         let mut caller = Self {
             clock,

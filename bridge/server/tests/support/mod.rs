@@ -274,9 +274,9 @@ impl Host {
         (Self::start(config(toml), listener, Some(operator), outside), connector, operators)
     }
 
-    /// In memory, for paused time; as `bridge.example` it is known there, and it finds others there.
+    /// In memory, for paused time; as `localhost` it is known there, and it finds others there.
     pub fn in_memory(toml: &str) -> (Self, MemoryConnector) {
-        Self::among(&MemoryHosts::default(), "bridge.example:80", toml)
+        Self::among(&MemoryHosts::default(), "localhost:80", toml)
     }
 
     /// The same, known as `authority` to those who look among `hosts`, where it finds others.

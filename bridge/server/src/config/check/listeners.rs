@@ -56,9 +56,10 @@ impl Checker<'_> {
             {
                 self.strangers_asking(table.get_ref(), &listener);
             }
-            let exposed = beyond && listener.auth.opens_for_strangers();
-            let exposed = exposed && listener.endpoints.is_none();
-            if exposed && !table.get_ref().insecure {
+            let open = anybody && listener.auth.opens_for_strangers();
+            let open = open && listener.endpoints.is_none() && !table.get_ref().insecure;
+            listener.only_near = open;
+            if open && beyond {
                 let at = table.get_ref().auth.as_ref().map_or(table.span(), Spanned::span);
                 self.problem(at, format!(
                     "anybody who reaches {bind} could call: set `auth` or `allow`, or `insecure = true` if something in front checks"
@@ -99,6 +100,7 @@ impl Checker<'_> {
             },
             provider: (*provider).to_owned(),
             auth: Auth::None,
+            only_near: true,
             answer: None,
             keys: None,
             hangup: None,
@@ -170,6 +172,8 @@ impl Checker<'_> {
             endpoint,
             provider,
             auth,
+            // Known when all of it is.
+            only_near: false,
             keys,
             hangup,
             answer,

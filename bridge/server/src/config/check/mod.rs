@@ -119,8 +119,8 @@ fn withhold(kept: BTreeSet<String>, modules: &mut [ModuleConfig]) {
     let kept: Vec<_> = kept.into_iter().collect();
     for module in modules {
         match &mut module.run {
-            ModuleRun::Child(spec) => spec.launch.withheld.clone_from(&kept),
-            ModuleRun::Function(config) => config.withheld.clone_from(&kept),
+            ModuleRun::Child(spec) => spec.launch.surroundings.withheld.clone_from(&kept),
+            ModuleRun::Function(config) => config.surroundings.withheld.clone_from(&kept),
             _ => {}
         }
     }

@@ -141,7 +141,7 @@ fn a_whole_file_means_what_it_says() {
     let bot = config.module("bot").unwrap();
     let command = vec!["python3".into(), "bot.py".into()];
     let mut spec = ChildSpec { max_processes: 7, ..ChildSpec::new("bot", command) };
-    spec.launch.withheld = vec!["TOKEN".into()];
+    spec.launch.surroundings.withheld = vec!["TOKEN".into()];
     assert_eq!(bot.run, ModuleRun::Child(spec), "no more processes than calls");
     assert_eq!((&bot.on_fail, bot.ring), (&OnFail::Hangup, Some(Duration::from_secs(30))));
     let barge_in = BargeInConfig { on_speech: true, min_speech: Duration::from_millis(300) };
@@ -277,5 +277,5 @@ fn programs_are_kept_from_the_variables_that_secrets_are_in() {
     let flags = Overrides::default();
     let config = Config::parse("f.toml", &text, &flags, &context(&anything)).unwrap();
     let ModuleRun::Child(spec) = &config.module("m").unwrap().run else { panic!("a program") };
-    assert_eq!(spec.launch.withheld, ["T1", "T2", "T3"]);
+    assert_eq!(spec.launch.surroundings.withheld, ["T1", "T2", "T3"]);
 }

@@ -7,6 +7,7 @@ use ringback_proto::provider::Secret;
 use tokio::process::{Child, Command};
 
 use super::ChildSpec;
+use crate::module_host::surroundings::Surroundings;
 use crate::module_host::talk::End;
 
 /// What a process finds around it, and what it may use.
@@ -14,10 +15,8 @@ use crate::module_host::talk::End;
 pub struct Launch {
     /// Variables beside or in the place of the bridge's.
     pub env: Vec<(String, Secret)>,
-    /// It gets nothing of the bridge's environment but `PATH`.
-    pub clear_env: bool,
-    /// Variables of the bridge's that it never gets: those in which its secrets are kept.
-    pub withheld: Vec<String>,
+    /// What it gets of the bridge's.
+    pub surroundings: Surroundings,
     /// Its working directory, in the place of the bridge's.
     pub dir: Option<PathBuf>,
     /// Its limits.
@@ -41,13 +40,7 @@ pub(super) fn spawn(spec: &ChildSpec) -> Result<Child, End> {
     };
     let launch = &spec.launch;
     let mut command = Command::new(program);
-    if launch.clear_env {
-        command.env_clear();
-        command.envs(std::env::var_os("PATH").map(|path| ("PATH", path)));
-    }
-    for name in &launch.withheld {
-        command.env_remove(name);
-    }
+    launch.surroundings.enclose(&mut command);
     if let Some(dir) = &launch.dir {
         command.current_dir(dir);
     }

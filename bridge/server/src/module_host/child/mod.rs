@@ -45,7 +45,7 @@ pub struct ChildSpec {
 }
 
 impl ChildSpec {
-    /// None is started ahead, with the bridge's surroundings and no limits, and there may be as many as are wanted.
+    /// None is started ahead, with what is usual of the bridge's surroundings and no limits, and there may be as many as are wanted.
     #[must_use]
     pub fn new(name: impl Into<String>, command: Vec<String>) -> Self {
         let (name, max_processes) = (name.into(), usize::MAX);

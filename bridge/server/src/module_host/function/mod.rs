@@ -425,7 +425,7 @@ impl Inner {
         probe: &Probe,
         environment: &[(&'static str, String)],
     ) -> Result<(), String> {
-        probe::probe(probe, &self.connector, &self.config.withheld, environment).await
+        probe::probe(probe, &self.connector, &self.config.surroundings, environment).await
     }
 
     /// Waits until all jobs are done, but not for ever.

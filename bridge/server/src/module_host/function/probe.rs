@@ -9,6 +9,7 @@ use tokio::time::timeout;
 
 use super::replica::Group;
 use crate::config::{Probe, ProbeKind};
+use crate::module_host::Surroundings;
 use crate::outgoing::Connector;
 use crate::outgoing::http::{self, Ask, Bounds};
 
@@ -22,12 +23,12 @@ const PAGE: usize = 1024 * 1024;
 pub(super) async fn probe(
     probe: &Probe,
     connector: &Connector,
-    withheld: &[String],
+    surroundings: &Surroundings,
     environment: &[(&'static str, String)],
 ) -> Result<(), String> {
     match &probe.kind {
         ProbeKind::Exec(command) => {
-            let ran = timeout(probe.timeout, exec(command, withheld, environment)).await;
+            let ran = timeout(probe.timeout, exec(command, surroundings, environment)).await;
             ran.unwrap_or_else(|_| Err(format!("{:?} did not end in time", command[0])))
         }
         ProbeKind::Http(url) => {
@@ -45,14 +46,12 @@ pub(super) async fn probe(
 
 async fn exec(
     command: &[String],
-    withheld: &[String],
+    surroundings: &Surroundings,
     environment: &[(&'static str, String)],
 ) -> Result<(), String> {
     let (program, arguments) = command.split_first().ok_or("its command is empty")?;
     let mut command = Command::new(program);
-    for name in withheld {
-        command.env_remove(name);
-    }
+    surroundings.enclose(&mut command);
     #[cfg(unix)]
     command.process_group(0);
     let mut child = command

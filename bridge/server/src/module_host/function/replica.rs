@@ -242,9 +242,7 @@ impl Process {
     ) -> Result<Self, String> {
         let (program, arguments) = config.command.split_first().ok_or("its command is empty")?;
         let mut command = Command::new(program);
-        for name in &config.withheld {
-            command.env_remove(name);
-        }
+        config.surroundings.enclose(&mut command);
         command
             .args(arguments)
             .envs(environment.iter().map(|(name, value)| (name, value)))

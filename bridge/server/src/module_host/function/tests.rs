@@ -22,7 +22,7 @@ fn config() -> FunctionConfig {
     let on = Trigger::ALL.map(|trigger| (trigger, format!("on_{}", trigger.name())));
     FunctionConfig {
         command: Vec::new(),
-        withheld: Vec::new(),
+        surroundings: crate::module_host::Surroundings::default(),
         on: BTreeMap::from(on),
         replicas: 1,
         concurrency: 1,

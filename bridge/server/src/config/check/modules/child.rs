@@ -6,7 +6,7 @@ use ringback_proto::provider::Secret;
 
 use super::super::super::raw::{self, At};
 use super::super::{Checker, span};
-use crate::module_host::{ChildSpec, Launch, Limits};
+use crate::module_host::{ChildSpec, Launch, Limits, Surroundings};
 
 const LEAST_MEMORY: u64 = 16 << 20;
 
@@ -17,7 +17,7 @@ pub(super) const KEYS: &[&str] = &[
     "sessions",
     "max_processes",
     "env",
-    "clear_env",
+    "inherit_env",
     "dir",
     "watch",
     "memory_limit",
@@ -32,7 +32,7 @@ pub(super) fn spans(raw: &raw::Module) -> [(&'static str, Option<std::ops::Range
         ("sessions", span(&raw.sessions)),
         ("max_processes", span(&raw.max_processes)),
         ("env", raw.env.values().next().map(At::span)),
-        ("clear_env", span(&raw.clear_env)),
+        ("inherit_env", raw.inherit_env.first().map(At::span)),
         ("dir", span(&raw.dir)),
         ("watch", raw.watch.first().map(At::span)),
         ("memory_limit", span(&raw.memory_limit)),
@@ -85,12 +85,24 @@ impl Checker<'_> {
         }
         Launch {
             env,
-            clear_env: raw.clear_env.as_ref().is_some_and(|at| *at.get_ref()),
+            surroundings: self.surroundings(raw),
             dir: raw.dir.as_ref().map(|at| at.get_ref().into()),
             limits: self.process_limits(raw),
-            // Known when all of the file was read.
-            withheld: Vec::new(),
         }
+    }
+
+    /// Which variables of the bridge's a program gets; what is withheld of them is known when all of the file was read.
+    pub(super) fn surroundings(&mut self, raw: &raw::Module) -> Surroundings {
+        for at in &raw.inherit_env {
+            let name = at.get_ref().strip_suffix('*').unwrap_or(at.get_ref());
+            if at.get_ref().is_empty() || name.contains(['=', '\0', '*']) {
+                let help =
+                    "is no name of a variable; a `*` at its end stands for all that begin so";
+                self.problem(at.span(), format!("{:?} {help}", at.get_ref()));
+            }
+        }
+        let inherited = raw.inherit_env.iter().map(|at| at.get_ref().clone()).collect();
+        Surroundings { inherited, withheld: Vec::new() }
     }
 
     /// Written here, or, where it is secret, where it is kept.

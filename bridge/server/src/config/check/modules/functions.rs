@@ -14,6 +14,7 @@ use super::super::{Checker, span};
 pub(super) const KEYS: &[&str] = &[
     "on",
     "command",
+    "inherit_env",
     "listen",
     "replicas",
     "concurrency",
@@ -86,8 +87,7 @@ impl Checker<'_> {
         let silence = Duration::from_millis(100)..=Duration::from_secs(10);
         ModuleRun::Function(Box::new(FunctionConfig {
             command,
-            // Known when all of the file was read.
-            withheld: Vec::new(),
+            surroundings: self.surroundings(raw),
             on: self.triggers(on),
             replicas,
             concurrency: self.number(raw.concurrency.as_ref(), 1..=256, 1),

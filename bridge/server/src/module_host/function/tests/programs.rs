@@ -225,7 +225,7 @@ async fn a_page_is_a_probe_and_what_is_not_found_is_no_success() {
         let kind = ProbeKind::Http(format!("{}/ready", mock.url).parse().unwrap());
         let second = Duration::from_secs(1);
         let page = Probe { kind, every: second, timeout: second * 2 };
-        let said = probe::probe(&page, &mock.connector(), &[], &[]).await;
+        let said = probe::probe(&page, &mock.connector(), &Default::default(), &[]).await;
         match expected {
             Ok(()) => assert_eq!(said, Ok(())),
             Err(word) => assert!(said.as_ref().unwrap_err().contains(word), "{said:?}"),
