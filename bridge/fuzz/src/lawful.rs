@@ -11,8 +11,8 @@ use ringback_proto::provider::{
     Transport, Upgrade,
 };
 
-/// Octets that an end may write for nothing, at every call: greetings, answers, pings.
-const FREE: u64 = 4 * 1024;
+/// Octets that an end may write for nothing, at every call: greetings, answers, pings, 20 ms of silence at up to 192 kHz.
+const FREE: u64 = 8 * 1024;
 /// Octets that it may write for each that it was given; most for sound in base64 in JSON, escaped.
 const FACTOR: u64 = 8;
 

@@ -447,9 +447,9 @@ impl Streams for Bridge {
         room: Result<(), Refusal>,
     ) -> Result<Answered, Refusal> {
         let plan = self.plan(endpoint)?;
-        let Some((answer, config)) = &plan.answer else {
-            return Err(Refusal::new(404, "no calls are asked for here"));
-        };
+        let nobody = || Refusal::new(404, "no calls are asked for here");
+        let (answer, config) = plan.answer.as_ref().ok_or_else(nobody)?;
+        plan.only_near.then(|| check_near(webhook.headers)).transpose()?;
         // Before a signature that counts once has counted: the provider asks again with the same. That a call has ended is always heard.
         if room.is_err() && answer.fitting(&webhook.facts()).aside(&webhook.facts()).is_none() {
             room?;

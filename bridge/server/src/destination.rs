@@ -110,7 +110,7 @@ impl Destination {
                 "check that this is the listener's kind of credential, in the place where it looks, and its present secret"
             }
             (403, _) => {
-                "check that the listener's `allow` has the address that the call comes from"
+                "check that the listener's `allow` has the address that the call comes from; one without `auth` takes calls to localhost or 127.0.0.1 alone"
             }
             (404, _) => "check the path: `ringback serve` prints those that it takes calls at",
             (503, _) => "the bridge is full or ends: try again later",

@@ -320,3 +320,31 @@ async fn a_stream_that_never_starts_is_ended() {
     assert!(ends.await.iter().all(|end| *end == EndReason::NoStart));
     host.stop().await;
 }
+
+/// Whoever comes through a tunnel or a proxy on this machine, and a web page whose name was made to resolve to it.
+#[tokio::test]
+async fn where_nobody_is_asked_who_calls_strangers_are_not_let_in() {
+    let open = "[[listener]]\nname = \"t\"\npath = \"/twilio\"\nprovider = \"twilio\"\n";
+    for (toml, may) in [("", false), (open, false), (&format!("{open}insecure = true\n"), true)] {
+        let host = Host::on_loopback(toml);
+        for (name, field, is_near) in [
+            ("localhost", None, true),
+            ("abc.tunnel.example", None, false),
+            ("localhost", Some(("X-Forwarded-For", "192.0.2.7")), false),
+            ("evil.example:8080", Some(("Origin", "http://evil.example:8080")), false),
+        ] {
+            let headers = field.map(|(name, value)| (name.into(), value.into()));
+            let headers = headers.into_iter().collect();
+            let request =
+                OutgoingUpgrade { target: "/twilio".into(), headers, ..OutgoingUpgrade::default() };
+            let io = TcpStream::connect(host.address).await.unwrap();
+            let dialled = dial(io, name, &request, SocketOptions::default()).await;
+            match dialled {
+                Ok(_) => assert!(is_near || may, "{name} {field:?}"),
+                Err(DialError::Refused { status: 403, .. }) => assert!(!is_near && !may, "{name}"),
+                Err(other) => panic!("{other}"),
+            }
+        }
+        host.stop().await;
+    }
+}

@@ -149,7 +149,8 @@ fn as_toml(args: &Args) -> Result<String, String> {
         } else {
             let words = words(command).map_err(|error| format!("--module: {error}"))?;
             let words: Vec<_> = words.iter().map(|word| quote(word)).collect();
-            format!("command = [{}]", words.join(", "))
+            // Whoever types it has its environment before their eyes.
+            format!("command = [{}]\ninherit_env = [\"*\"]", words.join(", "))
         };
         let _ = writeln!(text, "[[module]]\nname = \"{name}\"\n{run}");
         names.push(name);

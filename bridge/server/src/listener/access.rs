@@ -68,7 +68,7 @@ const PASSED_ON: [&str; 5] =
     ["forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-real-ip"];
 
 /// Whether a proxy says of a request that it passes it on.
-pub(crate) fn is_passed_on(headers: &[(&str, &str)]) -> bool {
+fn is_passed_on(headers: &[(&str, &str)]) -> bool {
     headers.iter().any(|(name, _)| PASSED_ON.iter().any(|of| name.eq_ignore_ascii_case(of)))
 }
 
@@ -85,7 +85,7 @@ pub(crate) fn check_near(headers: &[(&str, &str)]) -> Result<(), Refusal> {
     if !is_passed_on(headers) && hosts.all(|(_, host)| names_us(host.as_bytes())) {
         return Ok(());
     }
-    let reason = "it came through a proxy or by another name than this machine's, and nobody is asked here who calls: set `auth` or `allow`, or `insecure = true`";
+    let reason = "it came through a proxy or by another name than this machine's, and nobody is asked here who calls: set `auth`, or `insecure = true` if something in front checks";
     let public = "streams may be opened here from this machine alone";
     Err(Refusal { reason: reason.into(), ..Refusal::new(403, public) })
 }

@@ -39,7 +39,7 @@ use crate::workers::Workers;
 use neighbours::{Neighbours, Place};
 
 pub use access::{Access, Pages};
-pub(crate) use access::{check_near, is_near, is_passed_on};
+pub(crate) use access::{check_near, is_near};
 pub(crate) use connection::text_headers;
 pub use refusal::{REASON, Refusal, Shortage};
 pub use routes::RESERVED_PATHS;

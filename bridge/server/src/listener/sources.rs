@@ -1,6 +1,6 @@
 //! From which addresses streams may be opened, seen through the proxies that are trusted. Proves nobody's identity.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use axum::http::HeaderMap;
 use ipnet::IpNet;
@@ -24,6 +24,13 @@ impl Sources {
     #[must_use]
     pub fn keeps_strangers_out(&self) -> bool {
         self.allow.as_ref().is_some_and(|nets| nets.iter().all(|net| net.prefix_len() > 0))
+    }
+
+    /// Whether addresses of this machine may call, by name.
+    #[must_use]
+    pub fn takes_this_machine(&self) -> bool {
+        let own = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
+        own.into_iter().any(|own| self.allow.as_ref().is_some_and(|nets| contains(nets, own)))
     }
 
     /// Who a request is from, through the proxies that are trusted; `headers` by name in lower case. `None` if one of them passes on

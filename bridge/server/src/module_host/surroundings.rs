@@ -7,20 +7,30 @@ use tokio::process::Command;
 
 /// What every program gets, if it is there: where programs and their libraries are found, whose home it is, where files for a while go,
 /// which language and hour it is, and which processors of graphics there are.
-const USUAL: [&str; 34] = [
+const USUAL: [&str; 45] = [
+    "CARGO_HOME",
     "CONDA_PREFIX",
     "CUDA_*",
+    "HIP_VISIBLE_DEVICES",
     "HOME",
+    "JAVA_HOME",
     "LANG",
     "LANGUAGE",
     "LC_*",
     "LD_LIBRARY_PATH",
     "LOGNAME",
+    "NODE_EXTRA_CA_CERTS",
     "NODE_PATH",
-    "NVIDIA_*",
+    "NVIDIA_DRIVER_CAPABILITIES",
+    "NVIDIA_VISIBLE_DEVICES",
+    "NO_PROXY",
+    "OMP_NUM_THREADS",
     "PATH",
     "PYENV_*",
     "PYTHON*",
+    "REQUESTS_CA_BUNDLE",
+    "ROCR_VISIBLE_DEVICES",
+    "RUSTUP_HOME",
     "SHELL",
     "SSL_CERT_DIR",
     "SSL_CERT_FILE",
@@ -32,10 +42,11 @@ const USUAL: [&str; 34] = [
     "USER",
     "VIRTUAL_ENV",
     "XDG_*",
-    // Without these no program runs on Windows.
+    // Without these no program runs on Windows, where case tells nothing.
     "APPDATA",
     "COMSPEC",
     "LOCALAPPDATA",
+    "NUMBER_OF_PROCESSORS",
     "PATHEXT",
     "PROGRAMDATA",
     "PROGRAMFILES*",
@@ -55,6 +66,12 @@ pub struct Surroundings {
 }
 
 impl Surroundings {
+    /// All of it, for programs that somebody starts at a terminal.
+    #[must_use]
+    pub fn whole() -> Self {
+        Self { inherited: vec!["*".into()], ..Self::default() }
+    }
+
     /// Leaves `command` nothing else of the bridge's environment.
     pub(super) fn enclose(&self, command: &mut Command) {
         command.env_clear();
@@ -66,19 +83,25 @@ impl Surroundings {
     }
 
     fn has(&self, name: &str) -> bool {
-        if self.inherited.iter().any(|inherited| inherited == name) {
+        if self.inherited.iter().any(|inherited| is_same(inherited, name)) {
             return true;
         }
         let mut patterns = USUAL.into_iter().chain(self.inherited.iter().map(String::as_str));
-        patterns.any(|pattern| fits(pattern, name)) && !self.withheld.iter().any(|of| of == name)
+        patterns.any(|pattern| fits(pattern, name))
+            && !self.withheld.iter().any(|of| is_same(of, name))
     }
 }
 
 fn fits(pattern: &str, name: &str) -> bool {
     match pattern.strip_suffix('*') {
-        Some(beginning) => name.starts_with(beginning),
-        None => name == pattern,
+        Some(beginning) => name.get(..beginning.len()).is_some_and(|of| is_same(of, beginning)),
+        None => is_same(name, pattern),
     }
+}
+
+/// Whether two names are one.
+fn is_same(one: &str, other: &str) -> bool {
+    if cfg!(windows) { one.eq_ignore_ascii_case(other) } else { one == other }
 }
 
 #[cfg(test)]

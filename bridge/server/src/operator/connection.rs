@@ -18,14 +18,11 @@ use tokio::io::{AsyncReadExt as _, join, split};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::Operator;
-use crate::clock::Clock;
 use crate::net::Io;
 use crate::telemetry::{Report, report};
 
 /// What a connection begins with that speaks HTTP/2 (RFC 9113, 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-/// A head whose first octets came at the last moment has so long for the rest.
-const LEAST_HEAD: Duration = Duration::from_millis(250);
 /// What heads may be: more is answered 431.
 const MAX_HEAD: usize = 16 * 1024;
 const MAX_HEADERS: usize = 64;
@@ -88,7 +85,6 @@ pub(super) async fn serve(
 ) {
     let (place, activity) = (Arc::new(place), Arc::<Activity>::default());
     let (mut reading, writing) = split(io);
-    let clock = Clock::start();
     let began = tokio::time::timeout(operator.header_timeout, begin(&mut reading)).await;
     let Ok(Some(begin)) = began else {
         report(&Report::HttpFailed { peer, reason: "nothing came in time" });
@@ -105,12 +101,9 @@ pub(super) async fn serve(
         let connection = pin!(bounded_http2().serve_connection(io, service));
         attend(connection, |c| c.graceful_shutdown(), &activity, &operator).await
     } else {
-        // One deadline for all of a head: what its first octets took is taken off.
-        let took = clock.now().since_epoch();
-        let left = operator.header_timeout.saturating_sub(took).max(LEAST_HEAD);
         let mut http = http1::Builder::new();
         http.timer(TokioTimer::new())
-            .header_read_timeout(left)
+            .header_read_timeout(operator.header_timeout)
             .max_buf_size(MAX_HEAD)
             .max_headers(MAX_HEADERS);
         let connection = pin!(http.serve_connection(io, service).with_upgrades());

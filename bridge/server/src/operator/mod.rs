@@ -276,10 +276,15 @@ impl Operator {
             return self.carry_out(asked).await;
         }
         // In a task of its own: a peer that hangs up after asking ends neither what it asked for nor the line about it.
-        let this = Arc::clone(self);
+        let (this, who, path) = (Arc::clone(self), asked.who.clone(), asked.path.clone());
         let doing = self.tasks.spawn(async move { this.carry_out_and_record(asked).await });
-        let fault = |_panicked| Err(Problem::new(500, "fault", "a fault of this bridge's"));
-        doing.await.unwrap_or_else(fault)
+        match doing.await {
+            Ok(answered) => answered,
+            Err(_panicked) => {
+                self.record.did(&who, route.name, &path, 500).await?;
+                Err(Problem::new(500, "fault", "a fault of this bridge's"))
+            }
+        }
     }
 
     /// What changes something is written down before it is done, and its outcome before that is told; what only tells something, before it
@@ -296,7 +301,13 @@ impl Operator {
         let status = answered.as_ref().map_or_else(|p| p.status, |r| r.status().as_u16());
         let (name, address) = (who.name.as_str(), who.address);
         operator_report(&OperatorReport::Acted { name, address, path: &path, status });
-        self.record.did(&who, route.name, &path, status).await?;
+        let noted = self.record.did(&who, route.name, &path, status).await;
+        // What was done is not to be done again because of that.
+        let lost =
+            "it was begun; what came of it cannot be written into the audit log, and is not told";
+        let lost =
+            |problem| if route.changes() { Problem::new(500, "audit_lost", lost) } else { problem };
+        noted.map_err(lost)?;
         answered
     }
 

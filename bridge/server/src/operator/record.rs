@@ -15,7 +15,7 @@ use crate::telemetry::{METRICS, OperatorReport, operator_report};
 /// Refused authentications that are written down within a minute, wherever they come from: strangers do not fill the disk.
 const MOST_REFUSED: u32 = 60;
 const MINUTE: Duration = Duration::from_secs(60);
-/// The outcome of what is about to be done; the next entry with the same act and object has the real one.
+/// The outcome of what is about to be done; an entry behind it of the same token, act and object has the real one.
 const BEGUN: &str = "begun";
 /// When an audit log that cannot be written may be tried again.
 const AGAIN: Duration = Duration::from_secs(5);

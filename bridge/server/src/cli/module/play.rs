@@ -70,7 +70,8 @@ impl Whereabouts {
         match args.server.server(&args.module) {
             Some(server) => Ok(Self::Server(Box::new(server?))),
             None => {
-                let spec = ChildSpec::new(name, serve::words(&args.module)?);
+                let mut spec = ChildSpec::new(name, serve::words(&args.module)?);
+                spec.launch.surroundings = crate::module_host::Surroundings::whole();
                 Ok(Self::Program(Box::new(spec)))
             }
         }

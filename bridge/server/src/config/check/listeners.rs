@@ -56,10 +56,13 @@ impl Checker<'_> {
             {
                 self.strangers_asking(table.get_ref(), &listener);
             }
-            let open = anybody && listener.auth.opens_for_strangers();
-            let open = open && listener.endpoints.is_none() && !table.get_ref().insecure;
-            listener.only_near = open;
-            if open && beyond {
+            let insecure = table.get_ref().insecure;
+            let open = listener.endpoints.is_none() && !insecure;
+            // Addresses prove nothing of whom something on this machine passes on and does not name.
+            let is_anybodys =
+                anybody || (proxies.is_empty() && listener.endpoint.sources.takes_this_machine());
+            listener.only_near = open && is_anybodys && listener.auth == Auth::None;
+            if open && beyond && listener.auth.opens_for_strangers() {
                 let at = table.get_ref().auth.as_ref().map_or(table.span(), Spanned::span);
                 self.problem(at, format!(
                     "anybody who reaches {bind} could call: set `auth` or `allow`, or `insecure = true` if something in front checks"

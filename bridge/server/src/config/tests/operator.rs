@@ -110,6 +110,39 @@ fn an_endpoint_guards_a_listener_as_a_credential_does() {
 }
 
 #[test]
+fn a_listener_that_asks_nobody_is_for_this_machine_and_what_guards_it_changes_with_it() {
+    let is_near = |keys: &str| parse(&listener(keys)).unwrap().listeners[0].only_near;
+    let token = "auth = { kind = \"bearer\", token = \"env:T_A\" }";
+    for (keys, near) in [
+        ("", true),
+        ("auth = { kind = \"none\" }", true),
+        ("insecure = true", false),
+        (token, false),
+        ("endpoints = \"e.json\"", false),
+        ("allow = [\"192.0.2.0/24\"]", false),
+        ("allow = [\"192.0.2.0/24\", \"127.0.0.1\"]", true),
+        ("allow = [\"::/0\"]", true),
+    ] {
+        assert_eq!(is_near(keys), near, "{keys}");
+    }
+    assert!(parse("").unwrap().listeners.iter().all(|listener| listener.only_near));
+    let next = |running: &str, wanted: &str| {
+        let wanted = parse(&listener(wanted)).unwrap();
+        let next = parse(&listener(running)).unwrap().succeeded_by(wanted).unwrap();
+        let kept = &next.config.listeners[0];
+        (kept.only_near, kept.auth.kind().to_owned(), next.restart.join(" "))
+    };
+    let changes = |near, auth: &str, restart: &str| (near, auth.to_owned(), restart.to_owned());
+    assert_eq!(next("", token), changes(false, "bearer", ""));
+    assert_eq!(next(token, ""), changes(true, "none", ""));
+    assert_eq!(next("", "insecure = true"), changes(false, "none", ""));
+    // What guards the door stays where anything of the door does.
+    let moved = "public_url = \"wss://b.example/a\"\ninsecure = true";
+    let restart = "listener.a.public_url listener.a.insecure";
+    assert_eq!(next("", moved), changes(true, "none", restart));
+}
+
+#[test]
 fn tokens_are_taken_up_while_it_runs_and_the_rest_needs_a_restart() {
     let alice = token("alice", "token = \"env:T_A\"\nscopes = [\"read\"]");
     let bob = token("bob", "token = \"env:T_B\"\nscopes = [\"read\"]");

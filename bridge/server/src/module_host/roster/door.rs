@@ -18,7 +18,7 @@ use super::super::over_socket;
 use super::control::{self, Visitor};
 use super::idle::{self, Coming};
 use super::{Roster, RosterConfig};
-use crate::listener::{Entry, Refusal, WORKERS_PATH, is_passed_on};
+use crate::listener::{Entry, Refusal, WORKERS_PATH, check_near};
 use crate::shutdown::Shutdown;
 use crate::socket::SocketOptions;
 use crate::telemetry::{Report, report};
@@ -164,7 +164,8 @@ impl Rosters {
     ) -> Result<(String, Option<Secret>), Refusal> {
         let tokens = roster.state().config.tokens.clone();
         if tokens.is_empty() {
-            let is_near = peer.ip().to_canonical().is_loopback() && !is_passed_on(upgrade.headers);
+            let is_near =
+                peer.ip().to_canonical().is_loopback() && check_near(upgrade.headers).is_ok();
             return if is_near {
                 Ok(("local".into(), None))
             } else {
