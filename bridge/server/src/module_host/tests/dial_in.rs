@@ -62,7 +62,7 @@ async fn dial(
         headers: headers.iter().map(|&(name, value)| (name.into(), value.into())).collect(),
         subprotocols: vec![subprotocol.into()],
     };
-    socket::dial(io, "bridge", &request, options()).await
+    socket::dial(io, "localhost", &request, options()).await
 }
 
 impl Bridge {
